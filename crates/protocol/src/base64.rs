@@ -36,6 +36,7 @@ pub(crate) mod array {
         deserializer: D,
     ) -> Result<[u8; N], D::Error> {
         let text = String::deserialize(deserializer)?;
-        super::decode_array(text).ok_or_else(|| D::Error::custom("not base64url of the right length"))
+        super::decode_array(text)
+            .ok_or_else(|| D::Error::custom("not base64url of the right length"))
     }
 }

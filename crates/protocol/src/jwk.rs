@@ -13,7 +13,7 @@ use crate::base64;
 
 /// A P-256 public key: a point that has been checked to lie on the curve and not at infinity.
 ///
-/// There is no way to make one without that check. It matters because WebKit's `WebCrypto` imports
+/// There is no way to make one without that check. It matters because WebKit's WebCrypto imports
 /// points off the curve and derives bits from them.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct PublicKey([u8; Self::UNCOMPRESSED_LEN]);
@@ -192,14 +192,14 @@ mod tests {
         let json = serde_json::to_string(&key).unwrap();
         assert_eq!(serde_json::from_str::<PublicKey>(&json).unwrap(), key);
         assert_eq!(PublicKey::from_compressed(&key.to_compressed()), Ok(key));
-        assert_eq!(
-            PublicKey::from_uncompressed(key.as_uncompressed()),
-            Ok(key)
-        );
+        assert_eq!(PublicKey::from_uncompressed(key.as_uncompressed()), Ok(key));
         let print = key.thumbprint();
         assert_eq!(print.to_string().parse(), Ok(print));
         // The key of RFC 7515 A.3, whose thumbprint several JOSE suites carry.
-        assert_eq!(print.to_string(), "oKIywvGUpTVTyxMQ3bwIIeQUudfr_CkLMjCE19ECD-U");
+        assert_eq!(
+            print.to_string(),
+            "oKIywvGUpTVTyxMQ3bwIIeQUudfr_CkLMjCE19ECD-U"
+        );
     }
 
     #[test]
@@ -210,8 +210,14 @@ mod tests {
             bad[at] ^= 1;
             assert_eq!(PublicKey::from_uncompressed(&bad), Err(InvalidKey), "{at}");
         }
-        assert_eq!(PublicKey::from_uncompressed(&uncompressed[..64]), Err(InvalidKey));
-        assert_eq!(PublicKey::from_uncompressed(&key().to_compressed()), Err(InvalidKey));
+        assert_eq!(
+            PublicKey::from_uncompressed(&uncompressed[..64]),
+            Err(InvalidKey)
+        );
+        assert_eq!(
+            PublicKey::from_uncompressed(&key().to_compressed()),
+            Err(InvalidKey)
+        );
         assert_eq!(PublicKey::from_uncompressed(&[0]), Err(InvalidKey));
         let mut hybrid = uncompressed;
         hybrid[0] = 0x06;

@@ -1,4 +1,35 @@
-//! The formats and rules of Bulla.
+//! The formats and rules of Bulla: sealed sessions for the web.
+//!
+//! Pure code: no I/O, no clock, no randomness, no keys. Both halves run the same rules, so that a rule
+//! is written once.
+//!
+//! A request's way in, and where its rules are:
+//!
+//! | step | module |
+//! | --- | --- |
+//! | open a session | [`opening`] |
+//! | bytes to envelope to records | [`seal`] |
+//! | records to an inner message | [`message`] |
+//! | what it is meant for | [`target`] |
+//! | which fields may travel | [`mod@field`] |
+//! | what the proof must cover | [`proof`], on [`signature`] |
+//! | what the body must be | [`digest`] |
+//! | what a refusal says | [`error`] |
+//! | what a client does about it | [`retry`] |
 #![forbid(unsafe_code)]
+
 pub mod base64;
+pub mod digest;
+pub mod error;
+pub mod field;
 pub mod jwk;
+pub mod limits;
+pub mod message;
+pub mod opening;
+pub mod padding;
+pub mod proof;
+pub mod retry;
+pub mod seal;
+pub mod signature;
+pub mod structured;
+pub mod target;

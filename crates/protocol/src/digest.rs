@@ -1,0 +1,65 @@
+//! `Content-Digest` (RFC 9530) with `sha-256`.
+
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+
+use crate::error::{Code, Error};
+use crate::structured;
+
+/// The SHA-256 hash of a body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ContentDigest(pub [u8; 32]);
+
+impl ContentDigest {
+    /// Hashes a body.
+    pub fn of(body: &[u8]) -> Self {
+        Self(Sha256::digest(body).into())
+    }
+
+    /// The field value: a Dictionary with the member `sha-256`.
+    pub fn to_field(self) -> String {
+        structured::dictionary_of_bytes("sha-256", &self.0)
+    }
+
+    /// Takes the `sha-256` member of a field value; other algorithms are ignored (RFC 9530 section 2).
+    pub fn parse(value: &str) -> Result<Self, Error> {
+        structured::dictionary(value)?
+            .iter()
+            .find(|member| member.key == "sha-256")
+            .and_then(|member| member.bytes()?.try_into().ok())
+            .map(Self)
+            .ok_or(Code::DigestMismatch.because("there is no sha-256 content digest"))
+    }
+
+    /// Checks a body against the field value that came with it.
+    pub fn check(field: &str, body: &[u8]) -> Result<(), Error> {
+        if bool::from(Self::parse(field)?.0.ct_eq(&Self::of(body).0)) {
+            return Ok(());
+        }
+        Err(Code::DigestMismatch.because("the body is not the one that was signed"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn agrees_with_rfc_9530() {
+        // RFC 9530 appendix B.1
+        const FIELD: &str = "sha-256=:RK/0qy18MlBSVnWgjwz6lZEWjP/lF5HF9bvEF8FabDg=:";
+        let body = b"{\"hello\": \"world\"}\n";
+        assert_eq!(ContentDigest::of(body).to_field(), FIELD);
+        assert_eq!(ContentDigest::check(FIELD, body), Ok(()));
+        let with_others = format!("sha-512=:AA==:, {FIELD}");
+        assert_eq!(ContentDigest::check(&with_others, body), Ok(()));
+        for bad in [FIELD, "sha-256=:AA==:", "sha-512=:AA==:", ""] {
+            let error = ContentDigest::check(bad, b"other").unwrap_err();
+            assert_eq!(error.code, Code::DigestMismatch, "{bad}");
+        }
+        assert_eq!(
+            ContentDigest::parse("sha-256=").unwrap_err().code,
+            Code::Malformed
+        );
+    }
+}

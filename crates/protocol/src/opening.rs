@@ -1,0 +1,541 @@
+//! Opening a session: the two messages, and the transcript that names the session.
+
+use core::fmt;
+use core::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::base64;
+use crate::digest::ContentDigest;
+use crate::error::{Code, Error};
+use crate::field::{self, Fields};
+use crate::jwk::{PublicKey, Thumbprint};
+use crate::limits::{MAX_OPENING_LEN, MAX_TICKET_LEN, VERSION};
+use crate::proof::ProofKind;
+use crate::signature::{
+    Component, ES256, LABEL, ReceivedSignature, Request, SignatureParams, ToSign, request_base,
+    response_base,
+};
+
+/// The `tag` of an opening.
+pub const OPEN_TAG: &str = "bulla-open";
+/// The `tag` of the answer to an opening.
+pub const OPENED_TAG: &str = "bulla-opened";
+
+/// The label under which the session MAC key is derived: HKDF-SHA256 over the third shared secret,
+/// salted with the [`Transcript`].
+pub const MAC_INFO: &[u8] = b"bulla session mac v1";
+
+const TRANSCRIPT_LABEL: &[u8] = b"bulla session v1\0";
+const JSON: &str = "application/json";
+
+const OPEN_COMPONENTS: [Component<'static>; 5] = [
+    Component::new("@method"),
+    Component::new("@authority"),
+    Component::new("@path"),
+    Component::new("content-type"),
+    Component::new(field::CONTENT_DIGEST),
+];
+
+/// A signature that covers a signature does not cover what that one covered (RFC 9421 section 7.3.7
+/// on signing signatures), so the request is named part by part.
+const OPENED_COMPONENTS: [Component<'static>; 9] = [
+    Component::new("@status"),
+    Component::new("content-type"),
+    Component::new(field::CONTENT_DIGEST),
+    Component::of_request("@method"),
+    Component::of_request("@authority"),
+    Component::of_request("@path"),
+    Component::of_request(field::CONTENT_DIGEST),
+    Component::member_of_request(field::SIGNATURE, LABEL),
+    Component::member_of_request(field::SIGNATURE_INPUT, LABEL),
+];
+
+/// The body of an opening.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Open {
+    /// [`VERSION`].
+    pub version: u32,
+    /// The device key.
+    pub device: PublicKey,
+    /// The client's ephemeral agreement key.
+    pub agreement: PublicKey,
+    /// The server identity that the client expects; absent only when it knows none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity: Option<Thumbprint>,
+    /// Makes every opening different.
+    #[serde(with = "base64::array")]
+    pub random: [u8; 32],
+    /// The ticket of a session that is to be carried over to fresh keys.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "ticket")]
+    pub ticket: Option<Vec<u8>>,
+}
+
+/// The server's ephemeral agreement keys. Each stands for a shared secret of its own, since a stored
+/// HKDF key can be made to yield any key derived from it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Agreements {
+    /// For the keys that seal requests.
+    pub request: PublicKey,
+    /// For the keys that seal replies.
+    pub response: PublicKey,
+    /// For the session MAC key.
+    pub mac: PublicKey,
+}
+
+impl Agreements {
+    /// Refuses equal keys: they would give equal secrets.
+    fn check_distinct(&self, client: &PublicKey) -> Result<(), Error> {
+        let keys = [&self.request, &self.response, &self.mac, client];
+        for (at, key) in keys.iter().enumerate() {
+            if keys[..at].contains(key) {
+                return Err(Code::ReplyInvalid.because("two agreement keys are equal"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The body of the answer to an opening.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Opened {
+    /// [`VERSION`].
+    pub version: u32,
+    /// The server's identity key.
+    pub identity: PublicKey,
+    /// The server's agreement keys.
+    pub agreement: Agreements,
+    /// Makes every session different.
+    #[serde(with = "base64::array")]
+    pub random: [u8; 32],
+    /// The session's ticket.
+    #[serde(with = "ticket")]
+    pub ticket: Option<Vec<u8>>,
+    /// How long a server nonce is taken, in seconds.
+    pub nonce_life: u32,
+    /// How long a ticket is taken, in seconds: the idle timeout.
+    pub ticket_life: u32,
+    /// How long the session can last at most from now on, in seconds.
+    pub session_life: u32,
+    /// The weakest proof that the server takes by default.
+    pub proof: ProofKind,
+    /// The first server nonce.
+    pub nonce: String,
+    /// Whether the session has a subject.
+    pub authenticated: bool,
+}
+
+/// A session's name: the first 16 bytes of its [`Transcript`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct SessionId(pub [u8; 16]);
+
+impl fmt::Display for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&base64::encode(self.0))
+    }
+}
+
+impl FromStr for SessionId {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        base64::decode_array(text)
+            .map(Self)
+            .ok_or(Code::Malformed.because("not a session id"))
+    }
+}
+
+/// The hash of everything that an opening agreed on. Both sides compute it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Transcript(pub [u8; 32]);
+
+impl Transcript {
+    /// SHA-256 over a label, the length and text of the opening's signature base, the server's
+    /// agreement keys (uncompressed), the identity thumbprint and the server's random value.
+    pub fn new(
+        open_base: &str,
+        agreement: &Agreements,
+        identity: &Thumbprint,
+        random: &[u8; 32],
+    ) -> Self {
+        let mut hash = Sha256::new();
+        hash.update(TRANSCRIPT_LABEL);
+        hash.update((open_base.len() as u64).to_be_bytes());
+        hash.update(open_base);
+        for key in [&agreement.request, &agreement.response, &agreement.mac] {
+            hash.update(key.as_uncompressed());
+        }
+        hash.update(identity.0);
+        hash.update(random);
+        Self(hash.finalize().into())
+    }
+
+    /// The session's name.
+    pub fn session_id(&self) -> SessionId {
+        let mut id = [0; 16];
+        id.copy_from_slice(&self.0[..16]);
+        SessionId(id)
+    }
+}
+
+/// The client's side of an opening: the request, waiting for its signature.
+#[derive(Clone, Debug)]
+pub struct Opening {
+    open: Open,
+    authority: String,
+    path: String,
+    fields: Vec<(String, String)>,
+    body: Vec<u8>,
+    to_sign: ToSign,
+}
+
+impl Opening {
+    /// The method of an opening.
+    pub const METHOD: &str = "POST";
+
+    /// Prepares the request `POST {prefix}/session`.
+    pub fn new(open: Open, authority: &str, prefix: &str, created: u64) -> Result<Self, Error> {
+        let body = serde_json::to_vec(&open)
+            .map_err(|_| Code::Malformed.because("the opening could not be written"))?;
+        let fields = vec![
+            ("content-type".to_owned(), JSON.to_owned()),
+            (
+                field::CONTENT_DIGEST.to_owned(),
+                ContentDigest::of(&body).to_field(),
+            ),
+        ];
+        let path = session_path(prefix);
+        let request = Request {
+            method: Self::METHOD,
+            authority,
+            path: &path,
+            query: None,
+            fields: &fields,
+        };
+        let keyid = open.device.thumbprint().to_string();
+        let params = SignatureParams {
+            created,
+            keyid: &keyid,
+            nonce: None,
+            alg: ES256,
+            tag: OPEN_TAG,
+        };
+        let to_sign = ToSign::request(&request, &OPEN_COMPONENTS, &params)?;
+        Ok(Self {
+            open,
+            authority: authority.to_owned(),
+            path,
+            fields,
+            body,
+            to_sign,
+        })
+    }
+
+    /// What the device key signs.
+    pub fn base(&self) -> &str {
+        &self.to_sign.base
+    }
+
+    /// Adds the device key's signature.
+    pub fn signed(mut self, signature: &[u8]) -> SentOpening {
+        let signature = self.to_sign.fields(signature);
+        self.fields
+            .extend(signature.map(|(name, value)| (name.to_owned(), value)));
+        SentOpening(self)
+    }
+}
+
+/// An opening that is on its way.
+#[derive(Clone, Debug)]
+pub struct SentOpening(Opening);
+
+impl SentOpening {
+    /// Where it goes.
+    pub fn path(&self) -> &str {
+        &self.0.path
+    }
+
+    /// Its header fields.
+    pub fn fields(&self) -> &[(String, String)] {
+        &self.0.fields
+    }
+
+    /// Its body.
+    pub fn body(&self) -> &[u8] {
+        &self.0.body
+    }
+
+    /// Reads the answer: everything but its signature, which is checked with
+    /// [`UnverifiedOpened::verify`].
+    ///
+    /// # Errors
+    ///
+    /// [`Code::IdentityChanged`] if the identity is not the pinned one, else [`Code::ReplyInvalid`].
+    pub fn read(
+        &self,
+        status: u16,
+        fields: &dyn Fields,
+        body: &[u8],
+    ) -> Result<UnverifiedOpened, Error> {
+        const INVALID: Error = Code::ReplyInvalid.because("the answer to the opening is not valid");
+        if status != 200
+            || body.len() > MAX_OPENING_LEN
+            || fields.line("content-type")? != Some(JSON)
+        {
+            return Err(INVALID);
+        }
+        let digest = fields.line(field::CONTENT_DIGEST)?.ok_or(INVALID)?;
+        ContentDigest::check(digest, body)?;
+        let opened: Opened = serde_json::from_slice(body).map_err(|_| INVALID)?;
+        if opened.version != VERSION {
+            return Err(Code::ReplyInvalid.because("the server answers with another version"));
+        }
+        let identity = opened.identity.thumbprint();
+        if self
+            .0
+            .open
+            .identity
+            .is_some_and(|pinned| pinned != identity)
+        {
+            return Err(Code::IdentityChanged.because("the identity is not the pinned one"));
+        }
+        opened.agreement.check_distinct(&self.0.open.agreement)?;
+        if opened
+            .ticket
+            .as_ref()
+            .is_none_or(|ticket| ticket.len() > MAX_TICKET_LEN)
+        {
+            return Err(INVALID);
+        }
+
+        let input = fields.line(field::SIGNATURE_INPUT)?.ok_or(INVALID)?;
+        let signature = fields.line(field::SIGNATURE)?.ok_or(INVALID)?;
+        let received = ReceivedSignature::find(input, signature, OPENED_TAG)?.ok_or(INVALID)?;
+        let params = received.params()?;
+        if params.alg != ES256 || params.keyid != identity.to_string() {
+            return Err(INVALID);
+        }
+        let components = received.components()?;
+        if !OPENED_COMPONENTS
+            .iter()
+            .all(|wanted| components.contains(wanted))
+        {
+            return Err(INVALID);
+        }
+        let request = Request {
+            method: Opening::METHOD,
+            authority: &self.0.authority,
+            path: &self.0.path,
+            query: None,
+            fields: &self.0.fields,
+        };
+        let params = received.serialized_params()?;
+        Ok(UnverifiedOpened {
+            base: response_base(status, fields, &request, &components, &params)?,
+            signature: received.signature,
+            transcript: Transcript::new(
+                self.0.base(),
+                &opened.agreement,
+                &identity,
+                &opened.random,
+            ),
+            opened,
+        })
+    }
+}
+
+/// The answer to an opening, its signature not yet checked.
+#[derive(Debug)]
+pub struct UnverifiedOpened {
+    opened: Opened,
+    transcript: Transcript,
+    base: String,
+    signature: Vec<u8>,
+}
+
+impl UnverifiedOpened {
+    /// Has the signature checked, by whatever checks signatures here, with the identity key, over
+    /// the base.
+    pub async fn verify(
+        self,
+        check: impl AsyncFnOnce(&PublicKey, &[u8], &[u8]) -> bool,
+    ) -> Result<VerifiedOpened, Error> {
+        if !check(&self.opened.identity, self.base.as_bytes(), &self.signature).await {
+            return Err(Code::ReplyInvalid.because("the server's signature is wrong"));
+        }
+        Ok(VerifiedOpened {
+            opened: self.opened,
+            transcript: self.transcript,
+        })
+    }
+}
+
+/// An opening that both sides agree on.
+#[derive(Debug)]
+pub struct VerifiedOpened {
+    /// What the server said.
+    pub opened: Opened,
+    /// What it was said about.
+    pub transcript: Transcript,
+}
+
+/// An opening as the server received it, its signature not yet checked.
+#[derive(Debug)]
+pub struct ReceivedOpening {
+    /// What the client said.
+    pub open: Open,
+    base: String,
+    signature: Vec<u8>,
+}
+
+impl ReceivedOpening {
+    /// Reads an opening.
+    pub fn parse(request: &Request<'_>, body: &[u8]) -> Result<Self, Error> {
+        const INVALID: Error = Code::Malformed.because("the opening could not be parsed");
+        if body.len() > MAX_OPENING_LEN {
+            return Err(Code::TooLarge.because("the opening is too large"));
+        }
+        if request.method != Opening::METHOD || request.fields.line("content-type")? != Some(JSON) {
+            return Err(INVALID);
+        }
+        let digest = request.fields.line(field::CONTENT_DIGEST)?.ok_or(INVALID)?;
+        ContentDigest::check(digest, body)?;
+        let version: VersionOnly = serde_json::from_slice(body).map_err(|_| INVALID)?;
+        if version.version != VERSION {
+            return Err(Code::VersionUnsupported.because("only version 1 is spoken here"));
+        }
+        let open: Open = serde_json::from_slice(body).map_err(|_| INVALID)?;
+
+        const MISSING: Error = Code::ProofMissing.because("the opening is not signed");
+        let input = request
+            .fields
+            .line(field::SIGNATURE_INPUT)?
+            .ok_or(MISSING)?;
+        let signature = request.fields.line(field::SIGNATURE)?.ok_or(MISSING)?;
+        let received = ReceivedSignature::find(input, signature, OPEN_TAG)?.ok_or(MISSING)?;
+        // The answer signs the request's signature by this label.
+        if received.label() != LABEL {
+            return Err(INVALID);
+        }
+        let params = received.params()?;
+        if params.alg != ES256 || params.keyid != open.device.thumbprint().to_string() {
+            return Err(Code::ProofMismatch.because("the opening is signed with another key"));
+        }
+        let components = received.components()?;
+        if !OPEN_COMPONENTS
+            .iter()
+            .all(|wanted| components.contains(wanted))
+        {
+            return Err(Code::CoverageMissing.because("the opening's signature covers too little"));
+        }
+        let base = request_base(request, &components, &received.serialized_params()?)?;
+        Ok(Self {
+            open,
+            base,
+            signature: received.signature,
+        })
+    }
+
+    /// Has the signature checked, with the device key, over the base.
+    pub fn verify(
+        self,
+        check: impl FnOnce(&PublicKey, &[u8], &[u8]) -> bool,
+    ) -> Result<VerifiedOpening, Error> {
+        if !check(&self.open.device, self.base.as_bytes(), &self.signature) {
+            return Err(Code::ProofMismatch.because("the opening's signature is wrong"));
+        }
+        Ok(VerifiedOpening {
+            open: self.open,
+            base: self.base,
+        })
+    }
+}
+
+/// An opening whose sender holds the device key.
+#[derive(Debug)]
+pub struct VerifiedOpening {
+    /// What the client said.
+    pub open: Open,
+    base: String,
+}
+
+impl VerifiedOpening {
+    /// The transcript, once the server has chosen its keys.
+    pub fn transcript(
+        &self,
+        agreement: &Agreements,
+        identity: &Thumbprint,
+        random: &[u8; 32],
+    ) -> Transcript {
+        Transcript::new(&self.base, agreement, identity, random)
+    }
+
+    /// Prepares the signature of the answer. `fields` must hold `content-type` and `content-digest` of
+    /// the answer, as [`opened_fields`] makes them.
+    pub fn sign_answer(
+        &self,
+        request: &Request<'_>,
+        identity: &Thumbprint,
+        fields: &dyn Fields,
+        created: u64,
+    ) -> Result<ToSign, Error> {
+        let keyid = identity.to_string();
+        let params = SignatureParams {
+            created,
+            keyid: &keyid,
+            nonce: None,
+            alg: ES256,
+            tag: OPENED_TAG,
+        };
+        ToSign::response(200, fields, request, &OPENED_COMPONENTS, &params)
+    }
+}
+
+/// The fields of the answer to an opening that its signature covers.
+pub fn opened_fields(body: &[u8]) -> Vec<(String, String)> {
+    vec![
+        ("content-type".to_owned(), JSON.to_owned()),
+        (
+            field::CONTENT_DIGEST.to_owned(),
+            ContentDigest::of(body).to_field(),
+        ),
+    ]
+}
+
+/// `{prefix}/session`: where sessions are opened.
+pub fn session_path(prefix: &str) -> String {
+    format!("{prefix}/session")
+}
+
+/// `{prefix}/sealed`: where concealed requests go.
+pub fn sealed_path(prefix: &str) -> String {
+    format!("{prefix}/sealed")
+}
+
+#[derive(Deserialize)]
+struct VersionOnly {
+    version: u32,
+}
+
+mod ticket {
+    use serde::de::Error as _;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    use crate::base64;
+
+    pub(super) fn serialize<S: Serializer>(
+        ticket: &Option<Vec<u8>>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&base64::encode(ticket.as_deref().unwrap_or_default()))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<Vec<u8>>, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let ticket = base64::decode(text).ok_or_else(|| D::Error::custom("not base64url"))?;
+        Ok(Some(ticket))
+    }
+}

@@ -1,0 +1,109 @@
+//! What a client does about a refusal. An error from the path can make it retry or reopen, never
+//! fall back to plain text.
+
+use core::time::Duration;
+
+use crate::error::Code;
+
+/// How far one `fetch` has come.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Attempt {
+    /// The method is safe (RFC 9110 section 9.2.1).
+    pub safe: bool,
+    /// It has been sent again with a new nonce already.
+    pub retried: bool,
+    /// A session has been opened anew for it already.
+    pub reopened: bool,
+    /// Since it was first sent, by a monotonic clock.
+    pub elapsed: Duration,
+    /// How long the server takes a nonce.
+    pub nonce_life: Duration,
+}
+
+/// What comes next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Send it again with the new server nonce and the same random part.
+    Retry,
+    /// Take another session, from storage or opened anew, and send it again.
+    Reopen,
+    /// Take another session for what comes later, but hand the error to the application: whether the
+    /// request was carried out is not known, and it is not safe to repeat.
+    ReopenAndFail,
+    /// Hand the error to the application.
+    Fail,
+}
+
+impl Attempt {
+    /// Decides.
+    pub fn after(&self, refusal: Code) -> Next {
+        match refusal {
+            // After one nonce life the server may have forgotten the random part.
+            Code::NonceStale if !self.retried && self.elapsed < self.nonce_life => Next::Retry,
+            Code::TicketInvalid | Code::TicketExpired | Code::SessionRevoked if self.reopened => {
+                Next::Fail
+            }
+            Code::TicketInvalid | Code::TicketExpired | Code::SessionRevoked if self.safe => {
+                Next::Reopen
+            }
+            Code::TicketInvalid | Code::TicketExpired | Code::SessionRevoked => Next::ReopenAndFail,
+            _ => Next::Fail,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FRESH: Attempt = Attempt {
+        safe: false,
+        retried: false,
+        reopened: false,
+        elapsed: Duration::from_secs(1),
+        nonce_life: Duration::from_secs(60),
+    };
+
+    #[test]
+    fn retries_once_and_within_one_nonce_life() {
+        assert_eq!(FRESH.after(Code::NonceStale), Next::Retry);
+        assert_eq!(
+            Attempt {
+                retried: true,
+                ..FRESH
+            }
+            .after(Code::NonceStale),
+            Next::Fail
+        );
+        let late = Attempt {
+            elapsed: Duration::from_secs(60),
+            ..FRESH
+        };
+        assert_eq!(late.after(Code::NonceStale), Next::Fail);
+    }
+
+    #[test]
+    fn never_repeats_an_unsafe_method_after_reopening() {
+        for code in [
+            Code::TicketExpired,
+            Code::TicketInvalid,
+            Code::SessionRevoked,
+        ] {
+            assert_eq!(FRESH.after(code), Next::ReopenAndFail);
+            let safe = Attempt {
+                safe: true,
+                ..FRESH
+            };
+            assert_eq!(safe.after(code), Next::Reopen);
+            assert_eq!(
+                Attempt {
+                    reopened: true,
+                    ..safe
+                }
+                .after(code),
+                Next::Fail
+            );
+        }
+        assert_eq!(FRESH.after(Code::Replayed), Next::Fail);
+    }
+}

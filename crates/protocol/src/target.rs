@@ -1,0 +1,211 @@
+//! What a request is meant for: origin, authority, path and query.
+
+use core::fmt;
+
+use crate::error::{Code, Error};
+
+/// A web origin (RFC 6454) in its one spelling: lower case, no default port, no path.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Origin {
+    text: String,
+    authority_at: usize,
+}
+
+impl Origin {
+    /// Takes `https://host`, `https://host:port`, or the same with `http` for local use.
+    pub fn parse(text: &str) -> Result<Self, Error> {
+        const WRONG: Error = Code::AuthorityMismatch.because("not an origin");
+        let (scheme, authority) = text.split_once("://").ok_or(WRONG)?;
+        let scheme = scheme.to_ascii_lowercase();
+        let default_port = match scheme.as_str() {
+            "https" => ":443",
+            "http" => ":80",
+            _ => return Err(WRONG),
+        };
+        let authority = authority.to_ascii_lowercase();
+        let authority = authority.strip_suffix(default_port).unwrap_or(&authority);
+        let wanted = |b: u8| b.is_ascii_alphanumeric() || b"-._:[]".contains(&b);
+        if authority.is_empty() || authority.starts_with(':') || !authority.bytes().all(wanted) {
+            return Err(WRONG);
+        }
+        Ok(Self {
+            authority_at: scheme.len() + "://".len(),
+            text: format!("{scheme}://{authority}"),
+        })
+    }
+
+    /// `https` or `http`.
+    pub fn scheme(&self) -> &str {
+        &self.text[..self.authority_at - "://".len()]
+    }
+
+    /// The value of `@authority` (RFC 9421 section 2.2.3).
+    pub fn authority(&self) -> &str {
+        &self.text[self.authority_at..]
+    }
+
+    /// The whole origin.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// Whether this authority, as received, is this origin's: case and a default port do not
+    /// matter.
+    pub fn has_authority(&self, received: &str) -> bool {
+        let default_port = if self.scheme() == "https" {
+            ":443"
+        } else {
+            ":80"
+        };
+        let received = received.strip_suffix(default_port).unwrap_or(received);
+        received.eq_ignore_ascii_case(self.authority())
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl fmt::Debug for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Origin({})", self.text)
+    }
+}
+
+/// A path and query that can be read in one way only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Target<'a> {
+    /// The value of `@path` (RFC 9421 section 2.2.6), byte for byte the path that is routed.
+    pub path: &'a str,
+    /// What follows the `?`, if there is one.
+    pub query: Option<&'a str>,
+}
+
+impl<'a> Target<'a> {
+    /// Takes a request target in origin form (RFC 9112 section 3.2.1).
+    ///
+    /// # Errors
+    ///
+    /// [`Code::PathRefused`] for anything that two parsers could read in two ways: dot segments
+    /// (also encoded ones), encoded slashes and backslashes, encoded NUL, a fragment, and bytes that
+    /// a URI cannot hold.
+    pub fn parse(text: &'a str) -> Result<Self, Error> {
+        let wanted = |b: u8| matches!(b, b'!'..=b'~') && !b"\"#<>\\^`{|}".contains(&b);
+        if !text.starts_with('/') || !text.bytes().all(wanted) {
+            return Err(Code::PathRefused.because("the target is not an absolute path"));
+        }
+        let (path, query) = match text.split_once('?') {
+            Some((path, query)) => (path, Some(query)),
+            None => (text, None),
+        };
+        check_path(path)?;
+        Ok(Self { path, query })
+    }
+}
+
+fn check_path(path: &str) -> Result<(), Error> {
+    let encoded = |what: &str| {
+        path.as_bytes()
+            .windows(what.len())
+            .any(|window| window.eq_ignore_ascii_case(what.as_bytes()))
+    };
+    if path.contains('%')
+        && ["%2f", "%5c", "%00", "%2e"]
+            .iter()
+            .any(|what| encoded(what))
+    {
+        return Err(Code::PathRefused.because("the path has an encoded slash, dot or NUL"));
+    }
+    if path.split('/').any(|segment| matches!(segment, "." | "..")) {
+        return Err(Code::PathRefused.because("the path has a dot segment"));
+    }
+    Ok(())
+}
+
+/// A method token (RFC 9110 section 9.1) that can be carried: not `CONNECT`, not `TRACE`.
+pub fn check_method(method: &str) -> Result<(), Error> {
+    let upper = |b: u8| b.is_ascii_uppercase() || b == b'-';
+    if method.is_empty() || !method.bytes().all(upper) || matches!(method, "CONNECT" | "TRACE") {
+        return Err(Code::Malformed.because("the method cannot be carried"));
+    }
+    Ok(())
+}
+
+/// Whether a method is safe (RFC 9110 section 9.2.1): it may be sent again without asking.
+pub fn is_safe(method: &str) -> bool {
+    matches!(method, "GET" | "HEAD" | "OPTIONS")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn origins_have_one_spelling() {
+        let origin = Origin::parse("HTTPS://Bank.Example:443").unwrap();
+        assert_eq!(origin.as_str(), "https://bank.example");
+        assert_eq!(
+            (origin.scheme(), origin.authority()),
+            ("https", "bank.example")
+        );
+        assert!(origin.has_authority("BANK.example:443") && origin.has_authority("bank.example"));
+        assert!(!origin.has_authority("bank.example:80") && !origin.has_authority("bank.example."));
+        assert_eq!(
+            Origin::parse("http://localhost:8080").unwrap().authority(),
+            "localhost:8080"
+        );
+        for bad in [
+            "bank.example",
+            "ftp://a",
+            "https://",
+            "https://a/b",
+            "https://u@a",
+            "https://:1",
+        ] {
+            assert!(Origin::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn ambiguous_targets_are_refused() {
+        assert_eq!(
+            Target::parse("/a/b%20c?d=/../e"),
+            Ok(Target {
+                path: "/a/b%20c",
+                query: Some("d=/../e")
+            })
+        );
+        assert_eq!(
+            Target::parse("/?"),
+            Ok(Target {
+                path: "/",
+                query: Some("")
+            })
+        );
+        for bad in [
+            "",
+            "a",
+            "*",
+            "/a/../b",
+            "/a/.",
+            "/%2e%2E/b",
+            "/a%2Fb",
+            "/a%5cb",
+            "/a\\b",
+            "/a#b",
+            "/a b",
+            "/\u{e9}",
+            "/a%00",
+            "/a\r\n",
+            "https://a/b",
+        ] {
+            assert_eq!(
+                Target::parse(bad).unwrap_err().code,
+                Code::PathRefused,
+                "{bad}"
+            );
+        }
+    }
+}
