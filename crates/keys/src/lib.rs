@@ -1,1 +1,79 @@
-//! PLACEHOLDER
+//! Keys held in software: ES256, ECDH P-256, HKDF-SHA256, HMAC-SHA256, AES-GCM.
+//!
+//! The cryptography is aws-lc-rs's. Randomness is handed in where a key is made.
+#![forbid(unsafe_code)]
+
+use bulla_protocol::error::{Code, Error};
+use zeroize::{Zeroize, ZeroizeOnDrop};
+
+#[cfg(feature = "aws-lc")]
+pub mod aws_lc;
+pub mod ece;
+
+#[cfg(not(feature = "aws-lc"))]
+compile_error!("bulla-keys needs a backend: enable the feature `aws-lc`");
+
+#[cfg(feature = "aws-lc")]
+pub use aws_lc::{
+    Aes128Gcm, Aes256Gcm, AgreementKey, MacKey, Prk, SigningKey, SystemRandom, verify,
+};
+
+/// Where random bytes come from.
+pub trait Random: Send + Sync {
+    /// Fills `out` with bytes that nobody can guess.
+    fn fill(&self, out: &mut [u8]) -> Result<(), RandomError>;
+}
+
+/// A raw ECDH secret: the x coordinate of the shared point (RFC 8422 section 5.10).
+#[derive(Zeroize, ZeroizeOnDrop)]
+pub struct SharedSecret([u8; 32]);
+
+impl SharedSecret {
+    /// The 32 bytes, to be fed to HKDF and to nothing else.
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl core::fmt::Debug for SharedSecret {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("SharedSecret(..)")
+    }
+}
+
+/// The source of randomness has none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no random bytes could be had")]
+pub struct RandomError;
+
+/// A key could not be made, read or used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the key could not be made, read or used")]
+pub struct KeyError;
+
+/// A signature or a MAC does not hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the signature does not hold")]
+pub struct BadSignature;
+
+/// A text could not be sealed: it is too long for the cipher.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the text could not be sealed")]
+pub struct SealError;
+
+/// A sealed text could not be opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the sealed text could not be opened")]
+pub struct OpenError;
+
+impl From<OpenError> for Error {
+    fn from(_: OpenError) -> Self {
+        Code::SealBroken.because("a record could not be opened")
+    }
+}
+
+impl From<SealError> for Error {
+    fn from(_: SealError) -> Self {
+        Code::TooLarge.because("a record could not be sealed")
+    }
+}

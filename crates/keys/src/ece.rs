@@ -1,0 +1,132 @@
+//! The `aes128gcm` content coding of RFC 8188 with a software key.
+
+use bulla_protocol::error::{Code, Error};
+use bulla_protocol::seal::{CEK_INFO, Header, Joiner, NONCE_INFO, Record, RecordNonce, Splitter};
+use zeroize::Zeroizing;
+
+use crate::{Aes128Gcm, Prk};
+
+/// The key of one message, and its base nonce.
+pub struct MessageKey {
+    cipher: Aes128Gcm,
+    nonce: RecordNonce,
+}
+
+impl MessageKey {
+    /// Derives both from the direction's key and the message's salt (RFC 8188 section 2.2 and 2.3).
+    pub fn derive(ikm: &[u8; 32], salt: &[u8; 16]) -> Self {
+        let prk = Prk::extract(salt, ikm);
+        let (mut key, mut nonce) = (Zeroizing::new([0; 16]), [0; 12]);
+        prk.expand(&[CEK_INFO], key.as_mut());
+        prk.expand(&[NONCE_INFO], &mut nonce);
+        Self { cipher: Aes128Gcm::new(&key), nonce: RecordNonce::new(nonce) }
+    }
+
+    /// Encrypts a record.
+    pub fn seal(&self, mut record: Record) -> Result<Vec<u8>, Error> {
+        let nonce = self.nonce.at(record.number);
+        self.cipher.seal_in_place(nonce, &[], &mut record.bytes)?;
+        Ok(record.bytes)
+    }
+
+    /// Decrypts a record. What comes out still has its delimiter and padding.
+    pub fn open(&self, mut record: Record) -> Result<Vec<u8>, Error> {
+        let nonce = self.nonce.at(record.number);
+        let len = self.cipher.open_in_place(nonce, &[], &mut record.bytes)?.len();
+        record.bytes.truncate(len);
+        Ok(record.bytes)
+    }
+}
+
+/// Seals a whole plain text: header and records.
+pub fn seal_whole(ikm: &[u8; 32], header: &Header, plain: &[u8]) -> Result<Vec<u8>, Error> {
+    let key = MessageKey::derive(ikm, &header.salt);
+    let mut splitter = Splitter::new(header.record_size);
+    let mut sealed = header.encode();
+    for record in splitter.push(plain) {
+        sealed.extend(key.seal(record)?);
+    }
+    sealed.extend(key.seal(splitter.finish())?);
+    Ok(sealed)
+}
+
+/// Opens a whole body; `records` is what follows its header.
+pub fn open_whole(ikm: &[u8; 32], header: &Header, records: &[u8]) -> Result<Vec<u8>, Error> {
+    let key = MessageKey::derive(ikm, &header.salt);
+    let mut joiner = Joiner::new(header.record_size);
+    let mut found = joiner.push(records)?;
+    found.extend(joiner.finish()?);
+    let mut plain = Vec::with_capacity(records.len());
+    for record in found {
+        let mut opened = key.open(record)?;
+        joiner.opened(&mut opened)?;
+        plain.append(&mut opened);
+    }
+    if !joiner.is_complete() {
+        return Err(Code::SealBroken.because("the message ends before its final record"));
+    }
+    Ok(plain)
+}
+
+#[cfg(test)]
+mod tests {
+    use bulla_protocol::base64;
+
+    use super::*;
+
+    #[test]
+    fn opens_the_examples_of_rfc_8188() {
+        for (ikm, body) in [
+            // Section 3.1
+            (
+                "yqdlZ-tYemfogSmv7Ws5PQ",
+                "I1BsxtFttlv3u_Oo94xnmwAAEAAA-NAVub2qFgBEuQKRapoZu-IxkIva3MEB1PD-ly8Thjg",
+            ),
+            // Section 3.2
+            (
+                "BO3ZVPxUlnLORbVGMpbT1Q",
+                "uNCkWiNYzKTnBN9ji3-qWAAAABkCYTHOG8chz_gnvgOqdGYovxyjuqRyJFjEDyoF1Fvkj6hQPdPHI51OEUKEpgz3SsLWIqS_uA",
+            ),
+        ] {
+            let body = base64::decode(body).unwrap();
+            let (header, records) = Header::parse(&body).unwrap().unwrap();
+            let prk = Prk::extract(&header.salt, &base64::decode(ikm).unwrap());
+            let (mut key, mut nonce) = ([0; 16], [0; 12]);
+            prk.expand(&[CEK_INFO], &mut key);
+            prk.expand(&[NONCE_INFO], &mut nonce);
+            let key = MessageKey { cipher: Aes128Gcm::new(&key), nonce: RecordNonce::new(nonce) };
+            let mut joiner = Joiner::new(header.record_size);
+            let mut found = joiner.push(records).unwrap();
+            found.extend(joiner.finish().unwrap());
+            let mut plain = Vec::new();
+            for record in found {
+                let mut opened = key.open(record).unwrap();
+                joiner.opened(&mut opened).unwrap();
+                plain.extend(opened);
+            }
+            assert!(joiner.is_complete());
+            assert_eq!(plain, b"I am the walrus");
+        }
+    }
+
+    #[test]
+    fn every_changed_byte_is_noticed() {
+        let header = Header { salt: [1; 16], record_size: 40, keyid: b"ticket".to_vec() };
+        let sealed = seal_whole(&[2; 32], &header, &[3; 100]).unwrap();
+        let (_, records) = Header::parse(&sealed).unwrap().unwrap();
+        assert_eq!(open_whole(&[2; 32], &header, records).unwrap(), [3; 100]);
+        for at in 0..records.len() {
+            let mut changed = records.to_vec();
+            changed[at] ^= 1;
+            let error = open_whole(&[2; 32], &header, &changed).unwrap_err();
+            assert_eq!(error.code, Code::SealBroken, "{at}");
+            assert!(open_whole(&[2; 32], &header, &records[..at]).is_err());
+        }
+        // Two records swapped.
+        let mut swapped = records.to_vec();
+        swapped[..80].rotate_left(40);
+        assert!(open_whole(&[2; 32], &header, &swapped).is_err());
+        let other = Header { salt: [9; 16], ..header };
+        assert!(open_whole(&[2; 32], &other, records).is_err());
+    }
+}
