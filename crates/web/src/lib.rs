@@ -1,1 +1,129 @@
-//! PLACEHOLDER
+//! The browser half of Bulla: opens a session, signs and seals what `fetch` sends, and opens what
+//! comes back.
+//!
+//! Every key is WebCrypto's and `extractable: false`; this code holds handles, never key bytes, and
+//! hands no handle out. Runs in pages, in workers and in Node 20.
+//!
+//! A request's way, and where it is:
+//!
+//! | step | module |
+//! | --- | --- |
+//! | find or open a session | `client`, on `storage`, `lock` and `session` |
+//! | read what the application wants to send; sign, seal | `request`, on `crypto` |
+//! | send; retry, reopen, follow | `fetch` |
+//! | open the reply as it comes | `reply` |
+//!
+//! JavaScript sees the npm package's own face in `npm/`, not these exports.
+#![forbid(unsafe_code)]
+
+mod client;
+mod crypto;
+mod error;
+mod fetch;
+mod lock;
+mod platform;
+mod reply;
+mod request;
+mod session;
+mod storage;
+
+use std::rc::Rc;
+
+use bulla_protocol::error::Code;
+use bulla_protocol::limits::DEFAULT_PREFIX;
+use bulla_protocol::target::{Origin, Target};
+use serde::{Deserialize, Serialize};
+use wasm_bindgen::prelude::*;
+use web_sys::Response;
+
+use crate::client::{Client, Settings};
+use crate::error::Failure;
+
+/// What `open` takes.
+#[derive(Deserialize)]
+struct Options {
+    server: String,
+    identity: Option<String>,
+    prefix: Option<String>,
+    seal: Option<bool>,
+}
+
+/// What a session tells about itself.
+#[derive(Serialize)]
+struct Info {
+    id: Option<String>,
+    authenticated: bool,
+    storage: &'static str,
+    identity: Option<String>,
+    device: String,
+}
+
+/// A session with one server.
+#[wasm_bindgen]
+pub struct Session(Rc<Client>);
+
+/// Opens a session, or takes the one that is in the store.
+#[wasm_bindgen]
+pub async fn open(options: JsValue) -> Result<Session, JsValue> {
+    let settings = settings(options)?;
+    Ok(Session(Rc::new(Client::start(settings).await?)))
+}
+
+#[wasm_bindgen]
+impl Session {
+    /// What the platform's `fetch` does, through the session.
+    pub async fn fetch(&self, input: JsValue, init: JsValue) -> Result<Response, JsValue> {
+        Ok(fetch::run(self.0.clone(), input, init).await?)
+    }
+
+    /// The session's name, whether it has a subject, where it is kept, and both sides' thumbprints.
+    pub fn info(&self) -> Result<JsValue, JsValue> {
+        let live = self.0.current();
+        let info = Info {
+            id: live.as_ref().map(|live| live.id.to_string()),
+            authenticated: live.is_some_and(|live| live.authenticated),
+            storage: self.0.storage.name(),
+            identity: self.0.identity().map(|identity| identity.to_string()),
+            device: self.0.device.public().thumbprint().to_string(),
+        };
+        Ok(serde_wasm_bindgen::to_value(&info)?)
+    }
+
+    /// Ends the session, at the server and here.
+    pub async fn end(&self) -> Result<(), JsValue> {
+        Ok(fetch::end(self.0.clone()).await?)
+    }
+
+    /// Ends the session and deletes the device key.
+    pub async fn forget(&self) -> Result<(), JsValue> {
+        let ended = fetch::end(self.0.clone()).await;
+        self.0.forget_device().await?;
+        Ok(ended?)
+    }
+}
+
+fn settings(options: JsValue) -> Result<Settings, Failure> {
+    let wrong = |detail| Failure::from(Code::RequestInvalid.because(detail));
+    let options: Options = serde_wasm_bindgen::from_value(options)
+        .map_err(|_| wrong("open wants { server, identity?, prefix?, seal? }"))?;
+    let origin = platform::url(&options.server, None)
+        .filter(|url| url.pathname() == "/" && url.search().is_empty())
+        .and_then(|url| Origin::parse(&url.origin()).ok())
+        .ok_or_else(|| wrong("the server is not an origin"))?;
+    let prefix = options.prefix.unwrap_or_else(|| DEFAULT_PREFIX.to_owned());
+    let is_path = Target::parse(&prefix).is_ok_and(|target| target.query.is_none());
+    if !is_path || prefix.ends_with('/') {
+        return Err(wrong("the prefix is not a path without a slash at its end"));
+    }
+    let pin = options
+        .identity
+        .map(|text| text.parse())
+        .transpose()
+        .map_err(|_| wrong("the identity is not a thumbprint"))?;
+    Ok(Settings {
+        origin,
+        prefix,
+        pin,
+        seal: options.seal.unwrap_or(true),
+    })
+}
