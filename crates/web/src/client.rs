@@ -172,7 +172,11 @@ impl Client {
     /// Removes the device key, so that the next opening is another device's.
     pub(crate) async fn forget_device(&self) -> Result<(), Failure> {
         let deleted = self.storage.delete(Kind::Device, self.origin()).await;
-        deleted.map_err(|_| Code::Unsupported.because("the device key could not be deleted").into())
+        deleted.map_err(|_| {
+            Code::Unsupported
+                .because("the device key could not be deleted")
+                .into()
+        })
     }
 
     fn origin(&self) -> &str {
@@ -279,15 +283,22 @@ pub(crate) const UNREACHABLE: Error = Code::Network.because("the server could no
 
 /// The refusal that a reply is, if it is one of ours. Codes that only clients use are not.
 pub(crate) fn refusal(status: u16, fields: &dyn Fields, body: &[u8]) -> Option<Error> {
-    is_problem(status, fields).then(|| Problem::parse(body)).flatten().and_then(|code| {
-        let is_servers = code.status() != 0;
-        is_servers.then(|| code.because(code.title()))
-    })
+    is_problem(status, fields)
+        .then(|| Problem::parse(body))
+        .flatten()
+        .and_then(|code| {
+            let is_servers = code.status() != 0;
+            is_servers.then(|| code.because(code.title()))
+        })
 }
 
 /// Whether a reply may be a refusal.
 pub(crate) fn is_problem(status: u16, fields: &dyn Fields) -> bool {
-    let media_type = fields.line("content-type").ok().flatten().unwrap_or_default();
+    let media_type = fields
+        .line("content-type")
+        .ok()
+        .flatten()
+        .unwrap_or_default();
     let media_type = media_type.split(';').next().unwrap_or_default().trim_end();
     status >= 400 && media_type.eq_ignore_ascii_case(Problem::MEDIA_TYPE)
 }
@@ -310,7 +321,11 @@ async fn load_device(origin: &str) -> Result<(Storage, DeviceKey), Failure> {
         return Ok((storage, device));
     }
     let device = DeviceKey::generate().await?;
-    if storage.put(Kind::Device, origin, device.to_stored()).await.is_ok() {
+    if storage
+        .put(Kind::Device, origin, device.to_stored())
+        .await
+        .is_ok()
+    {
         return Ok((storage, device));
     }
     // Some private modes open a database and refuse to keep keys in it.
@@ -388,5 +403,8 @@ pub(crate) async fn to_the_end(
         work.await?;
         Ok(JsValue::UNDEFINED)
     });
-    JsFuture::from(promise).await.map(drop).map_err(Failure::Platform)
+    JsFuture::from(promise)
+        .await
+        .map(drop)
+        .map_err(Failure::Platform)
 }

@@ -302,10 +302,7 @@ fn named(algorithm: &str) -> Object {
 }
 
 fn p256(algorithm: &str) -> Object {
-    object([
-        ("name", algorithm.into()),
-        ("namedCurve", "P-256".into()),
-    ])
+    object([("name", algorithm.into()), ("namedCurve", "P-256".into())])
 }
 
 fn ecdsa() -> Object {

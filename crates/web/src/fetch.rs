@@ -52,7 +52,9 @@ pub(crate) async fn run(
             }
             (Some(_), "error") => {
                 reply.cancel();
-                return Err(Code::Network.because("there was an unexpected redirect").into());
+                return Err(Code::Network
+                    .because("there was an unexpected redirect")
+                    .into());
             }
             _ => {
                 let response = reply.into_response(request.method == "HEAD").await?;
@@ -60,7 +62,9 @@ pub(crate) async fn run(
             }
         }
     }
-    Err(Code::Network.because("there were too many redirects").into())
+    Err(Code::Network
+        .because("there were too many redirects")
+        .into())
 }
 
 /// Ends the session at the server and here.
@@ -210,8 +214,7 @@ async fn open_sealed(
                 .into()),
         };
     };
-    let (head, mut unsealer) =
-        Unsealer::start(source, request.signal.clone(), &live.keys).await?;
+    let (head, mut unsealer) = Unsealer::start(source, request.signal.clone(), &live.keys).await?;
     let in_reply_to = head.fields.line(field::IN_REPLY_TO)?.ok_or(MISMATCH)?;
     if structured::string(in_reply_to)? != nonce.to_param() {
         unsealer.cancel();
@@ -352,10 +355,7 @@ impl Reply {
             }
         };
         let body: Option<&ReadableStream> = body.as_ref();
-        Response::new_with_opt_readable_stream_and_init(
-            body,
-            init.unchecked_ref::<ResponseInit>(),
-        )
-        .map_err(Failure::Platform)
+        Response::new_with_opt_readable_stream_and_init(body, init.unchecked_ref::<ResponseInit>())
+            .map_err(Failure::Platform)
     }
 }

@@ -35,10 +35,8 @@ impl Lock {
         let locks = member(&global("navigator"), "locks");
         if locks.is_object() {
             across_tabs(&locks.unchecked_into(), name, held).await;
-        } else {
-            if let Some(ahead) = enqueue(name, held) {
-                let _ = JsFuture::from(ahead).await;
-            }
+        } else if let Some(ahead) = enqueue(name, held) {
+            let _ = JsFuture::from(ahead).await;
         }
         lock
     }

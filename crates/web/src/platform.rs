@@ -76,7 +76,10 @@ pub(crate) fn deferred() -> (Promise, Function) {
     let mut resolve = None;
     let promise = Promise::new(&mut |resolve_it, _| resolve = Some(resolve_it));
     // The executor runs before the constructor returns.
-    (promise, resolve.unwrap_or_else(|| Function::new_no_args("")))
+    (
+        promise,
+        resolve.unwrap_or_else(|| Function::new_no_args("")),
+    )
 }
 
 /// Whichever is ready first; the other one is dropped.
@@ -127,14 +130,14 @@ pub(crate) fn fields(headers: &Headers) -> Vec<(String, String)> {
 }
 
 /// The next piece of a body; `None` at its end.
-pub(crate) async fn read(
-    reader: &ReadableStreamDefaultReader,
-) -> Result<Option<Vec<u8>>, JsValue> {
+pub(crate) async fn read(reader: &ReadableStreamDefaultReader) -> Result<Option<Vec<u8>>, JsValue> {
     let read = JsFuture::from(reader.read()).await?;
     if member(&read, "done").is_truthy() {
         return Ok(None);
     }
-    Ok(Some(js_sys::Uint8Array::new(&member(&read, "value")).to_vec()))
+    Ok(Some(
+        js_sys::Uint8Array::new(&member(&read, "value")).to_vec(),
+    ))
 }
 
 /// Takes the reader of a response's body; `None` if there is no body.

@@ -51,8 +51,8 @@ impl Outgoing {
         let fields = platform::fields(&request.headers());
         check_fields(&fields)?;
         if member(&request, "integrity").as_string() != Some(String::new()) {
-            const INTEGRITY: Error =
-                Code::RequestInvalid.because("subresource integrity is not checked inside the seal");
+            const INTEGRITY: Error = Code::RequestInvalid
+                .because("subresource integrity is not checked inside the seal");
             return Err(INTEGRITY.into());
         }
         let signal = request.signal();
@@ -101,8 +101,8 @@ impl Outgoing {
         location: &str,
         origin: &Origin,
     ) -> Result<Self, Failure> {
-        let url = platform::url(location, Some(&self.url(origin)))
-            .ok_or(Failure::from(ELSEWHERE))?;
+        let url =
+            platform::url(location, Some(&self.url(origin))).ok_or(Failure::from(ELSEWHERE))?;
         self.target = target_of(&url, origin)?;
         self.random = platform::random()?;
         let becomes_get = match status {
@@ -231,11 +231,7 @@ fn invalid(error: Error) -> Error {
     Code::RequestInvalid.because(error.detail)
 }
 
-fn platform_request(
-    input: &JsValue,
-    init: &JsValue,
-    origin: &Origin,
-) -> Result<Request, Failure> {
+fn platform_request(input: &JsValue, init: &JsValue, origin: &Origin) -> Result<Request, Failure> {
     let init = init.unchecked_ref::<RequestInit>();
     if let Some(request) = input.dyn_ref::<Request>() {
         return Request::new_with_request_and_init(request, init).map_err(Failure::Platform);
@@ -255,10 +251,8 @@ fn base(origin: &Origin) -> String {
     let here = member(&global("document"), "baseURI")
         .as_string()
         .or_else(|| member(&global("location"), "href").as_string());
-    here.filter(|here| {
-        platform::url(here, None).is_some_and(|url| url.origin() == origin.as_str())
-    })
-    .unwrap_or_else(|| format!("{origin}/"))
+    here.filter(|here| platform::url(here, None).is_some_and(|url| url.origin() == origin.as_str()))
+        .unwrap_or_else(|| format!("{origin}/"))
 }
 
 fn target_of(url: &Url, origin: &Origin) -> Result<String, Error> {
@@ -355,17 +349,17 @@ mod tests {
     #[test]
     fn what_browsers_leave_in_urls_can_be_signed() {
         let encoded = encode_rest("/a|b?q={\"x\":[1]}&p=`^\\<>");
-        assert_eq!(
-            encoded,
-            "/a%7Cb?q=%7B%22x%22:[1]%7D&p=%60%5E%5C%3C%3E"
-        );
+        assert_eq!(encoded, "/a%7Cb?q=%7B%22x%22:[1]%7D&p=%60%5E%5C%3C%3E");
         assert!(Target::parse(&encoded).is_ok());
         assert_eq!(encode_rest("/a%20b?c=d%26e"), "/a%20b?c=d%26e");
     }
 
     #[test]
     fn fields_that_are_ours_or_refused_are_refused_at_once() {
-        assert_eq!(check_fields(&[pair("x-app", "1"), pair("accept", "*/*")]), Ok(()));
+        assert_eq!(
+            check_fields(&[pair("x-app", "1"), pair("accept", "*/*")]),
+            Ok(())
+        );
         for (name, value) in [
             ("bulla-ticket", ":AA==:"),
             ("signature", "a=:AA==:"),
