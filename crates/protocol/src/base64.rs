@@ -2,7 +2,7 @@
 //! identifiers (RFC 4648 section 5), and standard inside Structured Fields, where `sfv` does it.
 
 use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 
 /// Encodes as URL-safe base64 without padding.
 pub fn encode(bytes: impl AsRef<[u8]>) -> String {
@@ -18,6 +18,16 @@ pub fn decode(text: impl AsRef<[u8]>) -> Option<Vec<u8>> {
 /// Decodes exactly `N` bytes.
 pub fn decode_array<const N: usize>(text: impl AsRef<[u8]>) -> Option<[u8; N]> {
     decode(text)?.try_into().ok()
+}
+
+/// Encodes as standard base64 with padding, as PEM wants it.
+pub fn encode_standard(bytes: impl AsRef<[u8]>) -> String {
+    STANDARD.encode(bytes)
+}
+
+/// Decodes standard base64 with padding.
+pub fn decode_standard(text: impl AsRef<[u8]>) -> Option<Vec<u8>> {
+    STANDARD.decode(text).ok()
 }
 
 /// `serde(with = …)` for byte arrays of a fixed length.

@@ -31,7 +31,7 @@ pub const BHTTP: &str = "message/bhttp";
 pub const AES128GCM: &str = "aes128gcm";
 
 /// The fields of a message, one line each.
-pub trait Fields {
+pub trait Fields: Sync {
     /// The value of the field with this lower-case name, without surrounding white space.
     ///
     /// # Errors

@@ -3,7 +3,8 @@
 use core::fmt;
 use core::str::FromStr;
 
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest, Sha256};
 
 use crate::base64;
@@ -17,6 +18,7 @@ use crate::signature::{
     Component, ES256, LABEL, ReceivedSignature, Request, SignatureParams, ToSign, request_base,
     response_base,
 };
+use crate::structured;
 
 /// The `tag` of an opening.
 pub const OPEN_TAG: &str = "bulla-open";
@@ -68,8 +70,8 @@ pub struct Open {
     #[serde(with = "base64::array")]
     pub random: [u8; 32],
     /// The ticket of a session that is to be carried over to fresh keys.
-    #[serde(default, skip_serializing_if = "Option::is_none", with = "ticket")]
-    pub ticket: Option<Vec<u8>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ticket: Option<Ticket>,
 }
 
 /// The server's ephemeral agreement keys. Each stands for a shared secret of its own, since a stored
@@ -110,8 +112,7 @@ pub struct Opened {
     #[serde(with = "base64::array")]
     pub random: [u8; 32],
     /// The session's ticket.
-    #[serde(with = "ticket")]
-    pub ticket: Option<Vec<u8>>,
+    pub ticket: Ticket,
     /// How long a server nonce is taken, in seconds.
     pub nonce_life: u32,
     /// How long a ticket is taken, in seconds: the idle timeout.
@@ -124,6 +125,60 @@ pub struct Opened {
     pub nonce: String,
     /// Whether the session has a subject.
     pub authenticated: bool,
+}
+
+/// A session's state, sealed by the server for itself: 1 to 255 bytes that mean nothing to others.
+///
+/// It is not a bearer token: without the device key it opens nothing. It is kept out of `Debug` all
+/// the same.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Ticket(Vec<u8>);
+
+impl Ticket {
+    /// Takes the bytes, if there are as many as may be.
+    pub fn new(bytes: impl Into<Vec<u8>>) -> Result<Self, Error> {
+        let bytes = bytes.into();
+        if !(1..=MAX_TICKET_LEN).contains(&bytes.len()) {
+            return Err(Code::Malformed.because("a ticket has 1 to 255 bytes"));
+        }
+        Ok(Self(bytes))
+    }
+
+    /// Reads a field value: a Byte Sequence.
+    pub fn from_field(value: &str) -> Result<Self, Error> {
+        Self::new(structured::bytes(value)?)
+    }
+
+    /// Writes the field value.
+    pub fn to_field(&self) -> String {
+        structured::from_bytes(&self.0)
+    }
+
+    /// The bytes.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Ticket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Ticket(..)")
+    }
+}
+
+impl Serialize for Ticket {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&base64::encode(&self.0))
+    }
+}
+
+impl<'de> Deserialize<'de> for Ticket {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let bytes = base64::decode(String::deserialize(deserializer)?);
+        bytes
+            .and_then(|bytes| Self::new(bytes).ok())
+            .ok_or_else(|| D::Error::custom("not a ticket"))
+    }
 }
 
 /// A session's name: the first 16 bytes of its [`Transcript`].
@@ -301,13 +356,6 @@ impl SentOpening {
             return Err(Code::IdentityChanged.because("the identity is not the pinned one"));
         }
         opened.agreement.check_distinct(&self.0.open.agreement)?;
-        if opened
-            .ticket
-            .as_ref()
-            .is_none_or(|ticket| ticket.len() > MAX_TICKET_LEN)
-        {
-            return Err(INVALID);
-        }
 
         let input = fields.line(field::SIGNATURE_INPUT)?.ok_or(INVALID)?;
         let signature = fields.line(field::SIGNATURE)?.ok_or(INVALID)?;
@@ -393,6 +441,7 @@ impl ReceivedOpening {
     /// Reads an opening.
     pub fn parse(request: &Request<'_>, body: &[u8]) -> Result<Self, Error> {
         const INVALID: Error = Code::Malformed.because("the opening could not be parsed");
+        const MISSING: Error = Code::ProofMissing.because("the opening is not signed");
         if body.len() > MAX_OPENING_LEN {
             return Err(Code::TooLarge.because("the opening is too large"));
         }
@@ -407,7 +456,6 @@ impl ReceivedOpening {
         }
         let open: Open = serde_json::from_slice(body).map_err(|_| INVALID)?;
 
-        const MISSING: Error = Code::ProofMissing.because("the opening is not signed");
         let input = request
             .fields
             .line(field::SIGNATURE_INPUT)?
@@ -516,26 +564,4 @@ pub fn sealed_path(prefix: &str) -> String {
 #[derive(Deserialize)]
 struct VersionOnly {
     version: u32,
-}
-
-mod ticket {
-    use serde::de::Error as _;
-    use serde::{Deserialize, Deserializer, Serializer};
-
-    use crate::base64;
-
-    pub(super) fn serialize<S: Serializer>(
-        ticket: &Option<Vec<u8>>,
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&base64::encode(ticket.as_deref().unwrap_or_default()))
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<Option<Vec<u8>>, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        let ticket = base64::decode(text).ok_or_else(|| D::Error::custom("not base64url"))?;
-        Ok(Some(ticket))
-    }
 }

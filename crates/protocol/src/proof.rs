@@ -165,10 +165,10 @@ impl<'a> ReceivedProof<'a> {
             .ok_or(Code::Malformed.because("the proof has no nonce"))
             .and_then(ProofNonce::parse)?;
         Ok(Self {
+            signature,
             kind,
             session,
             nonce,
-            signature,
         })
     }
 

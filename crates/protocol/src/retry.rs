@@ -61,7 +61,7 @@ mod tests {
         retried: false,
         reopened: false,
         elapsed: Duration::from_secs(1),
-        nonce_life: Duration::from_secs(60),
+        nonce_life: Duration::from_mins(1),
     };
 
     #[test]
@@ -76,7 +76,7 @@ mod tests {
             Next::Fail
         );
         let late = Attempt {
-            elapsed: Duration::from_secs(60),
+            elapsed: Duration::from_mins(1),
             ..FRESH
         };
         assert_eq!(late.after(Code::NonceStale), Next::Fail);

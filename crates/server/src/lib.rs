@@ -1,1 +1,66 @@
-//! PLACEHOLDER
+//! Sealed sessions for the web: the server half.
+//!
+//! [`Bulla`] verifies every request before a handler runs: that it comes from the device which opened
+//! the session, that nothing of it was changed, that it is fresh and used for the first time, and that
+//! the session has not ended. Replies to sealed requests are sealed.
+//!
+//! ```no_run
+//! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+//! # #[cfg(all(feature = "axum", feature = "embedded"))] {
+//! use axum::{Router, routing::get};
+//! use bulla_server::{Bulla, EmbeddedStore, Identity, Ring, Session};
+//!
+//! let bulla = Bulla::builder()
+//!     .origin("https://bank.example")
+//!     .identity(Identity::load_or_create("bulla/identity.pem")?)
+//!     .ring(Ring::load_or_create("bulla/ring.json")?)
+//!     .store(EmbeddedStore::open("bulla/store.redb")?)
+//!     .build()?;
+//! let app: Router = bulla.protect(Router::new().route("/api/me", get(me)));
+//!
+//! async fn me(session: Session) -> String {
+//!     format!("hello {}", session.subject().unwrap_or("stranger"))
+//! }
+//! # }
+//! # Ok(()) }
+//! ```
+#![forbid(unsafe_code)]
+
+#[cfg(feature = "axum")]
+mod axum;
+mod body;
+mod bulla;
+mod clock;
+mod error;
+mod event;
+mod identity;
+mod layer;
+mod nonce;
+mod open;
+mod reply;
+mod require;
+mod ring;
+mod session;
+pub mod store;
+mod ticket;
+mod verify;
+
+#[cfg(feature = "axum")]
+pub use crate::axum::Refused;
+pub use crate::body::{Body, BodyError, BoxError};
+pub use crate::bulla::{Builder, Bulla, Lifetimes};
+pub use crate::clock::{Clock, SystemClock};
+pub use crate::error::ConfigError;
+pub use crate::event::SecurityEvent;
+pub use crate::identity::Identity;
+pub use crate::layer::{BullaLayer, BullaService};
+pub use crate::require::{Require, Required};
+pub use crate::ring::Ring;
+pub use crate::session::Session;
+#[cfg(feature = "embedded")]
+pub use crate::store::EmbeddedStore;
+pub use crate::store::{MemoryStore, Revocation, Store};
+pub use crate::ticket::RevocationId;
+pub use bulla_protocol::error::{Code, Error};
+pub use bulla_protocol::limits::Limits;
+pub use bulla_protocol::proof::ProofKind;

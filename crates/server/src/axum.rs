@@ -1,0 +1,53 @@
+//! For axum: [`Bulla::protect`] and the [`Session`] extractor.
+
+use axum::Router;
+use axum::extract::{FromRequestParts, OptionalFromRequestParts};
+use axum::response::{IntoResponse, Response};
+use bulla_protocol::error::{Code, Error};
+use http::request::Parts;
+use tower::Layer as _;
+
+use crate::bulla::Bulla;
+use crate::require::problem;
+use crate::session::Session;
+
+impl Bulla {
+    /// Puts the verifier before a router. What is merged into the result afterwards is not protected.
+    pub fn protect(&self, router: Router) -> Router {
+        // Not `Router::layer`: that runs after routing, and the path to route by is inside the seal.
+        Router::new().fallback_service(self.layer().layer(router))
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for Session {
+    type Rejection = Refused;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Refused> {
+        const MISSING: Error = Code::ProofMissing.because("the request carries no proof");
+        parts.extensions.get().cloned().ok_or(Refused(MISSING))
+    }
+}
+
+impl<S: Sync> OptionalFromRequestParts<S> for Session {
+    type Rejection = std::convert::Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Option<Self>, Self::Rejection> {
+        Ok(parts.extensions.get().cloned())
+    }
+}
+
+/// A refusal that a handler can return: `Result<_, Refused>` takes every [`Error`] by `?`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refused(pub Error);
+
+impl From<Error> for Refused {
+    fn from(error: Error) -> Self {
+        Self(error)
+    }
+}
+
+impl IntoResponse for Refused {
+    fn into_response(self) -> Response {
+        problem(self.0).map(axum::body::Body::new)
+    }
+}

@@ -1,0 +1,295 @@
+//! The verifier and its builder.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bulla_keys::{Random, SystemRandom};
+use bulla_protocol::error::{Code, Error};
+use bulla_protocol::jwk::Thumbprint;
+use bulla_protocol::limits::{DEFAULT_PREFIX, Limits};
+use bulla_protocol::opening::{sealed_path, session_path};
+use bulla_protocol::proof::ProofKind;
+use bulla_protocol::target::Origin;
+
+use crate::clock::{Clock, SystemClock};
+use crate::error::ConfigError;
+use crate::event::{Listener, SecurityEvent};
+use crate::identity::Identity;
+use crate::layer::BullaLayer;
+use crate::nonce::Nonces;
+use crate::ring::{Ring, RingKey};
+use crate::store::{Revocation, Store};
+
+/// Verifies sealed, signed sessions. Cheap to clone.
+#[derive(Clone)]
+pub struct Bulla(pub(crate) Arc<Inner>);
+
+pub(crate) struct Inner {
+    pub(crate) origins: Vec<Origin>,
+    pub(crate) session_path: String,
+    pub(crate) sealed_path: String,
+    pub(crate) identity: Identity,
+    pub(crate) ring: Ring,
+    pub(crate) store: Box<dyn Store>,
+    pub(crate) clock: Box<dyn Clock>,
+    pub(crate) random: Box<dyn Random>,
+    pub(crate) nonces: Nonces,
+    pub(crate) limits: Limits,
+    pub(crate) lifetimes: Lifetimes,
+    pub(crate) proof: ProofKind,
+    pub(crate) unsigned: Vec<String>,
+    pub(crate) cors: Vec<Origin>,
+    pub(crate) listener: Option<Listener>,
+}
+
+/// How long things live.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lifetimes {
+    /// A server nonce: taken for this long at least, twice as long at most. Default one minute.
+    pub nonce: Duration,
+    /// A ticket, and so the idle timeout. Default 15 minutes.
+    pub ticket: Duration,
+    /// A session at most, from its opening or login on. Default 12 hours.
+    pub session: Duration,
+    /// A carry-over ticket. Default one minute.
+    pub carry_over: Duration,
+}
+
+impl Default for Lifetimes {
+    fn default() -> Self {
+        Self {
+            nonce: Duration::from_mins(1),
+            ticket: Duration::from_mins(15),
+            session: Duration::from_hours(12),
+            carry_over: Duration::from_mins(1),
+        }
+    }
+}
+
+impl Bulla {
+    /// Begins to configure a verifier. An origin, an identity and a store are needed.
+    pub fn builder() -> Builder {
+        Builder {
+            origins: Vec::new(),
+            prefix: DEFAULT_PREFIX.to_owned(),
+            identity: None,
+            ring: None,
+            store: None,
+            clock: Box::new(SystemClock),
+            random: Box::new(SystemRandom),
+            limits: Limits::default(),
+            lifetimes: Lifetimes::default(),
+            proof: ProofKind::Device,
+            unsigned: Vec::new(),
+            cors: Vec::new(),
+            listener: None,
+        }
+    }
+
+    /// What clients pin: the identity's RFC 7638 thumbprint.
+    pub fn identity(&self) -> Thumbprint {
+        self.0.identity.thumbprint()
+    }
+
+    /// The layer that verifies every request before the inner service sees it.
+    pub fn layer(&self) -> BullaLayer {
+        BullaLayer::new(self.clone())
+    }
+
+    /// Ends sessions: one, all of a user up to now, or all of a device.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::StoreUnavailable`] if that could not be remembered.
+    pub async fn revoke(&self, revocation: Revocation) -> Result<(), Error> {
+        let until = u64::from(self.now())
+            .saturating_add(self.0.lifetimes.session.as_secs())
+            .saturating_add(self.0.lifetimes.carry_over.as_secs());
+        self.0
+            .store
+            .revoke(revocation, until)
+            .await
+            .map_err(|_| Code::StoreUnavailable.because("the revocation could not be stored"))
+    }
+
+    /// Seconds since 1970. Tickets have room for 32 bits, enough until 2106.
+    pub(crate) fn now(&self) -> u32 {
+        u32::try_from(self.0.clock.now()).unwrap_or(u32::MAX)
+    }
+
+    pub(crate) fn ring_key(&self) -> Result<Arc<RingKey>, Error> {
+        let keep = self.0.lifetimes.ticket.max(self.0.lifetimes.carry_over);
+        self.0
+            .ring
+            .current(u64::from(self.now()), keep, &*self.0.random)
+            .map_err(|_| Code::StoreUnavailable.because("the ring could not be rotated"))
+    }
+
+    pub(crate) fn nonce(&self) -> Result<String, Error> {
+        let key = self.ring_key()?;
+        Ok(self
+            .0
+            .nonces
+            .issue(u64::from(self.now()), &key, self.0.store.domain()))
+    }
+
+    pub(crate) fn random<const N: usize>(&self) -> Result<[u8; N], Error> {
+        let mut bytes = [0; N];
+        self.0
+            .random
+            .fill(&mut bytes)
+            .map_err(|_| Code::StoreUnavailable.because("the system gave no random bytes"))?;
+        Ok(bytes)
+    }
+
+    pub(crate) fn report(&self, refusal: Error, session: Option<String>, path: Option<String>) {
+        let time = u64::from(self.now());
+        SecurityEvent {
+            time,
+            refusal,
+            session,
+            path,
+        }
+        .report(self.0.listener.as_ref());
+    }
+}
+
+/// Configures a [`Bulla`].
+#[must_use]
+pub struct Builder {
+    origins: Vec<String>,
+    prefix: String,
+    identity: Option<Identity>,
+    ring: Option<Ring>,
+    store: Option<Box<dyn Store>>,
+    clock: Box<dyn Clock>,
+    random: Box<dyn Random>,
+    limits: Limits,
+    lifetimes: Lifetimes,
+    proof: ProofKind,
+    unsigned: Vec<String>,
+    cors: Vec<String>,
+    listener: Option<Listener>,
+}
+
+impl Builder {
+    /// Adds a public origin under which clients reach this server, such as `https://bank.example`.
+    /// Authority comes from here, never from forwarding fields.
+    pub fn origin(mut self, origin: impl Into<String>) -> Self {
+        self.origins.push(origin.into());
+        self
+    }
+
+    /// Sets the identity that clients pin.
+    pub fn identity(mut self, identity: Identity) -> Self {
+        self.identity = Some(identity);
+        self
+    }
+
+    /// Sets where proofs and revocations are remembered.
+    pub fn store(mut self, store: impl Store) -> Self {
+        self.store = Some(Box::new(store));
+        self
+    }
+
+    /// Sets the ring. Default: one that lives as long as the process.
+    pub fn ring(mut self, ring: Ring) -> Self {
+        self.ring = Some(ring);
+        self
+    }
+
+    /// Sets the path under which the protocol lives. Default `/.well-known/bulla`.
+    pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.prefix = prefix.into();
+        self
+    }
+
+    /// Sets how long things live.
+    pub fn lifetimes(mut self, lifetimes: Lifetimes) -> Self {
+        self.lifetimes = lifetimes;
+        self
+    }
+
+    /// Sets how large things may be.
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// Sets the weakest proof that is taken where a route asks for nothing more. Default: the device
+    /// proof, on every request.
+    pub fn proof(mut self, proof: ProofKind) -> Self {
+        self.proof = proof;
+        self
+    }
+
+    /// Lets requests without any proof through to paths that begin so, without a session. A request
+    /// with a wrong proof is refused all the same.
+    pub fn unsigned(mut self, path_prefix: impl Into<String>) -> Self {
+        self.unsigned.push(path_prefix.into());
+        self
+    }
+
+    /// Lets pages of another origin use this server (CORS).
+    pub fn allow_origin(mut self, origin: impl Into<String>) -> Self {
+        self.cors.push(origin.into());
+        self
+    }
+
+    /// Sets the clock.
+    pub fn clock(mut self, clock: impl Clock) -> Self {
+        self.clock = Box::new(clock);
+        self
+    }
+
+    /// Sets where random bytes come from.
+    pub fn random(mut self, random: impl Random + 'static) -> Self {
+        self.random = Box::new(random);
+        self
+    }
+
+    /// Sets who is told of every refusal, besides `tracing`. Must be quick.
+    pub fn on_event(mut self, listener: impl Fn(&SecurityEvent) + Send + Sync + 'static) -> Self {
+        self.listener = Some(Listener(Arc::new(listener)));
+        self
+    }
+
+    /// Builds the verifier.
+    pub fn build(self) -> Result<Bulla, ConfigError> {
+        let origins = |texts: &[String]| {
+            let parsed = texts.iter().map(|text| Origin::parse(text));
+            parsed
+                .collect::<Result<Vec<_>, _>>()
+                .map_err(|_| ConfigError::Origin)
+        };
+        let (public, cors) = (origins(&self.origins)?, origins(&self.cors)?);
+        if public.is_empty() {
+            return Err(ConfigError::Origin);
+        }
+        if !self.prefix.starts_with('/') || self.prefix.ends_with('/') {
+            return Err(ConfigError::Prefix);
+        }
+        let store = self.store.ok_or(ConfigError::Store)?;
+        let ring = self.ring.unwrap_or_else(Ring::ephemeral);
+        if ring.outlives_process() && !store.outlives_process() {
+            return Err(ConfigError::RingOutlivesRevocations);
+        }
+        Ok(Bulla(Arc::new(Inner {
+            origins: public,
+            session_path: session_path(&self.prefix),
+            sealed_path: sealed_path(&self.prefix),
+            identity: self.identity.ok_or(ConfigError::Identity)?,
+            ring,
+            store,
+            clock: self.clock,
+            random: self.random,
+            nonces: Nonces::new(self.lifetimes.nonce),
+            limits: self.limits,
+            lifetimes: self.lifetimes,
+            proof: self.proof,
+            unsigned: self.unsigned,
+            cors,
+            listener: self.listener,
+        })))
+    }
+}

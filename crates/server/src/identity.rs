@@ -1,0 +1,80 @@
+//! The server's identity key, which clients pin.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use bulla_keys::{Random, SigningKey, SystemRandom};
+use bulla_protocol::base64;
+use bulla_protocol::jwk::Thumbprint;
+use zeroize::Zeroizing;
+
+use crate::error::ConfigError;
+use crate::ring::write_private;
+
+/// The server's identity: an ES256 key that signs the answers to openings.
+///
+/// Clients pin its RFC 7638 thumbprint.
+pub struct Identity(SigningKey);
+
+impl Identity {
+    /// Makes a new identity that lives as long as the process.
+    pub fn generate(random: &dyn Random) -> Result<Self, ConfigError> {
+        SigningKey::generate(random)
+            .map(Self)
+            .map_err(|_| ConfigError::Identity)
+    }
+
+    /// Loads the identity from a PKCS #8 file in PEM (RFC 7468), or makes one and writes it there,
+    /// readable by its owner only.
+    pub fn load_or_create(path: impl AsRef<Path>) -> Result<Self, ConfigError> {
+        let path = path.as_ref();
+        match fs::read_to_string(path) {
+            Ok(text) => Self::from_pem(&Zeroizing::new(text)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let identity = Self::generate(&SystemRandom)?;
+                let pem = identity.to_pem()?;
+                write_private(path, pem.as_bytes()).map_err(|_| ConfigError::Identity)?;
+                Ok(identity)
+            }
+            Err(_) => Err(ConfigError::Identity),
+        }
+    }
+
+    /// Reads a PKCS #8 key in PEM.
+    pub fn from_pem(text: &str) -> Result<Self, ConfigError> {
+        let body: Zeroizing<String> = Zeroizing::new(
+            text.lines()
+                .map(str::trim)
+                .filter(|line| !line.starts_with("-----"))
+                .collect(),
+        );
+        let der = base64::decode_standard(body.as_bytes()).ok_or(ConfigError::Identity)?;
+        SigningKey::from_pkcs8_der(&Zeroizing::new(der))
+            .map(Self)
+            .map_err(|_| ConfigError::Identity)
+    }
+
+    /// Writes the key as PKCS #8 in PEM.
+    pub fn to_pem(&self) -> Result<Zeroizing<String>, ConfigError> {
+        let der = self.0.to_pkcs8_der().map_err(|_| ConfigError::Identity)?;
+        let body = Zeroizing::new(base64::encode_standard(der.as_slice()));
+        let mut pem = Zeroizing::new(String::with_capacity(body.len() + 64));
+        pem.push_str("-----BEGIN PRIVATE KEY-----\n");
+        for line in body.as_bytes().chunks(64) {
+            pem.push_str(&String::from_utf8_lossy(line));
+            pem.push('\n');
+        }
+        pem.push_str("-----END PRIVATE KEY-----\n");
+        Ok(pem)
+    }
+
+    /// What clients pin.
+    pub fn thumbprint(&self) -> Thumbprint {
+        self.0.thumbprint()
+    }
+
+    pub(crate) fn key(&self) -> &SigningKey {
+        &self.0
+    }
+}

@@ -1,0 +1,334 @@
+//! The tower layer: every request is verified before the inner service sees it.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bulla_protocol::error::{Code, Error};
+use bulla_protocol::field;
+use bulla_protocol::limits::MAX_OPENING_LEN;
+use bulla_protocol::signature::Request as SignedRequest;
+use bulla_protocol::target::Origin;
+use bytes::Bytes;
+use http::header::{self, HOST, HeaderValue};
+use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http_body::Body as HttpBody;
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use tower::{Layer, Service};
+
+use crate::body::{self, Body, BoxError};
+use crate::bulla::Bulla;
+use crate::session::Session;
+use crate::verify::{Received, ReplyTo, Verified, View};
+
+/// Puts the verifier before a service. Made by [`Bulla::layer`].
+#[derive(Clone)]
+pub struct BullaLayer {
+    bulla: Bulla,
+}
+
+impl BullaLayer {
+    pub(crate) fn new(bulla: Bulla) -> Self {
+        Self { bulla }
+    }
+}
+
+impl<S> Layer<S> for BullaLayer {
+    type Service = BullaService<S>;
+
+    fn layer(&self, inner: S) -> BullaService<S> {
+        BullaService {
+            bulla: self.bulla.clone(),
+            inner,
+        }
+    }
+}
+
+/// A service behind the verifier.
+///
+/// A request reaches the inner service
+///
+/// 1. with a [`Session`] in its extensions, if every check was passed, or
+/// 2. without one, if it makes no claim to a session and its path was let through with
+///    [`Builder::unsigned`](crate::Builder::unsigned).
+///
+/// Everything else is refused. Cookies do not pass in either direction on verified requests: a cookie
+/// that is not bound to the device would be a bearer token beside the session.
+///
+/// # Deployment caveat
+///
+/// The `Host` that reaches this service must be that of a configured origin. A proxy that rewrites it
+/// makes every request an `authority_mismatch`; `X-Forwarded-Host` is never looked at.
+#[derive(Clone)]
+pub struct BullaService<S> {
+    bulla: Bulla,
+    inner: S,
+}
+
+impl<S, B, R> Service<Request<B>> for BullaService<S>
+where
+    S: Service<Request<Body>, Response = Response<R>> + Clone + Send + 'static,
+    S::Future: Send + 'static,
+    S::Error: Send + 'static,
+    B: HttpBody<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+    R: HttpBody<Data = Bytes> + Send + 'static,
+    R::Error: Into<BoxError>,
+{
+    type Response = Response<Body>;
+    type Error = S::Error;
+    type Future = ServiceFuture<S::Error>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let bulla = self.bulla.clone();
+        // The clone has not been polled ready; the one that has goes into the future.
+        let clone = self.inner.clone();
+        let mut inner = std::mem::replace(&mut self.inner, clone);
+        let inner: Inner<S::Error> = Box::new(move |request| {
+            let response = inner.call(request);
+            Box::pin(async move { Ok(response.await?.map(body::boxed)) })
+        });
+        let request = request.map(body::boxed);
+        Box::pin(async move { bulla.handle(request, inner).await })
+    }
+}
+
+type ServiceFuture<E> = Pin<Box<dyn Future<Output = Result<Response<Body>, E>> + Send>>;
+
+/// The inner service, for one request.
+type Inner<E> = Box<dyn FnOnce(Request<Body>) -> ServiceFuture<E> + Send>;
+
+impl Bulla {
+    async fn handle<E>(
+        &self,
+        request: Request<Body>,
+        inner: Inner<E>,
+    ) -> Result<Response<Body>, E> {
+        let cors = self.cors_fields(request.headers());
+        let mut response = if is_preflight(&request) && cors.is_some() {
+            let mut response = Response::new(body::full(Bytes::new()));
+            *response.status_mut() = StatusCode::NO_CONTENT;
+            response
+        } else {
+            let path = request.uri().path().to_owned();
+            match self.route(request, inner).await {
+                Ok(served) => served?,
+                Err(error) => {
+                    self.report(error, None, Some(path));
+                    self.refuse(error)
+                }
+            }
+        };
+        if let Some(cors) = cors {
+            response.headers_mut().extend(cors);
+        }
+        Ok(response)
+    }
+
+    /// The outer error is a refusal that goes out in plain text; the inner one is the inner service's.
+    async fn route<E>(
+        &self,
+        request: Request<Body>,
+        inner: Inner<E>,
+    ) -> Result<Result<Response<Body>, E>, Error> {
+        let origin = self.origin_of(&request)?.clone();
+        let is_opening =
+            request.uri().path() == self.0.session_path && request.method() == Method::POST;
+        let received = self.receive(origin, request, is_opening).await?;
+
+        if is_opening && !received.is_sealed() {
+            let view = View {
+                headers: &received.headers,
+                ticket: "",
+            };
+            let request = SignedRequest {
+                method: received.method.as_str(),
+                authority: received.origin.authority(),
+                path: received.uri.path(),
+                query: received.uri.query(),
+                fields: &view,
+            };
+            return self
+                .open_session(&received.origin, &request, &received.body)
+                .await
+                .map(Ok);
+        }
+        if !received.is_sealed() && !received.claims_proof() {
+            return self.pass_unsigned(received, inner).await;
+        }
+
+        let unsealed = received.open_ticket(self)?.unseal(self)?;
+        let reply_to = unsealed.reply_to();
+        let (session, path) = (unsealed.session_name(), unsealed.path.clone());
+        let response = match unsealed.verify(self).await {
+            Ok(verified) => match self.serve(verified, inner, &reply_to).await {
+                Ok(Ok(response)) => response,
+                Ok(Err(error)) => return Ok(Err(error)),
+                Err(refusal) => self.refuse(refusal),
+            },
+            Err(refusal) => {
+                self.report(refusal, Some(session), Some(path));
+                self.refuse(refusal)
+            }
+        };
+        self.seal(&reply_to, response).await.map(Ok)
+    }
+
+    async fn serve<E>(
+        &self,
+        verified: Verified,
+        inner: Inner<E>,
+        reply_to: &ReplyTo,
+    ) -> Result<Result<Response<Body>, E>, Error> {
+        let Verified {
+            request,
+            facts,
+            state,
+        } = verified;
+        let is_end =
+            request.uri().path() == self.0.session_path && request.method() == Method::DELETE;
+        let mut response = if is_end {
+            Session::new(facts.clone(), self.clone()).logout().await?;
+            let mut response = Response::new(body::full(Bytes::new()));
+            *response.status_mut() = StatusCode::NO_CONTENT;
+            response
+        } else {
+            match inner(request).await {
+                Ok(response) => response,
+                Err(error) => return Ok(Err(error)),
+            }
+        };
+        let fields = self.session_fields(state, &facts, reply_to).await?;
+        let headers = response.headers_mut();
+        headers.remove(header::SET_COOKIE);
+        headers.extend(fields);
+        Ok(Ok(response))
+    }
+
+    async fn pass_unsigned<E>(
+        &self,
+        received: Received,
+        inner: Inner<E>,
+    ) -> Result<Result<Response<Body>, E>, Error> {
+        let path = received.uri.path();
+        bulla_protocol::target::Target::parse(path)?;
+        if !self
+            .0
+            .unsigned
+            .iter()
+            .any(|prefix| path.starts_with(prefix.as_str()))
+        {
+            return Err(Code::ProofMissing.because("the request carries no proof"));
+        }
+        let mut request = Request::new(body::full(received.body));
+        *request.method_mut() = received.method;
+        *request.uri_mut() = received.uri;
+        *request.headers_mut() = received.headers;
+        *request.extensions_mut() = received.extensions;
+        // Nobody but the verifier puts a session here.
+        request.extensions_mut().remove::<Session>();
+        Ok(inner(request).await)
+    }
+
+    /// Collects the body, within the limits.
+    async fn receive(
+        &self,
+        origin: Origin,
+        request: Request<Body>,
+        is_opening: bool,
+    ) -> Result<Received, Error> {
+        let limit = if is_opening {
+            MAX_OPENING_LEN
+        } else {
+            self.0
+                .limits
+                .max_body_len
+                .saturating_add(self.0.limits.max_head_len)
+        };
+        let (parts, body) = request.into_parts();
+        let body = Limited::new(body, limit).collect().await.map_err(|error| {
+            if error.is::<LengthLimitError>() {
+                Code::TooLarge.because("the body is larger than this server takes")
+            } else {
+                Code::Malformed.because("the body did not arrive whole")
+            }
+        })?;
+        Ok(Received {
+            origin,
+            method: parts.method,
+            uri: parts.uri,
+            headers: parts.headers,
+            body: body.to_bytes(),
+            extensions: parts.extensions,
+        })
+    }
+
+    /// The configured origin that the request is for. `:authority` and `Host` must not differ.
+    fn origin_of<B>(&self, request: &Request<B>) -> Result<&Origin, Error> {
+        const WRONG: Error = Code::AuthorityMismatch.because("this is not a public origin here");
+        let mut hosts = request.headers().get_all(HOST).iter();
+        let host = hosts
+            .next()
+            .map(|host| host.to_str().map_err(|_| WRONG))
+            .transpose()?;
+        if hosts.next().is_some() {
+            return Err(WRONG);
+        }
+        let authority = request.uri().authority().map(http::uri::Authority::as_str);
+        let named = authority.or(host).ok_or(WRONG)?;
+        let origin = self
+            .0
+            .origins
+            .iter()
+            .find(|origin| origin.has_authority(named))
+            .ok_or(WRONG)?;
+        if host.is_some_and(|host| !origin.has_authority(host)) {
+            return Err(Code::AuthorityMismatch.because(":authority and Host differ"));
+        }
+        Ok(origin)
+    }
+
+    /// The CORS fields for a page of an allowed origin.
+    fn cors_fields(&self, headers: &HeaderMap) -> Option<HeaderMap> {
+        let origin = headers.get(header::ORIGIN)?;
+        let known = |allowed: &Origin| allowed.as_str().as_bytes() == origin.as_bytes();
+        if !self.0.cors.iter().any(known) {
+            return None;
+        }
+        let exposed = [field::NONCE, field::TICKET, field::CARRY_OVER, field::ENDED].join(", ")
+            + ", content-digest, signature-input, signature, www-authenticate, retry-after";
+        let mut fields = HeaderMap::new();
+        fields.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
+        fields.insert(
+            header::ACCESS_CONTROL_ALLOW_CREDENTIALS,
+            HeaderValue::from_static("true"),
+        );
+        fields.insert(header::VARY, HeaderValue::from_static("origin"));
+        fields.insert(
+            header::ACCESS_CONTROL_EXPOSE_HEADERS,
+            HeaderValue::from_str(&exposed).ok()?,
+        );
+        if let Some(asked) = headers.get(header::ACCESS_CONTROL_REQUEST_METHOD) {
+            fields.insert(header::ACCESS_CONTROL_ALLOW_METHODS, asked.clone());
+            fields.insert(
+                header::ACCESS_CONTROL_MAX_AGE,
+                HeaderValue::from_static("600"),
+            );
+        }
+        if let Some(asked) = headers.get(header::ACCESS_CONTROL_REQUEST_HEADERS) {
+            fields.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, asked.clone());
+        }
+        Some(fields)
+    }
+}
+
+fn is_preflight<B>(request: &Request<B>) -> bool {
+    request.method() == Method::OPTIONS
+        && request
+            .headers()
+            .contains_key(header::ACCESS_CONTROL_REQUEST_METHOD)
+}

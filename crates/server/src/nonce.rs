@@ -1,0 +1,121 @@
+//! Server nonces: stateless, short-lived, and worthless once the replay store has lost its memory.
+//!
+//! An epoch, a ring key id and a MAC. The MAC key comes from the ring and from the domain id that the
+//! replay store mints, so that a store which was lost, emptied or never shared takes its nonces with
+//! it. Epochs never run backwards, whatever the clock does.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use bulla_keys::MacKey;
+use bulla_protocol::base64;
+use bulla_protocol::error::{Code, Error};
+use zeroize::Zeroizing;
+
+use crate::ring::{Purpose, Ring, RingKey};
+
+const MAC_LEN: usize = 16;
+const LEN: usize = 4 + 1 + MAC_LEN;
+
+pub(crate) struct Nonces {
+    /// A nonce is taken in its own epoch and in the next, so for one life at least and two at most.
+    life: u64,
+    latest: AtomicU32,
+}
+
+impl Nonces {
+    pub(crate) fn new(life: Duration) -> Self {
+        Self {
+            life: life.as_secs().max(1),
+            latest: AtomicU32::new(0),
+        }
+    }
+
+    pub(crate) fn issue(&self, now: u64, key: &RingKey, domain: [u8; 16]) -> String {
+        let epoch = self.epoch(now);
+        let mut nonce = [0; LEN];
+        nonce[..4].copy_from_slice(&epoch.to_be_bytes());
+        nonce[4] = key.id;
+        nonce[5..].copy_from_slice(&mac(key, domain, epoch)[..MAC_LEN]);
+        base64::encode(nonce)
+    }
+
+    pub(crate) fn check(
+        &self,
+        text: &str,
+        now: u64,
+        ring: &Ring,
+        domain: [u8; 16],
+    ) -> Result<(), Error> {
+        const STALE: Error = Code::NonceStale.because("the nonce is not a current one");
+        let nonce: [u8; LEN] = base64::decode_array(text).ok_or(STALE)?;
+        let epoch = u32::from_be_bytes([nonce[0], nonce[1], nonce[2], nonce[3]]);
+        let current = self.epoch(now);
+        if epoch != current && epoch.checked_add(1) != Some(current) {
+            return Err(STALE);
+        }
+        let key = ring.by_id(nonce[4]).ok_or(STALE)?;
+        // A nonce is no secret: everyone is handed the same one.
+        if mac(&key, domain, epoch)[..MAC_LEN] != nonce[5..] {
+            return Err(STALE);
+        }
+        Ok(())
+    }
+
+    /// Until when a proof with a nonce that is current now could be accepted again, in seconds since
+    /// 1970: two lives and one more for good measure.
+    pub(crate) fn remember_until(&self, now: u64) -> u64 {
+        u64::from(self.epoch(now))
+            .saturating_add(3)
+            .saturating_mul(self.life)
+    }
+
+    fn epoch(&self, now: u64) -> u32 {
+        let epoch = u32::try_from(now / self.life).unwrap_or(u32::MAX);
+        self.latest.fetch_max(epoch, Ordering::Relaxed).max(epoch)
+    }
+}
+
+fn mac(key: &RingKey, domain: [u8; 16], epoch: u32) -> [u8; 32] {
+    let mut secret = Zeroizing::new([0; 32]);
+    key.derive(Purpose::Nonce, &domain, secret.as_mut());
+    MacKey::new(&secret).sign(&epoch.to_be_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use bulla_keys::SystemRandom;
+
+    use super::*;
+
+    #[test]
+    fn live_for_one_to_two_lives_and_die_with_the_domain() {
+        let ring = Ring::ephemeral();
+        let key = ring
+            .current(600, Duration::from_mins(1), &SystemRandom)
+            .unwrap();
+        let nonces = Nonces::new(Duration::from_mins(1));
+        let nonce = nonces.issue(600, &key, [1; 16]);
+        for now in [600, 659, 660, 719] {
+            assert_eq!(nonces.check(&nonce, now, &ring, [1; 16]), Ok(()));
+        }
+        let stale = |nonces: &Nonces, nonce: &str, now, domain| {
+            nonces.check(nonce, now, &ring, domain).unwrap_err().code == Code::NonceStale
+        };
+        assert!(stale(&nonces, &nonce, 720, [1; 16]));
+        // The clock jumps back: the nonce stays dead.
+        assert!(stale(&nonces, &nonce, 600, [1; 16]));
+
+        let nonces = Nonces::new(Duration::from_mins(1));
+        assert!(stale(&nonces, &nonce, 600, [2; 16]));
+        assert!(stale(&nonces, &nonce[1..], 600, [1; 16]));
+        let mut changed = nonce.into_bytes();
+        changed[20] ^= 1;
+        assert!(stale(
+            &nonces,
+            &String::from_utf8(changed).unwrap(),
+            600,
+            [1; 16]
+        ));
+    }
+}

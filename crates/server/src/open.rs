@@ -1,0 +1,203 @@
+//! Opening a session.
+
+use bulla_keys::{AgreementKey, Prk, verify};
+use bulla_protocol::error::{Code, Error};
+use bulla_protocol::field;
+use bulla_protocol::limits::VERSION;
+use bulla_protocol::opening::{
+    Agreements, MAC_INFO, Opened, ReceivedOpening, Ticket, VerifiedOpening, opened_fields,
+};
+use bulla_protocol::signature::Request;
+use bulla_protocol::structured;
+use bulla_protocol::target::Origin;
+use http::Response;
+
+use crate::body::{self, Body};
+use crate::bulla::Bulla;
+use crate::store::{SessionRef, UsedProof, Verdict};
+use crate::ticket::{SessionState, TicketKind};
+use crate::verify::replay_key;
+
+const NO_KEY: Error = Code::StoreUnavailable.because("no key could be made");
+
+impl Bulla {
+    /// Answers an opening.
+    pub(crate) async fn open_session(
+        &self,
+        origin: &Origin,
+        request: &Request<'_>,
+        body: &[u8],
+    ) -> Result<Response<Body>, Error> {
+        let opening = ReceivedOpening::parse(request, body)?
+            .verify(|key, base, signature| verify(key, base, signature).is_ok())?;
+        let identity = self.0.identity.thumbprint();
+        if opening
+            .open
+            .identity
+            .is_some_and(|expected| expected != identity)
+        {
+            return Err(Code::IdentityMismatch.because("this server has another identity"));
+        }
+        let carried = match &opening.open.ticket {
+            Some(ticket) => Some(self.carried(origin, ticket, &opening).await?),
+            None => None,
+        };
+
+        let (opened, ticket_free) = self.agree(origin, &opening, carried.as_ref())?;
+        let body = serde_json::to_vec(&opened).map_err(|_| ticket_free)?;
+        let fields = opened_fields(&body);
+        let created = u64::from(self.now());
+        let to_sign = opening.sign_answer(request, &identity, &fields, created)?;
+        let signature = self
+            .0
+            .identity
+            .key()
+            .sign(to_sign.base.as_bytes())
+            .map_err(|_| NO_KEY)?;
+
+        let mut response = Response::builder()
+            .status(200)
+            .header("cache-control", "no-store");
+        for (name, value) in &fields {
+            response = response.header(name, value);
+        }
+        for (name, value) in to_sign.fields(&signature) {
+            response = response.header(name, value);
+        }
+        response
+            .header(field::NONCE, structured::from_string(&opened.nonce)?)
+            .body(body::full(body))
+            .map_err(|_| ticket_free)
+    }
+
+    /// The session that is to be carried over to fresh keys, checked as any ticket is. Only its own
+    /// device can carry it over.
+    async fn carried(
+        &self,
+        origin: &Origin,
+        ticket: &Ticket,
+        opening: &VerifiedOpening,
+    ) -> Result<SessionState, Error> {
+        let state = SessionState::open(ticket, &self.0.ring, origin)?;
+        let now = self.now();
+        if now >= state.expires || now >= self.ends(&state) {
+            return Err(Code::TicketExpired.because("the ticket has expired"));
+        }
+        if state.device != opening.open.device.to_compressed() {
+            return Err(Code::TicketInvalid.because("the ticket was not sealed here"));
+        }
+        let device = opening.open.device.thumbprint();
+        let subject = (!state.subject.is_empty()).then(|| (state.subject.clone(), state.login));
+        let session = SessionRef {
+            session: state.id.into(),
+            device,
+            subject,
+        };
+        let verdict = if state.kind == TicketKind::CarryOver {
+            // The session that it comes from has ended already; the ticket is good for one opening.
+            let mut random = [0; 16];
+            random.copy_from_slice(&ticket.as_bytes()[2..18]);
+            let used = UsedProof {
+                proof: replay_key(&device, &random),
+                until: u64::from(state.expires) + 1,
+                now: u64::from(now),
+                confirmed: true,
+                session: SessionRef {
+                    session: fresh_id(&random),
+                    ..session
+                },
+            };
+            self.0.store.check_and_insert(used).await
+        } else {
+            let revoked = self.0.store.is_revoked(session).await;
+            revoked.map(|revoked| {
+                if revoked {
+                    Verdict::Revoked
+                } else {
+                    Verdict::Fresh
+                }
+            })
+        };
+        crate::verify::accept(verdict)?;
+        Ok(state)
+    }
+
+    /// Chooses the server's keys and seals the new session's ticket.
+    fn agree(
+        &self,
+        origin: &Origin,
+        opening: &VerifiedOpening,
+        carried: Option<&SessionState>,
+    ) -> Result<(Opened, Error), Error> {
+        let client = &opening.open.agreement;
+        let key = || AgreementKey::generate(&*self.0.random).map_err(|_| NO_KEY);
+        let (request, response, mac) = (key()?, key()?, key()?);
+        let agreement = Agreements {
+            request: *request.public(),
+            response: *response.public(),
+            mac: *mac.public(),
+        };
+        let secret = |key: &AgreementKey| {
+            key.agree(client)
+                .map_err(|_| Code::Malformed.because("the agreement key gives no secret"))
+        };
+        let random = self.random()?;
+        let identity = self.0.identity.thumbprint();
+        let transcript = opening.transcript(&agreement, &identity, &random);
+        let mut mac_key = [0; 32];
+        Prk::extract(&transcript.0, secret(&mac)?.as_bytes()).expand(&[MAC_INFO], &mut mac_key);
+
+        let now = self.now();
+        let state = SessionState {
+            kind: TicketKind::Unconfirmed,
+            id: transcript.session_id(),
+            device: opening.open.device.to_compressed(),
+            request_key: *secret(&request)?.as_bytes(),
+            response_key: *secret(&response)?.as_bytes(),
+            mac_key,
+            subject: carried.map_or_else(String::new, |carried| carried.subject.clone()),
+            login: carried.map_or(0, |carried| carried.login),
+            began: carried.map_or(now, |carried| carried.began),
+            expires: self.ticket_end(now),
+            replaces: carried.map(|carried| carried.id.into()),
+        };
+        let opened = Opened {
+            version: VERSION,
+            identity: *self.0.identity.key().public(),
+            agreement,
+            random,
+            ticket: state.seal(&*self.ring_key()?, origin, &*self.0.random)?,
+            nonce_life: seconds(self.0.lifetimes.nonce),
+            ticket_life: seconds(self.0.lifetimes.ticket),
+            session_life: self.ends(&state).saturating_sub(now),
+            proof: self.0.proof,
+            nonce: self.nonce()?,
+            authenticated: !state.subject.is_empty(),
+        };
+        Ok((opened, NO_KEY))
+    }
+
+    /// When a session ends at the latest, in seconds since 1970.
+    pub(crate) fn ends(&self, state: &SessionState) -> u32 {
+        state
+            .began
+            .saturating_add(seconds(self.0.lifetimes.session))
+    }
+
+    /// When a ticket that is sealed now ends, in seconds since 1970.
+    pub(crate) fn ticket_end(&self, now: u32) -> u32 {
+        now.saturating_add(seconds(self.0.lifetimes.ticket))
+    }
+}
+
+/// Names the use of a carry-over ticket: its session is revoked already, so it stands under a name of
+/// its own.
+fn fresh_id(random: &[u8; 16]) -> crate::ticket::RevocationId {
+    let mut id = [0; 12];
+    id.copy_from_slice(&random[..12]);
+    crate::ticket::RevocationId(id)
+}
+
+pub(crate) fn seconds(duration: std::time::Duration) -> u32 {
+    u32::try_from(duration.as_secs()).unwrap_or(u32::MAX)
+}

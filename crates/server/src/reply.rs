@@ -1,0 +1,182 @@
+//! A reply's way out: session fields, reply binding, seal, bytes.
+
+use bulla_keys::ece::{self, MessageKey};
+use bulla_protocol::error::{Code, Error};
+use bulla_protocol::field;
+use bulla_protocol::limits::{BULK_RECORD_SIZE, EVENT_RECORD_SIZE, STREAM_RECORD_SIZE};
+use bulla_protocol::message::{self, Control, Head};
+use bulla_protocol::proof::ProofKind;
+use bulla_protocol::seal::Header;
+use bulla_protocol::structured;
+use http::header::{CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderMap, HeaderName, HeaderValue, Response};
+use http_body::Body as _;
+use http_body_util::BodyExt as _;
+
+use crate::body::{self, Body, Sealing};
+use crate::bulla::Bulla;
+use crate::open::seconds;
+use crate::require::problem;
+use crate::session::{Facts, Outcome};
+use crate::ticket::{SessionState, TicketKind};
+use crate::verify::ReplyTo;
+
+/// Replies up to this size, in bytes, are sealed as a whole and padded.
+const WHOLE: u64 = 64 * 1024;
+
+const FAILED: Error = Code::StoreUnavailable.because("the reply could not be made");
+
+impl Bulla {
+    /// What the client must learn about its session from this reply.
+    pub(crate) async fn session_fields(
+        &self,
+        state: SessionState,
+        facts: &Facts,
+        reply_to: &ReplyTo,
+    ) -> Result<HeaderMap, Error> {
+        let mut fields = HeaderMap::new();
+        self.add_nonce(&mut fields)?;
+        let now = self.now();
+        let device_proof = facts.proof == ProofKind::Device;
+        match facts.outcome() {
+            Outcome::LoggedIn(subject) => {
+                let mut next = state;
+                next.kind = TicketKind::CarryOver;
+                next.subject = subject;
+                next.login = now;
+                next.began = now;
+                next.expires = now.saturating_add(seconds(self.0.lifetimes.carry_over));
+                next.replaces = None;
+                let ticket = next.seal(&*self.ring_key()?, &reply_to.origin, &*self.0.random)?;
+                fields.insert(field::CARRY_OVER, value(&ticket.to_field())?);
+            }
+            Outcome::Ended => {
+                fields.insert(field::ENDED, HeaderValue::from_static("?1"));
+            }
+            Outcome::Unchanged if device_proof => {
+                let left = state.expires.saturating_sub(now);
+                let due = left < seconds(self.0.lifetimes.ticket) / 2
+                    || state.kind == TicketKind::Unconfirmed;
+                // Looked up again: the session may have ended while the handler ran.
+                if due && self.0.store.is_revoked(facts.session_ref()).await == Ok(false) {
+                    let mut next = state;
+                    next.kind = TicketKind::Confirmed;
+                    next.expires = self.ticket_end(now).min(self.ends(&next));
+                    next.replaces = None;
+                    let ticket =
+                        next.seal(&*self.ring_key()?, &reply_to.origin, &*self.0.random)?;
+                    fields.insert(field::TICKET, value(&ticket.to_field())?);
+                }
+            }
+            Outcome::Unchanged => {}
+        }
+        Ok(fields)
+    }
+
+    fn add_nonce(&self, fields: &mut HeaderMap) -> Result<(), Error> {
+        fields.insert(
+            field::NONCE,
+            value(&structured::from_string(&self.nonce()?)?)?,
+        );
+        Ok(())
+    }
+
+    /// A refusal: Problem Details, and how to go on.
+    pub(crate) fn refuse(&self, error: Error) -> Response<Body> {
+        let mut response = problem(error);
+        let headers = response.headers_mut();
+        if matches!(error.code, Code::RateLimited | Code::StoreUnavailable) {
+            headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        // Without a nonce the client cannot go on; but then nothing else works here either.
+        let _ = self.add_nonce(headers);
+        response
+    }
+
+    /// Seals a reply, if its request came sealed.
+    pub(crate) async fn seal(
+        &self,
+        reply_to: &ReplyTo,
+        response: Response<Body>,
+    ) -> Result<Response<Body>, Error> {
+        let Some((key, nonce)) = &reply_to.seal else {
+            return Ok(response);
+        };
+        let (parts, content) = response.into_parts();
+        let mut fields = vec![(
+            field::IN_REPLY_TO.to_owned(),
+            structured::from_string(nonce)?,
+        )];
+        for (name, value) in &parts.headers {
+            if !stays_outside(name)
+                && let Ok(value) = field::check_value(value.as_bytes())
+            {
+                fields.push((name.as_str().to_owned(), value.to_owned()));
+            }
+        }
+        let head = Head {
+            control: Control::Response(parts.status.as_u16()),
+            fields,
+        };
+        let size = content.size_hint().exact();
+        let header = |record_size| {
+            Ok::<_, Error>(Header {
+                salt: self.random()?,
+                record_size,
+                keyid: Vec::new(),
+            })
+        };
+        let sealed = if size.is_some_and(|size| size <= WHOLE) {
+            let content = content.collect().await.map_err(|_| FAILED)?.to_bytes();
+            let plain = message::whole(&head, &content)?;
+            body::full(ece::seal_whole(key, &header(BULK_RECORD_SIZE)?, &plain)?)
+        } else {
+            let is_event_stream = parts
+                .headers
+                .get(CONTENT_TYPE)
+                .is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"));
+            let header = header(match size {
+                _ if is_event_stream => EVENT_RECORD_SIZE,
+                Some(_) => BULK_RECORD_SIZE,
+                None => STREAM_RECORD_SIZE,
+            })?;
+            let message_key = MessageKey::derive(key, &header.salt);
+            let head = message::head(&head)?;
+            let record_size = header.record_size;
+            let sealing = Sealing::new(header.encode(), message_key, record_size, &head, content)?;
+            body::boxed(sealing)
+        };
+        let mut response = Response::new(sealed);
+        let headers = response.headers_mut();
+        for (name, value) in &parts.headers {
+            if is_for_the_browser(name) {
+                headers.append(name, value.clone());
+            }
+        }
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(field::BHTTP));
+        headers.insert(CONTENT_ENCODING, HeaderValue::from_static(field::AES128GCM));
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        *response.extensions_mut() = parts.extensions;
+        Ok(response)
+    }
+}
+
+/// Fields of one hop, and those that the seal makes anew.
+fn stays_outside(name: &HeaderName) -> bool {
+    matches!(
+        name.as_str(),
+        "connection" | "keep-alive" | "transfer-encoding" | "upgrade" | "trailer" | "set-cookie"
+    ) || *name == CONTENT_LENGTH
+}
+
+/// Security fields work on the outer reply only, since the browser reads that one.
+fn is_for_the_browser(name: &HeaderName) -> bool {
+    matches!(
+        name.as_str(),
+        "strict-transport-security" | "clear-site-data" | "cross-origin-resource-policy"
+    )
+}
+
+fn value(text: &str) -> Result<HeaderValue, Error> {
+    HeaderValue::from_str(text).map_err(|_| FAILED)
+}

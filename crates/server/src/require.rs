@@ -1,0 +1,138 @@
+//! What a route asks for beyond the default.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bulla_protocol::error::{Code, Error, Problem};
+use bulla_protocol::proof::ProofKind;
+use http::header::{CONTENT_TYPE, WWW_AUTHENTICATE};
+use http::{HeaderValue, Request, Response, StatusCode};
+use tower::{Layer, Service};
+
+use crate::body::{self, Body, BoxError};
+use crate::session::Session;
+
+/// A layer for one route that asks for more than the verifier's default, never for less: a request
+/// without a verified session does not pass it at all.
+///
+/// ```
+/// let transfers = bulla_server::Require::session().logged_in().sealed().device_proof();
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[must_use]
+pub struct Require {
+    sealed: bool,
+    logged_in: bool,
+    device_proof: bool,
+}
+
+impl Require {
+    /// A verified session, anonymous or not.
+    pub fn session() -> Self {
+        Self::default()
+    }
+
+    /// The request must have come sealed.
+    pub fn sealed(self) -> Self {
+        Self {
+            sealed: true,
+            ..self
+        }
+    }
+
+    /// Somebody must be logged in.
+    pub fn logged_in(self) -> Self {
+        Self {
+            logged_in: true,
+            ..self
+        }
+    }
+
+    /// The device key must have signed this very request.
+    pub fn device_proof(self) -> Self {
+        Self {
+            device_proof: true,
+            ..self
+        }
+    }
+
+    /// Whether a request may pass.
+    pub fn check(&self, session: Option<&Session>) -> Result<(), Error> {
+        let session = session.ok_or(Code::ProofMissing.because("the request carries no proof"))?;
+        if self.sealed && !session.is_sealed() {
+            return Err(Code::SealRequired.because("this route wants sealed requests"));
+        }
+        if self.device_proof && session.proof() != ProofKind::Device {
+            return Err(Code::ProofWeak.because("this route wants a device proof"));
+        }
+        if self.logged_in && session.subject().is_none() {
+            return Err(Code::LoginRequired.because("this route wants a login"));
+        }
+        Ok(())
+    }
+}
+
+impl<S> Layer<S> for Require {
+    type Service = Required<S>;
+
+    fn layer(&self, inner: S) -> Required<S> {
+        Required {
+            require: *self,
+            inner,
+        }
+    }
+}
+
+/// A service behind a [`Require`].
+#[derive(Clone, Debug)]
+pub struct Required<S> {
+    require: Require,
+    inner: S,
+}
+
+impl<S, B, R> Service<Request<B>> for Required<S>
+where
+    S: Service<Request<B>, Response = Response<R>>,
+    S::Future: Send + 'static,
+    S::Error: Send + 'static,
+    R: http_body::Body<Data = bytes::Bytes> + Send + 'static,
+    R::Error: Into<BoxError>,
+{
+    type Response = Response<Body>;
+    type Error = S::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, S::Error>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        if let Err(error) = self.require.check(request.extensions().get()) {
+            let response = problem(error);
+            return Box::pin(std::future::ready(Ok(response)));
+        }
+        let response = self.inner.call(request);
+        Box::pin(async move { Ok(response.await?.map(body::boxed)) })
+    }
+}
+
+/// A refusal as a response: Problem Details with its challenge.
+pub(crate) fn problem(error: Error) -> Response<Body> {
+    let mut response = Response::new(body::full(Problem::from(error).to_json()));
+    *response.status_mut() =
+        StatusCode::from_u16(error.code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(Problem::MEDIA_TYPE));
+    headers.insert(
+        http::header::CACHE_CONTROL,
+        HeaderValue::from_static("no-store"),
+    );
+    let challenge = HeaderValue::from_str(&format!("Bulla error=\"{}\"", error.code));
+    if error.code.status() == 401
+        && let Ok(challenge) = challenge
+    {
+        headers.insert(WWW_AUTHENTICATE, challenge);
+    }
+    response
+}

@@ -1,0 +1,211 @@
+//! The ring: the secrets that seal tickets and make nonces.
+//!
+//! It rotates on its own: every period a new key is added, and a past key is erased once nothing that
+//! it sealed can be valid any more. Whoever has the ring can make a session for anyone, so recorded
+//! traffic stays secret only once every ring key that sealed one of its tickets is erased.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, RwLock};
+use std::time::Duration;
+
+use bulla_keys::{Prk, Random};
+use bulla_protocol::base64;
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+use crate::error::ConfigError;
+
+/// What a key of the ring seals.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Purpose {
+    Ticket,
+    Nonce,
+}
+
+/// The keys that seal tickets and make nonces, current and past.
+pub struct Ring {
+    keys: RwLock<Vec<Arc<RingKey>>>,
+    path: Option<PathBuf>,
+    period: Duration,
+}
+
+impl Ring {
+    /// How long a key seals before the next one takes over.
+    pub const DEFAULT_PERIOD: Duration = Duration::from_hours(24);
+
+    /// A ring that lives as long as the process: after a restart every session is opened anew.
+    pub fn ephemeral() -> Self {
+        Self {
+            keys: RwLock::default(),
+            path: None,
+            period: Self::DEFAULT_PERIOD,
+        }
+    }
+
+    /// A ring kept in a file that only its owner may read. The file is made when the first key is.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::Ring`] if the file is there and cannot be read.
+    pub fn load_or_create(path: impl Into<PathBuf>) -> Result<Self, ConfigError> {
+        let path = path.into();
+        let keys = match fs::read(&path) {
+            Ok(bytes) => parse(&Zeroizing::new(bytes)).ok_or(ConfigError::Ring)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+            Err(_) => return Err(ConfigError::Ring),
+        };
+        Ok(Self {
+            keys: RwLock::new(keys),
+            path: Some(path),
+            period: Self::DEFAULT_PERIOD,
+        })
+    }
+
+    /// Sets how long a key seals before the next one takes over.
+    #[must_use]
+    pub fn with_period(self, period: Duration) -> Self {
+        Self { period, ..self }
+    }
+
+    pub(crate) fn outlives_process(&self) -> bool {
+        self.path.is_some()
+    }
+
+    /// The key that seals now. Rotates if it is time.
+    ///
+    /// `keep` is how long anything that a key sealed can be valid.
+    pub(crate) fn current(
+        &self,
+        now: u64,
+        keep: Duration,
+        random: &dyn Random,
+    ) -> Result<Arc<RingKey>, RingError> {
+        if let Some(key) = self.fresh(now) {
+            return Ok(key);
+        }
+        let mut keys = self.keys.write().map_err(|_| RingError)?;
+        // Somebody else may have rotated while this one waited.
+        if let Some(key) = keys.last().filter(|key| self.is_fresh(key, now)) {
+            return Ok(Arc::clone(key));
+        }
+        let mut secret = Zeroizing::new([0; 32]);
+        random.fill(secret.as_mut()).map_err(|_| RingError)?;
+        let id = keys.last().map_or(0, |key| key.id.wrapping_add(1));
+        let key = Arc::new(RingKey {
+            id,
+            created: now,
+            secret,
+        });
+        let horizon = (self.period + keep).as_secs();
+        let mut next: Vec<_> = keys
+            .iter()
+            .filter(|key| key.id != id && key.created.saturating_add(horizon) > now)
+            .cloned()
+            .collect();
+        next.push(Arc::clone(&key));
+        if let Some(path) = &self.path {
+            persist(path, &next).map_err(|_| RingError)?;
+        }
+        *keys = next;
+        Ok(key)
+    }
+
+    pub(crate) fn by_id(&self, id: u8) -> Option<Arc<RingKey>> {
+        let keys = self.keys.read().ok()?;
+        keys.iter().rev().find(|key| key.id == id).cloned()
+    }
+
+    fn fresh(&self, now: u64) -> Option<Arc<RingKey>> {
+        let keys = self.keys.read().ok()?;
+        keys.last().filter(|key| self.is_fresh(key, now)).cloned()
+    }
+
+    fn is_fresh(&self, key: &RingKey, now: u64) -> bool {
+        now < key.created.saturating_add(self.period.as_secs())
+    }
+}
+
+/// One secret of the ring.
+pub(crate) struct RingKey {
+    pub(crate) id: u8,
+    created: u64,
+    secret: Zeroizing<[u8; 32]>,
+}
+
+impl RingKey {
+    /// The labelled subkey for a purpose, expanded with `context`.
+    pub(crate) fn derive(&self, purpose: Purpose, context: &[u8], out: &mut [u8]) {
+        let label: &[u8] = match purpose {
+            Purpose::Ticket => b"bulla ring v1 ticket\0",
+            Purpose::Nonce => b"bulla ring v1 nonce\0",
+        };
+        Prk::from_uniform(&self.secret).expand(&[label, context], out);
+    }
+}
+
+/// No new key could be made or kept. Nothing is sealed with a key that a restart would lose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct RingError;
+
+#[derive(Serialize, Deserialize)]
+struct Stored {
+    keys: Vec<StoredKey>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct StoredKey {
+    id: u8,
+    created: u64,
+    secret: Zeroizing<String>,
+}
+
+fn parse(bytes: &[u8]) -> Option<Vec<Arc<RingKey>>> {
+    let stored: Stored = serde_json::from_slice(bytes).ok()?;
+    let key = |key: StoredKey| {
+        Some(Arc::new(RingKey {
+            id: key.id,
+            created: key.created,
+            secret: Zeroizing::new(base64::decode_array(key.secret.as_bytes())?),
+        }))
+    };
+    stored.keys.into_iter().map(key).collect()
+}
+
+fn persist(path: &Path, keys: &[Arc<RingKey>]) -> io::Result<()> {
+    let keys = keys
+        .iter()
+        .map(|key| StoredKey {
+            id: key.id,
+            created: key.created,
+            secret: Zeroizing::new(base64::encode(key.secret.as_slice())),
+        })
+        .collect();
+    let bytes = Zeroizing::new(serde_json::to_vec(&Stored { keys })?);
+    write_private(path, &bytes)
+}
+
+/// Replaces a file at once, so that a crash leaves the old one or the new one, readable by its owner
+/// only.
+pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let parent = path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty());
+    if let Some(parent) = parent {
+        fs::create_dir_all(parent)?;
+    }
+    let partial = path.with_extension("partial");
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let mut file = options.open(&partial)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(&partial, path)?;
+    if let Some(parent) = parent {
+        File::open(parent)?.sync_all()?;
+    }
+    Ok(())
+}

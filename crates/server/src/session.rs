@@ -1,0 +1,158 @@
+//! What a handler knows of the session, and what it may do to it.
+
+use std::sync::{Arc, Mutex};
+
+use bulla_protocol::error::{Code, Error};
+use bulla_protocol::jwk::Thumbprint;
+use bulla_protocol::limits::MAX_SUBJECT_LEN;
+use bulla_protocol::opening::SessionId;
+use bulla_protocol::proof::ProofKind;
+
+use crate::bulla::Bulla;
+use crate::store::{Revocation, SessionRef};
+
+/// A verified session. A value of this type exists only for a request that has passed every check.
+#[derive(Clone)]
+pub struct Session {
+    facts: Arc<Facts>,
+    bulla: Bulla,
+}
+
+pub(crate) struct Facts {
+    pub(crate) id: SessionId,
+    pub(crate) device: Thumbprint,
+    pub(crate) subject: Option<(String, u32)>,
+    pub(crate) proof: ProofKind,
+    pub(crate) sealed: bool,
+    pub(crate) outcome: Mutex<Outcome>,
+}
+
+/// What the handler did to the session, for the answer to tell the client.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    #[default]
+    Unchanged,
+    LoggedIn(String),
+    Ended,
+}
+
+impl Session {
+    pub(crate) fn new(facts: Arc<Facts>, bulla: Bulla) -> Self {
+        Self { facts, bulla }
+    }
+
+    /// The session's name: a hash over its opening, new at every login.
+    pub fn id(&self) -> SessionId {
+        self.facts.id
+    }
+
+    /// The RFC 7638 thumbprint of the device key.
+    pub fn device(&self) -> Thumbprint {
+        self.facts.device
+    }
+
+    /// The app's user id, if somebody is logged in.
+    pub fn subject(&self) -> Option<&str> {
+        self.facts
+            .subject
+            .as_ref()
+            .map(|(subject, _)| subject.as_str())
+    }
+
+    /// When the user logged in, in seconds since 1970.
+    pub fn login_time(&self) -> Option<u64> {
+        self.facts
+            .subject
+            .as_ref()
+            .map(|(_, login)| u64::from(*login))
+    }
+
+    /// Which key proved this request.
+    pub fn proof(&self) -> ProofKind {
+        self.facts.proof
+    }
+
+    /// Whether this request came sealed.
+    pub fn is_sealed(&self) -> bool {
+        self.facts.sealed
+    }
+
+    /// Logs a user in: ends this session and hands the client a ticket that is good for one opening
+    /// within a minute. The session that it opens has a new id, fresh keys and this subject, so neither
+    /// an id nor a key from before the login is worth anything after it.
+    ///
+    /// `subject` is the app's user id, 1 to 48 bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::ProofWeak`] if the request had no device proof, [`Code::Malformed`] if the subject does
+    /// not fit, [`Code::StoreUnavailable`] if the old session could not be ended.
+    pub async fn login(&self, subject: &str) -> Result<(), Error> {
+        if self.facts.proof != ProofKind::Device {
+            return Err(Code::ProofWeak.because("login needs a device proof"));
+        }
+        if !(1..=MAX_SUBJECT_LEN).contains(&subject.len()) {
+            return Err(Code::Malformed.because("a subject has 1 to 48 bytes"));
+        }
+        self.bulla
+            .revoke(Revocation::Session(self.facts.id.into()))
+            .await?;
+        self.conclude(Outcome::LoggedIn(subject.to_owned()));
+        Ok(())
+    }
+
+    /// Ends this session, everywhere and at once.
+    pub async fn logout(&self) -> Result<(), Error> {
+        self.bulla
+            .revoke(Revocation::Session(self.facts.id.into()))
+            .await?;
+        self.conclude(Outcome::Ended);
+        Ok(())
+    }
+
+    /// Ends all sessions of this session's user, this one included.
+    pub async fn logout_everywhere(&self) -> Result<(), Error> {
+        if let Some((subject, _)) = &self.facts.subject {
+            let now = self.bulla.now();
+            self.bulla
+                .revoke(Revocation::Subject(subject.clone(), now))
+                .await?;
+        }
+        self.logout().await
+    }
+
+    fn conclude(&self, outcome: Outcome) {
+        // A poisoned lock means that another clone panicked while it held it; there is nothing that it
+        // could have left half done.
+        *self
+            .facts
+            .outcome
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner) = outcome;
+    }
+}
+
+impl core::fmt::Debug for Session {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Session")
+            .field("id", &self.facts.id)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Facts {
+    pub(crate) fn outcome(&self) -> Outcome {
+        self.outcome
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .clone()
+    }
+
+    pub(crate) fn session_ref(&self) -> SessionRef {
+        SessionRef {
+            session: self.id.into(),
+            device: self.device,
+            subject: self.subject.clone(),
+        }
+    }
+}

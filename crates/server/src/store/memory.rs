@@ -1,0 +1,281 @@
+//! The store in memory.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::{Mutex, MutexGuard};
+
+use bulla_keys::{Random, SystemRandom};
+use bulla_protocol::jwk::Thumbprint;
+
+use super::{Revocation, SessionRef, Store, StoreError, StoreFuture, UsedProof, Verdict};
+use crate::error::ConfigError;
+use crate::ticket::RevocationId;
+
+/// A store in memory: exact, bounded, closed when full.
+///
+/// It forgets everything when the process ends. Nonces of an earlier process are stale, so no proof is
+/// accepted twice; but revocations are forgotten too, and so the ring must not outlive it.
+pub struct MemoryStore {
+    domain: [u8; 16],
+    capacity: usize,
+    quota: usize,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Default)]
+struct Inner {
+    /// By the second until which they must be remembered.
+    proofs: BTreeMap<u64, Bucket>,
+    confirmed: usize,
+    unconfirmed: usize,
+    sessions: HashMap<RevocationId, u64>,
+    subjects: HashMap<String, (u32, u64)>,
+    devices: HashMap<Thumbprint, u64>,
+}
+
+#[derive(Default)]
+struct Bucket {
+    proofs: HashSet<[u8; 16]>,
+    confirmed: usize,
+    unconfirmed: usize,
+    per_session: HashMap<RevocationId, usize>,
+}
+
+impl MemoryStore {
+    /// Proofs of confirmed sessions that are remembered at once, by default. Unconfirmed sessions have
+    /// a tenth of that to share.
+    pub const DEFAULT_CAPACITY: usize = 4_000_000;
+    /// Proofs of one session that are remembered at once, by default.
+    pub const DEFAULT_QUOTA: usize = 20_000;
+
+    /// An empty store.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::Random`] if the system gives no random bytes.
+    pub fn new() -> Result<Self, ConfigError> {
+        let mut domain = [0; 16];
+        SystemRandom
+            .fill(&mut domain)
+            .map_err(|_| ConfigError::Random)?;
+        Ok(Self {
+            domain,
+            capacity: Self::DEFAULT_CAPACITY,
+            quota: Self::DEFAULT_QUOTA,
+            inner: Mutex::default(),
+        })
+    }
+
+    /// Sets how many proofs are remembered at once.
+    #[must_use]
+    pub fn with_capacity(self, capacity: usize) -> Self {
+        Self { capacity, ..self }
+    }
+
+    /// Sets how many proofs of one session are remembered at once.
+    #[must_use]
+    pub fn with_quota(self, quota: usize) -> Self {
+        Self { quota, ..self }
+    }
+
+    fn lock(&self) -> Result<MutexGuard<'_, Inner>, StoreError> {
+        self.inner.lock().map_err(|_| StoreError)
+    }
+
+    pub(super) fn insert_now(&self, used: &UsedProof) -> Result<Verdict, StoreError> {
+        let mut inner = self.lock()?;
+        inner.forget(used.now);
+        if inner.is_revoked(&used.session) {
+            return Ok(Verdict::Revoked);
+        }
+        if inner
+            .proofs
+            .values()
+            .any(|bucket| bucket.proofs.contains(&used.proof))
+        {
+            return Ok(Verdict::Replayed);
+        }
+        let session = used.session.session;
+        let of_session: usize = inner
+            .proofs
+            .values()
+            .filter_map(|bucket| bucket.per_session.get(&session))
+            .sum();
+        if of_session >= self.quota {
+            return Ok(Verdict::OverQuota);
+        }
+        let (kept, capacity) = if used.confirmed {
+            (&mut inner.confirmed, self.capacity)
+        } else {
+            (&mut inner.unconfirmed, self.capacity / 10)
+        };
+        if *kept >= capacity {
+            return Err(StoreError);
+        }
+        *kept += 1;
+        let bucket = inner.proofs.entry(used.until).or_default();
+        bucket.proofs.insert(used.proof);
+        *bucket.per_session.entry(session).or_default() += 1;
+        if used.confirmed {
+            bucket.confirmed += 1;
+        } else {
+            bucket.unconfirmed += 1;
+        }
+        Ok(Verdict::Fresh)
+    }
+
+    pub(super) fn revoke_now(&self, revocation: Revocation, until: u64) -> Result<(), StoreError> {
+        let mut inner = self.lock()?;
+        match revocation {
+            Revocation::Session(id) => {
+                let known = inner.sessions.entry(id).or_default();
+                *known = until.max(*known);
+            }
+            Revocation::Device(device) => {
+                let known = inner.devices.entry(device).or_default();
+                *known = until.max(*known);
+            }
+            Revocation::Subject(subject, login) => {
+                let known = inner.subjects.entry(subject).or_default();
+                *known = (login.max(known.0), until.max(known.1));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Inner {
+    /// Drops whole buckets, and what was revoked so long ago that nothing of it can be valid.
+    fn forget(&mut self, now: u64) {
+        let mut dropped = false;
+        while let Some(bucket) = self
+            .proofs
+            .first_entry()
+            .filter(|bucket| *bucket.key() < now)
+        {
+            let bucket = bucket.remove();
+            self.confirmed -= bucket.confirmed;
+            self.unconfirmed -= bucket.unconfirmed;
+            dropped = true;
+        }
+        if dropped {
+            self.sessions.retain(|_, until| *until >= now);
+            self.devices.retain(|_, until| *until >= now);
+            self.subjects.retain(|_, (_, until)| *until >= now);
+        }
+    }
+
+    fn is_revoked(&self, session: &SessionRef) -> bool {
+        self.sessions.contains_key(&session.session)
+            || self.devices.contains_key(&session.device)
+            || session.subject.as_ref().is_some_and(|(subject, login)| {
+                self.subjects
+                    .get(subject)
+                    .is_some_and(|(before, _)| login <= before)
+            })
+    }
+}
+
+impl Store for MemoryStore {
+    fn domain(&self) -> [u8; 16] {
+        self.domain
+    }
+
+    fn outlives_process(&self) -> bool {
+        false
+    }
+
+    fn check_and_insert(&self, used: UsedProof) -> StoreFuture<'_, Verdict> {
+        Box::pin(async move { self.insert_now(&used) })
+    }
+
+    fn is_revoked(&self, session: SessionRef) -> StoreFuture<'_, bool> {
+        Box::pin(async move { Ok(self.lock()?.is_revoked(&session)) })
+    }
+
+    fn revoke(&self, revocation: Revocation, until: u64) -> StoreFuture<'_, ()> {
+        Box::pin(async move { self.revoke_now(revocation, until) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn used(proof: u8, now: u64) -> UsedProof {
+        UsedProof {
+            proof: [proof; 16],
+            until: now + 100,
+            now,
+            confirmed: true,
+            session: SessionRef {
+                session: RevocationId([1; 12]),
+                device: Thumbprint([2; 32]),
+                subject: Some(("ann".into(), 50)),
+            },
+        }
+    }
+
+    #[test]
+    fn a_proof_is_fresh_once() {
+        let store = MemoryStore::new().unwrap();
+        assert_eq!(store.insert_now(&used(1, 1000)), Ok(Verdict::Fresh));
+        assert_eq!(store.insert_now(&used(1, 1000)), Ok(Verdict::Replayed));
+        assert_eq!(store.insert_now(&used(1, 1100)), Ok(Verdict::Replayed));
+        assert_eq!(store.insert_now(&used(2, 1000)), Ok(Verdict::Fresh));
+    }
+
+    #[test]
+    fn a_full_store_refuses_and_forgets_nothing() {
+        let store = MemoryStore::new().unwrap().with_capacity(10);
+        for proof in 0..10 {
+            assert_eq!(store.insert_now(&used(proof, 1000)), Ok(Verdict::Fresh));
+        }
+        assert_eq!(store.insert_now(&used(10, 1000)), Err(StoreError));
+        assert_eq!(store.insert_now(&used(0, 1000)), Ok(Verdict::Replayed));
+        // Unconfirmed sessions have room of their own.
+        let unconfirmed = |proof| UsedProof {
+            confirmed: false,
+            ..used(proof, 1000)
+        };
+        assert_eq!(store.insert_now(&unconfirmed(11)), Ok(Verdict::Fresh));
+        assert_eq!(store.insert_now(&unconfirmed(12)), Err(StoreError));
+        // Time makes room.
+        assert_eq!(store.insert_now(&used(10, 1101)), Ok(Verdict::Fresh));
+    }
+
+    #[test]
+    fn one_session_has_a_quota() {
+        let store = MemoryStore::new().unwrap().with_quota(2);
+        store.insert_now(&used(0, 1000)).unwrap();
+        store.insert_now(&used(1, 1000)).unwrap();
+        assert_eq!(store.insert_now(&used(2, 1000)), Ok(Verdict::OverQuota));
+        let mut other = used(2, 1000);
+        other.session.session = RevocationId([7; 12]);
+        assert_eq!(store.insert_now(&other), Ok(Verdict::Fresh));
+    }
+
+    #[test]
+    fn revocations_by_session_subject_and_device() {
+        for (revocation, revoked) in [
+            (Revocation::Session(RevocationId([1; 12])), true),
+            (Revocation::Session(RevocationId([3; 12])), false),
+            (Revocation::Device(Thumbprint([2; 32])), true),
+            (Revocation::Subject("ann".into(), 50), true),
+            (Revocation::Subject("ann".into(), 49), false),
+            (Revocation::Subject("bob".into(), 50), false),
+        ] {
+            let store = MemoryStore::new().unwrap();
+            store.revoke_now(revocation.clone(), 5000).unwrap();
+            let expected = if revoked {
+                Verdict::Revoked
+            } else {
+                Verdict::Fresh
+            };
+            assert_eq!(
+                store.insert_now(&used(1, 1000)),
+                Ok(expected),
+                "{revocation:?}"
+            );
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! Where proofs and revocations are remembered.
+
+use std::future::Future;
+use std::pin::Pin;
+
+use bulla_protocol::jwk::Thumbprint;
+
+use crate::ticket::RevocationId;
+
+#[cfg(feature = "embedded")]
+mod embedded;
+mod memory;
+
+#[cfg(feature = "embedded")]
+pub use embedded::EmbeddedStore;
+pub use memory::MemoryStore;
+
+/// A boxed future, since stores are trait objects.
+pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
+
+/// Remembers which proofs have been used and which sessions have ended.
+///
+/// A false positive (a fresh proof taken for a used one) refuses one request. A false negative (a used
+/// proof taken for a fresh one) carries out somebody's transfer twice, and a forgotten revocation lets
+/// a thief go on. So a store that is full or cannot answer must say [`StoreError`], never guess, and
+/// must never evict what it was asked to remember.
+pub trait Store: Send + Sync + 'static {
+    /// Names this store's memory: drawn at random when that memory begins, so that every nonce handed
+    /// out for an earlier or another memory is stale.
+    fn domain(&self) -> [u8; 16];
+
+    /// Whether revocations are still known after a restart.
+    fn outlives_process(&self) -> bool;
+
+    /// Looks up the session's revocations and, if there is none, remembers the proof: both in one
+    /// atomic step and one round trip.
+    fn check_and_insert(&self, used: UsedProof) -> StoreFuture<'_, Verdict>;
+
+    /// Whether the session has been revoked, without remembering anything.
+    fn is_revoked(&self, session: SessionRef) -> StoreFuture<'_, bool>;
+
+    /// Remembers a revocation until nothing that it concerns can be valid any more, in seconds since
+    /// 1970. Must be durable, where the store is, before it resolves.
+    fn revoke(&self, revocation: Revocation, until: u64) -> StoreFuture<'_, ()>;
+}
+
+/// Which session a request belongs to, as far as revocation goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionRef {
+    /// The session.
+    pub session: RevocationId,
+    /// The device.
+    pub device: Thumbprint,
+    /// The user, if logged in, and when that was, in seconds since 1970.
+    pub subject: Option<(String, u32)>,
+}
+
+/// A proof that has passed every other check.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UsedProof {
+    /// Names the proof: a hash over the device and the random part of its nonce.
+    pub proof: [u8; 16],
+    /// How long it must be remembered, in seconds since 1970.
+    pub until: u64,
+    /// Now, in seconds since 1970.
+    pub now: u64,
+    /// Whether the session is confirmed. Those that are not share a part of the store of their own, so
+    /// that nobody fills it for others.
+    pub confirmed: bool,
+    /// The session.
+    pub session: SessionRef,
+}
+
+/// What a store says of a proof.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Never seen before, and remembered from now on.
+    Fresh,
+    /// Seen before.
+    Replayed,
+    /// The session has ended.
+    Revoked,
+    /// This session has more proofs in memory than one session may have.
+    OverQuota,
+}
+
+/// What has ended.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Revocation {
+    /// One session.
+    Session(RevocationId),
+    /// All sessions of a user that logged in up to this second since 1970.
+    Subject(String, u32),
+    /// All sessions of a device.
+    Device(Thumbprint),
+}
+
+/// The store cannot answer, or is full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the session store is unavailable")]
+pub struct StoreError;

@@ -1,0 +1,265 @@
+//! Tickets: a session's state, sealed by the server and carried by the client.
+//!
+//! Version, ring key id and salt, then AES-256-GCM over a fixed layout. Key and nonce are derived from
+//! the ring with the salt, since random nonces under one key run out. The origin is associated data.
+
+use bulla_keys::{Aes256Gcm, Random};
+use bulla_protocol::error::{Code, Error};
+use bulla_protocol::jwk::PublicKey;
+use bulla_protocol::limits::MAX_SUBJECT_LEN;
+use bulla_protocol::opening::{SessionId, Ticket};
+use bulla_protocol::target::Origin;
+use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
+
+use crate::ring::{Purpose, Ring, RingKey};
+
+const VERSION: u8 = 1;
+const SALT_LEN: usize = 16;
+const HEADER_LEN: usize = 2 + SALT_LEN;
+const PLAIN_LEN: usize = 1 + 16 + 33 + 3 * 32 + (1 + MAX_SUBJECT_LEN) + 3 * 4 + RevocationId::LEN;
+const SEALED_LEN: usize = HEADER_LEN + PLAIN_LEN + 16;
+
+const INVALID: Error = Code::TicketInvalid.because("the ticket was not sealed here");
+
+/// What a ticket is good for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TicketKind {
+    /// A new session: device proofs only.
+    Unconfirmed = 0,
+    /// A session that has shown a device proof over a fresh nonce.
+    Confirmed = 1,
+    /// One opening, within a minute.
+    CarryOver = 2,
+}
+
+/// The part of a session id by which it is revoked. 96 bits name it well enough, and a ticket has no
+/// room for two whole ids.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct RevocationId(pub [u8; Self::LEN]);
+
+impl RevocationId {
+    /// Its length in bytes.
+    pub const LEN: usize = 12;
+}
+
+impl From<SessionId> for RevocationId {
+    fn from(id: SessionId) -> Self {
+        let mut short = [0; Self::LEN];
+        short.copy_from_slice(&id.0[..Self::LEN]);
+        Self(short)
+    }
+}
+
+/// A session's state.
+#[derive(Clone, Zeroize, ZeroizeOnDrop)]
+pub(crate) struct SessionState {
+    #[zeroize(skip)]
+    pub(crate) kind: TicketKind,
+    #[zeroize(skip)]
+    pub(crate) id: SessionId,
+    #[zeroize(skip)]
+    pub(crate) device: [u8; PublicKey::COMPRESSED_LEN],
+    pub(crate) request_key: [u8; 32],
+    pub(crate) response_key: [u8; 32],
+    pub(crate) mac_key: [u8; 32],
+    /// The app's user id; empty before login.
+    #[zeroize(skip)]
+    pub(crate) subject: String,
+    /// When the user logged in; seconds since 1970, 0 before login.
+    #[zeroize(skip)]
+    pub(crate) login: u32,
+    /// When the session began, from which its absolute lifetime counts.
+    #[zeroize(skip)]
+    pub(crate) began: u32,
+    /// When this ticket ends.
+    #[zeroize(skip)]
+    pub(crate) expires: u32,
+    /// The session that ends once this one is confirmed.
+    #[zeroize(skip)]
+    pub(crate) replaces: Option<RevocationId>,
+}
+
+impl SessionState {
+    pub(crate) fn seal(
+        &self,
+        key: &RingKey,
+        origin: &Origin,
+        random: &dyn Random,
+    ) -> Result<Ticket, Error> {
+        const FAILED: Error = Code::StoreUnavailable.because("no ticket could be made");
+        let mut bytes = Vec::with_capacity(SEALED_LEN);
+        bytes.extend([VERSION, key.id]);
+        bytes.extend([0; SALT_LEN]);
+        random.fill(&mut bytes[2..]).map_err(|_| FAILED)?;
+        let (cipher, nonce) = cipher(key, &bytes[2..HEADER_LEN]);
+        let mut plain = self.encode();
+        cipher
+            .seal_in_place(nonce, &associated_data(key.id, origin), &mut plain)
+            .map_err(|_| FAILED)?;
+        bytes.append(&mut plain);
+        Ticket::new(bytes)
+    }
+
+    /// # Errors
+    ///
+    /// [`Code::TicketInvalid`], whatever is wrong with it. Its times are not looked at.
+    pub(crate) fn open(ticket: &Ticket, ring: &Ring, origin: &Origin) -> Result<Self, Error> {
+        let bytes = ticket.as_bytes();
+        let (header, sealed) = bytes.split_at_checked(HEADER_LEN).ok_or(INVALID)?;
+        if bytes.len() != SEALED_LEN || header[0] != VERSION {
+            return Err(INVALID);
+        }
+        let key = ring.by_id(header[1]).ok_or(INVALID)?;
+        let (cipher, nonce) = cipher(&key, &header[2..]);
+        let mut sealed = Zeroizing::new(sealed.to_vec());
+        let plain = cipher
+            .open_in_place(nonce, &associated_data(key.id, origin), &mut sealed)
+            .map_err(|_| INVALID)?;
+        Self::decode(plain).ok_or(INVALID)
+    }
+
+    fn encode(&self) -> Vec<u8> {
+        // Room for the tag, so that no copy of the keys is left behind by a reallocation.
+        let mut plain = Vec::with_capacity(PLAIN_LEN + 16);
+        plain.push(self.kind as u8);
+        plain.extend(self.id.0);
+        plain.extend(self.device);
+        plain.extend(self.request_key);
+        plain.extend(self.response_key);
+        plain.extend(self.mac_key);
+        let mut subject = [0; 1 + MAX_SUBJECT_LEN];
+        let len = self.subject.len().min(MAX_SUBJECT_LEN);
+        subject[0] = u8::try_from(len).unwrap_or_default();
+        subject[1..=len].copy_from_slice(&self.subject.as_bytes()[..len]);
+        plain.extend(subject);
+        for time in [self.login, self.began, self.expires] {
+            plain.extend(time.to_be_bytes());
+        }
+        plain.extend(self.replaces.map_or([0; RevocationId::LEN], |id| id.0));
+        plain
+    }
+
+    fn decode(plain: &[u8]) -> Option<Self> {
+        let mut rest = plain;
+        let kind = match take::<1>(&mut rest)?[0] {
+            0 => TicketKind::Unconfirmed,
+            1 => TicketKind::Confirmed,
+            2 => TicketKind::CarryOver,
+            _ => return None,
+        };
+        let id = SessionId(take(&mut rest)?);
+        let device = take(&mut rest)?;
+        let (request_key, response_key, mac_key) =
+            (take(&mut rest)?, take(&mut rest)?, take(&mut rest)?);
+        let len = usize::from(take::<1>(&mut rest)?[0]);
+        let subject = take::<MAX_SUBJECT_LEN>(&mut rest)?;
+        let subject = core::str::from_utf8(subject.get(..len)?).ok()?.to_owned();
+        let mut time = || Some(u32::from_be_bytes(take(&mut rest)?));
+        let (login, began, expires) = (time()?, time()?, time()?);
+        let replaces = take(&mut rest)?;
+        Some(Self {
+            kind,
+            id,
+            device,
+            request_key,
+            response_key,
+            mac_key,
+            subject,
+            login,
+            began,
+            expires,
+            replaces: (replaces != [0; RevocationId::LEN]).then_some(RevocationId(replaces)),
+        })
+    }
+}
+
+fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
+    let (taken, left) = rest.split_first_chunk()?;
+    *rest = left;
+    Some(*taken)
+}
+
+fn cipher(key: &RingKey, salt: &[u8]) -> (Aes256Gcm, [u8; 12]) {
+    let mut derived = Zeroizing::new([0; 44]);
+    key.derive(Purpose::Ticket, salt, derived.as_mut());
+    let (mut secret, mut nonce) = (Zeroizing::new([0; 32]), [0; 12]);
+    secret.copy_from_slice(&derived[..32]);
+    nonce.copy_from_slice(&derived[32..]);
+    (Aes256Gcm::new(&secret), nonce)
+}
+
+fn associated_data(key_id: u8, origin: &Origin) -> Vec<u8> {
+    [&[VERSION, key_id], origin.as_str().as_bytes()].concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use bulla_keys::SystemRandom;
+
+    use super::*;
+
+    fn state() -> SessionState {
+        SessionState {
+            kind: TicketKind::Confirmed,
+            id: SessionId([1; 16]),
+            device: [2; 33],
+            request_key: [3; 32],
+            response_key: [4; 32],
+            mac_key: [5; 32],
+            subject: "x".repeat(MAX_SUBJECT_LEN),
+            login: 6,
+            began: 7,
+            expires: 8,
+            replaces: Some(RevocationId([9; 12])),
+        }
+    }
+
+    #[test]
+    fn round_trips_and_refuses_every_change() {
+        let ring = Ring::ephemeral();
+        let origin = Origin::parse("https://bank.example").unwrap();
+        let key = ring
+            .current(0, Duration::from_mins(1), &SystemRandom)
+            .unwrap();
+        let ticket = state().seal(&key, &origin, &SystemRandom).unwrap();
+        assert_eq!(ticket.as_bytes().len(), SEALED_LEN);
+        let opened = SessionState::open(&ticket, &ring, &origin).unwrap();
+        assert_eq!(opened.encode(), state().encode());
+
+        for at in 0..SEALED_LEN {
+            let mut bytes = ticket.as_bytes().to_vec();
+            bytes[at] ^= 1;
+            let changed = Ticket::new(bytes).unwrap();
+            assert_eq!(
+                SessionState::open(&changed, &ring, &origin).err(),
+                Some(INVALID),
+                "{at}"
+            );
+        }
+        let other = Origin::parse("https://other.example").unwrap();
+        assert_eq!(
+            SessionState::open(&ticket, &ring, &other).err(),
+            Some(INVALID)
+        );
+        assert_eq!(
+            SessionState::open(&ticket, &Ring::ephemeral(), &origin).err(),
+            Some(INVALID)
+        );
+    }
+
+    #[test]
+    fn all_tickets_have_one_length() {
+        let ring = Ring::ephemeral();
+        let origin = Origin::parse("https://bank.example").unwrap();
+        let key = ring
+            .current(0, Duration::from_mins(1), &SystemRandom)
+            .unwrap();
+        let mut anonymous = state();
+        anonymous.subject = String::new();
+        anonymous.replaces = None;
+        let ticket = anonymous.seal(&key, &origin, &SystemRandom).unwrap();
+        assert_eq!(ticket.as_bytes().len(), SEALED_LEN);
+    }
+}
