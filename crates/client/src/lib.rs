@@ -1,1 +1,1 @@
-//! PLACEHOLDER
+//! The native half for Rust programs. Nothing is here yet.

@@ -1,1 +1,1 @@
-//! PLACEHOLDER
+//! A reverse proxy that puts the verifier before any backend. Nothing is here yet.

@@ -84,7 +84,11 @@ impl SigningKey {
     fn new(pair: EcdsaKeyPair) -> Result<Self, KeyError> {
         let point = pair.public_key().as_ref();
         let public = PublicKey::from_uncompressed(point).map_err(|_| KeyError)?;
-        Ok(Self { pair, public, thumbprint: public.thumbprint() })
+        Ok(Self {
+            pair,
+            public,
+            thumbprint: public.thumbprint(),
+        })
     }
 }
 
@@ -168,7 +172,10 @@ pub struct Prk(hmac::Key);
 impl Prk {
     /// HKDF-Extract (section 2.2).
     pub fn extract(salt: &[u8], ikm: &[u8]) -> Self {
-        let prk = Zeroizing::new(bytes_of(&hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, salt), ikm)));
+        let prk = Zeroizing::new(bytes_of(&hmac::sign(
+            &hmac::Key::new(hmac::HMAC_SHA256, salt),
+            ikm,
+        )));
         Self::from_uniform(&prk)
     }
 

@@ -19,7 +19,10 @@ impl MessageKey {
         let (mut key, mut nonce) = (Zeroizing::new([0; 16]), [0; 12]);
         prk.expand(&[CEK_INFO], key.as_mut());
         prk.expand(&[NONCE_INFO], &mut nonce);
-        Self { cipher: Aes128Gcm::new(&key), nonce: RecordNonce::new(nonce) }
+        Self {
+            cipher: Aes128Gcm::new(&key),
+            nonce: RecordNonce::new(nonce),
+        }
     }
 
     /// Encrypts a record.
@@ -32,7 +35,10 @@ impl MessageKey {
     /// Decrypts a record. What comes out still has its delimiter and padding.
     pub fn open(&self, mut record: Record) -> Result<Vec<u8>, Error> {
         let nonce = self.nonce.at(record.number);
-        let len = self.cipher.open_in_place(nonce, &[], &mut record.bytes)?.len();
+        let len = self
+            .cipher
+            .open_in_place(nonce, &[], &mut record.bytes)?
+            .len();
         record.bytes.truncate(len);
         Ok(record.bytes)
     }
@@ -94,7 +100,10 @@ mod tests {
             let (mut key, mut nonce) = ([0; 16], [0; 12]);
             prk.expand(&[CEK_INFO], &mut key);
             prk.expand(&[NONCE_INFO], &mut nonce);
-            let key = MessageKey { cipher: Aes128Gcm::new(&key), nonce: RecordNonce::new(nonce) };
+            let key = MessageKey {
+                cipher: Aes128Gcm::new(&key),
+                nonce: RecordNonce::new(nonce),
+            };
             let mut joiner = Joiner::new(header.record_size);
             let mut found = joiner.push(records).unwrap();
             found.extend(joiner.finish().unwrap());
@@ -111,7 +120,11 @@ mod tests {
 
     #[test]
     fn every_changed_byte_is_noticed() {
-        let header = Header { salt: [1; 16], record_size: 40, keyid: b"ticket".to_vec() };
+        let header = Header {
+            salt: [1; 16],
+            record_size: 40,
+            keyid: b"ticket".to_vec(),
+        };
         let sealed = seal_whole(&[2; 32], &header, &[3; 100]).unwrap();
         let (_, records) = Header::parse(&sealed).unwrap().unwrap();
         assert_eq!(open_whole(&[2; 32], &header, records).unwrap(), [3; 100]);
@@ -126,7 +139,10 @@ mod tests {
         let mut swapped = records.to_vec();
         swapped[..80].rotate_left(40);
         assert!(open_whole(&[2; 32], &header, &swapped).is_err());
-        let other = Header { salt: [9; 16], ..header };
+        let other = Header {
+            salt: [9; 16],
+            ..header
+        };
         assert!(open_whole(&[2; 32], &other, records).is_err());
     }
 }

@@ -1,4 +1,5 @@
 //! A client that is written out step by step, against the verifier: what passes, and what does not.
+#![allow(clippy::unwrap_used)] // in tests a surprise may panic
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
