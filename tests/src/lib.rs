@@ -1,1 +1,22 @@
-//! Whole-system tests.
+//! What the whole-system tests stand on: real browsers and a server for their pages.
+//!
+//! [`browser`] drives Chromium, Firefox and `WebKitGTK`; [`serve`] hands them pages. Linux only:
+//! both the harness' process groups and its memory figures come from `/proc`.
+//!
+//! ```no_run
+//! use bulla_tests::browser::{Browser, Engine};
+//! use bulla_tests::serve::{Server, html};
+//!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let server = Server::start(axum::Router::new().route("/", html("<!doctype html>hello"))).await?;
+//! let browser = Browser::launch(Engine::Firefox).await?;
+//! browser.goto(&server.url("/")).await?;
+//! let text = browser.eval("return document.body.textContent", []).await?;
+//! assert_eq!(text, "hello");
+//! browser.quit().await?;
+//! # Ok(())
+//! # }
+//! ```
+
+pub mod browser;
+pub mod serve;

@@ -1,0 +1,68 @@
+//! A page server on the loopback interface.
+
+use std::io;
+use std::net::Ipv4Addr;
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::http::header::CONTENT_TYPE;
+use axum::routing::{MethodRouter, get};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+
+/// A server on a free port of 127.0.0.1. It stops accepting when dropped.
+#[derive(Debug)]
+pub struct Server {
+    port: u16,
+    accepting: JoinHandle<()>,
+}
+
+impl Server {
+    /// Serves `router`.
+    ///
+    /// # Errors
+    ///
+    /// If no port can be had.
+    pub async fn start(router: Router) -> io::Result<Self> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        let port = listener.local_addr()?.port();
+        let accepting = tokio::spawn(async move {
+            // axum's accept loop retries by itself and never returns.
+            let _ = axum::serve(listener, router).await;
+        });
+
+        Ok(Self { port, accepting })
+    }
+
+    /// The port, on 127.0.0.1.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// `http://localhost:PORT`, which browsers take for a secure context.
+    pub fn origin(&self) -> String {
+        format!("http://localhost:{}", self.port)
+    }
+
+    /// The origin with `path`, which begins with a slash.
+    pub fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.origin())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.accepting.abort();
+    }
+}
+
+/// A route that answers GET with an HTML page.
+pub fn html(page: impl Into<Bytes>) -> MethodRouter {
+    bytes("text/html; charset=utf-8", page)
+}
+
+/// A route that answers GET with `content` of the media type `kind`.
+pub fn bytes(kind: &'static str, content: impl Into<Bytes>) -> MethodRouter {
+    let content = content.into();
+    get(move || async move { ([(CONTENT_TYPE, kind)], content) })
+}
