@@ -11,9 +11,11 @@ use aws_lc_rs::signature::{
     self, ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _,
 };
 use bulla_protocol::jwk::{PublicKey, Thumbprint};
-use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
+use zeroize::Zeroizing;
 
-use crate::{BadSignature, KeyError, OpenError, Random, RandomError, SealError, SharedSecret};
+use crate::{
+    BadSignature, KeyError, OpenError, Random, RandomError, SealError, SharedSecret, draw_scalar,
+};
 
 /// The system's random bytes, by way of aws-lc.
 #[derive(Clone, Copy, Debug, Default)]
@@ -267,20 +269,10 @@ aes_gcm!(
     Aes256Gcm, AES_256_GCM, 32
 );
 
-#[derive(Zeroize, ZeroizeOnDrop)]
-struct Scalar([u8; 32]);
-
-/// A private key from random bytes that were handed in. A candidate outside of the group's order is
-/// drawn again; that happens once in 2^32 draws.
 fn private_key(random: &dyn Random) -> Result<PrivateKey, KeyError> {
-    for _ in 0..8 {
-        let mut candidate = Scalar([0; 32]);
-        random.fill(&mut candidate.0).map_err(|_| KeyError)?;
-        if let Ok(key) = PrivateKey::from_private_key(&ECDH_P256, &candidate.0) {
-            return Ok(key);
-        }
-    }
-    Err(KeyError)
+    draw_scalar(random, |candidate| {
+        PrivateKey::from_private_key(&ECDH_P256, candidate).ok()
+    })
 }
 
 fn bytes_of(tag: &hmac::Tag) -> [u8; 32] {

@@ -15,7 +15,10 @@ pub struct MessageKey {
 impl MessageKey {
     /// Derives both from the direction's key and the message's salt (RFC 8188 section 2.2 and 2.3).
     pub fn derive(ikm: &[u8; 32], salt: &[u8; 16]) -> Self {
-        let prk = Prk::extract(salt, ikm);
+        Self::expand(&Prk::extract(salt, ikm))
+    }
+
+    fn expand(prk: &Prk) -> Self {
         let (mut key, mut nonce) = (Zeroizing::new([0; 16]), [0; 12]);
         prk.expand(&[CEK_INFO], key.as_mut());
         prk.expand(&[NONCE_INFO], &mut nonce);
@@ -97,13 +100,8 @@ mod tests {
             let body = base64::decode(body).unwrap();
             let (header, records) = Header::parse(&body).unwrap().unwrap();
             let prk = Prk::extract(&header.salt, &base64::decode(ikm).unwrap());
-            let (mut key, mut nonce) = ([0; 16], [0; 12]);
-            prk.expand(&[CEK_INFO], &mut key);
-            prk.expand(&[NONCE_INFO], &mut nonce);
-            let key = MessageKey {
-                cipher: Aes128Gcm::new(&key),
-                nonce: RecordNonce::new(nonce),
-            };
+            // The examples' keys are shorter than Bulla's.
+            let key = MessageKey::expand(&prk);
             let mut joiner = Joiner::new(header.record_size);
             let mut found = joiner.push(records).unwrap();
             found.extend(joiner.finish().unwrap());

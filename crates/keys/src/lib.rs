@@ -1,22 +1,36 @@
 //! Keys held in software: ES256, ECDH P-256, HKDF-SHA256, HMAC-SHA256, AES-GCM.
 //!
-//! The cryptography is aws-lc-rs's. Randomness is handed in where a key is made.
+//! Two backends have one API. The feature `aws-lc` (default) brings the module [`aws_lc`], which is
+//! fast and needs a C compiler; `rustcrypto` brings the module `rustcrypto`, which is pure Rust and
+//! builds for `wasm32-unknown-unknown` too. Where both are enabled, the names at the crate's root
+//! are those of `aws_lc`. Randomness is handed in where a key is made.
 #![forbid(unsafe_code)]
 
 use bulla_protocol::error::{Code, Error};
-use zeroize::{Zeroize, ZeroizeOnDrop};
+use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 #[cfg(feature = "aws-lc")]
 pub mod aws_lc;
+#[cfg(any(feature = "aws-lc", feature = "rustcrypto"))]
 pub mod ece;
+#[cfg(feature = "rustcrypto")]
+pub mod rustcrypto;
 
-#[cfg(not(feature = "aws-lc"))]
-compile_error!("bulla-keys needs a backend: enable the feature `aws-lc`");
+#[cfg(not(any(feature = "aws-lc", feature = "rustcrypto")))]
+compile_error!("bulla-keys needs a backend: enable the feature `aws-lc` or `rustcrypto`");
 
 #[cfg(feature = "aws-lc")]
 pub use aws_lc::{
     Aes128Gcm, Aes256Gcm, AgreementKey, MacKey, Prk, SigningKey, SystemRandom, verify,
 };
+#[cfg(all(
+    feature = "rustcrypto",
+    not(feature = "aws-lc"),
+    not(all(target_family = "wasm", any(target_os = "unknown", target_os = "none")))
+))]
+pub use rustcrypto::SystemRandom;
+#[cfg(all(feature = "rustcrypto", not(feature = "aws-lc")))]
+pub use rustcrypto::{Aes128Gcm, Aes256Gcm, AgreementKey, MacKey, Prk, SigningKey, verify};
 
 /// Where random bytes come from.
 pub trait Random: Send + Sync {
@@ -76,4 +90,22 @@ impl From<SealError> for Error {
     fn from(_: SealError) -> Self {
         Code::TooLarge.because("a record could not be sealed")
     }
+}
+
+/// A private key from random bytes that were handed in. `import` takes a candidate that lies in the
+/// group's order; any other is drawn again, which happens once in 2^32 draws. Eight in a row mean
+/// that the source is broken.
+#[cfg(any(feature = "aws-lc", feature = "rustcrypto"))]
+fn draw_scalar<T>(
+    random: &dyn Random,
+    import: impl Fn(&[u8; 32]) -> Option<T>,
+) -> Result<T, KeyError> {
+    for _ in 0..8 {
+        let mut candidate = Zeroizing::new([0; 32]);
+        random.fill(candidate.as_mut()).map_err(|_| KeyError)?;
+        if let Some(key) = import(&candidate) {
+            return Ok(key);
+        }
+    }
+    Err(KeyError)
 }
