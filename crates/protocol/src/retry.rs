@@ -4,10 +4,13 @@
 use core::time::Duration;
 
 use crate::error::Code;
+use crate::proof::ProofKind;
 
 /// How far one `fetch` has come.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub struct Attempt {
+    /// The proof that was sent last.
+    pub proof: ProofKind,
     /// The method is safe (RFC 9110 section 9.2.1).
     pub safe: bool,
     /// It has been sent again with a new nonce already.
@@ -25,6 +28,11 @@ pub struct Attempt {
 pub enum Next {
     /// Send it again with the new server nonce and the same random part.
     Retry,
+    /// Send it again with a device proof and the same random part.
+    Prove,
+    /// Send it again with a device proof and a random part drawn anew: the server has remembered this
+    /// one before the route asked for more. Only a sealed refusal says for sure that nothing was done.
+    ProveAnew,
     /// Take another session, from storage or opened anew, and send it again.
     Reopen,
     /// Take another session for what comes later, but hand the error to the application: whether the
@@ -35,11 +43,15 @@ pub enum Next {
 }
 
 impl Attempt {
-    /// Decides.
-    pub fn after(&self, refusal: Code) -> Next {
+    /// Decides. `sealed` says that the refusal came sealed: it is the server's own, and for this very
+    /// request.
+    pub fn after(&self, refusal: Code, sealed: bool) -> Next {
         match refusal {
             // After one nonce life the server may have forgotten the random part.
             Code::NonceStale if !self.retried && self.elapsed < self.nonce_life => Next::Retry,
+            // The verifier asks for this before it remembers anything.
+            Code::SessionUnconfirmed if self.proof == ProofKind::Session => Next::Prove,
+            Code::ProofWeak if self.proof == ProofKind::Session && sealed => Next::ProveAnew,
             Code::TicketInvalid | Code::TicketExpired | Code::SessionRevoked if self.reopened => {
                 Next::Fail
             }
@@ -57,6 +69,7 @@ mod tests {
     use super::*;
 
     const FRESH: Attempt = Attempt {
+        proof: ProofKind::Device,
         safe: false,
         retried: false,
         reopened: false,
@@ -66,20 +79,20 @@ mod tests {
 
     #[test]
     fn retries_once_and_within_one_nonce_life() {
-        assert_eq!(FRESH.after(Code::NonceStale), Next::Retry);
+        assert_eq!(FRESH.after(Code::NonceStale, false), Next::Retry);
         assert_eq!(
             Attempt {
                 retried: true,
                 ..FRESH
             }
-            .after(Code::NonceStale),
+            .after(Code::NonceStale, false),
             Next::Fail
         );
         let late = Attempt {
             elapsed: Duration::from_mins(1),
             ..FRESH
         };
-        assert_eq!(late.after(Code::NonceStale), Next::Fail);
+        assert_eq!(late.after(Code::NonceStale, false), Next::Fail);
     }
 
     #[test]
@@ -89,21 +102,36 @@ mod tests {
             Code::TicketInvalid,
             Code::SessionRevoked,
         ] {
-            assert_eq!(FRESH.after(code), Next::ReopenAndFail);
+            assert_eq!(FRESH.after(code, false), Next::ReopenAndFail);
             let safe = Attempt {
                 safe: true,
                 ..FRESH
             };
-            assert_eq!(safe.after(code), Next::Reopen);
+            assert_eq!(safe.after(code, false), Next::Reopen);
             assert_eq!(
                 Attempt {
                     reopened: true,
                     ..safe
                 }
-                .after(code),
+                .after(code, false),
                 Next::Fail
             );
         }
-        assert_eq!(FRESH.after(Code::Replayed), Next::Fail);
+        assert_eq!(FRESH.after(Code::Replayed, false), Next::Fail);
+    }
+
+    #[test]
+    fn proves_with_the_device_once_and_anew_only_if_the_server_says_so_under_seal() {
+        let session = Attempt {
+            proof: ProofKind::Session,
+            ..FRESH
+        };
+        assert_eq!(session.after(Code::SessionUnconfirmed, false), Next::Prove);
+        assert_eq!(session.after(Code::ProofWeak, true), Next::ProveAnew);
+        // Whoever forges this on the way could make one transfer two.
+        assert_eq!(session.after(Code::ProofWeak, false), Next::Fail);
+        for code in [Code::SessionUnconfirmed, Code::ProofWeak] {
+            assert_eq!(FRESH.after(code, true), Next::Fail);
+        }
     }
 }

@@ -103,27 +103,31 @@ async fn exchange(
 ) -> Result<Reply, Failure> {
     let mut live = unless_aborted(&request.signal, client.session()).await?;
     let first_sent = now();
+    let mut random = request.random;
     let mut attempt = Attempt {
+        proof: live.proof_kind(),
         safe: is_safe(&request.method),
+        retried: false,
+        reopened: false,
+        elapsed: Duration::ZERO,
         nonce_life: Duration::try_from_secs_f64(live.nonce_life).unwrap_or_default(),
-        ..Attempt::default()
     };
     loop {
-        let kind = live.proof_kind();
-        let refusal = match send(client, &live, request, kind).await? {
+        attempt.proof = live.proof_kind();
+        let sent = send(client, &live, request, attempt.proof, random).await?;
+        let (refusal, sealed) = match sent {
             Answer::Reply(reply) => return Ok(reply),
-            Answer::Refused(refusal) => refusal,
+            Answer::Refused { refusal, sealed } => (refusal, sealed),
         };
-        if kind == ProofKind::Session
-            && matches!(refusal.code, Code::ProofWeak | Code::SessionUnconfirmed)
-        {
+        if matches!(refusal.code, Code::ProofWeak | Code::SessionUnconfirmed) {
             live.wants_device.set(true);
-            continue;
         }
         attempt.elapsed =
             Duration::try_from_secs_f64((now() - first_sent) / 1000.0).unwrap_or_default();
-        match attempt.after(refusal.code) {
+        match attempt.after(refusal.code, sealed) {
             Next::Retry => attempt.retried = true,
+            Next::Prove => {}
+            Next::ProveAnew => random = platform::random()?,
             Next::Reopen if may_reopen => {
                 attempt.reopened = true;
                 live = unless_aborted(&request.signal, client.other_than(Some(live.id))).await?;
@@ -140,7 +144,7 @@ async fn exchange(
 
 enum Answer {
     Reply(Reply),
-    Refused(Error),
+    Refused { refusal: Error, sealed: bool },
 }
 
 /// Sends a request once.
@@ -149,9 +153,10 @@ async fn send(
     live: &Rc<Live>,
     request: &Outgoing,
     kind: ProofKind,
+    random: [u8; 16],
 ) -> Result<Answer, Failure> {
     let Prepared { url, init, nonce } = request
-        .prepare(&client.settings, &client.device, live, kind)
+        .prepare(&client.settings, &client.device, live, kind, random)
         .await?;
     if request.signal.aborted() {
         return Err(Failure::Platform(reason(&request.signal)));
@@ -178,7 +183,9 @@ async fn send(
     take_notes(client, live, fields).await?;
     Ok(match answer {
         Found::Reply(reply) => Answer::Reply(reply),
-        Found::Refused { refusal, .. } => Answer::Refused(refusal),
+        Found::Refused {
+            refusal, sealed, ..
+        } => Answer::Refused { refusal, sealed },
     })
 }
 
@@ -187,6 +194,7 @@ enum Found {
     Refused {
         refusal: Error,
         fields: Vec<(String, String)>,
+        sealed: bool,
     },
 }
 
@@ -208,6 +216,7 @@ async fn open_sealed(
                 refusal,
                 // Nobody vouches for this answer: a nonce is all that is taken from it.
                 fields: only_nonce(outer),
+                sealed: false,
             }),
             None => Err(Code::ReplyUnsealed
                 .because("the reply to a sealed request is not sealed")
@@ -224,7 +233,11 @@ async fn open_sealed(
         let (content, is_whole) = unsealer.collect(MAX_PROBLEM_LEN).await?;
         if is_whole && let Some(refusal) = refusal(head.status, &head.fields, &content) {
             let fields = head.fields;
-            return Ok(Found::Refused { refusal, fields });
+            return Ok(Found::Refused {
+                refusal,
+                fields,
+                sealed: true,
+            });
         }
         unsealer.unread(content);
     }
@@ -241,7 +254,11 @@ async fn read_plain(response: Response) -> Result<Found, Failure> {
     if is_problem(status, &fields) {
         let copy = response.clone().map_err(Failure::Platform)?;
         if let Some(refusal) = read_refusal(&copy, &fields).await {
-            return Ok(Found::Refused { refusal, fields });
+            return Ok(Found::Refused {
+                refusal,
+                fields,
+                sealed: false,
+            });
         }
     }
     Ok(Found::Reply(Reply {
@@ -322,8 +339,7 @@ impl Reply {
             Content::Sealed(unsealer) => unsealer.cancel(),
             Content::Plain(response) => {
                 if let Some(body) = response.body() {
-                    // Nobody waits for this; a failure to cancel changes nothing.
-                    drop(body.cancel());
+                    platform::ignore(body.cancel());
                 }
             }
         }

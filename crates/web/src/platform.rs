@@ -71,6 +71,14 @@ pub(crate) async fn settle(promise: Result<Promise, JsValue>) -> Result<JsValue,
     JsFuture::from(promise?).await
 }
 
+/// Lets a promise come to its end, whatever that is. One that nobody looks at would be reported as an
+/// unhandled rejection.
+pub(crate) fn ignore(promise: Promise) {
+    wasm_bindgen_futures::spawn_local(async {
+        let _ = JsFuture::from(promise).await;
+    });
+}
+
 /// A promise, and what resolves it.
 pub(crate) fn deferred() -> (Promise, Function) {
     let mut resolve = None;
@@ -153,8 +161,7 @@ pub(crate) async fn read_at_most(response: &Response, limit: usize) -> Option<Ve
     let mut body = Vec::new();
     while let Some(chunk) = read(&reader).await.ok()? {
         if body.len() + chunk.len() > limit {
-            // Nobody waits for this; a failure to cancel changes nothing.
-            drop(reader.cancel());
+            ignore(reader.cancel());
             return None;
         }
         body.extend_from_slice(&chunk);

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 
 use bulla_protocol::error::{Code, Error};
-use bulla_protocol::limits::{Limits, MAX_RECORDS_IN_FLIGHT};
+use bulla_protocol::limits::{BULK_RECORD_SIZE, Limits, MAX_RECORDS_IN_FLIGHT};
 use bulla_protocol::message::{Control, Event, Reader};
 use bulla_protocol::seal::{Header, Joiner, Record};
 use js_sys::{Promise, Uint8Array};
@@ -17,7 +17,7 @@ use web_sys::{
 
 use crate::crypto::{ContentKey, SessionKeys};
 use crate::error::Failure;
-use crate::platform::{object, read, reason};
+use crate::platform::{ignore, object, read, reason};
 
 const TRUNCATED: Error = Code::ReplyTruncated.because("the reply ends before its final record");
 const BROKEN: Error = Code::SealBroken.because("a record of the reply cannot be opened");
@@ -91,11 +91,19 @@ impl Unsealer {
 
     /// The next piece of content; `None` when the final record has been seen and nothing is missing.
     pub(crate) async fn next(&mut self) -> Result<Option<Vec<u8>>, Failure> {
-        match self.next_event().await? {
-            Some(Event::Content(content)) => Ok(Some(content)),
-            Some(Event::Head(_)) => Err(INVALID.into()),
-            None => Ok(None),
+        let Some(event) = self.next_event().await? else {
+            return Ok(None);
+        };
+        let mut content = content_of(event)?;
+        // Small records that came together go on together: each piece costs a turn of the stream.
+        while content.len() < BULK_RECORD_SIZE as usize {
+            match self.events.pop_front() {
+                Some(event) => content.extend_from_slice(&content_of(event)?),
+                None if self.open_next().await? => {}
+                None => break,
+            }
         }
+        Ok(Some(content))
     }
 
     /// The whole content, if it is no longer than this; else what has been read, and more to come.
@@ -119,8 +127,7 @@ impl Unsealer {
 
     /// Stops the reply.
     pub(crate) fn cancel(&self) {
-        // Nobody waits for this; a failure to cancel changes nothing.
-        drop(self.source.cancel());
+        ignore(self.source.cancel());
     }
 
     /// A stream of the content. It ends in an error if the seal is broken or the final record is
@@ -167,15 +174,10 @@ impl Unsealer {
             if let Some(event) = self.events.pop_front() {
                 return Ok(Some(event));
             }
-            while self.in_flight.len() < MAX_RECORDS_IN_FLIGHT
-                && let Some(record) = self.waiting.pop_front()
-            {
-                self.in_flight
-                    .push_back(self.key.open(&record).map_err(|_| BROKEN)?);
+            if self.open_next().await? {
+                continue;
             }
-            if let Some(opening) = self.in_flight.pop_front() {
-                self.take_opened(opening).await?;
-            } else if !self.drained {
+            if !self.drained {
                 self.take_more().await?;
             } else if self.joiner.is_complete() {
                 self.message.finish().map_err(|_| INVALID)?;
@@ -184,6 +186,21 @@ impl Unsealer {
                 return Err(TRUNCATED.into());
             }
         }
+    }
+
+    /// Opens the next record of those that are here. Returns whether there was one.
+    async fn open_next(&mut self) -> Result<bool, Failure> {
+        while self.in_flight.len() < MAX_RECORDS_IN_FLIGHT
+            && let Some(record) = self.waiting.pop_front()
+        {
+            self.in_flight
+                .push_back(self.key.open(&record).map_err(|_| BROKEN)?);
+        }
+        let Some(opening) = self.in_flight.pop_front() else {
+            return Ok(false);
+        };
+        self.take_opened(opening).await?;
+        Ok(true)
     }
 
     async fn take_opened(&mut self, opening: Promise) -> Result<(), Failure> {
@@ -209,6 +226,13 @@ impl Unsealer {
         let last = self.joiner.finish().map_err(|_| TRUNCATED)?;
         self.waiting.extend(last);
         Ok(())
+    }
+}
+
+fn content_of(event: Event) -> Result<Vec<u8>, Error> {
+    match event {
+        Event::Content(content) => Ok(content),
+        Event::Head(_) => Err(INVALID),
     }
 }
 

@@ -130,10 +130,11 @@ impl Outgoing {
         device: &DeviceKey,
         live: &Live,
         kind: ProofKind,
+        random: [u8; 16],
     ) -> Result<Prepared, Failure> {
         let nonce = ProofNonce {
             server: live.nonce.borrow().clone(),
-            random: self.random,
+            random,
         };
         let ticket = live.ticket.borrow().clone();
         let mut fields = self.fields.clone();
@@ -251,8 +252,12 @@ fn base(origin: &Origin) -> String {
     let here = member(&global("document"), "baseURI")
         .as_string()
         .or_else(|| member(&global("location"), "href").as_string());
-    here.filter(|here| platform::url(here, None).is_some_and(|url| url.origin() == origin.as_str()))
-        .unwrap_or_else(|| format!("{origin}/"))
+    // Not a `blob:` URL, which has an origin and no hierarchy.
+    here.filter(|here| {
+        let rest = here.strip_prefix(origin.as_str());
+        rest.is_some_and(|rest| rest.starts_with('/'))
+    })
+    .unwrap_or_else(|| format!("{origin}/"))
 }
 
 fn target_of(url: &Url, origin: &Origin) -> Result<String, Error> {

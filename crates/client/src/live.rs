@@ -1,0 +1,163 @@
+//! One session as this client holds it.
+
+use core::fmt;
+use core::time::Duration;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use bulla_keys::{AgreementKey, KeyError, MacKey, Prk};
+use bulla_protocol::error::Error;
+use bulla_protocol::opening::{MAC_INFO, SessionId, Ticket, VerifiedOpened};
+use bulla_protocol::proof::ProofKind;
+use zeroize::Zeroizing;
+
+/// A session: its name, its keys, and what the server handed out last.
+pub(crate) struct Live {
+    pub(crate) id: SessionId,
+    pub(crate) request_key: Zeroizing<[u8; 32]>,
+    pub(crate) response_key: Zeroizing<[u8; 32]>,
+    pub(crate) mac: MacKey,
+    /// Whether it has a subject.
+    pub(crate) authenticated: bool,
+    pub(crate) nonce_life: Duration,
+    /// The weakest proof that the server takes by default.
+    proof: ProofKind,
+    notes: Mutex<Notes>,
+}
+
+/// What the server hands out anew from time to time.
+#[derive(Clone)]
+struct Notes {
+    ticket: Ticket,
+    nonce: String,
+    /// A device proof has been seen by the server: it has handed out a further ticket.
+    confirmed: bool,
+    /// The server has refused a session proof.
+    wants_device: bool,
+}
+
+/// What can be copied from a session without its device key and its MAC key: the spoils of whoever
+/// reads its memory dumps, its logs and its traffic. For attack tests.
+///
+/// The sealing keys are among it, since script in a page can derive from their handles whatever it
+/// likes.
+#[derive(Clone)]
+pub struct Loot {
+    /// The session's name.
+    pub session: SessionId,
+    /// The ticket.
+    pub ticket: Ticket,
+    /// The newest server nonce.
+    pub nonce: String,
+    /// The key that requests are sealed under.
+    pub request_key: Zeroizing<[u8; 32]>,
+    /// The key that replies are sealed under.
+    pub response_key: Zeroizing<[u8; 32]>,
+}
+
+impl fmt::Debug for Loot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Loot({})", self.session)
+    }
+}
+
+impl Live {
+    /// The session that an opening has given.
+    pub(crate) fn new(
+        verified: VerifiedOpened,
+        agreement: &AgreementKey,
+    ) -> Result<Self, KeyError> {
+        let VerifiedOpened { opened, transcript } = verified;
+        let secret = |key| {
+            let shared = agreement.agree(key)?;
+            Ok(Zeroizing::new(*shared.as_bytes()))
+        };
+        let mut mac = Zeroizing::new([0; 32]);
+        Prk::extract(&transcript.0, &*secret(&opened.agreement.mac)?)
+            .expand(&[MAC_INFO], mac.as_mut_slice());
+        Ok(Self {
+            id: transcript.session_id(),
+            request_key: secret(&opened.agreement.request)?,
+            response_key: secret(&opened.agreement.response)?,
+            mac: MacKey::new(&mac),
+            authenticated: opened.authenticated,
+            nonce_life: Duration::from_secs(opened.nonce_life.into()),
+            proof: opened.proof,
+            notes: Mutex::new(Notes {
+                ticket: opened.ticket,
+                nonce: opened.nonce,
+                confirmed: false,
+                wants_device: false,
+            }),
+        })
+    }
+
+    /// What can be copied from it.
+    pub(crate) fn loot(&self) -> Loot {
+        let Notes { ticket, nonce, .. } = self.notes().clone();
+        Loot {
+            session: self.id,
+            ticket,
+            nonce,
+            request_key: self.request_key.clone(),
+            response_key: self.response_key.clone(),
+        }
+    }
+
+    /// A session that has the loot of another one, and a MAC key of its own.
+    pub(crate) fn with_loot(&self, loot: Loot, mac: MacKey) -> Self {
+        Self {
+            id: loot.session,
+            request_key: loot.request_key,
+            response_key: loot.response_key,
+            mac,
+            authenticated: self.authenticated,
+            nonce_life: self.nonce_life,
+            proof: self.proof,
+            notes: Mutex::new(Notes {
+                ticket: loot.ticket,
+                nonce: loot.nonce,
+                confirmed: true,
+                wants_device: false,
+            }),
+        }
+    }
+
+    pub(crate) fn ticket(&self) -> Ticket {
+        self.notes().ticket.clone()
+    }
+
+    pub(crate) fn nonce(&self) -> String {
+        self.notes().nonce.clone()
+    }
+
+    /// Which key proves the next request.
+    pub(crate) fn proof_kind(&self) -> ProofKind {
+        let notes = self.notes();
+        if notes.confirmed && !notes.wants_device {
+            self.proof
+        } else {
+            ProofKind::Device
+        }
+    }
+
+    /// Takes a further ticket. The server hands one out only after it has seen a device proof.
+    pub(crate) fn take_ticket(&self, field: &str) -> Result<(), Error> {
+        let ticket = Ticket::from_field(field)?;
+        let mut notes = self.notes();
+        notes.ticket = ticket;
+        notes.confirmed = true;
+        Ok(())
+    }
+
+    pub(crate) fn take_nonce(&self, nonce: String) {
+        self.notes().nonce = nonce;
+    }
+
+    pub(crate) fn want_device(&self) {
+        self.notes().wants_device = true;
+    }
+
+    fn notes(&self) -> MutexGuard<'_, Notes> {
+        self.notes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,104 @@
+//! Opening a session: the request, and what the answer gives.
+
+use core::fmt;
+
+use bulla_keys::{AgreementKey, verify};
+use bulla_protocol::error::Code;
+use bulla_protocol::limits::VERSION;
+use bulla_protocol::opening::{Open, Opening, SentOpening, Ticket};
+use bytes::Bytes;
+use http::{Request, Response};
+
+use crate::client::Client;
+use crate::error::Error;
+use crate::live::Live;
+use crate::reply::{Headers, refusal};
+use crate::request::http_request;
+use crate::session::Session;
+
+/// A signed opening that has not been sent. Made by [`Client::prepare_opening`].
+pub struct PreparedOpening {
+    /// The request, with an absolute URI.
+    pub request: Request<Bytes>,
+    client: Client,
+    sent: SentOpening,
+    agreement: AgreementKey,
+}
+
+impl PreparedOpening {
+    pub(crate) fn new(client: Client, ticket: Option<Ticket>) -> Result<Self, Error> {
+        let inner = &client.0;
+        let agreement = AgreementKey::generate(&*inner.random)?;
+        let mut random = [0; 32];
+        inner.random.fill(&mut random)?;
+        let open = Open {
+            version: VERSION,
+            device: *inner.device.public(),
+            agreement: *agreement.public(),
+            identity: client.identity(),
+            random,
+            ticket,
+        };
+        let created = inner.clock.unix_seconds();
+        let opening = Opening::new(open, inner.origin.authority(), &inner.prefix, created)?;
+        let signature = inner.device.sign(opening.base().as_bytes())?;
+        let sent = opening.signed(&signature);
+        let request = http_request(
+            Opening::METHOD,
+            &inner.origin,
+            sent.path(),
+            sent.fields(),
+            Bytes::copy_from_slice(sent.body()),
+        )?;
+        Ok(Self {
+            request,
+            client,
+            sent,
+            agreement,
+        })
+    }
+
+    /// Checks the answer and derives the session's keys.
+    ///
+    /// # Errors
+    ///
+    /// The server's refusal; [`Code::IdentityChanged`] if the identity is not the pinned one, or if
+    /// the server says so; [`Code::ReplyInvalid`] for all else that is wrong with the answer.
+    pub async fn answer(&self, response: &Response<Bytes>) -> Result<Session, Error> {
+        let live = self.read(response).await?;
+        Ok(Session::new(self.client.clone(), Some(live)))
+    }
+
+    pub(crate) async fn read(&self, response: &Response<Bytes>) -> Result<Live, Error> {
+        let status = response.status();
+        if let Some(refusal) = refusal(status, response.headers(), response.body()) {
+            return Err(match refusal.code {
+                // What the client expects is the pin.
+                Code::IdentityMismatch => Code::IdentityChanged
+                    .because("the server says that its identity is not the pinned one"),
+                _ => refusal,
+            }
+            .into());
+        }
+        let fields = Headers(response.headers());
+        let verified = self
+            .sent
+            .read(status.as_u16(), &fields, response.body())
+            .map_err(Error::reply)?
+            .verify(async |key, base, signature| verify(key, base, signature).is_ok())
+            .await
+            .map_err(Error::reply)?;
+        let identity = verified.opened.identity.thumbprint();
+        let live = Live::new(verified, &self.agreement)?;
+        self.client.pin(identity);
+        Ok(live)
+    }
+}
+
+impl fmt::Debug for PreparedOpening {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PreparedOpening")
+            .field("uri", self.request.uri())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,363 @@
+//! Requests through a session: send, check the reply, and do what a refusal asks for.
+
+use core::fmt;
+use core::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bulla_keys::MacKey;
+use bulla_protocol::error::{Code, Error as Refusal};
+use bulla_protocol::field::{self, Fields};
+use bulla_protocol::limits::{MAX_OPENING_LEN, MAX_PROBLEM_LEN};
+use bulla_protocol::opening::{SessionId, Ticket, sealed_path, session_path};
+use bulla_protocol::proof::{ProofKind, ProofNonce};
+use bulla_protocol::retry::{Attempt, Next};
+use bulla_protocol::structured;
+use bulla_protocol::target::is_safe;
+use bytes::Bytes;
+use http::{HeaderMap, Request, Response};
+use zeroize::Zeroizing;
+
+use crate::body::Body;
+use crate::client::Client;
+use crate::error::Error;
+use crate::live::{Live, Loot};
+use crate::opening::PreparedOpening;
+use crate::reply::{Answer, Headers};
+use crate::request::{Mode, Outgoing, Prepared, seal};
+
+/// A session with one server. Clones are the same session.
+///
+/// What the server calls a session may change underneath: after a login, and when the server refuses
+/// the current one, a new one is opened.
+#[derive(Clone)]
+pub struct Session(Arc<Inner>);
+
+struct Inner {
+    client: Client,
+    state: Mutex<State>,
+    /// Held while a session is opened, so that requests at the same time share one.
+    opening: tokio::sync::Mutex<()>,
+}
+
+#[derive(Default)]
+struct State {
+    live: Option<Arc<Live>>,
+    /// Good for one opening within a minute; the session that it came through has ended. It stays here
+    /// until it has been used, even if the request that brought it is given up.
+    carry_over: Option<Ticket>,
+    closed: bool,
+}
+
+impl Session {
+    pub(crate) fn new(client: Client, live: Option<Live>) -> Self {
+        Self(Arc::new(Inner {
+            client,
+            state: Mutex::new(State {
+                live: live.map(Arc::new),
+                ..State::default()
+            }),
+            opening: tokio::sync::Mutex::default(),
+        }))
+    }
+
+    /// Sends a request through the session, and hands back the reply without what the server meant
+    /// for the client.
+    ///
+    /// The URI is a path, or absolute with the server's own origin. A stale nonce is replaced and the
+    /// request sent again, once; a session that the server refuses is replaced, and the request sent
+    /// again if its method is safe. Redirects are not followed.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::RequestInvalid`] before anything is sent; a refusal by the server (one of the
+    /// application's own replies is not an error, whatever its status); what is wrong with the reply;
+    /// [`Code::Network`]; [`Code::SessionClosed`] after [`end`](Self::end).
+    pub async fn fetch<B: Into<Bytes>>(
+        &self,
+        request: Request<B>,
+    ) -> Result<Response<Body>, Error> {
+        let outgoing = Outgoing::new(request.map(Into::into), &self.0.client.0.origin)?;
+        let mut response = self.exchange(&outgoing, true).await?;
+        strip(response.headers_mut());
+        Ok(response)
+    }
+
+    /// Ends the session, at the server and here.
+    pub async fn end(&self) -> Result<(), Error> {
+        if self.current().is_none() {
+            self.state().closed = true;
+            return Ok(());
+        }
+        let client = &self.0.client.0;
+        let request = Request::delete(session_path(&client.prefix))
+            .body(Bytes::new())
+            .map_err(|_| Code::RequestInvalid.because("the prefix is not a path"))?;
+        let outgoing = Outgoing::new(request, &client.origin)?;
+        let ended = self.exchange(&outgoing, false).await;
+        let mut state = self.state();
+        state.closed = true;
+        state.live = None;
+        state.carry_over = None;
+        match ended {
+            // It had ended already.
+            Err(error) if is_over(error.code) => Ok(()),
+            ended => ended.map(drop),
+        }
+    }
+
+    /// The current session's name; `None` after the server or this client has ended it.
+    pub fn id(&self) -> Option<SessionId> {
+        self.current().map(|live| live.id)
+    }
+
+    /// Whether the current session has a subject: the user has logged in.
+    pub fn is_authenticated(&self) -> bool {
+        self.current().is_some_and(|live| live.authenticated)
+    }
+
+    /// The client that it belongs to.
+    pub fn client(&self) -> &Client {
+        &self.0.client
+    }
+
+    /// A nonce for [`prepare`](Self::prepare): the server's newest part, and a fresh random one.
+    pub fn fresh_nonce(&self) -> Result<ProofNonce, Error> {
+        let live = self.current().ok_or(CLOSED)?;
+        self.nonce(&live)
+    }
+
+    /// Signs a request, and seals it if `mode` says so, without sending it.
+    pub fn prepare<B: Into<Bytes>>(
+        &self,
+        request: Request<B>,
+        mode: Mode,
+        kind: ProofKind,
+        nonce: ProofNonce,
+    ) -> Result<Prepared, Error> {
+        let client = &self.0.client.0;
+        let live = self.current().ok_or(CLOSED)?;
+        let outgoing = Outgoing::new(request.map(Into::into), &client.origin)?;
+        outgoing.prepare(client, &live, mode, kind, nonce)
+    }
+
+    /// Seals anything at all under the session's request key and ticket: no proof is made, nothing is
+    /// checked. For attack tests.
+    pub fn dangerous_seal(&self, inner: &[u8]) -> Result<Request<Bytes>, Error> {
+        let client = &self.0.client.0;
+        let live = self.current().ok_or(CLOSED)?;
+        seal(client, &live, &sealed_path(&client.prefix), inner)
+    }
+
+    /// What can be copied from the session without its device key and its MAC key. For attack tests.
+    pub fn dangerous_loot(&self) -> Result<Loot, Error> {
+        Ok(self.current().ok_or(CLOSED)?.loot())
+    }
+
+    /// What a thief makes of his loot: a session that claims to be the other one, on this client's own
+    /// device key and a MAC key that is made up. For attack tests.
+    pub fn dangerous_with_loot(&self, loot: Loot) -> Result<Self, Error> {
+        let live = self.current().ok_or(CLOSED)?;
+        let mut mac = Zeroizing::new([0; 32]);
+        self.0.client.0.random.fill(mac.as_mut_slice())?;
+        let stolen = live.with_loot(loot, MacKey::new(&mac));
+        Ok(Self::new(self.0.client.clone(), Some(stolen)))
+    }
+
+    /// The session to be used now: the current one, or one opened now.
+    pub(crate) async fn live(&self) -> Result<Arc<Live>, Error> {
+        self.other_than(None).await
+    }
+
+    /// A session in the place of one that the server refuses.
+    async fn other_than(&self, refused: Option<SessionId>) -> Result<Arc<Live>, Error> {
+        if let Some(live) = self.usable(refused)? {
+            return Ok(live);
+        }
+        let _turn = self.0.opening.lock().await;
+        if let Some(live) = self.usable(refused)? {
+            return Ok(live);
+        }
+        let ticket = self.state().carry_over.clone();
+        let opened = self.open(ticket.clone()).await;
+        let mut state = self.state();
+        if !opened
+            .as_ref()
+            .is_err_and(|error| error.code == Code::Network)
+        {
+            state
+                .carry_over
+                .take_if(|kept| Some(&*kept) == ticket.as_ref());
+        }
+        let live = Arc::new(opened?);
+        if state.closed {
+            return Err(CLOSED.into());
+        }
+        state.live = Some(Arc::clone(&live));
+        Ok(live)
+    }
+
+    async fn open(&self, ticket: Option<Ticket>) -> Result<Live, Error> {
+        let mut prepared = PreparedOpening::new(self.0.client.clone(), ticket)?;
+        let request = core::mem::take(&mut prepared.request);
+        let (parts, body) = self.0.client.0.http.send(request).await?.into_parts();
+        let body = Body::plain(body)
+            .peek(MAX_OPENING_LEN.max(MAX_PROBLEM_LEN))
+            .await?
+            .ok_or(Code::ReplyInvalid.because("the answer to the opening is too long"))?;
+        prepared.read(&Response::from_parts(parts, body)).await
+    }
+
+    /// Sends a request until there is a reply or nothing more to try.
+    async fn exchange(
+        &self,
+        outgoing: &Outgoing,
+        may_reopen: bool,
+    ) -> Result<Response<Body>, Error> {
+        let clock = &self.0.client.0.clock;
+        let mut live = self.live().await?;
+        // The random part is drawn once: whatever is sent again is the same request.
+        let mut nonce = self.nonce(&live)?;
+        let first_sent = clock.monotonic();
+        let mut attempt = Attempt {
+            proof: live.proof_kind(),
+            safe: is_safe(outgoing.method.as_str()),
+            retried: false,
+            reopened: false,
+            elapsed: Duration::ZERO,
+            nonce_life: live.nonce_life,
+        };
+        loop {
+            attempt.proof = live.proof_kind();
+            nonce.server = live.nonce();
+            let answer = self.send(&live, outgoing, attempt.proof, nonce.clone());
+            let (refusal, sealed) = match answer.await? {
+                Answer::Reply(response) => return Ok(response),
+                Answer::Refused {
+                    refusal, sealed, ..
+                } => (refusal, sealed),
+            };
+            if matches!(refusal.code, Code::ProofWeak | Code::SessionUnconfirmed) {
+                live.want_device();
+            }
+            attempt.elapsed = clock.monotonic().saturating_sub(first_sent);
+            match attempt.after(refusal.code, sealed) {
+                Next::Retry => attempt.retried = true,
+                Next::Prove => {}
+                Next::ProveAnew => nonce = self.nonce(&live)?,
+                Next::Reopen if may_reopen => {
+                    attempt.reopened = true;
+                    live = self.other_than(Some(live.id)).await?;
+                }
+                Next::ReopenAndFail if may_reopen => {
+                    // The application gets this refusal, whatever becomes of the next session.
+                    let _ = self.other_than(Some(live.id)).await;
+                    return Err(refusal.into());
+                }
+                _ => return Err(refusal.into()),
+            }
+        }
+    }
+
+    /// Sends a request once, and takes what the server hands out beside the reply.
+    async fn send(
+        &self,
+        live: &Arc<Live>,
+        outgoing: &Outgoing,
+        kind: ProofKind,
+        nonce: ProofNonce,
+    ) -> Result<Answer, Error> {
+        let client = &self.0.client.0;
+        let prepared = outgoing.prepare(client, live, client.mode, kind, nonce)?;
+        let response = client.http.send(prepared.request).await?;
+        let answer = prepared.reply.read(response).await?;
+        let headers = match &answer {
+            Answer::Reply(response) => response.headers(),
+            Answer::Refused { headers, .. } => headers,
+        };
+        if self.learn(live, headers).map_err(Error::reply)? {
+            // The new session is there before the application sees the reply.
+            self.live().await?;
+        }
+        Ok(answer)
+    }
+
+    /// Takes what the server hands out. Returns whether a session is to be carried over.
+    fn learn(&self, live: &Arc<Live>, headers: &HeaderMap) -> Result<bool, Refusal> {
+        let fields = Headers(headers);
+        if let Some(nonce) = fields.line(field::NONCE)? {
+            live.take_nonce(structured::string(nonce)?);
+        }
+        if let Some(ticket) = fields.line(field::TICKET)? {
+            live.take_ticket(ticket)?;
+        }
+        let carry_over = fields.line(field::CARRY_OVER)?;
+        let carry_over = carry_over.map(Ticket::from_field).transpose()?;
+        let has_ended = carry_over.is_some() || fields.line(field::ENDED)? == Some("?1");
+        let carries_over = carry_over.is_some();
+        let mut state = self.state();
+        if has_ended {
+            state.live.take_if(|current| current.id == live.id);
+        }
+        if carries_over {
+            state.carry_over = carry_over;
+        }
+        Ok(carries_over)
+    }
+
+    /// The current session, unless it is the refused one.
+    fn usable(&self, refused: Option<SessionId>) -> Result<Option<Arc<Live>>, Error> {
+        let state = self.state();
+        if state.closed {
+            return Err(CLOSED.into());
+        }
+        let live = state.live.as_ref().filter(|live| Some(live.id) != refused);
+        Ok(live.cloned())
+    }
+
+    fn nonce(&self, live: &Live) -> Result<ProofNonce, Error> {
+        let mut random = [0; 16];
+        self.0.client.0.random.fill(&mut random)?;
+        Ok(ProofNonce {
+            server: live.nonce(),
+            random,
+        })
+    }
+
+    fn current(&self) -> Option<Arc<Live>> {
+        self.state().live.clone()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let id = self.id().map(|id| id.to_string());
+        f.debug_struct("Session")
+            .field("id", &id)
+            .finish_non_exhaustive()
+    }
+}
+
+const CLOSED: Refusal = Code::SessionClosed.because("the session is closed");
+
+fn is_over(code: Code) -> bool {
+    matches!(
+        code,
+        Code::TicketInvalid | Code::TicketExpired | Code::SessionRevoked | Code::SessionClosed
+    )
+}
+
+/// Removes what the server meant for the client.
+fn strip(headers: &mut HeaderMap) {
+    let ours: Vec<_> = headers
+        .keys()
+        .filter(|name| name.as_str().starts_with("bulla-"))
+        .cloned()
+        .collect();
+    for name in ours {
+        headers.remove(name);
+    }
+}

@@ -1,0 +1,505 @@
+//! The client against the real verifier, in process, with a hand on the wire between them.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use axum::Router;
+use axum::routing::{get, post};
+use bulla_protocol::error::Problem;
+use bulla_protocol::{field, structured};
+use bulla_server::{Bulla, Identity, MemoryStore, Refused, Revocation};
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::{BodyExt as _, Full};
+use tower::ServiceExt as _;
+
+use crate::transport::{Sending, Transport};
+use crate::{Client, Clock, Code, Error, Mode, ProofKind, Session, SigningKey, SystemRandom};
+
+const ORIGIN: &str = "https://bank.example";
+
+#[derive(Clone)]
+struct TestClock(Arc<AtomicU64>);
+
+impl TestClock {
+    fn advance(&self, seconds: u64) {
+        self.0.fetch_add(seconds, Ordering::Relaxed);
+    }
+}
+
+impl bulla_server::Clock for TestClock {
+    fn now(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// A client whose clock stands still, and is wrong.
+struct Stopped;
+
+impl Clock for Stopped {
+    fn unix_seconds(&self) -> u64 {
+        1
+    }
+
+    fn monotonic(&self) -> std::time::Duration {
+        std::time::Duration::ZERO
+    }
+}
+
+/// What the wire does to the next reply.
+type Tamper = Box<dyn FnOnce(Response<Bytes>) -> Response<Bytes> + Send>;
+
+/// The way to the verifier. It counts, and changes a reply if it is told to.
+#[derive(Clone)]
+struct Wire(Arc<Shared>);
+
+struct Shared {
+    bulla: Bulla,
+    app: Router,
+    clock: TestClock,
+    handled: Arc<AtomicU64>,
+    sent: AtomicU64,
+    tamper: Mutex<Option<Tamper>>,
+}
+
+impl Wire {
+    fn new() -> Self {
+        Self::with(ProofKind::Device)
+    }
+
+    fn with(proof: ProofKind) -> Self {
+        let clock = TestClock(Arc::new(AtomicU64::new(1_800_000_000)));
+        let bulla = Bulla::builder()
+            .origin(ORIGIN)
+            .identity(Identity::generate(&SystemRandom).unwrap())
+            .store(MemoryStore::new().unwrap())
+            .clock(clock.clone())
+            .proof(proof)
+            .build()
+            .unwrap();
+        let handled = Arc::new(AtomicU64::new(0));
+        let count = Arc::clone(&handled);
+        let echo = |session: bulla_server::Session, body: String| async move {
+            let proof = session.proof();
+            format!("{}:{proof:?}:{body}", session.subject().unwrap_or("-"))
+        };
+        let app = Router::new()
+            .route(
+                "/api/echo",
+                post(move |session: bulla_server::Session, body: String| {
+                    count.fetch_add(1, Ordering::Relaxed);
+                    echo(session, body)
+                }),
+            )
+            .route("/api/me", get(echo))
+            .route("/api/big", get(|| async { vec![7_u8; 300_000] }))
+            .route("/api/none", get(|| async { http::StatusCode::NO_CONTENT }))
+            .route(
+                "/api/login",
+                post(|session: bulla_server::Session, body: String| async move {
+                    session.login(&body).await.map_err(Refused)
+                }),
+            );
+        Self(Arc::new(Shared {
+            app: bulla.protect(app),
+            bulla,
+            clock,
+            handled,
+            sent: AtomicU64::new(0),
+            tamper: Mutex::new(None),
+        }))
+    }
+
+    fn client(&self) -> Client {
+        self.build(Client::builder(ORIGIN).identity(self.0.bulla.identity()))
+    }
+
+    fn build(&self, builder: crate::Builder) -> Client {
+        builder
+            .transport(self.clone())
+            .clock(Stopped)
+            .build()
+            .unwrap()
+    }
+
+    async fn open(&self) -> Session {
+        self.client().open().await.unwrap()
+    }
+
+    fn tamper(&self, tamper: impl FnOnce(Response<Bytes>) -> Response<Bytes> + Send + 'static) {
+        *self.0.tamper.lock().unwrap() = Some(Box::new(tamper));
+    }
+
+    fn handled(&self) -> u64 {
+        self.0.handled.load(Ordering::Relaxed)
+    }
+
+    fn sent(&self) -> u64 {
+        self.0.sent.load(Ordering::Relaxed)
+    }
+
+    async fn carry(&self, request: Request<Bytes>) -> Response<Bytes> {
+        self.0.sent.fetch_add(1, Ordering::Relaxed);
+        // Others get their turn, as on a real network.
+        tokio::task::yield_now().await;
+        // What an HTTP/1.1 client makes of an absolute URI.
+        let (mut parts, body) = request.into_parts();
+        let host = parts.uri.authority().unwrap().as_str().parse().unwrap();
+        parts.headers.insert("host", host);
+        parts.uri = parts
+            .uri
+            .path_and_query()
+            .unwrap()
+            .as_str()
+            .parse()
+            .unwrap();
+        let request = Request::from_parts(parts, axum::body::Body::from(body));
+        let response = self.0.app.clone().oneshot(request).await.unwrap();
+        let (parts, body) = response.into_parts();
+        let response = Response::from_parts(parts, body.collect().await.unwrap().to_bytes());
+        match self.0.tamper.lock().unwrap().take() {
+            Some(tamper) => tamper(response),
+            None => response,
+        }
+    }
+}
+
+impl Transport for Wire {
+    fn send(&self, request: Request<Bytes>) -> Sending<'_> {
+        Box::pin(async move {
+            let response = self.carry(request).await;
+            let (parts, body) = response.into_parts();
+            let body = Full::new(body).map_err(|never| match never {}).boxed();
+            Ok(Response::from_parts(parts, body))
+        })
+    }
+}
+
+fn echo(body: &str) -> Request<String> {
+    Request::post("/api/echo")
+        .header("content-type", "text/plain")
+        .body(body.to_owned())
+        .unwrap()
+}
+
+async fn text(response: Result<Response<crate::Body>, Error>) -> Result<String, Code> {
+    let body = response.map_err(|error| error.code)?.into_body();
+    let bytes = body.bytes().await.map_err(|error| error.code)?;
+    Ok(String::from_utf8(bytes.to_vec()).unwrap())
+}
+
+fn problem(code: Code) -> impl FnOnce(Response<Bytes>) -> Response<Bytes> + Send + 'static {
+    move |response| {
+        let mut forged = Response::new(Bytes::from(Problem::from(code.because("")).to_json()));
+        *forged.status_mut() = http::StatusCode::from_u16(code.status()).unwrap();
+        let headers = forged.headers_mut();
+        headers.insert("content-type", Problem::MEDIA_TYPE.parse().unwrap());
+        if let Some(nonce) = response.headers().get(field::NONCE) {
+            headers.insert(field::NONCE, nonce.clone());
+        }
+        forged
+    }
+}
+
+#[tokio::test]
+async fn fetches_sealed_and_signed() {
+    let wire = Wire::new();
+    let session = wire.open().await;
+    // The future can move between threads.
+    let moved = session.clone();
+    let reply = tokio::spawn(async move { text(moved.fetch(echo("hi")).await).await });
+    assert_eq!(reply.await.unwrap().unwrap(), "-:Device:hi");
+
+    let response = session.fetch(Request::get("/api/big").body("").unwrap());
+    let response = response.await.unwrap();
+    assert_eq!(response.status(), 200);
+    assert!(
+        response
+            .headers()
+            .keys()
+            .all(|name| !name.as_str().starts_with("bulla-"))
+    );
+    assert_eq!(
+        response.into_body().bytes().await.unwrap(),
+        vec![7; 300_000]
+    );
+    let none = session.fetch(Request::get("/api/none").body("").unwrap());
+    assert_eq!(none.await.unwrap().status(), 204);
+    let missing = session.fetch(Request::get("/nowhere").body("").unwrap());
+    assert_eq!(missing.await.unwrap().status(), 404);
+
+    let builder = Client::builder(ORIGIN).seal(false);
+    let client = wire.build(builder);
+    assert_eq!(client.identity(), None);
+    let session = client.open().await.unwrap();
+    assert_eq!(client.identity(), Some(wire.0.bulla.identity()));
+    assert_eq!(
+        text(session.fetch(echo("hi")).await).await.unwrap(),
+        "-:Device:hi"
+    );
+}
+
+#[tokio::test]
+async fn session_proofs_follow_a_device_proof() {
+    let wire = Wire::with(ProofKind::Session);
+    let session = wire.open().await;
+    for proof in ["Device", "Session", "Session"] {
+        let reply = text(session.fetch(echo("")).await).await.unwrap();
+        assert_eq!(reply, format!("-:{proof}:"));
+    }
+    // Login wants a device proof; the client sends it by itself.
+    let login = Request::post("/api/login").body("ann").unwrap();
+    assert!(session.fetch(login).await.unwrap().status().is_success());
+    assert!(session.is_authenticated());
+}
+
+#[tokio::test]
+async fn login_changes_the_session_before_the_reply_is_seen() {
+    let wire = Wire::new();
+    let session = wire.open().await;
+    let before = session.id();
+    let login = Request::post("/api/login").body("ann").unwrap();
+    assert!(session.fetch(login).await.unwrap().status().is_success());
+    assert!(session.is_authenticated() && session.id() != before);
+    assert_eq!(
+        text(session.fetch(echo("x")).await).await.unwrap(),
+        "ann:Device:x"
+    );
+}
+
+#[tokio::test]
+async fn a_stale_nonce_is_replaced_once() {
+    let wire = Wire::new();
+    let session = wire.open().await;
+    wire.0.clock.advance(125);
+    assert_eq!(
+        text(session.fetch(echo("x")).await).await.unwrap(),
+        "-:Device:x"
+    );
+    assert_eq!((wire.sent(), wire.handled()), (3, 1));
+}
+
+#[tokio::test]
+async fn a_forged_refusal_does_not_make_anything_happen_twice() {
+    let wire = Wire::new();
+    let session = wire.open().await;
+    wire.tamper(problem(Code::NonceStale));
+    // The reply is dropped and a stale nonce claimed: the second time is known to be one.
+    assert_eq!(
+        text(session.fetch(echo("pay")).await).await,
+        Err(Code::Replayed)
+    );
+    assert_eq!(wire.handled(), 1);
+
+    wire.tamper(problem(Code::SessionRevoked));
+    let before = session.id();
+    assert_eq!(
+        text(session.fetch(echo("pay")).await).await,
+        Err(Code::SessionRevoked)
+    );
+    assert_eq!(wire.handled(), 2);
+    assert_ne!(session.id(), before);
+    assert!(session.fetch(echo("go on")).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_refused_session_is_replaced() {
+    let wire = Wire::new();
+    let session = wire.open().await;
+    let device = session.client().device();
+    wire.0
+        .bulla
+        .revoke(Revocation::Device(device))
+        .await
+        .unwrap();
+    let unsafe_one = text(session.fetch(echo("x")).await).await;
+    assert_eq!(unsafe_one, Err(Code::SessionRevoked));
+
+    let session = wire.open().await;
+    wire.0.clock.advance(24 * 3600);
+    let me = Request::get("/api/me").body("").unwrap();
+    assert_eq!(text(session.fetch(me).await).await.unwrap(), "-:Device:");
+}
+
+#[tokio::test]
+async fn replies_that_are_not_what_they_must_be_are_refused() {
+    let wire = Wire::new();
+    let session = wire.open().await;
+    let fetch = || async { text(session.fetch(echo("x")).await).await.unwrap_err() };
+
+    wire.tamper(|_| Response::new(Bytes::from("all is well")));
+    assert_eq!(fetch().await, Code::ReplyUnsealed);
+    wire.tamper(|response| response.map(|body| body.slice(..body.len() - 1)));
+    assert_eq!(fetch().await, Code::SealBroken);
+    wire.tamper(|response| response.map(|body| body.slice(..21)));
+    assert_eq!(fetch().await, Code::ReplyTruncated);
+    wire.tamper(|response| response.map(|_| Bytes::new()));
+    assert_eq!(fetch().await, Code::ReplyTruncated);
+    wire.tamper(|response| {
+        response.map(|body| {
+            let mut body = body.to_vec();
+            body[30] ^= 1;
+            body.into()
+        })
+    });
+    assert_eq!(fetch().await, Code::SealBroken);
+
+    // A long reply without its last records.
+    wire.tamper(|response| response.map(|body| body.slice(..21 + 2 * 65_536)));
+    let big = Request::get("/api/big").body("").unwrap();
+    assert_eq!(
+        text(session.fetch(big).await).await,
+        Err(Code::ReplyTruncated)
+    );
+}
+
+#[tokio::test]
+async fn an_identity_that_is_not_the_pinned_one_is_refused() {
+    let (wire, other) = (Wire::new(), Wire::new());
+    let builder = Client::builder(ORIGIN).identity(other.0.bulla.identity());
+    let refused = wire.build(builder).open().await.unwrap_err();
+    assert_eq!(refused.code, Code::IdentityChanged);
+
+    // The first identity that is met stays.
+    let client = wire.build(Client::builder(ORIGIN));
+    client.open().await.unwrap();
+    let prepared = client.prepare_opening(None).unwrap();
+    let answer = other.carry(prepared.request.clone()).await;
+    let refused = prepared.answer(&answer).await.unwrap_err();
+    assert_eq!(refused.code, Code::IdentityChanged);
+
+    let mut answer = wire.carry(prepared.request.clone()).await;
+    assert!(prepared.answer(&answer).await.is_ok());
+    *answer.body_mut() = Bytes::from(answer.body().to_vec().repeat(2));
+    let refused = prepared.answer(&answer).await.unwrap_err();
+    assert_eq!(refused.code, Code::ReplyInvalid);
+}
+
+#[tokio::test]
+async fn each_step_can_be_held_in_hand() {
+    let wire = Wire::new();
+    let client = wire.client();
+    let opening = client.prepare_opening(None).unwrap();
+    let answer = client
+        .send_unverified(opening.request.clone())
+        .await
+        .unwrap();
+    let session = opening.answer(&answer).await.unwrap();
+
+    let prepare = |mode| {
+        let nonce = session.fresh_nonce().unwrap();
+        session
+            .prepare(echo("x"), mode, ProofKind::Device, nonce)
+            .unwrap()
+    };
+    for mode in [Mode::Sealed, Mode::SealedAtPath, Mode::Signed] {
+        let prepared = prepare(mode);
+        let reply = client
+            .send_unverified(prepared.request.clone())
+            .await
+            .unwrap();
+        let opened = prepared.open_reply(reply).await.unwrap();
+        assert_eq!(opened.body(), "-:Device:x", "{mode:?}");
+        assert!(opened.headers().contains_key(field::NONCE));
+        let again = client
+            .send_unverified(prepared.request.clone())
+            .await
+            .unwrap();
+        let refused = prepared.open_reply(again).await.unwrap_err();
+        assert_eq!(refused.code, Code::Replayed, "{mode:?}");
+    }
+
+    // Two replies swapped.
+    let (one, two) = (prepare(Mode::Sealed), prepare(Mode::Sealed));
+    let reply = client.send_unverified(two.request.clone()).await.unwrap();
+    let refused = one.open_reply(reply).await.unwrap_err();
+    assert_eq!(refused.code, Code::ReplyMismatch);
+
+    let garbage = session.dangerous_seal(b"not a message").unwrap();
+    let refused = client.send_unverified(garbage).await.unwrap();
+    assert_eq!(Problem::parse(refused.body()), Some(Code::Malformed));
+}
+
+#[tokio::test]
+async fn loot_opens_nothing() {
+    let wire = Wire::with(ProofKind::Session);
+    let victim = wire.open().await;
+    let login = Request::post("/api/login").body("ann").unwrap();
+    assert!(victim.fetch(login).await.is_ok());
+    assert!(victim.fetch(echo("mine")).await.is_ok());
+    let handled = wire.handled();
+
+    let loot = victim.dangerous_loot().unwrap();
+    assert!(
+        !format!("{loot:?}{victim:?}").contains(&structured::from_bytes(loot.ticket.as_bytes()))
+    );
+    let thief = wire.open().await;
+    let stolen = thief.dangerous_with_loot(loot.clone()).unwrap();
+    for mode in [Mode::Sealed, Mode::Signed] {
+        for kind in [ProofKind::Device, ProofKind::Session] {
+            let nonce = stolen.fresh_nonce().unwrap();
+            let prepared = stolen.prepare(echo("steal"), mode, kind, nonce).unwrap();
+            let reply = wire.carry(prepared.request.clone()).await;
+            let refused = prepared.open_reply(reply).await.unwrap_err();
+            assert_eq!(refused.code, Code::ProofMismatch, "{mode:?} {kind:?}");
+        }
+    }
+    let opening = thief.client().prepare_opening(Some(loot.ticket)).unwrap();
+    let answer = wire.carry(opening.request.clone()).await;
+    assert_eq!(
+        opening.answer(&answer).await.unwrap_err().code,
+        Code::TicketInvalid
+    );
+    assert_eq!(wire.handled(), handled);
+}
+
+#[tokio::test]
+async fn an_ended_session_is_closed() {
+    let wire = Wire::new();
+    let session = wire.open().await;
+    let loot = session.dangerous_loot().unwrap();
+    session.end().await.unwrap();
+    session.end().await.unwrap();
+    assert_eq!(
+        text(session.fetch(echo("x")).await).await,
+        Err(Code::SessionClosed)
+    );
+
+    let opening = session.client().prepare_opening(Some(loot.ticket)).unwrap();
+    let answer = wire.carry(opening.request.clone()).await;
+    assert_eq!(
+        opening.answer(&answer).await.unwrap_err().code,
+        Code::SessionRevoked
+    );
+}
+
+#[tokio::test]
+async fn requests_at_the_same_time_share_one_new_session() {
+    let wire = Wire::new();
+    let session = wire.open().await;
+    wire.0.clock.advance(24 * 3600);
+    let me = || session.fetch(Request::get("/api/me").body("").unwrap());
+    let before = wire.sent();
+    let (one, two, three) = tokio::join!(me(), me(), me());
+    assert!(one.is_ok() && two.is_ok() && three.is_ok());
+    // Three refused, one opening, three answered.
+    assert_eq!(wire.sent() - before, 7);
+}
+
+#[test]
+fn wrong_configurations_are_refused() {
+    for (server, prefix) in [
+        ("bank.example", "/p"),
+        ("https://bank.example/x", "/p"),
+        (ORIGIN, "p"),
+        (ORIGIN, "/p/"),
+        (ORIGIN, "/p?x"),
+    ] {
+        let error = Client::builder(server).prefix(prefix).build().unwrap_err();
+        assert_eq!(error.code, Code::RequestInvalid, "{server} {prefix}");
+    }
+    let key = SigningKey::generate(&SystemRandom).unwrap();
+    let device = key.thumbprint();
+    let client = Client::builder(ORIGIN).device_key(key).build().unwrap();
+    assert_eq!(client.device(), device);
+}

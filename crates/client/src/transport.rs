@@ -1,0 +1,44 @@
+//! What carries HTTP messages. Tests put the verifier itself in this place.
+
+use core::future::Future;
+use core::pin::Pin;
+
+use bulla_protocol::error::Code;
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::BodyExt as _;
+use http_body_util::combinators::BoxBody;
+
+use crate::error::{BoxError, Error};
+
+/// A body as it comes from the network.
+pub(crate) type Incoming = BoxBody<Bytes, BoxError>;
+
+pub(crate) type Sending<'a> =
+    Pin<Box<dyn Future<Output = Result<Response<Incoming>, Error>> + Send + 'a>>;
+
+pub(crate) trait Transport: Send + Sync {
+    /// Sends a request with an absolute URI, as it is.
+    fn send(&self, request: Request<Bytes>) -> Sending<'_>;
+}
+
+impl Transport for reqwest::Client {
+    fn send(&self, request: Request<Bytes>) -> Sending<'_> {
+        Box::pin(async move {
+            let request = reqwest::Request::try_from(request).map_err(Error::network)?;
+            let url = request.url().clone();
+            let response = self.execute(request).await.map_err(Error::network)?;
+            // A client that was handed in may follow redirects; what it found there answers
+            // something else than what was asked.
+            if *response.url() != url {
+                return Err(Code::Network
+                    .because("there was an unexpected redirect")
+                    .into());
+            }
+            Ok(
+                Response::from(response)
+                    .map(|body: reqwest::Body| body.map_err(Into::into).boxed()),
+            )
+        })
+    }
+}
