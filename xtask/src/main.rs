@@ -1,44 +1,79 @@
-//! The project's chores: `cargo xtask <command>`.
+//! The project's chores: `cargo xtask <command>`, from the repository's root.
+//!
+//! Each command sets up what it needs and is missing, says so, and is quick when run again.
+
+mod browsers;
+mod fuzz;
+mod node;
+mod pack;
+mod project;
+mod recipe;
+mod setup;
+mod size;
+mod suite;
+mod wasm;
 
 use std::env;
-use std::process::{Command, ExitCode};
-use std::time::Instant;
+use std::error::Error;
+use std::process::ExitCode;
 
-const USAGE: &str = "usage: cargo xtask test    every test that there is so far";
+use project::Project;
+use suite::Suite;
 
-/// What `test` runs, in this order; the first that fails ends it. The browser suites of `bulla-tests`
-/// are not among them yet: they need drivers that nothing installs so far.
-const STEPS: [(&str, &str); 4] = [
-    ("format", "fmt --all --check"),
-    (
-        "lints",
-        "clippy --workspace --exclude bulla-tests --all-targets -- -D warnings",
-    ),
-    ("tests", "test --workspace --exclude bulla-tests"),
-    (
-        "documentation",
-        "doc --workspace --exclude bulla-tests --no-deps",
-    ),
-];
+const USAGE: &str = "\
+usage: cargo xtask <command>
+
+  demo [ARGUMENT]...     the demo bank, on http://localhost:8080
+  test [--suite NAME]    every test, or those of one suite: unit, fuzz, browsers, attacks
+  bench [ARGUMENT]...    the benchmarks
+  pack                   the npm package, within its size budget, into target/package
+  wasm                   the Wasm module and its glue, into npm/dist
+  fuzz [--seconds N]     every fuzz target for N seconds (default 60)
+  deny                   licences, sources and known vulnerabilities of all dependencies
+
+Each sets up what is missing. On Debian that is done by apt, as root or with sudo.";
+
+/// What a chore gives, and why it failed, for people.
+type Outcome<T = ()> = Result<T, Box<dyn Error>>;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).collect();
-    if arguments != ["test"] {
-        eprintln!("{USAGE}");
-        return ExitCode::FAILURE;
-    }
-    for (name, arguments) in STEPS {
-        let started = Instant::now();
-        println!("== {name}: cargo {arguments}");
-        let status = Command::new(env!("CARGO"))
-            .args(arguments.split(' '))
-            .env("RUSTDOCFLAGS", "-D warnings")
-            .status();
-        if !status.is_ok_and(|status| status.success()) {
-            eprintln!("== {name} failed");
-            return ExitCode::FAILURE;
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match run(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("\nxtask: {error}");
+            ExitCode::FAILURE
         }
-        println!("== {name} passed in {} s", started.elapsed().as_secs());
     }
-    ExitCode::SUCCESS
+}
+
+fn run(arguments: &[&str]) -> Outcome {
+    let (command, rest) = arguments.split_first().ok_or(USAGE)?;
+    let mut project = Project::open()?;
+    match (*command, rest) {
+        ("demo", rest) => demo(&mut project, rest),
+        ("test", []) => suite::run(&mut project, &Suite::ALL),
+        ("test", ["--suite", name]) => suite::run(&mut project, &[Suite::named(name)?]),
+        ("bench", rest) => bench(&mut project, rest),
+        ("pack", []) => pack::run(&mut project),
+        ("wasm", []) => wasm::build(&mut project).map(drop),
+        ("fuzz", []) => fuzz::run(&mut project, 60),
+        ("fuzz", ["--seconds", seconds]) => fuzz::run(&mut project, seconds.parse()?),
+        ("deny", []) => suite::deny(&mut project),
+        _ => Err(USAGE.into()),
+    }
+}
+
+fn demo(project: &mut Project, arguments: &[&str]) -> Outcome {
+    wasm::build(project)?;
+    let mut demo = project.cargo(&["run", "--release", "--package", "bulla-demo", "--"]);
+    project::run(demo.args(arguments))
+}
+
+fn bench(project: &mut Project, arguments: &[&str]) -> Outcome {
+    wasm::build(project)?;
+    browsers::set_up(project)?;
+    let mut bench = project.cargo(&["run", "--release", "--package", "bulla-benches", "--"]);
+    project::run(bench.args(arguments))
 }

@@ -110,9 +110,6 @@ fn chromium(program: &Path, profile: &Path) -> Value {
         "--disable-background-networking".to_owned(),
         "--disable-component-update".to_owned(),
         "--disable-sync".to_owned(),
-        // The crash handler would leave the driver's process group.
-        "--disable-breakpad".to_owned(),
-        "--disable-crash-reporter".to_owned(),
         format!("--user-data-dir={}", profile.display()),
     ];
     if rustix::process::geteuid().is_root() {

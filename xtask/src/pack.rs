@@ -1,0 +1,74 @@
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::project::{self, Project, say};
+use crate::{Outcome, wasm};
+
+/// Packs the npm package and checks the result as its users will meet it.
+pub(crate) fn run(project: &mut Project) -> Outcome {
+    let (node, sizes) = wasm::build(project)?;
+    if let Some(beyond) = sizes.compare(&project.recipe.budget) {
+        return Err(format!("over the budget of wasm-pack.toml: {beyond}").into());
+    }
+
+    // npm packs one folder, and the licences lie outside of the package's own.
+    let folder = project.target.join("package");
+    let staged = folder.join("files");
+    if folder.exists() {
+        fs::remove_dir_all(&folder)?;
+    }
+    copy(&project.recipe.package.folder, &staged)?;
+    for licence in ["LICENSE-APACHE", "LICENSE-MIT"] {
+        fs::copy(licence, staged.join(licence))?;
+    }
+
+    let mut pack = node.npm(
+        project,
+        &["pack", "--ignore-scripts", "--pack-destination", ".."],
+    );
+    project::run(pack.current_dir(&staged))?;
+    let tarball = tarball(&folder)?;
+
+    project::run(
+        node.tool(project, "publint")
+            .args(["run", "--strict"])
+            .arg(&tarball),
+    )?;
+    // The package is for `import` alone, and its Wasm module has no types to get wrong.
+    let mut types = node.tool(project, "attw");
+    types.args([
+        "--profile",
+        "esm-only",
+        "--exclude-entrypoints",
+        "./wasm",
+        "--",
+    ]);
+    project::run(types.arg(&tarball))?;
+
+    say(&format!("packed {}", tarball.display()));
+    Ok(())
+}
+
+fn tarball(folder: &Path) -> Outcome<PathBuf> {
+    for file in fs::read_dir(folder)? {
+        let file = file?.path();
+        if file.extension().is_some_and(|extension| extension == "tgz") {
+            return Ok(file);
+        }
+    }
+    Err("npm packed nothing".into())
+}
+
+fn copy(from: &Path, to: &Path) -> Outcome {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy(&entry.path(), &target)?;
+        } else {
+            fs::copy(entry.path(), target)?;
+        }
+    }
+    Ok(())
+}

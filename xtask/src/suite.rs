@@ -1,0 +1,229 @@
+use std::fs;
+use std::process::Command;
+use std::time::Instant;
+
+use crate::project::{self, Project, say, since};
+use crate::{Outcome, browsers, fuzz, wasm};
+
+/// How long each fuzz target runs within the tests, in seconds.
+const FUZZ: u32 = 5;
+
+/// A part of the tests.
+///
+/// A test program in `tests/tests` belongs to a suite by its name: `attack_*` to the attacks,
+/// `browser_*` and `engines` to the browsers, any other to the unit tests, with all tests outside
+/// of `tests`. Only the first two need browsers.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Suite {
+    Unit,
+    Fuzz,
+    Browsers,
+    Attacks,
+}
+
+impl Suite {
+    pub(crate) const ALL: [Self; 4] = [Self::Unit, Self::Fuzz, Self::Browsers, Self::Attacks];
+
+    pub(crate) fn named(name: &str) -> Outcome<Self> {
+        let suite = Self::ALL.into_iter().find(|suite| suite.name() == name);
+        suite.ok_or_else(|| format!("there is no suite `{name}`").into())
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Unit => "unit",
+            Self::Fuzz => "fuzz",
+            Self::Browsers => "browsers",
+            Self::Attacks => "attacks",
+        }
+    }
+
+    /// The suite that a program in `tests/tests` belongs to.
+    fn of(program: &str) -> Self {
+        if program.starts_with("attack_") {
+            Self::Attacks
+        } else if program.starts_with("browser_") || program == "engines" {
+            Self::Browsers
+        } else {
+            Self::Unit
+        }
+    }
+
+    /// Runs it to its end, whatever fails on the way, and gives what failed.
+    fn run(self, project: &mut Project) -> Vec<String> {
+        let steps = match self {
+            Self::Unit => unit(project),
+            Self::Fuzz => {
+                return fuzz::run(project, FUZZ)
+                    .err()
+                    .iter()
+                    .map(ToString::to_string)
+                    .collect();
+            }
+            Self::Browsers | Self::Attacks => self.in_browsers(project),
+        };
+        let steps = match steps {
+            Ok(steps) => steps,
+            Err(error) => return vec![error.to_string()],
+        };
+        let run = |mut step| project::run(&mut step).err();
+        let failures = steps.into_iter().filter_map(run);
+        failures.map(|error| error.to_string()).collect()
+    }
+
+    fn in_browsers(self, project: &Project) -> Outcome<Vec<Command>> {
+        if let Err(error) = browsers::set_up(project) {
+            // Elsewhere than on Debian some may be there: the tests of the others fail by name.
+            say(&error.to_string());
+        }
+        let programs = self.programs()?;
+        if programs.is_empty() {
+            return Err(format!("no test program belongs to the suite `{}`", self.name()).into());
+        }
+        Ok(vec![of_programs(project, &programs)])
+    }
+
+    fn programs(self) -> Outcome<Vec<String>> {
+        let mut programs = Vec::new();
+        for file in fs::read_dir("tests/tests")? {
+            let file = file?.path();
+            if file.extension().is_some_and(|extension| extension == "rs")
+                && let Some(name) = file.file_stem().and_then(|name| name.to_str())
+                && Self::of(name) == self
+            {
+                programs.push(name.to_owned());
+            }
+        }
+        programs.sort();
+        Ok(programs)
+    }
+}
+
+/// Runs `suites` one after another and sums them up.
+///
+/// # Errors
+///
+/// If anything failed.
+pub(crate) fn run(project: &mut Project, suites: &[Suite]) -> Outcome {
+    // The demo and the browser tests embed what this builds.
+    let start = Instant::now();
+    wasm::build(project)?;
+    let mut summary = vec![format!("{:<10} {:>6}   built", "wasm", since(start))];
+
+    let mut good = true;
+    for suite in suites {
+        let start = Instant::now();
+        say(&format!("suite {}", suite.name()));
+        let failures = suite.run(project);
+        let result = if failures.is_empty() {
+            "passed"
+        } else {
+            "FAILED"
+        };
+        summary.push(format!(
+            "{:<10} {:>6}   {result}",
+            suite.name(),
+            since(start)
+        ));
+        summary.extend(failures.iter().map(|failure| format!("{:20}{failure}", "")));
+        good &= failures.is_empty();
+    }
+
+    println!();
+    for line in summary {
+        println!("{line}");
+    }
+    if suites.contains(&Suite::Unit) && !deny_installed(project) {
+        println!("Not checked: licences and sources of dependencies. `cargo xtask deny` does it.");
+    }
+    if good {
+        Ok(())
+    } else {
+        Err("tests failed".into())
+    }
+}
+
+/// Checks the dependencies against `deny.toml`.
+pub(crate) fn deny(project: &mut Project) -> Outcome {
+    if !deny_installed(project) {
+        say("missing: cargo-deny; compiling it takes about 4 minutes");
+        project::run(&mut project.cargo(&["install", "cargo-deny", "--locked"]))?;
+    }
+    project::run(&mut project.cargo(&["deny", "check"]))
+}
+
+fn unit(project: &Project) -> Outcome<Vec<Command>> {
+    const WARNINGS: &str = "-Dwarnings";
+    const WEB: [&str; 4] = [
+        "--package",
+        "bulla-web",
+        "--target",
+        "wasm32-unknown-unknown",
+    ];
+    const PURE: [&str; 5] = [
+        "--package",
+        "bulla-keys",
+        "--no-default-features",
+        "--features",
+        "rustcrypto",
+    ];
+
+    let mut steps = vec![
+        project.cargo(&["fmt", "--all", "--check"]),
+        project.cargo(&["clippy", "--workspace", "--all-targets", "--", WARNINGS]),
+    ];
+    let mut web = project.cargo(&["clippy"]);
+    web.args(WEB).args(["--", WARNINGS]);
+    steps.push(web);
+
+    // xtask-bindgen has no tests, and takes minutes to compile for them.
+    let mut all = project.cargo(&["test", "--workspace", "--no-fail-fast"]);
+    all.args(["--exclude", "bulla-tests", "--exclude", "xtask-bindgen"]);
+    steps.push(all);
+
+    let mut whole = of_programs(project, &Suite::Unit.programs()?);
+    whole.arg("--lib");
+    steps.push(whole);
+
+    let mut pure = project.cargo(&["test", "--no-fail-fast"]);
+    pure.args(PURE);
+    steps.push(pure);
+    let mut edge = project.cargo(&["build", "--target", "wasm32-unknown-unknown"]);
+    edge.args(PURE);
+    steps.push(edge);
+
+    let mut doc = project.cargo(&["doc", "--workspace", "--no-deps"]);
+    doc.env("RUSTDOCFLAGS", WARNINGS);
+    steps.push(doc);
+
+    if deny_installed(project) {
+        // Known vulnerabilities are left out: their list is not in any package registry.
+        steps.push(project.cargo(&["deny", "check", "bans", "licenses", "sources"]));
+    }
+    Ok(steps)
+}
+
+fn of_programs(project: &Project, programs: &[String]) -> Command {
+    let mut test = project.cargo(&["test", "--package", "bulla-tests", "--no-fail-fast"]);
+    for program in programs {
+        test.args(["--test", program]);
+    }
+    test
+}
+
+fn deny_installed(project: &Project) -> bool {
+    project.find("cargo-deny").is_some()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn test_programs_belong_to_suites_by_name() {
+        assert!(Suite::of("attack_theft") == Suite::Attacks);
+        assert!(Suite::of("browser_session") == Suite::Browsers);
+        assert!(Suite::of("engines") == Suite::Browsers);
+        assert!(Suite::of("restart") == Suite::Unit);
+    }
+}

@@ -1,0 +1,109 @@
+use std::env;
+use std::fs;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::{Path, PathBuf};
+
+use crate::Outcome;
+use crate::node::Node;
+use crate::project::{self, Project, cargo_home, say};
+use crate::setup;
+use crate::size::Sizes;
+
+const TARGET: &str = "wasm32-unknown-unknown";
+
+/// Builds the Wasm module and its glue into the package's `dist` folder, and says how large they
+/// are. What did not change is not built again.
+pub(crate) fn build(project: &mut Project) -> Outcome<(Node, Sizes)> {
+    if !project
+        .recipe
+        .tools
+        .agrees_with(&fs::read_to_string("Cargo.lock")?)
+    {
+        return Err("wasm-pack.toml and Cargo.lock differ on the version of wasm-bindgen".into());
+    }
+    setup::ensure(project, &[&setup::RUST])?;
+    let node = Node::set_up(project)?;
+
+    let work = project.target.join("wasm");
+    let dist = project.recipe.package.folder.join("dist");
+    let stem = project.recipe.package.name.replace('-', "_");
+    let outputs = [
+        format!("{stem}.js"),
+        format!("{stem}.d.ts"),
+        format!("{stem}_bg.wasm"),
+        format!("{stem}_bg.wasm.d.ts"),
+    ];
+    let shipped: Vec<_> = outputs.iter().map(|name| dist.join(name)).collect();
+
+    let module = compile(project)?;
+    let inputs = [module.clone(), PathBuf::from("wasm-pack.toml")];
+    let stamp = work.join("stamp");
+    let fresh = |inputs: &[PathBuf]| -> Outcome<bool> {
+        let seen = fs::read_to_string(&stamp).ok();
+        Ok(seen.is_some() && seen == fingerprint([inputs, &shipped].concat().as_slice()).ok())
+    };
+
+    if fresh(&inputs)? {
+        say("npm/dist is up to date");
+    } else {
+        let glue = work.join("glue");
+        fs::create_dir_all(&glue)?;
+        let mut bindgen =
+            project.cargo(&["run", "--profile", "xtask", "--package", "xtask-bindgen"]);
+        project::run(bindgen.arg("--").arg(&module).arg(&glue))?;
+
+        let bound = glue.join(format!("{stem}_bg.wasm"));
+        let mut optimise = node.tool(project, "wasm-opt");
+        optimise.args(&project.recipe.package.wasm_opt);
+        project::run(optimise.arg(&bound).arg("-o").arg(&bound))?;
+
+        fs::create_dir_all(&dist)?;
+        for name in &outputs {
+            fs::copy(glue.join(name), dist.join(name))?;
+        }
+        fs::write(
+            &stamp,
+            fingerprint([&inputs[..], &shipped].concat().as_slice())?,
+        )?;
+    }
+
+    let sizes = Sizes::measure(project, &dist.join(format!("{stem}_bg.wasm")))?;
+    if let Some(beyond) = sizes.compare(&project.recipe.budget) {
+        say(&format!("WARNING: {beyond}"));
+    }
+    Ok((node, sizes))
+}
+
+/// Compiles the crate and gives the module's file.
+fn compile(project: &Project) -> Outcome<PathBuf> {
+    let package = &project.recipe.package;
+    let mut build = project.cargo(&["build", "--target", TARGET]);
+    build.args(["--package", &package.name, "--profile", &package.profile]);
+
+    // Panic messages name source files: the same ones wherever the package is built.
+    let sources = cargo_home().map(|home| (home.join("registry/src"), "crates"));
+    let root = env::current_dir().ok().map(|root| (root, "bulla"));
+    let flags: Vec<_> = sources
+        .into_iter()
+        .chain(root)
+        .map(|(from, to)| format!("--remap-path-prefix={}={to}", from.display()))
+        .collect();
+    build.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"));
+
+    project::run(&mut build)?;
+    let name = format!("{}.wasm", package.name.replace('-', "_"));
+    Ok(project
+        .target
+        .join(TARGET)
+        .join(&package.profile)
+        .join(name))
+}
+
+/// A value that changes with the content of any of `files`.
+fn fingerprint(files: &[impl AsRef<Path>]) -> Outcome<String> {
+    let mut hasher = DefaultHasher::new();
+    for file in files {
+        fs::read(file)?.hash(&mut hasher);
+    }
+    Ok(format!("{:016x}", hasher.finish()))
+}
