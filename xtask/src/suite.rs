@@ -185,8 +185,12 @@ fn unit(project: &Project) -> Outcome<Vec<Command>> {
     whole.arg("--lib");
     steps.push(whole);
 
-    let mut pure = project.cargo(&["test", "--no-fail-fast"]);
-    pure.args(PURE);
+    // With both backends, so that each reads the other; then the pure one alone.
+    let mut keys = project.cargo(&["test", "--no-fail-fast", "--package", "bulla-keys"]);
+    keys.args(["--features", "rustcrypto"]);
+    steps.push(keys);
+    let mut pure = project.cargo(&["clippy"]);
+    pure.args(PURE).args(["--all-targets", "--", WARNINGS]);
     steps.push(pure);
     let mut edge = project.cargo(&["build", "--target", "wasm32-unknown-unknown"]);
     edge.args(PURE);
