@@ -1,6 +1,7 @@
 //! What the whole-system tests stand on: real browsers and a server for their pages.
 //!
-//! [`browser`] drives Chromium, Firefox and `WebKitGTK`; [`serve`] hands them pages. Linux only:
+//! [`browser`] drives Chromium, Firefox and `WebKitGTK`; [`serve`] hands them pages, [`mod@bank`] a
+//! whole protected application. Linux only:
 //! both the harness' process groups and its memory figures come from `/proc`.
 //!
 //! ```no_run
@@ -18,5 +19,6 @@
 //! # }
 //! ```
 
+pub mod bank;
 pub mod browser;
 pub mod serve;

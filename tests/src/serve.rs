@@ -24,8 +24,18 @@ impl Server {
     ///
     /// If no port can be had.
     pub async fn start(router: Router) -> io::Result<Self> {
+        Self::start_with(|_| Ok(router)).await
+    }
+
+    /// Serves what `make` makes for the server's origin.
+    ///
+    /// # Errors
+    ///
+    /// If no port can be had, or `make` fails.
+    pub async fn start_with(make: impl FnOnce(&str) -> io::Result<Router>) -> io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let port = listener.local_addr()?.port();
+        let router = make(&format!("http://localhost:{port}"))?;
         let accepting = tokio::spawn(async move {
             // axum's accept loop retries by itself and never returns.
             let _ = axum::serve(listener, router).await;
@@ -57,12 +67,15 @@ impl Drop for Server {
 }
 
 /// A route that answers GET with an HTML page.
-pub fn html(page: impl Into<Bytes>) -> MethodRouter {
+pub fn html<S: Clone + Send + Sync + 'static>(page: impl Into<Bytes>) -> MethodRouter<S> {
     bytes("text/html; charset=utf-8", page)
 }
 
 /// A route that answers GET with `content` of the media type `kind`.
-pub fn bytes(kind: &'static str, content: impl Into<Bytes>) -> MethodRouter {
+pub fn bytes<S: Clone + Send + Sync + 'static>(
+    kind: &'static str,
+    content: impl Into<Bytes>,
+) -> MethodRouter<S> {
     let content = content.into();
     get(move || async move { ([(CONTENT_TYPE, kind)], content) })
 }

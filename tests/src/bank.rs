@@ -1,0 +1,323 @@
+//! A bank behind the verifier, and its unprotected twin: what browsers and thieves are set upon.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use axum::body::{Body, Bytes};
+use axum::extract::State;
+use axum::http::header::{CONTENT_TYPE, LOCATION};
+use axum::http::{HeaderMap, Method, StatusCode, Uri};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{any, get, post};
+use axum::{Json, Router};
+use bulla_server::{
+    Builder, Bulla, Clock, Identity, MemoryStore, Refused, Require, SecurityEvent, Session,
+};
+use futures_util::stream;
+use serde_json::{Value, json};
+use tokio::time::interval;
+
+use crate::serve::{Server, html};
+
+/// A clock that runs with the system's and can be moved.
+#[derive(Clone, Debug, Default)]
+pub struct MovedClock(Arc<AtomicI64>);
+
+impl MovedClock {
+    /// Moves the clock by so many seconds, either way.
+    pub fn advance(&self, seconds: i64) {
+        self.0.fetch_add(seconds, Ordering::Relaxed);
+    }
+}
+
+impl Clock for MovedClock {
+    fn now(&self) -> u64 {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        now.unwrap_or_default()
+            .as_secs()
+            .saturating_add_signed(self.0.load(Ordering::Relaxed))
+    }
+}
+
+/// What the bank has seen and done.
+#[derive(Clone, Debug, Default)]
+pub struct Ledger(Arc<Inner>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    transfers: Mutex<Vec<Value>>,
+    events: Mutex<Vec<SecurityEvent>>,
+    open_streams: AtomicU64,
+}
+
+impl Ledger {
+    /// The transfers that were carried out, in order: `{ from, to, amount }`.
+    pub fn transfers(&self) -> Vec<Value> {
+        lock(&self.0.transfers).clone()
+    }
+
+    /// The codes of everything that was refused, in order.
+    pub fn refusals(&self) -> Vec<&'static str> {
+        let events = lock(&self.0.events);
+        events
+            .iter()
+            .map(|event| event.refusal.code.as_str())
+            .collect()
+    }
+
+    /// How many endless streams are being sent now.
+    pub fn open_streams(&self) -> u64 {
+        self.0.open_streams.load(Ordering::Relaxed)
+    }
+
+    fn book(&self, from: &str, order: &Value) -> Value {
+        let receipt = json!({ "from": from, "to": order["to"], "amount": order["amount"] });
+        let mut transfers = lock(&self.0.transfers);
+        transfers.push(receipt.clone());
+        json!({ "number": transfers.len(), "receipt": receipt })
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A running bank.
+pub struct Bank {
+    /// Where it is served.
+    pub server: Server,
+    /// The verifier.
+    pub bulla: Bulla,
+    /// The verifier's clock.
+    pub clock: MovedClock,
+    /// What has happened.
+    pub ledger: Ledger,
+}
+
+impl Bank {
+    /// Opens a bank on a free port, with keys of its own and a store in memory.
+    ///
+    /// # Errors
+    ///
+    /// If no port can be had, or the npm package is not built.
+    pub async fn open() -> io::Result<Self> {
+        Self::open_with(|builder| builder).await
+    }
+
+    /// Opens a bank whose verifier is configured further.
+    ///
+    /// # Errors
+    ///
+    /// As [`Bank::open`].
+    pub async fn open_with(configure: impl FnOnce(Builder) -> Builder) -> io::Result<Self> {
+        let (clock, ledger) = (MovedClock::default(), Ledger::default());
+        let package = package()?;
+        let mut built = None;
+        let server = Server::start_with(|origin| {
+            let seen = ledger.clone();
+            let builder = Bulla::builder()
+                .origin(origin)
+                .clock(clock.clone())
+                .unsigned("/npm/")
+                .unsigned("/page")
+                .unsigned("/twin/")
+                .on_event(move |event| lock(&seen.0.events).push(event.clone()));
+            let builder = builder
+                .identity(Identity::generate(&bulla_keys::SystemRandom).map_err(io::Error::other)?)
+                .store(MemoryStore::new().map_err(io::Error::other)?);
+            let bulla = configure(builder).build().map_err(io::Error::other)?;
+            let app = bulla.protect(routes(ledger.clone()).merge(package));
+            built = Some(bulla);
+            Ok(app)
+        })
+        .await?;
+        let bulla = built.ok_or_else(|| io::Error::other("the verifier was not built"))?;
+        Ok(Self {
+            server,
+            bulla,
+            clock,
+            ledger,
+        })
+    }
+
+    /// The page that imports the npm package as `window.bulla`.
+    pub fn page(&self) -> String {
+        self.server.url("/page")
+    }
+
+    /// The thumbprint that clients pin.
+    pub fn identity(&self) -> String {
+        self.bulla.identity().to_string()
+    }
+}
+
+/// Nothing but the package: tests say the rest themselves.
+const PAGE: &str = r#"<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<title>A bank of the tests</title>
+<script type="module">
+  import * as bulla from "/npm/index.js";
+  window.bulla = bulla;
+</script>
+"#;
+
+fn routes(ledger: Ledger) -> Router {
+    let required = Require::session().logged_in();
+    Router::new()
+        .route("/page", html(PAGE))
+        .route("/api/me", get(me))
+        .route("/api/login", post(login))
+        .route("/api/logout", post(logout))
+        .route("/api/transfer", post(transfer).layer(required))
+        .route(
+            "/api/transfer/device",
+            post(transfer).layer(required.device_proof().sealed()),
+        )
+        .route("/api/echo", any(echo))
+        .route("/api/none", get(|| async { StatusCode::NO_CONTENT }))
+        .route(
+            "/api/elsewhere/{status}",
+            any(|path: axum::extract::Path<u16>| async move {
+                let status = StatusCode::from_u16(path.0).unwrap_or(StatusCode::FOUND);
+                (status, [(LOCATION, "/api/echo?redirected=1")])
+            }),
+        )
+        .route(
+            "/api/away",
+            get(|| async { (StatusCode::FOUND, [(LOCATION, "https://example.com/")]) }),
+        )
+        .route("/api/bytes/{mebibytes}", get(bytes))
+        .route("/api/ticks/{count}/{milliseconds}", get(ticks))
+        .route("/twin/login", post(twin_login))
+        .route("/twin/transfer", post(twin_transfer))
+        .with_state(ledger)
+}
+
+async fn me(session: Session) -> Json<Value> {
+    Json(json!({
+        "id": session.id().to_string(),
+        "subject": session.subject(),
+        "sealed": session.is_sealed(),
+        "proof": session.proof(),
+    }))
+}
+
+async fn login(session: Session, Json(who): Json<Value>) -> Result<Json<Value>, Refused> {
+    let user = who["user"].as_str().unwrap_or_default();
+    session.login(user).await?;
+    Ok(Json(json!({ "hello": user })))
+}
+
+async fn logout(session: Session) -> Result<StatusCode, Refused> {
+    session.logout().await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn transfer(
+    State(ledger): State<Ledger>,
+    session: Session,
+    Json(order): Json<Value>,
+) -> Json<Value> {
+    Json(ledger.book(session.subject().unwrap_or_default(), &order))
+}
+
+async fn echo(method: Method, uri: Uri, headers: HeaderMap, body: Bytes) -> Json<Value> {
+    let fields: BTreeMap<_, _> = headers
+        .iter()
+        .map(|(name, value)| (name.as_str(), String::from_utf8_lossy(value.as_bytes())))
+        .collect();
+    Json(json!({
+        "method": method.as_str(),
+        "target": uri.path_and_query().map(|target| target.as_str()),
+        "fields": fields,
+        "body": String::from_utf8_lossy(&body),
+    }))
+}
+
+/// So many mebibytes of a pattern, a piece at a time.
+async fn bytes(path: axum::extract::Path<usize>) -> Response {
+    let piece = Bytes::from((0..=u8::MAX).cycle().take(1 << 16).collect::<Vec<_>>());
+    let pieces = (0..path.0 << 4).map(move |_| Ok::<_, io::Error>(piece.clone()));
+    Body::from_stream(stream::iter(pieces)).into_response()
+}
+
+/// An event stream: so many events, one every so many milliseconds.
+async fn ticks(
+    State(ledger): State<Ledger>,
+    path: axum::extract::Path<(u64, u64)>,
+) -> impl IntoResponse {
+    let (count, milliseconds) = path.0;
+    let guard = Streaming::new(ledger);
+    let pace = interval(Duration::from_millis(milliseconds.max(1)));
+    let events = stream::unfold((0, pace, guard), move |(at, mut pace, guard)| async move {
+        if at == count {
+            return None;
+        }
+        pace.tick().await;
+        let event = Ok::<_, io::Error>(format!("data: {at}\n\n"));
+        Some((event, (at + 1, pace, guard)))
+    });
+    (
+        [(CONTENT_TYPE, "text/event-stream")],
+        Body::from_stream(events),
+    )
+}
+
+/// Counts a stream for as long as it is being sent.
+struct Streaming(Ledger);
+
+impl Streaming {
+    fn new(ledger: Ledger) -> Self {
+        ledger.0.open_streams.fetch_add(1, Ordering::Relaxed);
+        Self(ledger)
+    }
+}
+
+impl Drop for Streaming {
+    fn drop(&mut self) {
+        self.0.0.open_streams.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// As most applications do it: a bearer token, which is all that a request needs.
+async fn twin_login(Json(who): Json<Value>) -> Json<Value> {
+    let user = who["user"].as_str().unwrap_or_default();
+    Json(json!({ "token": format!("token-of-{user}") }))
+}
+
+async fn twin_transfer(
+    State(ledger): State<Ledger>,
+    headers: HeaderMap,
+    Json(order): Json<Value>,
+) -> Result<Json<Value>, StatusCode> {
+    let token = headers
+        .get("authorization")
+        .and_then(|value| value.to_str().ok());
+    let user = token
+        .and_then(|token| token.strip_prefix("Bearer token-of-"))
+        .ok_or(StatusCode::UNAUTHORIZED)?;
+    Ok(Json(ledger.book(user, &order)))
+}
+
+/// The files of the npm package, below `/npm`.
+fn package() -> io::Result<Router<()>> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../npm");
+    let mut router = Router::new();
+    for (file, kind) in [
+        ("index.js", "text/javascript"),
+        ("support.js", "text/javascript"),
+        ("dist/bulla_web.js", "text/javascript"),
+        ("dist/bulla_web_bg.wasm", "application/wasm"),
+    ] {
+        let content = std::fs::read(folder.join(file)).map_err(|error| {
+            io::Error::other(format!("npm/{file}: {error}; `cargo xtask wasm` builds it"))
+        })?;
+        router = router.route(&format!("/npm/{file}"), crate::serve::bytes(kind, content));
+    }
+    Ok(router)
+}
