@@ -233,7 +233,7 @@ async fn echo(method: Method, uri: Uri, headers: HeaderMap, body: Bytes) -> Json
         .collect();
     Json(json!({
         "method": method.as_str(),
-        "target": uri.path_and_query().map(|target| target.as_str()),
+        "target": uri.path_and_query().map(axum::http::uri::PathAndQuery::as_str),
         "fields": fields,
         "body": String::from_utf8_lossy(&body),
     }))

@@ -1,0 +1,442 @@
+//! What a thief, a middle man and a vandal try, with a real client over real connections. Each attack
+//! that moves money is also carried out against the unprotected twin, where it succeeds.
+
+use bulla_client::{Client, Code, Mode, ProofKind, Session};
+use bulla_protocol::error::Problem;
+use bulla_tests::bank::Bank;
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, Response};
+use serde_json::{Value, json};
+
+type Outcome<T = ()> = Result<T, Box<dyn std::error::Error>>;
+
+fn client(bank: &Bank) -> Outcome<Client> {
+    let builder = Client::builder(bank.server.origin()).identity(bank.identity().parse()?);
+    Ok(builder.build()?)
+}
+
+fn post(path: &str, body: &Value) -> Outcome<Request<Bytes>> {
+    Ok(Request::post(path)
+        .header("content-type", "application/json")
+        .body(body.to_string().into())?)
+}
+
+fn order(amount: u64) -> Value {
+    json!({ "to": "mallory", "amount": amount })
+}
+
+/// A session in which Ann has logged in.
+async fn logged_in(bank: &Bank) -> Outcome<Session> {
+    let session = client(bank)?.open().await?;
+    let reply = session
+        .fetch(post("/api/login", &json!({ "user": "ann" }))?)
+        .await?;
+    assert_eq!(reply.status(), 200);
+    assert!(session.is_authenticated());
+    Ok(session)
+}
+
+/// The code of a refusal, whether it came sealed or in the open.
+fn code(response: &Response<Bytes>) -> Option<Code> {
+    Problem::parse(response.body())
+}
+
+async fn send(session: &Session, request: Request<Bytes>) -> Outcome<Response<Bytes>> {
+    Ok(session.client().send_unverified(request).await?)
+}
+
+fn copy(request: &Request<Bytes>) -> Request<Bytes> {
+    request.clone()
+}
+
+/// What the twin does with a request that carries a copied token.
+async fn twin_transfer(bank: &Bank, thief: &Client, amount: u64) -> Outcome<Response<Bytes>> {
+    let login = absolute(bank, post("/twin/login", &json!({ "user": "ann" }))?)?;
+    let token = thief.send_unverified(login).await?;
+    let token: Value = serde_json::from_slice(token.body())?;
+    let token = token["token"].as_str().unwrap_or_default();
+    let mut request = absolute(bank, post("/twin/transfer", &order(amount))?)?;
+    let value = HeaderValue::from_str(&format!("Bearer {token}"))?;
+    request.headers_mut().insert("authorization", value);
+    Ok(thief.send_unverified(request).await?)
+}
+
+fn absolute(bank: &Bank, request: Request<Bytes>) -> Outcome<Request<Bytes>> {
+    let (mut parts, body) = request.into_parts();
+    parts.uri = bank.server.url(parts.uri.path()).parse()?;
+    Ok(Request::from_parts(parts, body))
+}
+
+#[tokio::test]
+async fn a_thief_with_everything_but_the_keys_gets_nothing() -> Outcome {
+    let bank = Bank::open().await?;
+    let victim = logged_in(&bank).await?;
+    let loot = victim.dangerous_loot()?;
+
+    // With the ticket, the nonce and even the sealing keys, on his own device key.
+    let thief = client(&bank)?.open().await?;
+    let stolen = thief.dangerous_with_loot(loot.clone())?;
+    for kind in [ProofKind::Device, ProofKind::Session] {
+        for mode in [Mode::Sealed, Mode::SealedAtPath, Mode::Signed] {
+            let nonce = stolen.fresh_nonce()?;
+            let prepared = stolen.prepare(post("/api/transfer", &order(1))?, mode, kind, nonce)?;
+            let response = send(&stolen, copy(&prepared.request)).await?;
+            let refused = match mode {
+                Mode::Signed => code(&response),
+                _ => prepared
+                    .open_reply(response)
+                    .await
+                    .err()
+                    .map(|error| error.code),
+            };
+            assert_eq!(refused, Some(Code::ProofMismatch), "{kind:?} {mode:?}");
+        }
+    }
+
+    // Carrying the session over to his own keys.
+    let carried = thief.client().prepare_opening(Some(loot.ticket.clone()))?;
+    let response = send(&thief, carried.request.clone()).await?;
+    assert_eq!(code(&response), Some(Code::TicketInvalid));
+
+    // The victim's ticket on a request that he has signed for his own session.
+    let nonce = thief.fresh_nonce()?;
+    let prepared = thief.prepare(
+        post("/api/transfer", &order(1))?,
+        Mode::Signed,
+        ProofKind::Device,
+        nonce,
+    )?;
+    let mut request = prepared.request;
+    let ticket = HeaderValue::from_str(&loot.ticket.to_field())?;
+    request.headers_mut().insert("bulla-ticket", ticket);
+    let response = send(&thief, request).await?;
+    assert_eq!(code(&response), Some(Code::ProofMismatch));
+
+    assert!(bank.ledger.transfers().is_empty());
+    assert_eq!(twin_transfer(&bank, thief.client(), 5).await?.status(), 200);
+    assert_eq!(bank.ledger.transfers().len(), 1, "the twin was robbed");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_recorded_request_is_taken_once() -> Outcome {
+    let bank = Bank::open().await?;
+    let victim = logged_in(&bank).await?;
+    for mode in [Mode::Sealed, Mode::SealedAtPath, Mode::Signed] {
+        let before = bank.ledger.transfers().len();
+        let nonce = victim.fresh_nonce()?;
+        let prepared = victim.prepare(
+            post("/api/transfer", &order(2))?,
+            mode,
+            ProofKind::Device,
+            nonce,
+        )?;
+        let (first, second) = tokio::join!(
+            send(&victim, copy(&prepared.request)),
+            send(&victim, copy(&prepared.request))
+        );
+        let later = send(&victim, copy(&prepared.request)).await?;
+        let mut codes = Vec::new();
+        for response in [first?, second?, later] {
+            codes.push(match mode {
+                Mode::Signed => code(&response),
+                _ => prepared
+                    .open_reply(response)
+                    .await
+                    .err()
+                    .map(|error| error.code),
+            });
+        }
+        codes.sort_by_key(Option::is_some);
+        assert_eq!(
+            codes,
+            [None, Some(Code::Replayed), Some(Code::Replayed)],
+            "{mode:?}"
+        );
+        assert_eq!(bank.ledger.transfers().len(), before + 1, "{mode:?}");
+    }
+
+    let thief = client(&bank)?;
+    let before = bank.ledger.transfers().len();
+    for _ in 0..2 {
+        assert_eq!(twin_transfer(&bank, &thief, 2).await?.status(), 200);
+    }
+    assert_eq!(
+        bank.ledger.transfers().len(),
+        before + 2,
+        "the twin pays twice"
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn every_byte_of_a_sealed_request_counts() -> Outcome {
+    let bank = Bank::open().await?;
+    let victim = logged_in(&bank).await?;
+    let nonce = victim.fresh_nonce()?;
+    let prepared = victim.prepare(
+        post("/api/transfer", &order(3))?,
+        Mode::Sealed,
+        ProofKind::Device,
+        nonce,
+    )?;
+    let whole = prepared.request.body().clone();
+    let refuse = async |body: Vec<u8>, what: String| -> Outcome {
+        let mut request = copy(&prepared.request);
+        *request.body_mut() = body.into();
+        let response = send(&victim, request).await?;
+        let code = code(&response).ok_or(format!("{what} was not refused"))?;
+        let known = [
+            Code::SealBroken,
+            Code::TicketInvalid,
+            Code::Malformed,
+            Code::TooLarge,
+        ];
+        assert!(known.contains(&code), "{what}: {code}");
+        Ok(())
+    };
+    for at in 0..whole.len() {
+        let mut body = whole.to_vec();
+        body[at] ^= 1 << (at % 8);
+        refuse(body, format!("byte {at}")).await?;
+    }
+    for cut in [0, 1, 20, 21, 200, whole.len() - 17, whole.len() - 1] {
+        refuse(whole[..cut].to_vec(), format!("cut at {cut}")).await?;
+    }
+    refuse([&whole[..], &[0]].concat(), "one more byte".to_owned()).await?;
+    refuse([&whole[..], &whole[..]].concat(), "twice".to_owned()).await?;
+    assert!(bank.ledger.transfers().is_empty());
+
+    // Unchanged it passes: nothing was remembered of what was refused.
+    let response = send(&victim, copy(&prepared.request)).await?;
+    assert_eq!(prepared.open_reply(response).await?.status(), 200);
+    assert_eq!(bank.ledger.transfers().len(), 1);
+    Ok(())
+}
+
+#[tokio::test]
+async fn every_part_of_a_signed_request_counts() -> Outcome {
+    type Change = (&'static str, fn(&mut Request<Bytes>), Code);
+
+    const OTHER_DIGEST: &str = "sha-256=:RK/0qy18MlBSVnWgjwz6lZEWjP/lF5HF9bvEF8FabDg=:";
+
+    let bank = Bank::open().await?;
+    let victim = logged_in(&bank).await?;
+    let changes: [Change; 11] = [
+        (
+            "method",
+            |r| *r.method_mut() = Method::PUT,
+            Code::ProofMismatch,
+        ),
+        (
+            "path",
+            |r| change_uri(r, "/api/transfer?", "/api/transfer/device?"),
+            Code::ProofMismatch,
+        ),
+        (
+            "query",
+            |r| change_uri(r, "memo=rent", "memo=tent"),
+            Code::ProofMismatch,
+        ),
+        (
+            "content type",
+            |r| set(r, "content-type", "text/plain"),
+            Code::ProofMismatch,
+        ),
+        (
+            "a field of the app",
+            |r| set(r, "x-memo", "tent"),
+            Code::ProofMismatch,
+        ),
+        (
+            "an uncovered authorization",
+            |r| set(r, "authorization", "Bearer x"),
+            Code::CoverageMissing,
+        ),
+        (
+            "body",
+            |r| *r.body_mut() = order(1_000_000).to_string().into(),
+            Code::DigestMismatch,
+        ),
+        (
+            "digest",
+            |r| set(r, "content-digest", OTHER_DIGEST),
+            Code::ProofMismatch,
+        ),
+        (
+            "no signature",
+            |r| drop(r.headers_mut().remove("signature")),
+            Code::ProofMissing,
+        ),
+        (
+            "no ticket",
+            |r| drop(r.headers_mut().remove("bulla-ticket")),
+            Code::ProofMissing,
+        ),
+        (
+            "two content types",
+            |r| {
+                r.headers_mut()
+                    .append("content-type", HeaderValue::from_static("text/plain"));
+            },
+            Code::FieldRefused,
+        ),
+    ];
+    for (what, change, wanted) in changes {
+        let mut request = post("/api/transfer?memo=rent", &order(4))?;
+        set(&mut request, "x-memo", "rent");
+        let nonce = victim.fresh_nonce()?;
+        let prepared = victim.prepare(request, Mode::Signed, ProofKind::Device, nonce)?;
+        let mut request = copy(&prepared.request);
+        change(&mut request);
+        let response = send(&victim, request).await?;
+        assert_eq!(code(&response), Some(wanted), "{what}");
+        assert!(bank.ledger.transfers().is_empty(), "{what}");
+    }
+    let nonce = victim.fresh_nonce()?;
+    let prepared = victim.prepare(
+        post("/api/transfer?memo=rent", &order(4))?,
+        Mode::Signed,
+        ProofKind::Device,
+        nonce,
+    )?;
+    assert_eq!(send(&victim, prepared.request).await?.status(), 200);
+
+    // The twin carries out whatever arrives.
+    let thief = client(&bank)?;
+    assert_eq!(twin_transfer(&bank, &thief, 1_000_000).await?.status(), 200);
+    assert_eq!(bank.ledger.transfers()[1]["amount"], 1_000_000);
+    Ok(())
+}
+
+fn set(request: &mut Request<Bytes>, name: &'static str, value: &'static str) {
+    let headers = request.headers_mut();
+    headers.insert(name, HeaderValue::from_static(value));
+}
+
+fn change_uri(request: &mut Request<Bytes>, from: &str, to: &str) {
+    let uri = request.uri().to_string().replace(from, to);
+    *request.uri_mut() = uri.parse().unwrap_or_default();
+}
+
+#[tokio::test]
+async fn an_old_proof_and_an_ended_session_are_refused() -> Outcome {
+    let bank = Bank::open().await?;
+    let victim = logged_in(&bank).await?;
+    let nonce = victim.fresh_nonce()?;
+    let kept = victim.prepare(
+        post("/api/transfer", &order(5))?,
+        Mode::Sealed,
+        ProofKind::Device,
+        nonce,
+    )?;
+    bank.clock.advance(180);
+    let response = send(&victim, copy(&kept.request)).await?;
+    let refused = kept
+        .open_reply(response)
+        .await
+        .err()
+        .map(|error| error.code);
+    assert_eq!(refused, Some(Code::NonceStale));
+
+    // The client itself goes on with the nonce that came with a refusal.
+    let reply = victim.fetch(post("/api/transfer", &order(6))?).await?;
+    assert_eq!(reply.status(), 200);
+
+    let nonce = victim.fresh_nonce()?;
+    let late = victim.prepare(
+        post("/api/transfer", &order(7))?,
+        Mode::Sealed,
+        ProofKind::Device,
+        nonce,
+    )?;
+    victim.end().await?;
+    let response = send(&victim, copy(&late.request)).await?;
+    let refused = late
+        .open_reply(response)
+        .await
+        .err()
+        .map(|error| error.code);
+    assert_eq!(refused, Some(Code::SessionRevoked));
+    assert_eq!(bank.ledger.transfers().len(), 1);
+    assert!(bank.ledger.refusals().contains(&"session_revoked"));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_client_takes_no_reply_but_its_own() -> Outcome {
+    let bank = Bank::open().await?;
+    let victim = logged_in(&bank).await?;
+    let mut prepared = Vec::new();
+    for amount in [8, 9] {
+        let nonce = victim.fresh_nonce()?;
+        let request = post("/api/transfer", &order(amount))?;
+        prepared.push(victim.prepare(request, Mode::Sealed, ProofKind::Device, nonce)?);
+    }
+    let first = send(&victim, copy(&prepared[0].request)).await?;
+    let second = send(&victim, copy(&prepared[1].request)).await?;
+
+    let swapped = prepared[0].open_reply(second.clone()).await.err();
+    assert_eq!(swapped.map(|error| error.code), Some(Code::ReplyMismatch));
+
+    let mut plain = Response::new(Bytes::from_static(b"{\"number\":1}"));
+    plain
+        .headers_mut()
+        .insert("content-type", HeaderValue::from_static("application/json"));
+    let unsealed = prepared[0].open_reply(plain).await.err();
+    assert_eq!(unsealed.map(|error| error.code), Some(Code::ReplyUnsealed));
+
+    let body = first.body().clone();
+    for at in 0..body.len() {
+        let mut changed = body.to_vec();
+        changed[at] ^= 0x80;
+        let mut response = first.clone();
+        *response.body_mut() = changed.into();
+        let error = prepared[0].open_reply(response).await.err();
+        let code = error
+            .ok_or(format!("byte {at} was changed unnoticed"))?
+            .code;
+        let known = [Code::SealBroken, Code::ReplyInvalid, Code::ReplyTruncated];
+        assert!(known.contains(&code), "byte {at}: {code}");
+    }
+    for cut in 0..body.len() {
+        let mut response = first.clone();
+        *response.body_mut() = body.slice(..cut);
+        let error = prepared[0].open_reply(response).await.err();
+        let code = error.ok_or(format!("a cut at {cut} was unnoticed"))?.code;
+        let known = [Code::SealBroken, Code::ReplyInvalid, Code::ReplyTruncated];
+        assert!(known.contains(&code), "cut at {cut}: {code}");
+    }
+    assert_eq!(prepared[0].open_reply(first).await?.status(), 200);
+    assert_eq!(prepared[1].open_reply(second).await?.status(), 200);
+    Ok(())
+}
+
+#[tokio::test]
+async fn another_servers_identity_is_refused() -> Outcome {
+    let (bank, other) = (Bank::open().await?, Bank::open().await?);
+    let misled = Client::builder(bank.server.origin())
+        .identity(other.identity().parse()?)
+        .build()?;
+    let refused = misled.open().await.err().map(|error| error.code);
+    assert_eq!(refused, Some(Code::IdentityChanged));
+
+    // A proof is for one origin: the same ticket and proof mean nothing elsewhere.
+    let victim = logged_in(&bank).await?;
+    let nonce = victim.fresh_nonce()?;
+    let prepared = victim.prepare(
+        post("/api/transfer", &order(1))?,
+        Mode::Sealed,
+        ProofKind::Device,
+        nonce,
+    )?;
+    let mut elsewhere = copy(&prepared.request);
+    let uri = elsewhere.uri().to_string();
+    *elsewhere.uri_mut() = uri
+        .replace(&bank.server.origin(), &other.server.origin())
+        .parse()?;
+    let response = send(&victim, elsewhere).await?;
+    assert_eq!(code(&response), Some(Code::TicketInvalid));
+    assert!(other.ledger.transfers().is_empty());
+    Ok(())
+}
