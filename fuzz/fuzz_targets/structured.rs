@@ -1,0 +1,28 @@
+//! Structured fields, and the signatures in them: what parses serializes and parses to the same.
+#![no_main]
+
+use bulla_protocol::proof::TAG;
+use bulla_protocol::signature::ReceivedSignature;
+use bulla_protocol::structured;
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|fields: (&str, &str)| {
+    let (input, signature) = fields;
+    if let Ok(bytes) = structured::bytes(input) {
+        let written = structured::from_bytes(&bytes);
+        assert_eq!(structured::bytes(&written).ok(), Some(bytes));
+    }
+    if let Ok(text) = structured::string(input) {
+        let written = structured::from_string(&text).expect("what was read can be written");
+        assert_eq!(structured::string(&written).ok(), Some(text));
+    }
+    if let Ok(Some(received)) = ReceivedSignature::find(input, signature, TAG) {
+        let _ = received.components();
+        let _ = received.params();
+        let params = received.serialized_params().expect("what was parsed can be written");
+        let input = format!("a={params}");
+        let again = ReceivedSignature::find(&input, "a=:AA==:", TAG);
+        let again = again.ok().flatten().expect("what was written can be parsed");
+        assert_eq!(again.serialized_params(), Ok(params.clone()));
+    }
+});
