@@ -102,6 +102,7 @@ impl Client {
         if self.closed.get() {
             return Err(Code::SessionClosed.because("the session is closed").into());
         }
+        self.read_pin().await;
         if let Some(live) = self.current()
             && refused.is_some_and(|refused| refused != live.id)
         {
@@ -177,6 +178,16 @@ impl Client {
                 .because("the device key could not be deleted")
                 .into()
         })
+    }
+
+    /// Takes the identity that another tab has pinned since this one started. The caller holds the
+    /// lock.
+    async fn read_pin(&self) {
+        if self.pin.get().is_none() {
+            let pin = self.storage.get(Kind::Identity, self.origin()).await;
+            self.pin
+                .set(pin.ok().and_then(|pin| pin.as_string()?.parse().ok()));
+        }
     }
 
     fn origin(&self) -> &str {
