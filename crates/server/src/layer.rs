@@ -13,7 +13,6 @@ use bytes::Bytes;
 use http::header::{self, HOST, HeaderValue};
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body::Body as HttpBody;
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use tower::{Layer, Service};
 
 use crate::body::{self, Body, BoxError};
@@ -138,33 +137,26 @@ impl Bulla {
         let origin = self.origin_of(&request)?.clone();
         let is_opening =
             request.uri().path() == self.0.session_path && request.method() == Method::POST;
-        let received = self.receive(origin, request, is_opening).await?;
-
+        let (parts, body) = request.into_parts();
+        let received = Received {
+            origin,
+            method: parts.method,
+            uri: parts.uri,
+            headers: parts.headers,
+            body,
+            extensions: parts.extensions,
+        };
         if is_opening && !received.is_sealed() {
-            let view = View {
-                headers: &received.headers,
-                ticket: "",
-            };
-            let request = SignedRequest {
-                method: received.method.as_str(),
-                authority: received.origin.authority(),
-                path: received.uri.path(),
-                query: received.uri.query(),
-                fields: &view,
-            };
-            return self
-                .open_session(&received.origin, &request, &received.body)
-                .await
-                .map(Ok);
+            return self.open(received).await.map(Ok);
         }
         if !received.is_sealed() && !received.claims_proof() {
             return self.pass_unsigned(received, inner).await;
         }
 
-        let unsealed = received.open_ticket(self)?.unseal(self)?;
-        let reply_to = unsealed.reply_to();
-        let (session, path) = (unsealed.session_name(), unsealed.path.clone());
-        let response = match unsealed.verify(self).await {
+        let unsealed = received.open_ticket(self).await?.unseal(self).await?;
+        let (session, path) = (unsealed.session_name(), unsealed.uri.path().to_owned());
+        let (reply_to, verified) = unsealed.verify(self).await;
+        let response = match verified {
             Ok(verified) => match self.serve(verified, inner, &reply_to).await {
                 Ok(Ok(response)) => response,
                 Ok(Err(error)) => return Ok(Err(error)),
@@ -176,6 +168,23 @@ impl Bulla {
             }
         };
         self.seal(&reply_to, response).await.map(Ok)
+    }
+
+    async fn open(&self, received: Received) -> Result<Response<Body>, Error> {
+        let body = body::collect(received.body, MAX_OPENING_LEN).await?;
+        let view = View {
+            headers: &received.headers,
+            ticket: "",
+            salt: None,
+        };
+        let request = SignedRequest {
+            method: received.method.as_str(),
+            authority: received.origin.authority(),
+            path: received.uri.path(),
+            query: received.uri.query(),
+            fields: &view,
+        };
+        self.open_session(&received.origin, &request, &body).await
     }
 
     async fn serve<E>(
@@ -224,7 +233,7 @@ impl Bulla {
         {
             return Err(Code::ProofMissing.because("the request carries no proof"));
         }
-        let mut request = Request::new(body::full(received.body));
+        let mut request = Request::new(received.body);
         *request.method_mut() = received.method;
         *request.uri_mut() = received.uri;
         *request.headers_mut() = received.headers;
@@ -232,39 +241,6 @@ impl Bulla {
         // Nobody but the verifier puts a session here.
         request.extensions_mut().remove::<Session>();
         Ok(inner(request).await)
-    }
-
-    /// Collects the body, within the limits.
-    async fn receive(
-        &self,
-        origin: Origin,
-        request: Request<Body>,
-        is_opening: bool,
-    ) -> Result<Received, Error> {
-        let limit = if is_opening {
-            MAX_OPENING_LEN
-        } else {
-            self.0
-                .limits
-                .max_body_len
-                .saturating_add(self.0.limits.max_head_len)
-        };
-        let (parts, body) = request.into_parts();
-        let body = Limited::new(body, limit).collect().await.map_err(|error| {
-            if error.is::<LengthLimitError>() {
-                Code::TooLarge.because("the body is larger than this server takes")
-            } else {
-                Code::Malformed.because("the body did not arrive whole")
-            }
-        })?;
-        Ok(Received {
-            origin,
-            method: parts.method,
-            uri: parts.uri,
-            headers: parts.headers,
-            body: body.to_bytes(),
-            extensions: parts.extensions,
-        })
     }
 
     /// The configured origin that the request is for. `:authority` and `Host` must not differ.

@@ -37,6 +37,7 @@ mod identity;
 mod layer;
 mod nonce;
 mod open;
+mod refused;
 mod reply;
 mod require;
 mod ring;
@@ -45,8 +46,6 @@ pub mod store;
 mod ticket;
 mod verify;
 
-#[cfg(feature = "axum")]
-pub use crate::axum::Refused;
 pub use crate::body::{Body, BodyError, BoxError};
 pub use crate::bulla::{Builder, Bulla, Lifetimes};
 pub use crate::clock::{Clock, SystemClock};
@@ -54,6 +53,7 @@ pub use crate::error::ConfigError;
 pub use crate::event::SecurityEvent;
 pub use crate::identity::Identity;
 pub use crate::layer::{BullaLayer, BullaService};
+pub use crate::refused::Refused;
 pub use crate::require::{Require, Required};
 pub use crate::ring::Ring;
 pub use crate::session::Session;
