@@ -97,10 +97,11 @@ async fn a_broken_or_cut_upload_ends_in_an_error() {
     let content = vec![b'x'; 5000];
     // A bit, the last record, half of the last record, two records swapped, one left out, one twice,
     // something behind the end. `None` is the control: nothing at all.
-    let spoil: [(&str, Option<fn(&mut Vec<u8>, usize)>); 8] = [
+    type Spoil = fn(&mut Vec<u8>, usize);
+    let spoil: [(&str, Option<Spoil>); 8] = [
         ("nothing", None),
         ("a bit", Some(|bytes, _| bytes[3000] ^= 1)),
-        ("the last record", Some(|bytes, at| bytes.truncate(at))),
+        ("the last record", Some(Vec::truncate)),
         ("a piece", Some(|bytes, _| bytes.truncate(bytes.len() - 5))),
         (
             "order",
