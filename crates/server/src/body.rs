@@ -138,7 +138,7 @@ pub(crate) struct Unsealing {
 
 impl Unsealing {
     /// Collects the content, at most `limit` bytes.
-    pub(crate) async fn collect(mut self, limit: usize) -> Result<Bytes, Error> {
+    pub(crate) async fn collect_all(mut self, limit: usize) -> Result<Bytes, Error> {
         // Padding and records with nothing in them cost time, not memory; they have an end too.
         self.left = Some(limit.saturating_add(limit / 4 + 2 * MAX_RECORD_SIZE as usize));
         let mut content = BytesMut::new();

@@ -141,17 +141,6 @@ impl Bulla {
             .map_err(|_| Code::StoreUnavailable.because("the system gave no random bytes"))?;
         Ok(bytes)
     }
-
-    pub(crate) fn report(&self, refusal: Error, session: Option<String>, path: Option<String>) {
-        let time = u64::from(self.now());
-        SecurityEvent {
-            time,
-            refusal,
-            session,
-            path,
-        }
-        .report(self.0.listener.as_ref());
-    }
 }
 
 /// Configures a [`Bulla`].

@@ -17,6 +17,7 @@ use tower::{Layer, Service};
 
 use crate::body::{self, Body, BoxError};
 use crate::bulla::Bulla;
+use crate::event::About;
 use crate::session::Session;
 use crate::verify::{Received, ReplyTo, Verified, View};
 
@@ -113,14 +114,16 @@ impl Bulla {
             *response.status_mut() = StatusCode::NO_CONTENT;
             response
         } else {
-            let path = request.uri().path().to_owned();
-            match self.route(request, inner).await {
+            let mut about = About::new(request.uri().clone());
+            let response = match self.route(request, inner, &mut about).await {
                 Ok(served) => served?,
-                Err(error) => {
-                    self.report(error, None, Some(path));
-                    self.refuse(error)
-                }
+                Err(refusal) => self.refuse(refusal),
+            };
+            // Whoever refused it, here is where it is seen.
+            if let Some(refusal) = response.extensions().get::<Error>() {
+                self.report(*refusal, &about);
             }
+            response
         };
         if let Some(cors) = cors {
             response.headers_mut().extend(cors);
@@ -133,6 +136,7 @@ impl Bulla {
         &self,
         request: Request<Body>,
         inner: Inner<E>,
+        about: &mut About,
     ) -> Result<Result<Response<Body>, E>, Error> {
         let origin = self.origin_of(&request)?.clone();
         let is_opening =
@@ -153,19 +157,19 @@ impl Bulla {
             return self.pass_unsigned(received, inner).await;
         }
 
-        let unsealed = received.open_ticket(self).await?.unseal(self).await?;
-        let (session, path) = (unsealed.session_name(), unsealed.uri.path().to_owned());
-        let (reply_to, verified) = unsealed.verify(self).await;
-        let response = match verified {
-            Ok(verified) => match self.serve(verified, inner, &reply_to).await {
-                Ok(Ok(response)) => response,
-                Ok(Err(error)) => return Ok(Err(error)),
-                Err(refusal) => self.refuse(refusal),
-            },
-            Err(refusal) => {
-                self.report(refusal, Some(session), Some(path));
-                self.refuse(refusal)
-            }
+        let ticketed = received.open_ticket(self).await?;
+        about.session = Some(ticketed.state.id);
+        let unsealed = ticketed.unseal(self).await?;
+        about.uri = unsealed.uri.clone();
+        let (reply_to, verified) = unsealed.verify(self, about).await;
+        let served = match verified {
+            Ok(verified) => self.serve(verified, inner, &reply_to).await,
+            Err(refusal) => Err(refusal),
+        };
+        let response = match served {
+            Ok(Ok(response)) => response,
+            Ok(Err(error)) => return Ok(Err(error)),
+            Err(refusal) => self.refuse(refusal),
         };
         self.seal(&reply_to, response).await.map(Ok)
     }

@@ -9,6 +9,8 @@ use crate::body::{self, Body};
 /// A refusal that a handler can return: `Result<_, Refused>` takes every [`Error`] by `?`.
 ///
 /// As a response it is Problem Details (RFC 9457) with a `WWW-Authenticate` challenge where one is due.
+/// The [`Error`] stands in the response's extensions too; by that the verifier finds it on the way out,
+/// and reports it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Refused(pub Error);
 
@@ -23,6 +25,7 @@ impl From<Refused> for Response<Body> {
         let mut response = Response::new(body::full(Problem::from(error).to_json()));
         *response.status_mut() =
             StatusCode::from_u16(error.code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        response.extensions_mut().insert(error);
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(Problem::MEDIA_TYPE));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));

@@ -17,13 +17,15 @@ use bulla_protocol::signature::Request as SignedRequest;
 use bulla_protocol::structured;
 use bulla_protocol::target::{Origin, Target};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri};
+use http_body_util::BodyExt as _;
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use crate::body::{self, Body, Envelope, Unsealing};
 use crate::bulla::Bulla;
+use crate::event::About;
 use crate::session::{Facts, Session};
-use crate::store::{Revocation, SessionRef, StoreError, UsedProof, Verdict};
+use crate::store::{Revocation, StoreError, UsedProof, Verdict};
 use crate::ticket::{SessionState, TicketKind};
 
 /// A request as it reached the server, its body not read yet.
@@ -73,6 +75,18 @@ pub(crate) struct Unsealed {
 enum Content {
     Plain(Body),
     Sealed(Box<Unsealing>),
+}
+
+/// A request with a proof that holds. What its content must be is known; it has not been read.
+struct Proven {
+    request: Unsealed,
+    kind: ProofKind,
+    random: [u8; 16],
+    device: Thumbprint,
+    /// The fields that the proof covers.
+    covered: Vec<String>,
+    /// `None` where the envelope's salt binds the content.
+    digest: Option<ContentDigest>,
 }
 
 /// A request that has passed every check.
@@ -219,24 +233,33 @@ impl Ticketed {
 }
 
 impl Unsealed {
-    pub(crate) fn session_name(&self) -> String {
-        self.state.id.to_string()
-    }
-
     /// Checks the proof before any content is read, then the content, then, as the last step, that the
     /// proof is used for the first time and that the session has not ended.
     ///
     /// Beside the verdict comes how to answer it.
-    pub(crate) async fn verify(self, bulla: &Bulla) -> (ReplyTo, Result<Verified, Error>) {
+    pub(crate) async fn verify(
+        self,
+        bulla: &Bulla,
+        about: &mut About,
+    ) -> (ReplyTo, Result<Verified, Error>) {
         let mut reply_to = ReplyTo {
             origin: self.origin.clone(),
             seal: None,
         };
-        let verified = self.check(bulla, &mut reply_to).await;
+        let verified = match self.prove(bulla, &mut reply_to, about) {
+            Ok(proven) => proven.admit(bulla, about).await,
+            Err(refusal) => Err(refusal),
+        };
         (reply_to, verified)
     }
 
-    async fn check(self, bulla: &Bulla, reply_to: &mut ReplyTo) -> Result<Verified, Error> {
+    /// Checks the proof. Nothing is read for it.
+    fn prove(
+        self,
+        bulla: &Bulla,
+        reply_to: &mut ReplyTo,
+        about: &mut About,
+    ) -> Result<Proven, Error> {
         let now = bulla.now();
         let ticket_field = self.ticket.to_field();
         let salt_field = self.salt.map(|salt| structured::from_bytes(&salt));
@@ -261,82 +284,35 @@ impl Unsealed {
             bulla.0.store.domain(),
         )?;
         let binding = self.binding(&proof)?;
-        let covered = proof.check_coverage(
-            &SignedRequest {
-                method: self.method.as_str(),
-                authority: self.origin.authority(),
-                path: &self.path,
-                query: self.uri.query(),
-                fields: &view,
-            },
-            binding,
-        )?;
-        let device = self.check_signature(proof.kind, &covered)?;
+        let request = SignedRequest {
+            method: self.method.as_str(),
+            authority: self.origin.authority(),
+            path: &self.path,
+            query: self.uri.query(),
+            fields: &view,
+        };
+        let covered = proof.check_coverage(&request, binding)?;
+        let device = PublicKey::from_compressed(&self.state.device).map_err(|_| WRONG)?;
+        let thumbprint = device.thumbprint();
+        about.device = Some(thumbprint);
+        self.check_signature(proof.kind, &device, &covered)?;
         if proof.kind == ProofKind::Session && self.state.kind == TicketKind::Unconfirmed {
             return Err(Code::SessionUnconfirmed.because("the first proof must be a device proof"));
         }
         if proof.kind < bulla.0.proof {
             return Err(Code::ProofWeak.because("a device proof is required"));
         }
-        let body = match (binding, self.content) {
-            (Binding::Digest, content) => {
-                let limit = bulla.0.limits.max_body_len;
-                let content = match content {
-                    Content::Plain(body) => body::collect(body, limit).await?,
-                    Content::Sealed(content) => content.collect(limit).await?,
-                };
-                let digest = view.line(field::CONTENT_DIGEST)?.unwrap_or_default();
-                ContentDigest::check(digest, &content)?;
-                body::full(content)
-            }
-            (Binding::Salt, Content::Sealed(content)) => body::boxed(*content),
-            (Binding::Salt, Content::Plain(_)) => return Err(UNSEALED_STREAM),
+        let digest = match binding {
+            Binding::Digest => view.line(field::CONTENT_DIGEST)?,
+            Binding::Salt => None,
         };
-
-        let device = device.thumbprint();
-        let subject = &self.state.subject;
-        let subject = (!subject.is_empty()).then(|| (subject.clone(), self.state.login));
-        let used = UsedProof {
-            proof: replay_key(&device, &proof.nonce.random),
-            until: bulla.0.nonces.remember_until(u64::from(now)),
-            now: u64::from(now),
-            confirmed: self.state.kind == TicketKind::Confirmed,
-            session: SessionRef {
-                session: self.state.id.into(),
-                device,
-                subject: subject.clone(),
-            },
-        };
-        accept(bulla.0.store.check_and_insert(used).await)?;
-        if let Some(replaced) = self
-            .state
-            .replaces
-            .filter(|_| proof.kind == ProofKind::Device)
-        {
-            bulla.revoke(Revocation::Session(replaced)).await?;
-        }
-
-        let facts = Arc::new(Facts {
-            id: self.state.id,
-            device,
-            subject,
-            proof: proof.kind,
-            sealed: self.salt.is_some(),
-            outcome: std::sync::Mutex::default(),
-        });
-        let headers = for_handler(&self.headers, &covered.covered);
-        let mut request = Request::new(body);
-        *request.method_mut() = self.method;
-        *request.uri_mut() = self.uri;
-        *request.headers_mut() = headers;
-        *request.extensions_mut() = self.extensions;
-        request
-            .extensions_mut()
-            .insert(Session::new(Arc::clone(&facts), bulla.clone()));
-        Ok(Verified {
-            request,
-            facts,
-            state: self.state,
+        Ok(Proven {
+            kind: proof.kind,
+            random: proof.nonce.random,
+            device: thumbprint,
+            covered: covered.covered,
+            digest: digest.map(ContentDigest::parse).transpose()?,
+            request: self,
         })
     }
 
@@ -355,20 +331,100 @@ impl Unsealed {
         Ok(binding)
     }
 
-    /// Verifies the signature and returns the device key.
-    fn check_signature(&self, kind: ProofKind, covered: &CoveredProof) -> Result<PublicKey, Error> {
-        const WRONG: Error = Code::ProofMismatch.because("the signature is wrong");
-        let device = PublicKey::from_compressed(&self.state.device).map_err(|_| WRONG)?;
+    fn check_signature(
+        &self,
+        kind: ProofKind,
+        device: &PublicKey,
+        covered: &CoveredProof,
+    ) -> Result<(), Error> {
         let base = covered.base.as_bytes();
         match kind {
-            ProofKind::Device => verify(&device, base, &covered.signature),
+            ProofKind::Device => verify(device, base, &covered.signature),
             ProofKind::Session => MacKey::new(&self.state.mac_key).verify(base, &covered.signature),
         }
-        .map_err(|_| WRONG)?;
-        Ok(device)
+        .map_err(|_| WRONG)
     }
 }
 
+const WRONG: Error = Code::ProofMismatch.because("the signature is wrong");
+
+impl Proven {
+    /// Reads the content, then asks the store.
+    async fn admit(self, bulla: &Bulla, about: &About) -> Result<Verified, Error> {
+        let Self {
+            request,
+            kind,
+            random,
+            device,
+            covered,
+            digest,
+        } = self;
+        let body = request.content.read(digest, bulla, about).await?;
+        let now = u64::from(bulla.now());
+        let state = request.state;
+        let facts = Facts {
+            id: state.id,
+            device,
+            subject: (!state.subject.is_empty()).then(|| (state.subject.clone(), state.login)),
+            proof: kind,
+            sealed: request.salt.is_some(),
+            outcome: std::sync::Mutex::default(),
+        };
+        let used = UsedProof {
+            proof: replay_key(&device, &random),
+            until: bulla.0.nonces.remember_until(now),
+            now,
+            confirmed: state.kind == TicketKind::Confirmed,
+            session: facts.session_ref(),
+        };
+        accept(bulla.0.store.check_and_insert(used).await)?;
+        if let Some(replaced) = state.replaces.filter(|_| kind == ProofKind::Device) {
+            bulla.revoke(Revocation::Session(replaced)).await?;
+        }
+
+        let facts = Arc::new(facts);
+        let mut verified = Request::new(body);
+        *verified.method_mut() = request.method;
+        *verified.uri_mut() = request.uri;
+        *verified.headers_mut() = for_handler(&request.headers, &covered);
+        *verified.extensions_mut() = request.extensions;
+        verified
+            .extensions_mut()
+            .insert(Session::new(Arc::clone(&facts), bulla.clone()));
+        Ok(Verified {
+            request: verified,
+            facts,
+            state,
+        })
+    }
+}
+
+impl Content {
+    /// All of it, checked against the digest that was signed; or, where the proof covers the salt, as
+    /// it comes.
+    async fn read(
+        self,
+        digest: Option<ContentDigest>,
+        bulla: &Bulla,
+        about: &About,
+    ) -> Result<Body, Error> {
+        let limit = bulla.0.limits.max_body_len;
+        let (content, digest) = match (self, digest) {
+            (Self::Plain(body), Some(digest)) => (body::collect(body, limit).await?, digest),
+            (Self::Sealed(content), Some(digest)) => (content.collect_all(limit).await?, digest),
+            (Self::Sealed(content), None) => {
+                let (bulla, about) = (bulla.clone(), about.clone());
+                return Ok(body::boxed(content.map_err(move |error| {
+                    bulla.report(error, &about);
+                    error
+                })));
+            }
+            (Self::Plain(_), None) => return Err(UNSEALED_STREAM),
+        };
+        digest.verify(&content)?;
+        Ok(body::full(content))
+    }
+}
 const UNSEALED_STREAM: Error =
     Code::CoverageMissing.because("the salt binds the content of sealed requests only");
 

@@ -1,5 +1,7 @@
 //! The extractors and `Bulla::protect`.
 
+use std::sync::{Arc, Mutex};
+
 use axum::Router;
 use axum::routing::{get, post};
 use bulla_protocol::error::Code;
@@ -7,9 +9,15 @@ use bulla_server::{ProofKind, Refused, Require, Session};
 
 use crate::support::{Device, Server, app, code, concealed, fields_of};
 
-fn server() -> Server {
-    Server::around(
-        |builder| builder.unsigned("/public"),
+fn server() -> (Server, Arc<Mutex<Vec<Code>>>) {
+    let events = Arc::new(Mutex::new(Vec::new()));
+    let listener = Arc::clone(&events);
+    let server = Server::around(
+        |builder| {
+            builder
+                .unsigned("/public")
+                .on_event(move |event| listener.lock().unwrap().push(event.refusal.code))
+        },
         |bulla| {
             let routes = Router::new()
                 .route(
@@ -35,12 +43,13 @@ fn server() -> Server {
                 .route("/public/me", get(|_: Session| async { "me" }));
             app(bulla.protect(routes))
         },
-    )
+    );
+    (server, events)
 }
 
 #[tokio::test]
 async fn extractors_and_requirements() {
-    let server = server();
+    let (server, events) = server();
     let device = Device::new();
     let mut client = device.open(&server, None).await.unwrap();
 
@@ -73,4 +82,7 @@ async fn extractors_and_requirements() {
             .iter()
             .any(|(name, _)| name == "www-authenticate")
     );
+    // The route's requirement and the extractor are seen.
+    let expected = [Code::SealRequired, Code::ProofMissing];
+    assert_eq!(*events.lock().unwrap(), expected);
 }

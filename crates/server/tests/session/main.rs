@@ -3,6 +3,7 @@
 
 #[cfg(feature = "axum")]
 mod axum;
+mod events;
 mod receive;
 mod requests;
 mod streams;

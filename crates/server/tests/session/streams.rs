@@ -20,6 +20,9 @@ use crate::support::{Body, Bound, Device, ECHO, Server, answer, app, concealed};
 
 const LIMIT: usize = 10_000;
 
+/// What happens to an envelope whose last record begins here.
+type Spoil = fn(&mut Vec<u8>, usize);
+
 /// A server that collects no more than [`LIMIT`] and counts what its handler reads of a stream: bytes,
 /// and whether the stream ended well.
 fn server() -> (Server, Arc<AtomicUsize>) {
@@ -97,7 +100,6 @@ async fn a_broken_or_cut_upload_ends_in_an_error() {
     let content = vec![b'x'; 5000];
     // A bit, the last record, half of the last record, two records swapped, one left out, one twice,
     // something behind the end. `None` is the control: nothing at all.
-    type Spoil = fn(&mut Vec<u8>, usize);
     let spoil: [(&str, Option<Spoil>); 8] = [
         ("nothing", None),
         ("a bit", Some(|bytes, _| bytes[3000] ^= 1)),
