@@ -18,12 +18,19 @@ use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 /// Any error of an inner body.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// What a body fails with: an error of its own, or of the body that it is made of.
+/// What a body fails with: an error of its own, or of the body that it is made of. It is the
+/// [`source`](std::error::Error::source): an [`Error`] where Bulla cut it off.
 ///
 /// A type of its own, since futures over a bare `dyn Error` are not `Send` for every lifetime.
 #[derive(Debug, thiserror::Error)]
-#[error(transparent)]
-pub struct BodyError(BoxError);
+#[error("{0}")]
+pub struct BodyError(#[source] BoxError);
+
+impl From<Error> for BodyError {
+    fn from(error: Error) -> Self {
+        Self(error.into())
+    }
+}
 
 /// The body of every request that reaches the inner service, and of every response that leaves.
 pub type Body = UnsyncBoxBody<Bytes, BodyError>;

@@ -10,12 +10,14 @@ use bulla_protocol::limits::{DEFAULT_PREFIX, Limits};
 use bulla_protocol::opening::{sealed_path, session_path};
 use bulla_protocol::proof::ProofKind;
 use bulla_protocol::target::Origin;
+use tokio::sync::broadcast;
 
 use crate::clock::{Clock, SystemClock};
 use crate::error::ConfigError;
 use crate::event::{Listener, SecurityEvent};
 use crate::identity::Identity;
 use crate::layer::BullaLayer;
+use crate::live;
 use crate::nonce::Nonces;
 use crate::ring::{Ring, RingKey};
 use crate::store::{Revocation, Store};
@@ -40,6 +42,8 @@ pub(crate) struct Inner {
     pub(crate) unsigned: Vec<String>,
     pub(crate) cors: Vec<Origin>,
     pub(crate) listener: Option<Listener>,
+    /// Tells open streams what has ended.
+    pub(crate) revoked: broadcast::Sender<Revocation>,
 }
 
 /// How long things live.
@@ -96,7 +100,7 @@ impl Bulla {
         BullaLayer::new(self.clone())
     }
 
-    /// Ends sessions: one, all of a user up to now, or all of a device.
+    /// Ends sessions: one, all of a user up to now, or all of a device. Their open streams are cut.
     ///
     /// # Errors
     ///
@@ -105,11 +109,10 @@ impl Bulla {
         let until = u64::from(self.now())
             .saturating_add(self.0.lifetimes.session.as_secs())
             .saturating_add(self.0.lifetimes.carry_over.as_secs());
-        self.0
-            .store
-            .revoke(revocation, until)
-            .await
-            .map_err(|_| Code::StoreUnavailable.because("the revocation could not be stored"))
+        let stored = self.0.store.revoke(revocation.clone(), until).await;
+        // Whatever becomes of it elsewhere, here it has ended. Nobody may be listening.
+        let _ = self.0.revoked.send(revocation);
+        stored.map_err(|_| Code::StoreUnavailable.because("the revocation could not be stored"))
     }
 
     /// Seconds since 1970. Tickets have room for 32 bits, enough until 2106.
@@ -279,6 +282,7 @@ impl Builder {
             unsigned: self.unsigned,
             cors,
             listener: self.listener,
+            revoked: broadcast::Sender::new(live::BACKLOG),
         })))
     }
 }

@@ -13,12 +13,15 @@ use bytes::Bytes;
 use http::header::{self, HOST, HeaderValue};
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body::Body as HttpBody;
+use http_body_util::BodyExt as _;
 use tower::{Layer, Service};
 
 use crate::body::{self, Body, BoxError};
 use crate::bulla::Bulla;
 use crate::event::About;
-use crate::session::Session;
+use crate::live::Live;
+use crate::reply::WHOLE;
+use crate::session::{Outcome, Session};
 use crate::verify::{Received, ReplyTo, Verified, View};
 
 /// Puts the verifier before a service. Made by [`Bulla::layer`].
@@ -215,6 +218,12 @@ impl Bulla {
                 Err(error) => return Ok(Err(error)),
             }
         };
+        // What the handler did to the session itself does not cut its own answer.
+        if is_stream(&response) && facts.outcome() == Outcome::Unchanged {
+            let until = self.ends(&state);
+            let session = facts.session_ref();
+            response = response.map(|body| Live::new(body, self, session, until).boxed_unsync());
+        }
         let fields = self.session_fields(state, &facts, reply_to).await?;
         let headers = response.headers_mut();
         headers.remove(header::SET_COOKIE);
@@ -304,6 +313,12 @@ impl Bulla {
         }
         Some(fields)
     }
+}
+
+/// Whether a reply takes its time: everything but what is there as a whole.
+fn is_stream(response: &Response<Body>) -> bool {
+    let exact = response.body().size_hint().exact();
+    exact.is_none_or(|size| size > WHOLE)
 }
 
 fn is_preflight<B>(request: &Request<B>) -> bool {

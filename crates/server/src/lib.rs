@@ -35,6 +35,7 @@ mod error;
 mod event;
 mod identity;
 mod layer;
+mod live;
 mod nonce;
 mod open;
 mod refused;

@@ -23,7 +23,7 @@ use crate::ticket::{SessionState, TicketKind};
 use crate::verify::ReplyTo;
 
 /// Replies up to this size, in bytes, are sealed as a whole and padded.
-const WHOLE: u64 = 64 * 1024;
+pub(crate) const WHOLE: u64 = 64 * 1024;
 
 const FAILED: Error = Code::StoreUnavailable.because("the reply could not be made");
 

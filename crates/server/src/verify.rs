@@ -24,6 +24,7 @@ use zeroize::Zeroizing;
 use crate::body::{self, Body, Envelope, Unsealing};
 use crate::bulla::Bulla;
 use crate::event::About;
+use crate::live::Live;
 use crate::session::{Facts, Session};
 use crate::store::{Revocation, StoreError, UsedProof, Verdict};
 use crate::ticket::{SessionState, TicketKind};
@@ -359,7 +360,7 @@ impl Proven {
             covered,
             digest,
         } = self;
-        let body = request.content.read(digest, bulla, about).await?;
+        let mut body = request.content.read(digest, bulla, about).await?;
         let now = u64::from(bulla.now());
         let state = request.state;
         let facts = Facts {
@@ -378,6 +379,14 @@ impl Proven {
             session: facts.session_ref(),
         };
         accept(bulla.0.store.check_and_insert(used).await)?;
+        if digest.is_none() {
+            body = body::boxed(Live::new(
+                body,
+                bulla,
+                facts.session_ref(),
+                bulla.ends(&state),
+            ));
+        }
         if let Some(replaced) = state.replaces.filter(|_| kind == ProofKind::Device) {
             bulla.revoke(Revocation::Session(replaced)).await?;
         }

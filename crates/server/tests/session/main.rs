@@ -4,6 +4,7 @@
 #[cfg(feature = "axum")]
 mod axum;
 mod events;
+mod live;
 mod receive;
 mod requests;
 mod streams;
