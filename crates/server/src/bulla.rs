@@ -13,6 +13,7 @@ use bulla_protocol::target::Origin;
 use tokio::sync::broadcast;
 
 use crate::clock::{Clock, SystemClock};
+use crate::cookies::Cookies;
 use crate::error::ConfigError;
 use crate::event::{Listener, SecurityEvent};
 use crate::identity::Identity;
@@ -41,6 +42,7 @@ pub(crate) struct Inner {
     pub(crate) proof: ProofKind,
     pub(crate) unsigned: Vec<String>,
     pub(crate) cors: Vec<Origin>,
+    pub(crate) cookies: Cookies,
     pub(crate) listener: Option<Listener>,
     /// Tells open streams what has ended.
     pub(crate) revoked: broadcast::Sender<Revocation>,
@@ -86,6 +88,7 @@ impl Bulla {
             proof: ProofKind::Device,
             unsigned: Vec::new(),
             cors: Vec::new(),
+            cookies: Cookies::Off,
             listener: None,
         }
     }
@@ -121,7 +124,11 @@ impl Bulla {
     }
 
     pub(crate) fn ring_key(&self) -> Result<Arc<RingKey>, Error> {
-        let keep = self.0.lifetimes.ticket.max(self.0.lifetimes.carry_over);
+        let lifetimes = &self.0.lifetimes;
+        let mut keep = lifetimes.ticket.max(lifetimes.carry_over);
+        if self.0.cookies.are_on() {
+            keep = keep.max(lifetimes.session);
+        }
         self.0
             .ring
             .current(u64::from(self.now()), keep, &*self.0.random)
@@ -161,6 +168,7 @@ pub struct Builder {
     proof: ProofKind,
     unsigned: Vec<String>,
     cors: Vec<String>,
+    cookies: Cookies,
     listener: Option<Listener>,
 }
 
@@ -228,6 +236,12 @@ impl Builder {
         self
     }
 
+    /// Binds the application's cookies to the device. Default: [`Cookies::Off`].
+    pub fn cookies(mut self, cookies: Cookies) -> Self {
+        self.cookies = cookies;
+        self
+    }
+
     /// Sets the clock.
     pub fn clock(mut self, clock: impl Clock) -> Self {
         self.clock = Box::new(clock);
@@ -281,6 +295,7 @@ impl Builder {
             proof: self.proof,
             unsigned: self.unsigned,
             cors,
+            cookies: self.cookies,
             listener: self.listener,
             revoked: broadcast::Sender::new(live::BACKLOG),
         })))

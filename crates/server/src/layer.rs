@@ -18,6 +18,7 @@ use tower::{Layer, Service};
 
 use crate::body::{self, Body, BoxError};
 use crate::bulla::Bulla;
+use crate::cookies::Holder;
 use crate::event::About;
 use crate::live::Live;
 use crate::reply::WHOLE;
@@ -55,8 +56,8 @@ impl<S> Layer<S> for BullaLayer {
 /// 2. without one, if it makes no claim to a session and its path was let through with
 ///    [`Builder::unsigned`](crate::Builder::unsigned).
 ///
-/// Everything else is refused. Cookies do not pass in either direction on verified requests: a cookie
-/// that is not bound to the device would be a bearer token beside the session.
+/// Everything else is refused. Which cookies pass on verified requests is said by
+/// [`Builder::cookies`](crate::Builder::cookies): none, unless they are bound to the device.
 ///
 /// # Deployment caveat
 ///
@@ -205,6 +206,7 @@ impl Bulla {
             facts,
             state,
         } = verified;
+        let path = request.uri().path().to_owned();
         let is_end =
             request.uri().path() == self.0.session_path && request.method() == Method::DELETE;
         let mut response = if is_end {
@@ -226,7 +228,11 @@ impl Bulla {
         }
         let fields = self.session_fields(state, &facts, reply_to).await?;
         let headers = response.headers_mut();
-        headers.remove(header::SET_COOKIE);
+        let holder = Holder {
+            origin: &reply_to.origin,
+            device: &facts.device,
+        };
+        self.cookies_out(headers, holder, &path)?;
         headers.extend(fields);
         Ok(Ok(response))
     }
@@ -253,7 +259,11 @@ impl Bulla {
         *request.extensions_mut() = received.extensions;
         // Nobody but the verifier puts a session here.
         request.extensions_mut().remove::<Session>();
-        Ok(inner(request).await)
+        let bound = self.hide_bound(request.headers_mut());
+        Ok(inner(request).await.map(|mut response| {
+            self.spare_bound(&bound, response.headers_mut());
+            response
+        }))
     }
 
     /// The configured origin that the request is for. `:authority` and `Host` must not differ.

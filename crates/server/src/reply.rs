@@ -167,11 +167,14 @@ fn stays_outside(name: &HeaderName) -> bool {
     ) || *name == CONTENT_LENGTH
 }
 
-/// Security fields work on the outer reply only, since the browser reads that one.
+/// Security fields and cookies work on the outer reply only, since the browser reads that one.
 fn is_for_the_browser(name: &HeaderName) -> bool {
     matches!(
         name.as_str(),
-        "strict-transport-security" | "clear-site-data" | "cross-origin-resource-policy"
+        "set-cookie"
+            | "strict-transport-security"
+            | "clear-site-data"
+            | "cross-origin-resource-policy"
     )
 }
 

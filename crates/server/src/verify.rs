@@ -16,6 +16,7 @@ use bulla_protocol::proof::{Binding, CoveredProof, ProofKind, ReceivedProof};
 use bulla_protocol::signature::Request as SignedRequest;
 use bulla_protocol::structured;
 use bulla_protocol::target::{Origin, Target};
+use http::header::COOKIE;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri};
 use http_body_util::BodyExt as _;
 use sha2::{Digest, Sha256};
@@ -23,6 +24,7 @@ use zeroize::Zeroizing;
 
 use crate::body::{self, Body, Envelope, Unsealing};
 use crate::bulla::Bulla;
+use crate::cookies::Holder;
 use crate::event::About;
 use crate::live::Live;
 use crate::session::{Facts, Session};
@@ -65,6 +67,8 @@ pub(crate) struct Unsealed {
     path: String,
     method: Method,
     headers: HeaderMap,
+    /// The browser's own `cookie` lines, which stand outside.
+    cookies: Vec<HeaderValue>,
     content: Content,
     extensions: http::Extensions,
     ticket: Ticket,
@@ -173,6 +177,11 @@ impl Ticketed {
             ticket,
             state,
         } = self;
+        let cookies = if bulla.0.cookies.are_on() {
+            headers.get_all(COOKIE).iter().cloned().collect()
+        } else {
+            Vec::new()
+        };
         let envelope = match body {
             Carried::Sealed(envelope) => envelope,
             Carried::Plain(body) => {
@@ -184,6 +193,7 @@ impl Ticketed {
                     path,
                     method,
                     headers,
+                    cookies,
                     content: Content::Plain(body),
                     extensions,
                     ticket,
@@ -224,6 +234,7 @@ impl Ticketed {
                 .parse()
                 .map_err(|_| Code::Malformed.because("not a method"))?,
             headers: inner_headers(&fields, &headers)?,
+            cookies,
             content: Content::Sealed(Box::new(content)),
             extensions,
             ticket,
@@ -392,10 +403,19 @@ impl Proven {
         }
 
         let facts = Arc::new(facts);
+        let mut headers = for_handler(&request.headers, &covered);
+        let holder = Holder {
+            origin: &request.origin,
+            device: &device,
+        };
+        let cookies = request.cookies.iter();
+        if let Some(cookies) = bulla.cookies_in(cookies, holder, &request.method, &headers, about) {
+            headers.insert(COOKIE, cookies);
+        }
         let mut verified = Request::new(body);
         *verified.method_mut() = request.method;
         *verified.uri_mut() = request.uri;
-        *verified.headers_mut() = for_handler(&request.headers, &covered);
+        *verified.headers_mut() = headers;
         *verified.extensions_mut() = request.extensions;
         verified
             .extensions_mut()
