@@ -18,7 +18,7 @@ use crate::error::Error;
 use crate::opening::PreparedOpening;
 use crate::request::Mode;
 use crate::session::Session;
-use crate::transport::Transport;
+use crate::transport::{Outbound, Transport};
 
 /// A device that can open sessions with one server.
 #[derive(Clone)]
@@ -78,6 +78,7 @@ impl Client {
     /// Sends any request as it is, and hands back any reply as it is: nothing is signed, sealed or
     /// checked. The whole reply is kept in memory.
     pub async fn send_unverified(&self, request: Request<Bytes>) -> Result<Response<Bytes>, Error> {
+        let request = request.map(Outbound::Whole);
         let (parts, body) = self.0.http.send(request).await?.into_parts();
         let body = body.collect().await.map_err(Error::network)?.to_bytes();
         Ok(Response::from_parts(parts, body))

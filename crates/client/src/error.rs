@@ -6,7 +6,7 @@ use bulla_keys::{KeyError, RandomError};
 use bulla_protocol::error::Code;
 
 /// Any error of what lies below.
-pub(crate) type BoxError = Box<dyn core::error::Error + Send + Sync>;
+pub type BoxError = Box<dyn core::error::Error + Send + Sync>;
 
 /// Why something did not come about: a refusal by the server, or what this client found wrong.
 #[derive(Debug)]

@@ -22,7 +22,7 @@
 //! # What it does not do
 //!
 //! The device key lives in this process's memory: whoever reads that has it. Redirects are not
-//! followed, cookies are not kept, and upload bodies are collected before they are sent.
+//! followed, and cookies are not kept.
 #![forbid(unsafe_code)]
 
 mod body;
@@ -42,7 +42,7 @@ mod tests;
 pub use crate::body::Body;
 pub use crate::client::{Builder, Client};
 pub use crate::clock::{Clock, SystemClock};
-pub use crate::error::Error;
+pub use crate::error::{BoxError, Error};
 pub use crate::live::Loot;
 pub use crate::opening::PreparedOpening;
 pub use crate::request::{Mode, Prepared};

@@ -2,25 +2,29 @@
 
 use core::fmt;
 
+use bulla_keys::body::Sealing;
 use bulla_keys::ece;
 use bulla_protocol::digest::ContentDigest;
 use bulla_protocol::error::Code;
 use bulla_protocol::field;
-use bulla_protocol::limits::BULK_RECORD_SIZE;
+use bulla_protocol::limits::{BULK_RECORD_SIZE, STREAM_RECORD_SIZE};
 use bulla_protocol::message::{self, Control, Head};
 use bulla_protocol::opening::sealed_path;
 use bulla_protocol::proof::{Binding, ProofKind, ProofNonce, prove};
 use bulla_protocol::seal::Header;
 use bulla_protocol::signature;
+use bulla_protocol::structured;
 use bulla_protocol::target::{Origin, Target, check_method};
 use bytes::Bytes;
-use http::{Method, Request, Response};
+use http::{Method, Request, Response, request};
+use http_body::Body as _;
 use http_body_util::{BodyExt as _, Full};
 
 use crate::client;
 use crate::error::Error;
 use crate::live::Live;
 use crate::reply::{Answer, ReplyReader};
+use crate::transport::{Outbound, Upload};
 
 /// How a request leaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,12 +82,23 @@ pub(crate) struct Outgoing {
     target: String,
     /// The application's fields.
     fields: Vec<(String, String)>,
-    body: Bytes,
+}
+
+/// What a request carries.
+pub(crate) enum Content {
+    Whole(Bytes),
+    /// Made anew each time that the request is sent.
+    Stream(Box<dyn Fn() -> Upload + Send + Sync>),
+}
+
+/// A request that waits to be sent, and how to read the reply.
+pub(crate) struct Ready {
+    pub(crate) request: Request<Outbound>,
+    pub(crate) reply: ReplyReader,
 }
 
 impl Outgoing {
-    pub(crate) fn new(request: Request<Bytes>, origin: &Origin) -> Result<Self, Error> {
-        let (parts, body) = request.into_parts();
+    pub(crate) fn new(parts: &request::Parts, origin: &Origin) -> Result<Self, Error> {
         check_method(parts.method.as_str()).map_err(Error::request)?;
         let target = target_of(&parts.uri, origin)?;
         let mut fields: Vec<(String, String)> = Vec::with_capacity(parts.headers.len());
@@ -107,10 +122,63 @@ impl Outgoing {
             fields.push((name.to_owned(), value.to_owned()));
         }
         Ok(Self {
-            method: parts.method,
+            method: parts.method.clone(),
             target,
             fields,
-            body,
+        })
+    }
+
+    /// Signs it, and seals it: with its content as a stream, whatever `client` says of other requests.
+    pub(crate) fn ready(
+        &self,
+        client: &client::Inner,
+        live: &Live,
+        kind: ProofKind,
+        nonce: ProofNonce,
+        content: &Content,
+    ) -> Result<Ready, Error> {
+        let make = match content {
+            Content::Whole(body) => {
+                let prepared = self.prepare(client, live, client.mode, kind, nonce, body)?;
+                return Ok(Ready {
+                    request: prepared.request.map(Outbound::Whole),
+                    reply: prepared.reply,
+                });
+            }
+            Content::Stream(make) => make,
+        };
+        let body = make();
+        let mut salt = [0; 16];
+        client.random.fill(&mut salt)?;
+        let header = Header {
+            salt,
+            record_size: match body.size_hint().exact() {
+                Some(_) => BULK_RECORD_SIZE,
+                None => STREAM_RECORD_SIZE,
+            },
+            keyid: live.ticket().as_bytes().to_vec(),
+        };
+        let mut fields = self.sign(client, live, kind, &nonce, Bound::Salt(salt))?;
+        // The verifier takes the ticket and the salt from the envelope.
+        fields.retain(|(name, _)| name != field::TICKET && name != field::SALT);
+        let head = self.head(client, fields);
+        let sealing =
+            Sealing::new(&live.request_key, &header, &head, body).map_err(Error::request)?;
+        let path = match client.mode {
+            Mode::SealedAtPath => self.path().to_owned(),
+            _ => sealed_path(&client.prefix),
+        };
+        let request = http_request(
+            "POST",
+            &client.origin,
+            &path,
+            &envelope_fields(),
+            Outbound::Stream(sealing.boxed()),
+        )?;
+        let is_head = self.method == Method::HEAD;
+        Ok(Ready {
+            request,
+            reply: ReplyReader::sealed(live.response_key.clone(), nonce.to_param(), is_head),
         })
     }
 
@@ -122,14 +190,57 @@ impl Outgoing {
         mode: Mode,
         kind: ProofKind,
         nonce: ProofNonce,
+        body: &Bytes,
     ) -> Result<Prepared, Error> {
-        let ticket = live.ticket();
+        let mut fields = self.sign(client, live, kind, &nonce, Bound::Content(body))?;
+        let is_head = self.method == Method::HEAD;
+        if mode == Mode::Signed {
+            let request = http_request(
+                self.method.as_str(),
+                &client.origin,
+                &self.target,
+                &fields,
+                body.clone(),
+            )?;
+            return Ok(Prepared {
+                request,
+                nonce,
+                reply: ReplyReader::plain(is_head),
+            });
+        }
+        // The verifier takes the ticket from the envelope.
+        fields.retain(|(name, _)| name != field::TICKET);
+        let inner = message::whole(&self.head(client, fields), body).map_err(Error::request)?;
+        let outer_path = match mode {
+            Mode::SealedAtPath => self.path().to_owned(),
+            _ => sealed_path(&client.prefix),
+        };
+        Ok(Prepared {
+            request: seal(client, live, &outer_path, &inner)?,
+            reply: ReplyReader::sealed(live.response_key.clone(), nonce.to_param(), is_head),
+            nonce,
+        })
+    }
+
+    /// All its fields, the proof among them.
+    fn sign(
+        &self,
+        client: &client::Inner,
+        live: &Live,
+        kind: ProofKind,
+        nonce: &ProofNonce,
+        bound: Bound<'_>,
+    ) -> Result<Vec<(String, String)>, Error> {
+        let (binding, name, value) = match bound {
+            Bound::Content(body) => {
+                let digest = ContentDigest::of(body).to_field();
+                (Binding::Digest, field::CONTENT_DIGEST, digest)
+            }
+            Bound::Salt(salt) => (Binding::Salt, field::SALT, structured::from_bytes(&salt)),
+        };
         let mut fields = self.fields.clone();
-        fields.push((
-            field::CONTENT_DIGEST.to_owned(),
-            ContentDigest::of(&self.body).to_field(),
-        ));
-        fields.push((field::TICKET.to_owned(), ticket.to_field()));
+        fields.push((name.to_owned(), value));
+        fields.push((field::TICKET.to_owned(), live.ticket().to_field()));
         let target = Target::parse(&self.target).map_err(Error::request)?;
         let to_sign = prove(
             kind,
@@ -142,8 +253,8 @@ impl Outgoing {
                 fields: &fields,
             },
             self.fields.iter().map(|(name, _)| name.as_str()),
-            Binding::Digest,
-            &nonce,
+            binding,
+            nonce,
             client.clock.unix_seconds(),
         )
         .map_err(Error::request)?;
@@ -152,28 +263,12 @@ impl Outgoing {
             ProofKind::Device => to_sign.fields(&client.device.sign(base)?),
             ProofKind::Session => to_sign.fields(&live.mac.sign(base)),
         };
-        if mode != Mode::Signed {
-            // The verifier takes the ticket from the envelope.
-            fields.pop();
-        }
         fields.extend(signed.map(|(name, value)| (name.to_owned(), value)));
+        Ok(fields)
+    }
 
-        let is_head = self.method == Method::HEAD;
-        if mode == Mode::Signed {
-            let request = http_request(
-                self.method.as_str(),
-                &client.origin,
-                &self.target,
-                &fields,
-                self.body.clone(),
-            )?;
-            return Ok(Prepared {
-                request,
-                nonce,
-                reply: ReplyReader::plain(is_head),
-            });
-        }
-        let head = Head {
+    fn head(&self, client: &client::Inner, fields: Vec<(String, String)>) -> Head {
+        Head {
             control: Control::Request {
                 method: self.method.as_str().to_owned(),
                 scheme: client.origin.scheme().to_owned(),
@@ -181,18 +276,27 @@ impl Outgoing {
                 target: self.target.clone(),
             },
             fields,
-        };
-        let inner = message::whole(&head, &self.body).map_err(Error::request)?;
-        let outer_path = match mode {
-            Mode::SealedAtPath => target.path.to_owned(),
-            _ => sealed_path(&client.prefix),
-        };
-        Ok(Prepared {
-            request: seal(client, live, &outer_path, &inner)?,
-            reply: ReplyReader::sealed(live.response_key.clone(), nonce.to_param(), is_head),
-            nonce,
-        })
+        }
     }
+
+    fn path(&self) -> &str {
+        self.target.split('?').next().unwrap_or_default()
+    }
+}
+
+/// What the proof binds the content by.
+#[derive(Clone, Copy)]
+enum Bound<'a> {
+    Content(&'a [u8]),
+    Salt([u8; 16]),
+}
+
+fn envelope_fields() -> [(String, String); 2] {
+    [
+        ("content-type", field::BHTTP),
+        ("content-encoding", field::AES128GCM),
+    ]
+    .map(|(name, value)| (name.to_owned(), value.to_owned()))
 }
 
 /// Seals any inner text under the session's request key and ticket.
@@ -210,22 +314,23 @@ pub(crate) fn seal(
         keyid: live.ticket().as_bytes().to_vec(),
     };
     let sealed = ece::seal_whole(&live.request_key, &header, inner).map_err(Error::request)?;
-    let fields = [
-        ("content-type", field::BHTTP),
-        ("content-encoding", field::AES128GCM),
-    ]
-    .map(|(name, value)| (name.to_owned(), value.to_owned()));
-    http_request("POST", &client.origin, path, &fields, sealed.into())
+    http_request(
+        "POST",
+        &client.origin,
+        path,
+        &envelope_fields(),
+        sealed.into(),
+    )
 }
 
 /// A request with an absolute URI.
-pub(crate) fn http_request(
+pub(crate) fn http_request<B>(
     method: &str,
     origin: &Origin,
     target: &str,
     fields: &[(String, String)],
-    body: Bytes,
-) -> Result<Request<Bytes>, Error> {
+    body: B,
+) -> Result<Request<B>, Error> {
     let mut request = Request::builder()
         .method(method)
         .uri(format!("{origin}{target}"));
@@ -267,7 +372,7 @@ mod tests {
 
     fn outgoing(request: http::request::Builder) -> Result<Outgoing, Error> {
         let origin = Origin::parse("https://bank.example").unwrap();
-        Outgoing::new(request.body(Bytes::new()).unwrap(), &origin)
+        Outgoing::new(&request.body(()).unwrap().into_parts().0, &origin)
     }
 
     #[test]

@@ -15,15 +15,17 @@ use bulla_protocol::structured;
 use bulla_protocol::target::is_safe;
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
+use http_body_util::BodyExt as _;
 use zeroize::Zeroizing;
 
 use crate::body::Body;
 use crate::client::Client;
-use crate::error::Error;
+use crate::error::{BoxError, Error};
 use crate::live::{Live, Loot};
 use crate::opening::PreparedOpening;
 use crate::reply::{Answer, Headers};
-use crate::request::{Mode, Outgoing, Prepared, seal};
+use crate::request::{Content, Mode, Outgoing, Prepared, seal};
+use crate::transport::Outbound;
 
 /// A session with one server. Clones are the same session.
 ///
@@ -76,8 +78,39 @@ impl Session {
         &self,
         request: Request<B>,
     ) -> Result<Response<Body>, Error> {
-        let outgoing = Outgoing::new(request.map(Into::into), &self.0.client.0.origin)?;
-        let mut response = self.exchange(&outgoing, true).await?;
+        let (parts, body) = request.into_parts();
+        self.dispatch(&parts, &Content::Whole(body.into())).await
+    }
+
+    /// Sends a request whose content is a stream: too large to be kept, or not all there yet. It is
+    /// always sealed, and its proof covers the envelope instead of a digest.
+    ///
+    /// The request carries a function that makes the content, since it may have to be sent again; all
+    /// else is as with [`fetch`](Self::fetch). A content that fails cuts the request, which the server
+    /// notices.
+    ///
+    /// # Errors
+    ///
+    /// As [`fetch`](Self::fetch); [`Code::Network`] if the content fails.
+    pub async fn upload<F, B>(&self, request: Request<F>) -> Result<Response<Body>, Error>
+    where
+        F: Fn() -> B + Send + Sync + 'static,
+        B: http_body::Body<Data = Bytes> + Send + Sync + 'static,
+        B::Error: Into<BoxError>,
+    {
+        let (parts, make) = request.into_parts();
+        let make = move || make().map_err(Into::into).boxed();
+        self.dispatch(&parts, &Content::Stream(Box::new(make)))
+            .await
+    }
+
+    async fn dispatch(
+        &self,
+        parts: &http::request::Parts,
+        content: &Content,
+    ) -> Result<Response<Body>, Error> {
+        let outgoing = Outgoing::new(parts, &self.0.client.0.origin)?;
+        let mut response = self.exchange(&outgoing, content, true).await?;
         strip(response.headers_mut());
         Ok(response)
     }
@@ -90,10 +123,11 @@ impl Session {
         }
         let client = &self.0.client.0;
         let request = Request::delete(session_path(&client.prefix))
-            .body(Bytes::new())
+            .body(())
             .map_err(|_| Code::RequestInvalid.because("the prefix is not a path"))?;
-        let outgoing = Outgoing::new(request, &client.origin)?;
-        let ended = self.exchange(&outgoing, false).await;
+        let outgoing = Outgoing::new(&request.into_parts().0, &client.origin)?;
+        let nothing = Content::Whole(Bytes::new());
+        let ended = self.exchange(&outgoing, &nothing, false).await;
         let mut state = self.state();
         state.closed = true;
         state.live = None;
@@ -136,8 +170,15 @@ impl Session {
     ) -> Result<Prepared, Error> {
         let client = &self.0.client.0;
         let live = self.current().ok_or(CLOSED)?;
-        let outgoing = Outgoing::new(request.map(Into::into), &client.origin)?;
-        outgoing.prepare(client, &live, mode, kind, nonce)
+        let (parts, body) = request.into_parts();
+        Outgoing::new(&parts, &client.origin)?.prepare(
+            client,
+            &live,
+            mode,
+            kind,
+            nonce,
+            &body.into(),
+        )
     }
 
     /// Seals anything at all under the session's request key and ticket: no proof is made, nothing is
@@ -199,6 +240,7 @@ impl Session {
     async fn open(&self, ticket: Option<Ticket>) -> Result<Live, Error> {
         let mut prepared = PreparedOpening::new(self.0.client.clone(), ticket)?;
         let request = core::mem::take(&mut prepared.request);
+        let request = request.map(Outbound::Whole);
         let (parts, body) = self.0.client.0.http.send(request).await?.into_parts();
         let body = Body::plain(body)
             .peek(MAX_OPENING_LEN.max(MAX_PROBLEM_LEN))
@@ -211,6 +253,7 @@ impl Session {
     async fn exchange(
         &self,
         outgoing: &Outgoing,
+        content: &Content,
         may_reopen: bool,
     ) -> Result<Response<Body>, Error> {
         let clock = &self.0.client.0.clock;
@@ -229,7 +272,7 @@ impl Session {
         loop {
             attempt.proof = live.proof_kind();
             nonce.server = live.nonce();
-            let answer = self.send(&live, outgoing, attempt.proof, nonce.clone());
+            let answer = self.send(&live, outgoing, content, attempt.proof, nonce.clone());
             let (refusal, sealed) = match answer.await? {
                 Answer::Reply(response) => return Ok(response),
                 Answer::Refused {
@@ -263,13 +306,14 @@ impl Session {
         &self,
         live: &Arc<Live>,
         outgoing: &Outgoing,
+        content: &Content,
         kind: ProofKind,
         nonce: ProofNonce,
     ) -> Result<Answer, Error> {
         let client = &self.0.client.0;
-        let prepared = outgoing.prepare(client, live, client.mode, kind, nonce)?;
-        let response = client.http.send(prepared.request).await?;
-        let answer = prepared.reply.read(response).await?;
+        let ready = outgoing.ready(client, live, kind, nonce, content)?;
+        let response = client.http.send(ready.request).await?;
+        let answer = ready.reply.read(response).await?;
         let headers = match &answer {
             Answer::Reply(response) => response.headers(),
             Answer::Refused { headers, .. } => headers,

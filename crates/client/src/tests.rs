@@ -10,10 +10,11 @@ use bulla_protocol::{field, structured};
 use bulla_server::{Bulla, Identity, MemoryStore, Refused, Revocation};
 use bytes::Bytes;
 use http::{Request, Response};
-use http_body_util::{BodyExt as _, Full};
+use http_body::{Body as HttpBody, Frame};
+use http_body_util::{BodyExt as _, Full, StreamBody};
 use tower::ServiceExt as _;
 
-use crate::transport::{Sending, Transport};
+use crate::transport::{Outbound, Sending, Transport};
 use crate::{Client, Clock, Code, Error, Mode, ProofKind, Session, SigningKey, SystemRandom};
 
 const ORIGIN: &str = "https://bank.example";
@@ -91,6 +92,7 @@ impl Wire {
                     echo(session, body)
                 }),
             )
+            .route("/api/count", post(count_bytes))
             .route("/api/me", get(echo))
             .route("/api/big", get(|| async { vec![7_u8; 300_000] }))
             .route("/api/none", get(|| async { http::StatusCode::NO_CONTENT }))
@@ -139,6 +141,10 @@ impl Wire {
     }
 
     async fn carry(&self, request: Request<Bytes>) -> Response<Bytes> {
+        self.deliver(request.map(axum::body::Body::from)).await
+    }
+
+    async fn deliver(&self, request: Request<axum::body::Body>) -> Response<Bytes> {
         self.0.sent.fetch_add(1, Ordering::Relaxed);
         // Others get their turn, as on a real network.
         tokio::task::yield_now().await;
@@ -153,7 +159,7 @@ impl Wire {
             .as_str()
             .parse()
             .unwrap();
-        let request = Request::from_parts(parts, axum::body::Body::from(body));
+        let request = Request::from_parts(parts, body);
         let response = self.0.app.clone().oneshot(request).await.unwrap();
         let (parts, body) = response.into_parts();
         let response = Response::from_parts(parts, body.collect().await.unwrap().to_bytes());
@@ -165,14 +171,36 @@ impl Wire {
 }
 
 impl Transport for Wire {
-    fn send(&self, request: Request<Bytes>) -> Sending<'_> {
+    fn send(&self, request: Request<Outbound>) -> Sending<'_> {
         Box::pin(async move {
-            let response = self.carry(request).await;
+            let request = request.map(|body| match body {
+                Outbound::Whole(bytes) => bytes.into(),
+                Outbound::Stream(body) => axum::body::Body::new(body),
+            });
+            let response = self.deliver(request).await;
             let (parts, body) = response.into_parts();
             let body = Full::new(body).map_err(|never| match never {}).boxed();
             Ok(Response::from_parts(parts, body))
         })
     }
+}
+
+/// Reads a stream without keeping it.
+async fn count_bytes(_: bulla_server::Session, body: axum::body::Body) -> Result<String, String> {
+    let mut body = body;
+    let mut count = 0;
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| error.to_string())?;
+        count += frame.into_data().map_or(0, |data| data.len());
+    }
+    Ok(count.to_string())
+}
+
+/// Content of so many mebibytes, which is never there as a whole. The last piece fails, if it is to.
+fn stream(mebibytes: usize, fails: bool) -> impl HttpBody<Data = Bytes, Error = std::io::Error> {
+    let pieces = (0..mebibytes * 64).map(|_| Ok(Frame::data(Bytes::from_static(&[7; 16 * 1024]))));
+    let error = fails.then(|| Err(std::io::Error::other("the disk is gone")));
+    StreamBody::new(futures_util::stream::iter(pieces.chain(error)))
 }
 
 fn echo(body: &str) -> Request<String> {
@@ -502,4 +530,58 @@ fn wrong_configurations_are_refused() {
     let device = key.thumbprint();
     let client = Client::builder(ORIGIN).device_key(key).build().unwrap();
     assert_eq!(client.device(), device);
+}
+
+#[tokio::test]
+async fn a_stream_is_uploaded_once_though_its_nonce_is_stale() {
+    let wire = Wire::new();
+    let session = wire.open().await;
+    wire.0.clock.advance(200);
+    let before = wire.sent();
+    // More than the server would collect.
+    let request = Request::post("/api/count").body(|| stream(5, false));
+    let reply = session.upload(request.unwrap()).await;
+    assert_eq!(text(reply).await.unwrap(), (5 << 20).to_string());
+    assert_eq!(wire.sent() - before, 2);
+
+    let too_large = Request::post("/api/count").body(vec![7; 5 << 20]).unwrap();
+    assert_eq!(
+        text(session.fetch(too_large).await).await,
+        Err(Code::TooLarge)
+    );
+}
+
+#[tokio::test]
+async fn a_stream_that_fails_is_not_taken_for_a_whole_one() {
+    let wire = Wire::new();
+    let session = wire.open().await;
+    let request = Request::post("/api/count").body(|| stream(1, true));
+    let reply = session.upload(request.unwrap()).await.unwrap();
+    // The handler has met the error; its answer says so.
+    let text = text(Ok(reply)).await.unwrap();
+    assert_ne!(text, (1 << 20).to_string());
+    assert!(text.contains("did not arrive whole"), "{text}");
+}
+
+#[tokio::test]
+async fn a_stream_goes_over_a_real_connection() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let origin = format!("http://{}", listener.local_addr().unwrap());
+    let bulla = Bulla::builder()
+        .origin(&origin)
+        .identity(Identity::generate(&SystemRandom).unwrap())
+        .store(MemoryStore::new().unwrap())
+        .build()
+        .unwrap();
+    let app = bulla.protect(Router::new().route("/api/count", post(count_bytes)));
+    let server = tokio::spawn(async move { axum::serve(listener, app).await });
+    let client = Client::builder(&origin).identity(bulla.identity());
+    let session = client.build().unwrap().open().await.unwrap();
+    let request = Request::post("/api/count").body(|| stream(20, false));
+    let reply = session.upload(request.unwrap()).await;
+    assert_eq!(text(reply).await.unwrap(), (20 << 20).to_string());
+    let broken = Request::post("/api/count").body(|| stream(20, true));
+    let error = session.upload(broken.unwrap()).await.unwrap_err();
+    assert_eq!(error.code, Code::Network);
+    server.abort();
 }

@@ -11,6 +11,14 @@ use http_body_util::combinators::BoxBody;
 
 use crate::error::{BoxError, Error};
 
+/// A body as it goes to the network.
+pub(crate) enum Outbound {
+    Whole(Bytes),
+    Stream(Upload),
+}
+
+pub(crate) type Upload = BoxBody<Bytes, BoxError>;
+
 /// A body as it comes from the network.
 pub(crate) type Incoming = BoxBody<Bytes, BoxError>;
 
@@ -19,12 +27,16 @@ pub(crate) type Sending<'a> =
 
 pub(crate) trait Transport: Send + Sync {
     /// Sends a request with an absolute URI, as it is.
-    fn send(&self, request: Request<Bytes>) -> Sending<'_>;
+    fn send(&self, request: Request<Outbound>) -> Sending<'_>;
 }
 
 impl Transport for reqwest::Client {
-    fn send(&self, request: Request<Bytes>) -> Sending<'_> {
+    fn send(&self, request: Request<Outbound>) -> Sending<'_> {
         Box::pin(async move {
+            let request = request.map(|body| match body {
+                Outbound::Whole(bytes) => reqwest::Body::from(bytes),
+                Outbound::Stream(body) => reqwest::Body::wrap(body),
+            });
             let request = reqwest::Request::try_from(request).map_err(Error::network)?;
             let url = request.url().clone();
             let response = self.execute(request).await.map_err(Error::network)?;

@@ -47,6 +47,56 @@ impl MessageKey {
     }
 }
 
+/// Opens the records of one message as they come.
+pub struct Opener {
+    key: MessageKey,
+    joiner: Joiner,
+}
+
+impl Opener {
+    /// For a message with this header.
+    pub fn new(ikm: &[u8; 32], header: &Header) -> Self {
+        Self {
+            key: MessageKey::derive(ikm, &header.salt),
+            joiner: Joiner::new(header.record_size),
+        }
+    }
+
+    /// Adds cipher text and returns the plain text of the records that are complete.
+    pub fn push(&mut self, bytes: &[u8]) -> Result<Vec<u8>, Error> {
+        let records = self.joiner.push(bytes)?;
+        self.open(records)
+    }
+
+    /// The cipher text is at its end: returns the last of the plain text.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::SealBroken`] too if the final record is missing.
+    pub fn finish(&mut self) -> Result<Vec<u8>, Error> {
+        let last = self.joiner.finish()?;
+        let plain = self.open(last)?;
+        if !self.joiner.is_complete() {
+            return Err(Code::SealBroken.because("the message ends before its final record"));
+        }
+        Ok(plain)
+    }
+
+    fn open(&mut self, records: impl IntoIterator<Item = Record>) -> Result<Vec<u8>, Error> {
+        let mut plain = Vec::new();
+        for record in records {
+            let mut opened = self.key.open(record)?;
+            self.joiner.opened(&mut opened)?;
+            if plain.is_empty() {
+                plain = opened;
+            } else {
+                plain.append(&mut opened);
+            }
+        }
+        Ok(plain)
+    }
+}
+
 /// Seals a whole plain text: header and records.
 pub fn seal_whole(ikm: &[u8; 32], header: &Header, plain: &[u8]) -> Result<Vec<u8>, Error> {
     let key = MessageKey::derive(ikm, &header.salt);
@@ -61,19 +111,9 @@ pub fn seal_whole(ikm: &[u8; 32], header: &Header, plain: &[u8]) -> Result<Vec<u
 
 /// Opens a whole body; `records` is what follows its header.
 pub fn open_whole(ikm: &[u8; 32], header: &Header, records: &[u8]) -> Result<Vec<u8>, Error> {
-    let key = MessageKey::derive(ikm, &header.salt);
-    let mut joiner = Joiner::new(header.record_size);
-    let mut found = joiner.push(records)?;
-    found.extend(joiner.finish()?);
-    let mut plain = Vec::with_capacity(records.len());
-    for record in found {
-        let mut opened = key.open(record)?;
-        joiner.opened(&mut opened)?;
-        plain.append(&mut opened);
-    }
-    if !joiner.is_complete() {
-        return Err(Code::SealBroken.because("the message ends before its final record"));
-    }
+    let mut opener = Opener::new(ikm, header);
+    let mut plain = opener.push(records)?;
+    plain.append(&mut opener.finish()?);
     Ok(plain)
 }
 

@@ -11,6 +11,8 @@ use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 #[cfg(feature = "aws-lc")]
 pub mod aws_lc;
+#[cfg(feature = "body")]
+pub mod body;
 #[cfg(any(feature = "aws-lc", feature = "rustcrypto"))]
 pub mod ece;
 #[cfg(feature = "rustcrypto")]

@@ -117,14 +117,17 @@ impl Splitter {
 
     /// Adds plain text and returns the records that are full. One byte is kept back, so that there is
     /// always something to put into the final record.
-    pub fn push(&mut self, bytes: &[u8]) -> Vec<Record> {
-        self.pending.extend_from_slice(bytes);
+    pub fn push(&mut self, mut bytes: &[u8]) -> Vec<Record> {
         let mut records = Vec::new();
-        while self.pending.len() > self.capacity {
-            let rest = self.pending.split_off(self.capacity);
-            let full = core::mem::replace(&mut self.pending, rest);
+        while bytes.len() > self.capacity - self.pending.len() {
+            let (now, rest) = bytes.split_at(self.capacity - self.pending.len());
+            let mut full = core::mem::take(&mut self.pending);
+            full.reserve_exact(now.len() + 1 + TAG_LEN);
+            full.extend_from_slice(now);
             records.push(self.record(full, MORE));
+            bytes = rest;
         }
+        self.pending.extend_from_slice(bytes);
         records
     }
 
@@ -181,7 +184,7 @@ impl Joiner {
     /// For records of this size, tag included.
     pub fn new(record_size: u32) -> Self {
         Self {
-            record_size: record_size as usize,
+            record_size: record_size.clamp(18, MAX_RECORD_SIZE) as usize,
             next: 0,
             pending: Vec::new(),
             ended: false,
@@ -189,17 +192,20 @@ impl Joiner {
     }
 
     /// Adds cipher text and returns the records that are complete.
-    pub fn push(&mut self, bytes: &[u8]) -> Result<Vec<Record>, Error> {
+    pub fn push(&mut self, mut bytes: &[u8]) -> Result<Vec<Record>, Error> {
         if self.ended && !bytes.is_empty() {
             return Err(Code::SealBroken.because("something follows the final record"));
         }
-        self.pending.extend_from_slice(bytes);
         let mut records = Vec::new();
-        while self.pending.len() >= self.record_size {
-            let rest = self.pending.split_off(self.record_size);
-            let full = core::mem::replace(&mut self.pending, rest);
+        while let Some((now, rest)) = bytes.split_at_checked(self.record_size - self.pending.len())
+        {
+            let mut full = core::mem::take(&mut self.pending);
+            full.reserve_exact(now.len());
+            full.extend_from_slice(now);
             records.push(self.record(full));
+            bytes = rest;
         }
+        self.pending.extend_from_slice(bytes);
         Ok(records)
     }
 

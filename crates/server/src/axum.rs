@@ -7,8 +7,9 @@ use bulla_protocol::error::{Code, Error};
 use http::request::Parts;
 use tower::Layer as _;
 
+use crate::body::Body;
 use crate::bulla::Bulla;
-use crate::require::problem;
+use crate::refused::Refused;
 use crate::session::Session;
 
 impl Bulla {
@@ -36,18 +37,8 @@ impl<S: Sync> OptionalFromRequestParts<S> for Session {
     }
 }
 
-/// A refusal that a handler can return: `Result<_, Refused>` takes every [`Error`] by `?`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Refused(pub Error);
-
-impl From<Error> for Refused {
-    fn from(error: Error) -> Self {
-        Self(error)
-    }
-}
-
 impl IntoResponse for Refused {
     fn into_response(self) -> Response {
-        problem(self.0).map(axum::body::Body::new)
+        http::Response::<Body>::from(self).map(axum::body::Body::new)
     }
 }

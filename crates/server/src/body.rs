@@ -1,29 +1,42 @@
-//! Bodies: plain ones, and replies that are sealed as they come.
+//! Bodies: as they come, sealed or not, and as they leave.
 
 use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
-use bulla_keys::ece::MessageKey;
-use bulla_protocol::message;
-use bulla_protocol::seal::{Record, Splitter};
-use bytes::Bytes;
+use bulla_keys::ece::Opener;
+use bulla_protocol::error::{Code, Error};
+use bulla_protocol::limits::{Limits, MAX_RECORD_SIZE};
+use bulla_protocol::message::{Event, Head, Reader};
+use bulla_protocol::seal::Header;
+use bytes::{Bytes, BytesMut};
 use http_body::{Body as HttpBody, Frame};
-use http_body_util::BodyExt as _;
 use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 
 /// Any error of an inner body.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// What a body fails with: an error of its own, or of the body that it is made of.
+/// What a body fails with: an error of its own, or of the body that it is made of. It is the
+/// [`source`](std::error::Error::source): an [`Error`] where Bulla cut it off.
 ///
 /// A type of its own, since futures over a bare `dyn Error` are not `Send` for every lifetime.
 #[derive(Debug, thiserror::Error)]
-#[error(transparent)]
-pub struct BodyError(BoxError);
+#[error("{0}")]
+pub struct BodyError(#[source] BoxError);
+
+impl From<Error> for BodyError {
+    fn from(error: Error) -> Self {
+        Self(error.into())
+    }
+}
 
 /// The body of every request that reaches the inner service, and of every response that leaves.
 pub type Body = UnsyncBoxBody<Bytes, BodyError>;
+
+const CUT: Error = Code::Malformed.because("the body did not arrive whole");
+const TOO_LARGE: Error = Code::TooLarge.because("the body is larger than this server takes");
 
 pub(crate) fn full(bytes: impl Into<Bytes>) -> Body {
     http_body_util::Full::new(bytes.into())
@@ -39,88 +52,178 @@ where
     body.map_err(|error| BodyError(error.into())).boxed_unsync()
 }
 
-/// Seals a reply as it comes: a record is sent when it is full, or padded out when the inner body has
-/// nothing more for now. An inner body that fails cuts the stream before its final record, which the
-/// client notices.
-pub(crate) struct Sealing {
-    key: MessageKey,
-    splitter: Option<Splitter>,
-    inner: Body,
-    ready: VecDeque<Bytes>,
+/// Collects a body of at most `limit` bytes.
+pub(crate) async fn collect(body: Body, limit: usize) -> Result<Bytes, Error> {
+    let collected = Limited::new(body, limit).collect().await;
+    match collected {
+        Ok(body) => Ok(body.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => Err(TOO_LARGE),
+        Err(_) => Err(CUT),
+    }
 }
 
-impl Sealing {
-    pub(crate) fn new(
-        header: Vec<u8>,
-        key: MessageKey,
-        record_size: u32,
-        head: &[u8],
-        inner: Body,
-    ) -> Result<Self, bulla_protocol::error::Error> {
-        let mut splitter = Splitter::new(record_size);
-        let mut ready = VecDeque::from([Bytes::from(header)]);
-        for record in splitter.push(head) {
-            ready.push_back(key.seal(record)?.into());
+/// A sealed body of which the envelope's header has been read, and hardly more.
+pub(crate) struct Envelope {
+    pub(crate) header: Header,
+    records: Bytes,
+    incoming: Body,
+}
+
+impl Envelope {
+    /// Reads the header, at most 276 bytes, and what came in one piece with it.
+    pub(crate) async fn read(mut incoming: Body) -> Result<Self, Error> {
+        const SHORT: Error = Code::SealBroken.because("the envelope is too short");
+        let mut read = Bytes::new();
+        loop {
+            if let Some((header, rest)) = Header::parse(&read)? {
+                let records = read.slice_ref(rest);
+                return Ok(Self {
+                    header,
+                    records,
+                    incoming,
+                });
+            }
+            let frame = incoming.frame().await.ok_or(SHORT)?.map_err(|_| CUT)?;
+            let Ok(data) = frame.into_data() else {
+                continue;
+            };
+            read = if read.is_empty() {
+                data
+            } else {
+                let mut joined = BytesMut::from(read);
+                joined.extend_from_slice(&data);
+                joined.freeze()
+            };
         }
-        Ok(Self {
-            key,
-            splitter: Some(splitter),
-            inner,
-            ready,
-        })
     }
 
-    fn seal(&mut self, record: Record) -> Result<(), BodyError> {
-        let sealed = self
-            .key
-            .seal(record)
-            .map_err(|error| BodyError(error.into()))?;
-        self.ready.push_back(sealed.into());
+    /// Opens records up to the end of the inner head. The content waits to be read.
+    pub(crate) async fn unseal(
+        self,
+        key: &[u8; 32],
+        limits: &Limits,
+    ) -> Result<(Head, Unsealing), Error> {
+        const EMPTY: Error = Code::Malformed.because("there is no message inside");
+        let mut content = Unsealing {
+            incoming: self.incoming,
+            opener: Opener::new(key, &self.header),
+            reader: Reader::new(*limits),
+            head: None,
+            ready: VecDeque::new(),
+            has_ended: false,
+            left: None,
+        };
+        content.open(&self.records)?;
+        loop {
+            if let Some(head) = content.head.take() {
+                return Ok((head, content));
+            }
+            if content.has_ended {
+                return Err(EMPTY);
+            }
+            poll_fn(|cx| content.poll_more(cx)).await?;
+        }
+    }
+}
+
+/// The content of a sealed request, opened as it comes.
+///
+/// It ends in an error if a record is bad, if the last one is missing, or if anything follows: what was
+/// read before that is true, but not the whole truth.
+pub(crate) struct Unsealing {
+    incoming: Body,
+    opener: Opener,
+    reader: Reader,
+    head: Option<Head>,
+    /// Opened, but not handed out.
+    ready: VecDeque<Bytes>,
+    /// At the end, and after an error.
+    has_ended: bool,
+    /// How many more bytes of cipher text may come, if that is limited.
+    left: Option<usize>,
+}
+
+impl Unsealing {
+    /// Collects the content, at most `limit` bytes.
+    pub(crate) async fn collect_all(mut self, limit: usize) -> Result<Bytes, Error> {
+        // Padding and records with nothing in them cost time, not memory; they have an end too.
+        self.left = Some(limit.saturating_add(limit / 4 + 2 * MAX_RECORD_SIZE as usize));
+        let mut content = BytesMut::new();
+        while let Some(more) = poll_fn(|cx| self.poll_content(cx)).await {
+            let more = more?;
+            if content.len() + more.len() > limit {
+                return Err(TOO_LARGE);
+            }
+            if content.is_empty() {
+                content = more.into();
+            } else {
+                content.extend_from_slice(&more);
+            }
+        }
+        Ok(content.freeze())
+    }
+
+    fn poll_content(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Error>>> {
+        loop {
+            if let Some(content) = self.ready.pop_front() {
+                return Poll::Ready(Some(Ok(content)));
+            }
+            if self.has_ended {
+                return Poll::Ready(None);
+            }
+            if let Err(error) = ready!(self.poll_more(cx)) {
+                self.ready.clear();
+                return Poll::Ready(Some(Err(error)));
+            }
+        }
+    }
+
+    /// Takes one more piece of cipher text, or its end.
+    fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        let frame = ready!(Pin::new(&mut self.incoming).poll_frame(cx));
+        // Nothing comes after an error.
+        self.has_ended = true;
+        let Some(frame) = frame else {
+            let last = self.opener.finish()?;
+            self.read(&last)?;
+            self.reader.finish()?;
+            return Poll::Ready(Ok(()));
+        };
+        if let Ok(data) = frame.map_err(|_| CUT)?.into_data() {
+            if let Some(left) = self.left {
+                self.left = Some(left.checked_sub(data.len()).ok_or(TOO_LARGE)?);
+            }
+            self.open(&data)?;
+        }
+        self.has_ended = false;
+        Poll::Ready(Ok(()))
+    }
+
+    fn open(&mut self, records: &[u8]) -> Result<(), Error> {
+        let plain = self.opener.push(records)?;
+        self.read(&plain)
+    }
+
+    fn read(&mut self, plain: &[u8]) -> Result<(), Error> {
+        for event in self.reader.push(plain)? {
+            match event {
+                Event::Head(head) => self.head = Some(head),
+                Event::Content(content) => self.ready.push_back(content.into()),
+            }
+        }
         Ok(())
     }
 }
 
-impl HttpBody for Sealing {
+impl HttpBody for Unsealing {
     type Data = Bytes;
-    type Error = BodyError;
+    type Error = Error;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        loop {
-            if let Some(bytes) = self.ready.pop_front() {
-                return Poll::Ready(Some(Ok(Frame::data(bytes))));
-            }
-            let Some(mut splitter) = self.splitter.take() else {
-                return Poll::Ready(None);
-            };
-            let mut records = Vec::new();
-            match Pin::new(&mut self.inner).poll_frame(cx) {
-                Poll::Ready(Some(Ok(frame))) => {
-                    // Trailers are not carried.
-                    if let Ok(data) = frame.into_data() {
-                        records = splitter.push(&message::chunk(&data));
-                    }
-                    self.splitter = Some(splitter);
-                }
-                Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(error))),
-                Poll::Ready(None) => {
-                    records = splitter.push(&message::END);
-                    records.push(splitter.finish_padded());
-                }
-                Poll::Pending => {
-                    let flushed = splitter.flush();
-                    self.splitter = Some(splitter);
-                    match flushed {
-                        Some(record) => records.push(record),
-                        None => return Poll::Pending,
-                    }
-                }
-            }
-            for record in records {
-                self.seal(record)?;
-            }
-        }
+    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        let content = ready!(self.poll_content(cx));
+        Poll::Ready(content.map(|content| content.map(Frame::data)))
     }
 }

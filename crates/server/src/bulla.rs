@@ -10,12 +10,15 @@ use bulla_protocol::limits::{DEFAULT_PREFIX, Limits};
 use bulla_protocol::opening::{sealed_path, session_path};
 use bulla_protocol::proof::ProofKind;
 use bulla_protocol::target::Origin;
+use tokio::sync::broadcast;
 
 use crate::clock::{Clock, SystemClock};
+use crate::cookies::Cookies;
 use crate::error::ConfigError;
 use crate::event::{Listener, SecurityEvent};
 use crate::identity::Identity;
 use crate::layer::BullaLayer;
+use crate::live;
 use crate::nonce::Nonces;
 use crate::ring::{Ring, RingKey};
 use crate::store::{Revocation, Store};
@@ -39,7 +42,10 @@ pub(crate) struct Inner {
     pub(crate) proof: ProofKind,
     pub(crate) unsigned: Vec<String>,
     pub(crate) cors: Vec<Origin>,
+    pub(crate) cookies: Cookies,
     pub(crate) listener: Option<Listener>,
+    /// Tells open streams what has ended.
+    pub(crate) revoked: broadcast::Sender<Revocation>,
 }
 
 /// How long things live.
@@ -82,6 +88,7 @@ impl Bulla {
             proof: ProofKind::Device,
             unsigned: Vec::new(),
             cors: Vec::new(),
+            cookies: Cookies::Off,
             listener: None,
         }
     }
@@ -96,7 +103,7 @@ impl Bulla {
         BullaLayer::new(self.clone())
     }
 
-    /// Ends sessions: one, all of a user up to now, or all of a device.
+    /// Ends sessions: one, all of a user up to now, or all of a device. Their open streams are cut.
     ///
     /// # Errors
     ///
@@ -105,11 +112,10 @@ impl Bulla {
         let until = u64::from(self.now())
             .saturating_add(self.0.lifetimes.session.as_secs())
             .saturating_add(self.0.lifetimes.carry_over.as_secs());
-        self.0
-            .store
-            .revoke(revocation, until)
-            .await
-            .map_err(|_| Code::StoreUnavailable.because("the revocation could not be stored"))
+        let stored = self.0.store.revoke(revocation.clone(), until).await;
+        // Whatever becomes of it elsewhere, here it has ended. Nobody may be listening.
+        let _ = self.0.revoked.send(revocation);
+        stored.map_err(|_| Code::StoreUnavailable.because("the revocation could not be stored"))
     }
 
     /// Seconds since 1970. Tickets have room for 32 bits, enough until 2106.
@@ -118,7 +124,11 @@ impl Bulla {
     }
 
     pub(crate) fn ring_key(&self) -> Result<Arc<RingKey>, Error> {
-        let keep = self.0.lifetimes.ticket.max(self.0.lifetimes.carry_over);
+        let lifetimes = &self.0.lifetimes;
+        let mut keep = lifetimes.ticket.max(lifetimes.carry_over);
+        if self.0.cookies.are_on() {
+            keep = keep.max(lifetimes.session);
+        }
         self.0
             .ring
             .current(u64::from(self.now()), keep, &*self.0.random)
@@ -141,17 +151,6 @@ impl Bulla {
             .map_err(|_| Code::StoreUnavailable.because("the system gave no random bytes"))?;
         Ok(bytes)
     }
-
-    pub(crate) fn report(&self, refusal: Error, session: Option<String>, path: Option<String>) {
-        let time = u64::from(self.now());
-        SecurityEvent {
-            time,
-            refusal,
-            session,
-            path,
-        }
-        .report(self.0.listener.as_ref());
-    }
 }
 
 /// Configures a [`Bulla`].
@@ -169,6 +168,7 @@ pub struct Builder {
     proof: ProofKind,
     unsigned: Vec<String>,
     cors: Vec<String>,
+    cookies: Cookies,
     listener: Option<Listener>,
 }
 
@@ -236,6 +236,12 @@ impl Builder {
         self
     }
 
+    /// Binds the application's cookies to the device. Default: [`Cookies::Off`].
+    pub fn cookies(mut self, cookies: Cookies) -> Self {
+        self.cookies = cookies;
+        self
+    }
+
     /// Sets the clock.
     pub fn clock(mut self, clock: impl Clock) -> Self {
         self.clock = Box::new(clock);
@@ -289,7 +295,9 @@ impl Builder {
             proof: self.proof,
             unsigned: self.unsigned,
             cors,
+            cookies: self.cookies,
             listener: self.listener,
+            revoked: broadcast::Sender::new(live::BACKLOG),
         })))
     }
 }

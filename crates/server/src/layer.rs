@@ -13,12 +13,16 @@ use bytes::Bytes;
 use http::header::{self, HOST, HeaderValue};
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body::Body as HttpBody;
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use http_body_util::BodyExt as _;
 use tower::{Layer, Service};
 
 use crate::body::{self, Body, BoxError};
 use crate::bulla::Bulla;
-use crate::session::Session;
+use crate::cookies::Holder;
+use crate::event::About;
+use crate::live::Live;
+use crate::reply::WHOLE;
+use crate::session::{Outcome, Session};
 use crate::verify::{Received, ReplyTo, Verified, View};
 
 /// Puts the verifier before a service. Made by [`Bulla::layer`].
@@ -52,8 +56,8 @@ impl<S> Layer<S> for BullaLayer {
 /// 2. without one, if it makes no claim to a session and its path was let through with
 ///    [`Builder::unsigned`](crate::Builder::unsigned).
 ///
-/// Everything else is refused. Cookies do not pass in either direction on verified requests: a cookie
-/// that is not bound to the device would be a bearer token beside the session.
+/// Everything else is refused. Which cookies pass on verified requests is said by
+/// [`Builder::cookies`](crate::Builder::cookies): none, unless they are bound to the device.
 ///
 /// # Deployment caveat
 ///
@@ -114,14 +118,16 @@ impl Bulla {
             *response.status_mut() = StatusCode::NO_CONTENT;
             response
         } else {
-            let path = request.uri().path().to_owned();
-            match self.route(request, inner).await {
+            let mut about = About::new(request.uri().clone());
+            let response = match self.route(request, inner, &mut about).await {
                 Ok(served) => served?,
-                Err(error) => {
-                    self.report(error, None, Some(path));
-                    self.refuse(error)
-                }
+                Err(refusal) => self.refuse(refusal),
+            };
+            // Whoever refused it, here is where it is seen.
+            if let Some(refusal) = response.extensions().get::<Error>() {
+                self.report(*refusal, &about);
             }
+            response
         };
         if let Some(cors) = cors {
             response.headers_mut().extend(cors);
@@ -134,48 +140,59 @@ impl Bulla {
         &self,
         request: Request<Body>,
         inner: Inner<E>,
+        about: &mut About,
     ) -> Result<Result<Response<Body>, E>, Error> {
         let origin = self.origin_of(&request)?.clone();
         let is_opening =
             request.uri().path() == self.0.session_path && request.method() == Method::POST;
-        let received = self.receive(origin, request, is_opening).await?;
-
+        let (parts, body) = request.into_parts();
+        let received = Received {
+            origin,
+            method: parts.method,
+            uri: parts.uri,
+            headers: parts.headers,
+            body,
+            extensions: parts.extensions,
+        };
         if is_opening && !received.is_sealed() {
-            let view = View {
-                headers: &received.headers,
-                ticket: "",
-            };
-            let request = SignedRequest {
-                method: received.method.as_str(),
-                authority: received.origin.authority(),
-                path: received.uri.path(),
-                query: received.uri.query(),
-                fields: &view,
-            };
-            return self
-                .open_session(&received.origin, &request, &received.body)
-                .await
-                .map(Ok);
+            return self.open(received).await.map(Ok);
         }
         if !received.is_sealed() && !received.claims_proof() {
             return self.pass_unsigned(received, inner).await;
         }
 
-        let unsealed = received.open_ticket(self)?.unseal(self)?;
-        let reply_to = unsealed.reply_to();
-        let (session, path) = (unsealed.session_name(), unsealed.path.clone());
-        let response = match unsealed.verify(self).await {
-            Ok(verified) => match self.serve(verified, inner, &reply_to).await {
-                Ok(Ok(response)) => response,
-                Ok(Err(error)) => return Ok(Err(error)),
-                Err(refusal) => self.refuse(refusal),
-            },
-            Err(refusal) => {
-                self.report(refusal, Some(session), Some(path));
-                self.refuse(refusal)
-            }
+        let ticketed = received.open_ticket(self).await?;
+        about.session = Some(ticketed.state.id);
+        let unsealed = ticketed.unseal(self).await?;
+        about.uri = unsealed.uri.clone();
+        let (reply_to, verified) = unsealed.verify(self, about).await;
+        let served = match verified {
+            Ok(verified) => self.serve(verified, inner, &reply_to).await,
+            Err(refusal) => Err(refusal),
+        };
+        let response = match served {
+            Ok(Ok(response)) => response,
+            Ok(Err(error)) => return Ok(Err(error)),
+            Err(refusal) => self.refuse(refusal),
         };
         self.seal(&reply_to, response).await.map(Ok)
+    }
+
+    async fn open(&self, received: Received) -> Result<Response<Body>, Error> {
+        let body = body::collect(received.body, MAX_OPENING_LEN).await?;
+        let view = View {
+            headers: &received.headers,
+            ticket: "",
+            salt: None,
+        };
+        let request = SignedRequest {
+            method: received.method.as_str(),
+            authority: received.origin.authority(),
+            path: received.uri.path(),
+            query: received.uri.query(),
+            fields: &view,
+        };
+        self.open_session(&received.origin, &request, &body).await
     }
 
     async fn serve<E>(
@@ -189,6 +206,7 @@ impl Bulla {
             facts,
             state,
         } = verified;
+        let path = request.uri().path().to_owned();
         let is_end =
             request.uri().path() == self.0.session_path && request.method() == Method::DELETE;
         let mut response = if is_end {
@@ -202,9 +220,19 @@ impl Bulla {
                 Err(error) => return Ok(Err(error)),
             }
         };
+        // What the handler did to the session itself does not cut its own answer.
+        if is_stream(&response) && facts.outcome() == Outcome::Unchanged {
+            let until = self.ends(&state);
+            let session = facts.session_ref();
+            response = response.map(|body| Live::new(body, self, session, until).boxed_unsync());
+        }
         let fields = self.session_fields(state, &facts, reply_to).await?;
         let headers = response.headers_mut();
-        headers.remove(header::SET_COOKIE);
+        let holder = Holder {
+            origin: &reply_to.origin,
+            device: &facts.device,
+        };
+        self.cookies_out(headers, holder, &path)?;
         headers.extend(fields);
         Ok(Ok(response))
     }
@@ -224,47 +252,18 @@ impl Bulla {
         {
             return Err(Code::ProofMissing.because("the request carries no proof"));
         }
-        let mut request = Request::new(body::full(received.body));
+        let mut request = Request::new(received.body);
         *request.method_mut() = received.method;
         *request.uri_mut() = received.uri;
         *request.headers_mut() = received.headers;
         *request.extensions_mut() = received.extensions;
         // Nobody but the verifier puts a session here.
         request.extensions_mut().remove::<Session>();
-        Ok(inner(request).await)
-    }
-
-    /// Collects the body, within the limits.
-    async fn receive(
-        &self,
-        origin: Origin,
-        request: Request<Body>,
-        is_opening: bool,
-    ) -> Result<Received, Error> {
-        let limit = if is_opening {
-            MAX_OPENING_LEN
-        } else {
-            self.0
-                .limits
-                .max_body_len
-                .saturating_add(self.0.limits.max_head_len)
-        };
-        let (parts, body) = request.into_parts();
-        let body = Limited::new(body, limit).collect().await.map_err(|error| {
-            if error.is::<LengthLimitError>() {
-                Code::TooLarge.because("the body is larger than this server takes")
-            } else {
-                Code::Malformed.because("the body did not arrive whole")
-            }
-        })?;
-        Ok(Received {
-            origin,
-            method: parts.method,
-            uri: parts.uri,
-            headers: parts.headers,
-            body: body.to_bytes(),
-            extensions: parts.extensions,
-        })
+        let bound = self.hide_bound(request.headers_mut());
+        Ok(inner(request).await.map(|mut response| {
+            self.spare_bound(&bound, response.headers_mut());
+            response
+        }))
     }
 
     /// The configured origin that the request is for. `:authority` and `Host` must not differ.
@@ -324,6 +323,12 @@ impl Bulla {
         }
         Some(fields)
     }
+}
+
+/// Whether a reply takes its time: everything but what is there as a whole.
+fn is_stream(response: &Response<Body>) -> bool {
+    let exact = response.body().size_hint().exact();
+    exact.is_none_or(|size| size > WHOLE)
 }
 
 fn is_preflight<B>(request: &Request<B>) -> bool {

@@ -16,6 +16,7 @@ use crate::body::{self, Body};
 use crate::bulla::Bulla;
 use crate::store::{SessionRef, UsedProof, Verdict};
 use crate::ticket::{SessionState, TicketKind};
+use crate::vault;
 use crate::verify::replay_key;
 
 const NO_KEY: Error = Code::StoreUnavailable.because("no key could be made");
@@ -96,7 +97,7 @@ impl Bulla {
         let verdict = if state.kind == TicketKind::CarryOver {
             // The session that it comes from has ended already; the ticket is good for one opening.
             let mut random = [0; 16];
-            random.copy_from_slice(&ticket.as_bytes()[2..18]);
+            random.copy_from_slice(&ticket.as_bytes()[vault::SALT_AT]);
             let used = UsedProof {
                 proof: replay_key(&device, &random),
                 until: u64::from(state.expires) + 1,

@@ -1,6 +1,7 @@
 //! A reply's way out: session fields, reply binding, seal, bytes.
 
-use bulla_keys::ece::{self, MessageKey};
+use bulla_keys::body::Sealing;
+use bulla_keys::ece;
 use bulla_protocol::error::{Code, Error};
 use bulla_protocol::field;
 use bulla_protocol::limits::{BULK_RECORD_SIZE, EVENT_RECORD_SIZE, STREAM_RECORD_SIZE};
@@ -13,16 +14,16 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response};
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
 
-use crate::body::{self, Body, Sealing};
+use crate::body::{self, Body};
 use crate::bulla::Bulla;
 use crate::open::seconds;
-use crate::require::problem;
+use crate::refused::Refused;
 use crate::session::{Facts, Outcome};
 use crate::ticket::{SessionState, TicketKind};
 use crate::verify::ReplyTo;
 
 /// Replies up to this size, in bytes, are sealed as a whole and padded.
-const WHOLE: u64 = 64 * 1024;
+pub(crate) const WHOLE: u64 = 64 * 1024;
 
 const FAILED: Error = Code::StoreUnavailable.because("the reply could not be made");
 
@@ -83,7 +84,7 @@ impl Bulla {
 
     /// A refusal: Problem Details, and how to go on.
     pub(crate) fn refuse(&self, error: Error) -> Response<Body> {
-        let mut response = problem(error);
+        let mut response = Response::from(Refused(error));
         let headers = response.headers_mut();
         if matches!(error.code, Code::RateLimited | Code::StoreUnavailable) {
             headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
@@ -140,10 +141,7 @@ impl Bulla {
                 Some(_) => BULK_RECORD_SIZE,
                 None => STREAM_RECORD_SIZE,
             })?;
-            let message_key = MessageKey::derive(key, &header.salt);
-            let head = message::head(&head)?;
-            let record_size = header.record_size;
-            let sealing = Sealing::new(header.encode(), message_key, record_size, &head, content)?;
+            let sealing = Sealing::new(key, &header, &head, content)?;
             body::boxed(sealing)
         };
         let mut response = Response::new(sealed);
@@ -169,11 +167,14 @@ fn stays_outside(name: &HeaderName) -> bool {
     ) || *name == CONTENT_LENGTH
 }
 
-/// Security fields work on the outer reply only, since the browser reads that one.
+/// Security fields and cookies work on the outer reply only, since the browser reads that one.
 fn is_for_the_browser(name: &HeaderName) -> bool {
     matches!(
         name.as_str(),
-        "strict-transport-security" | "clear-site-data" | "cross-origin-resource-policy"
+        "set-cookie"
+            | "strict-transport-security"
+            | "clear-site-data"
+            | "cross-origin-resource-policy"
     )
 }
 

@@ -4,13 +4,13 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use bulla_protocol::error::{Code, Error, Problem};
+use bulla_protocol::error::{Code, Error};
 use bulla_protocol::proof::ProofKind;
-use http::header::{CONTENT_TYPE, WWW_AUTHENTICATE};
-use http::{HeaderValue, Request, Response, StatusCode};
+use http::{Request, Response};
 use tower::{Layer, Service};
 
 use crate::body::{self, Body, BoxError};
+use crate::refused::Refused;
 use crate::session::Session;
 
 /// A layer for one route that asks for more than the verifier's default, never for less: a request
@@ -109,30 +109,9 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         if let Err(error) = self.require.check(request.extensions().get()) {
-            let response = problem(error);
-            return Box::pin(std::future::ready(Ok(response)));
+            return Box::pin(std::future::ready(Ok(Refused(error).into())));
         }
         let response = self.inner.call(request);
         Box::pin(async move { Ok(response.await?.map(body::boxed)) })
     }
-}
-
-/// A refusal as a response: Problem Details with its challenge.
-pub(crate) fn problem(error: Error) -> Response<Body> {
-    let mut response = Response::new(body::full(Problem::from(error).to_json()));
-    *response.status_mut() =
-        StatusCode::from_u16(error.code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static(Problem::MEDIA_TYPE));
-    headers.insert(
-        http::header::CACHE_CONTROL,
-        HeaderValue::from_static("no-store"),
-    );
-    let challenge = HeaderValue::from_str(&format!("Bulla error=\"{}\"", error.code));
-    if error.code.status() == 401
-        && let Ok(challenge) = challenge
-    {
-        headers.insert(WWW_AUTHENTICATE, challenge);
-    }
-    response
 }

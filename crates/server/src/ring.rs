@@ -22,6 +22,7 @@ use crate::error::ConfigError;
 pub(crate) enum Purpose {
     Ticket,
     Nonce,
+    Cookie,
 }
 
 /// The keys that seal tickets and make nonces, current and past.
@@ -140,6 +141,7 @@ impl RingKey {
         let label: &[u8] = match purpose {
             Purpose::Ticket => b"bulla ring v1 ticket\0",
             Purpose::Nonce => b"bulla ring v1 nonce\0",
+            Purpose::Cookie => b"bulla ring v1 cookie\0",
         };
         Prk::from_uniform(&self.secret).expand(&[label, context], out);
     }

@@ -1,9 +1,7 @@
-//! Tickets: a session's state, sealed by the server and carried by the client.
-//!
-//! Version, ring key id and salt, then AES-256-GCM over a fixed layout. Key and nonce are derived from
-//! the ring with the salt, since random nonces under one key run out. The origin is associated data.
+//! Tickets: a session's state in a fixed layout, sealed by the server for one origin and carried by the
+//! client.
 
-use bulla_keys::{Aes256Gcm, Random};
+use bulla_keys::Random;
 use bulla_protocol::error::{Code, Error};
 use bulla_protocol::jwk::PublicKey;
 use bulla_protocol::limits::MAX_SUBJECT_LEN;
@@ -12,12 +10,10 @@ use bulla_protocol::target::Origin;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use crate::ring::{Purpose, Ring, RingKey};
+use crate::vault;
 
-const VERSION: u8 = 1;
-const SALT_LEN: usize = 16;
-const HEADER_LEN: usize = 2 + SALT_LEN;
 const PLAIN_LEN: usize = 1 + 16 + 33 + 3 * 32 + (1 + MAX_SUBJECT_LEN) + 3 * 4 + RevocationId::LEN;
-const SEALED_LEN: usize = HEADER_LEN + PLAIN_LEN + 16;
+const SEALED_LEN: usize = PLAIN_LEN + vault::OVERHEAD;
 
 const INVALID: Error = Code::TicketInvalid.because("the ticket was not sealed here");
 
@@ -87,17 +83,10 @@ impl SessionState {
         random: &dyn Random,
     ) -> Result<Ticket, Error> {
         const FAILED: Error = Code::StoreUnavailable.because("no ticket could be made");
-        let mut bytes = Vec::with_capacity(SEALED_LEN);
-        bytes.extend([VERSION, key.id]);
-        bytes.extend([0; SALT_LEN]);
-        random.fill(&mut bytes[2..]).map_err(|_| FAILED)?;
-        let (cipher, nonce) = cipher(key, &bytes[2..HEADER_LEN]);
-        let mut plain = self.encode();
-        cipher
-            .seal_in_place(nonce, &associated_data(key.id, origin), &mut plain)
-            .map_err(|_| FAILED)?;
-        bytes.append(&mut plain);
-        Ticket::new(bytes)
+        let context = [origin.as_str().as_bytes()];
+        let plain = self.encode();
+        let bytes = vault::seal(key, Purpose::Ticket, &context, &plain, random);
+        Ticket::new(bytes.map_err(|_| FAILED)?)
     }
 
     /// # Errors
@@ -105,22 +94,16 @@ impl SessionState {
     /// [`Code::TicketInvalid`], whatever is wrong with it. Its times are not looked at.
     pub(crate) fn open(ticket: &Ticket, ring: &Ring, origin: &Origin) -> Result<Self, Error> {
         let bytes = ticket.as_bytes();
-        let (header, sealed) = bytes.split_at_checked(HEADER_LEN).ok_or(INVALID)?;
-        if bytes.len() != SEALED_LEN || header[0] != VERSION {
+        if bytes.len() != SEALED_LEN {
             return Err(INVALID);
         }
-        let key = ring.by_id(header[1]).ok_or(INVALID)?;
-        let (cipher, nonce) = cipher(&key, &header[2..]);
-        let mut sealed = Zeroizing::new(sealed.to_vec());
-        let plain = cipher
-            .open_in_place(nonce, &associated_data(key.id, origin), &mut sealed)
-            .map_err(|_| INVALID)?;
-        Self::decode(plain).ok_or(INVALID)
+        let context = [origin.as_str().as_bytes()];
+        let plain = vault::open(ring, Purpose::Ticket, &context, bytes).ok_or(INVALID)?;
+        Self::decode(&plain).ok_or(INVALID)
     }
 
-    fn encode(&self) -> Vec<u8> {
-        // Room for the tag, so that no copy of the keys is left behind by a reallocation.
-        let mut plain = Vec::with_capacity(PLAIN_LEN + 16);
+    fn encode(&self) -> Zeroizing<Vec<u8>> {
+        let mut plain = Zeroizing::new(Vec::with_capacity(PLAIN_LEN));
         plain.push(self.kind as u8);
         plain.extend(self.id.0);
         plain.extend(self.device);
@@ -177,19 +160,6 @@ fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
     let (taken, left) = rest.split_first_chunk()?;
     *rest = left;
     Some(*taken)
-}
-
-fn cipher(key: &RingKey, salt: &[u8]) -> (Aes256Gcm, [u8; 12]) {
-    let mut derived = Zeroizing::new([0; 44]);
-    key.derive(Purpose::Ticket, salt, derived.as_mut());
-    let (mut secret, mut nonce) = (Zeroizing::new([0; 32]), [0; 12]);
-    secret.copy_from_slice(&derived[..32]);
-    nonce.copy_from_slice(&derived[32..]);
-    (Aes256Gcm::new(&secret), nonce)
-}
-
-fn associated_data(key_id: u8, origin: &Origin) -> Vec<u8> {
-    [&[VERSION, key_id], origin.as_str().as_bytes()].concat()
 }
 
 #[cfg(test)]

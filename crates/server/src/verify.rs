@@ -1,65 +1,103 @@
 //! A request's way in: envelope, ticket, unseal, inner request, proof, replay. One step, one type;
 //! each consumes the one before, so that a [`Verified`] request cannot exist unless all checks ran.
-//! Cheapest first; nothing is remembered of a request that was refused.
+//! Cheapest first; the body is read only as far as the next check needs it, and nothing is remembered
+//! of a request that was refused.
 
 use std::sync::Arc;
 
-use bulla_keys::{MacKey, ece, verify};
+use bulla_keys::{MacKey, verify};
 use bulla_protocol::digest::ContentDigest;
 use bulla_protocol::error::{Code, Error};
 use bulla_protocol::field::{self, Fields};
 use bulla_protocol::jwk::{PublicKey, Thumbprint};
-use bulla_protocol::limits::Limits;
-use bulla_protocol::message::{Control, Event, Reader};
+use bulla_protocol::message::{Control, Head};
 use bulla_protocol::opening::Ticket;
-use bulla_protocol::proof::{Binding, ProofKind, ReceivedProof};
-use bulla_protocol::seal::Header;
+use bulla_protocol::proof::{Binding, CoveredProof, ProofKind, ReceivedProof};
 use bulla_protocol::signature::Request as SignedRequest;
+use bulla_protocol::structured;
 use bulla_protocol::target::{Origin, Target};
-use bytes::Bytes;
+use http::header::COOKIE;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri};
+use http_body_util::BodyExt as _;
 use sha2::{Digest, Sha256};
+use zeroize::Zeroizing;
 
-use crate::body::{self, Body};
+use crate::body::{self, Body, Envelope, Unsealing};
 use crate::bulla::Bulla;
+use crate::cookies::Holder;
+use crate::event::About;
+use crate::live::Live;
 use crate::session::{Facts, Session};
-use crate::store::{Revocation, SessionRef, StoreError, UsedProof, Verdict};
+use crate::store::{Revocation, StoreError, UsedProof, Verdict};
 use crate::ticket::{SessionState, TicketKind};
 
-/// A request as it reached the server, its body collected.
+/// A request as it reached the server, its body not read yet.
 pub(crate) struct Received {
     pub(crate) origin: Origin,
     pub(crate) method: Method,
     pub(crate) uri: Uri,
     pub(crate) headers: HeaderMap,
-    pub(crate) body: Bytes,
+    pub(crate) body: Body,
     pub(crate) extensions: http::Extensions,
 }
 
-/// A request with a ticket that opened.
+/// A request with a ticket that opened. Of its body nothing has been read but the envelope's header,
+/// if there is one.
 pub(crate) struct Ticketed {
-    request: Received,
-    ticket: Ticket,
-    state: SessionState,
-    seal: Option<Header>,
-    sealed_at: usize,
-}
-
-/// A request as its sender meant it: what was inside the seal, or what was never sealed.
-pub(crate) struct Unsealed {
-    pub(crate) origin: Origin,
-    pub(crate) path: String,
+    origin: Origin,
     method: Method,
     uri: Uri,
     headers: HeaderMap,
-    body: Bytes,
+    body: Carried,
+    extensions: http::Extensions,
+    ticket: Ticket,
+    pub(crate) state: SessionState,
+}
+
+enum Carried {
+    Plain(Body),
+    Sealed(Envelope),
+}
+
+/// A request as its sender meant it: what was inside the seal, or what was never sealed. Its content
+/// has not been read, but for what came in one piece with the head.
+pub(crate) struct Unsealed {
+    pub(crate) uri: Uri,
+    origin: Origin,
+    path: String,
+    method: Method,
+    headers: HeaderMap,
+    /// The browser's own `cookie` lines, which stand outside.
+    cookies: Vec<HeaderValue>,
+    content: Content,
     extensions: http::Extensions,
     ticket: Ticket,
     state: SessionState,
-    sealed: bool,
+    /// The envelope's salt, if there is one.
+    salt: Option<[u8; 16]>,
+}
+
+enum Content {
+    Plain(Body),
+    Sealed(Box<Unsealing>),
+}
+
+/// A request with a proof that holds. What its content must be is known; it has not been read.
+struct Proven {
+    request: Unsealed,
+    kind: ProofKind,
+    random: [u8; 16],
+    device: Thumbprint,
+    /// The fields that the proof covers.
+    covered: Vec<String>,
+    /// `None` where the envelope's salt binds the content.
+    digest: Option<ContentDigest>,
 }
 
 /// A request that has passed every check.
+///
+/// Its content is whole and is the one that was signed; or, where the proof covers the envelope's salt
+/// instead, it is a stream of verified records.
 pub(crate) struct Verified {
     pub(crate) request: Request<Body>,
     pub(crate) facts: Arc<Facts>,
@@ -67,11 +105,10 @@ pub(crate) struct Verified {
 }
 
 /// What is needed to answer, whether or not the request passes.
-#[derive(Clone)]
 pub(crate) struct ReplyTo {
     pub(crate) origin: Origin,
     /// The key and the nonce that the answer is sealed under, if the request was sealed.
-    pub(crate) seal: Option<([u8; 32], String)>,
+    pub(crate) seal: Option<(Zeroizing<[u8; 32]>, String)>,
 }
 
 impl Received {
@@ -95,17 +132,16 @@ impl Received {
     }
 
     /// Finds and opens the ticket: in the envelope's header, or in its field.
-    pub(crate) fn open_ticket(self, bulla: &Bulla) -> Result<Ticketed, Error> {
-        const CUT: Error = Code::SealBroken.because("the envelope is too short");
-        let (ticket, seal, sealed_at) = if self.is_sealed() {
-            let (header, records) = Header::parse(&self.body)?.ok_or(CUT)?;
-            let at = self.body.len() - records.len();
-            (Ticket::new(header.keyid.clone())?, Some(header), at)
+    pub(crate) async fn open_ticket(self, bulla: &Bulla) -> Result<Ticketed, Error> {
+        let (ticket, body) = if self.is_sealed() {
+            let mut envelope = Envelope::read(self.body).await?;
+            let ticket = Ticket::new(std::mem::take(&mut envelope.header.keyid))?;
+            (ticket, Carried::Sealed(envelope))
         } else {
             let lines = self.headers.get_all(field::TICKET).iter();
             let line = field::single(lines.map(HeaderValue::as_bytes))?
                 .ok_or(Code::ProofMissing.because("the request carries no ticket"))?;
-            (Ticket::from_field(line)?, None, 0)
+            (Ticket::from_field(line)?, Carried::Plain(self.body))
         };
         let state = SessionState::open(&ticket, &bulla.0.ring, &self.origin)?;
         if state.kind == TicketKind::CarryOver {
@@ -116,126 +152,140 @@ impl Received {
             return Err(Code::TicketExpired.because("the ticket has expired"));
         }
         Ok(Ticketed {
-            request: self,
+            origin: self.origin,
+            method: self.method,
+            uri: self.uri,
+            headers: self.headers,
+            body,
+            extensions: self.extensions,
             ticket,
             state,
-            seal,
-            sealed_at,
         })
     }
 }
 
 impl Ticketed {
-    /// Opens the envelope, if there is one, and reads the message inside.
-    pub(crate) fn unseal(self, bulla: &Bulla) -> Result<Unsealed, Error> {
+    /// Opens the envelope, if there is one, as far as the head of the message inside.
+    pub(crate) async fn unseal(self, bulla: &Bulla) -> Result<Unsealed, Error> {
         let Self {
-            request,
+            origin,
+            method,
+            uri,
+            headers,
+            body,
+            extensions,
             ticket,
             state,
-            seal,
-            sealed_at,
         } = self;
-        let Some(header) = seal else {
-            let target = request
-                .uri
-                .path_and_query()
-                .map_or("", |target| target.as_str());
-            let path = Target::parse(target)?.path.to_owned();
-            return Ok(Unsealed {
-                path,
-                origin: request.origin,
-                method: request.method,
-                uri: request.uri,
-                headers: request.headers,
-                body: request.body,
-                extensions: request.extensions,
-                ticket,
-                state,
-                sealed: false,
-            });
+        let cookies = if bulla.0.cookies.are_on() {
+            headers.get_all(COOKIE).iter().cloned().collect()
+        } else {
+            Vec::new()
         };
-        let plain = ece::open_whole(&state.request_key, &header, &request.body[sealed_at..])?;
-        let (control, fields, content) = read_message(&plain, &bulla.0.limits)?;
-        let Control::Request {
-            method,
-            scheme,
-            authority,
-            target,
-        } = control
+        let envelope = match body {
+            Carried::Sealed(envelope) => envelope,
+            Carried::Plain(body) => {
+                let target = uri.path_and_query().map_or("", |target| target.as_str());
+                let path = Target::parse(target)?.path.to_owned();
+                return Ok(Unsealed {
+                    uri,
+                    origin,
+                    path,
+                    method,
+                    headers,
+                    cookies,
+                    content: Content::Plain(body),
+                    extensions,
+                    ticket,
+                    state,
+                    salt: None,
+                });
+            }
+        };
+        let salt = envelope.header.salt;
+        let (head, content) = envelope.unseal(&state.request_key, &bulla.0.limits).await?;
+        let Head {
+            control:
+                Control::Request {
+                    method,
+                    scheme,
+                    authority,
+                    target,
+                },
+            fields,
+        } = head
         else {
             return Err(Code::Malformed.because("a reply came where a request should be"));
         };
-        if scheme != request.origin.scheme() || !request.origin.has_authority(&authority) {
+        if scheme != origin.scheme() || !origin.has_authority(&authority) {
             return Err(Code::AuthorityMismatch.because("the inner authority is not the outer one"));
         }
         let path = Target::parse(&target)?.path.to_owned();
-        if request.uri.path() != bulla.0.sealed_path && request.uri.path() != path {
+        if uri.path() != bulla.0.sealed_path && uri.path() != path {
             return Err(Code::PathRefused.because("the inner path is not the outer one"));
         }
-        let mut headers = HeaderMap::with_capacity(fields.len());
-        for (name, value) in &fields {
-            const BAD: Error = Code::FieldRefused.because("a field cannot be carried");
-            let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| BAD)?;
-            headers.append(name, HeaderValue::from_str(value).map_err(|_| BAD)?);
-        }
-        // What only the browser can say stands outside.
-        for (name, value) in &request.headers {
-            if field::is_benign(name.as_str()) && !headers.contains_key(name) {
-                headers.append(name, value.clone());
-            }
-        }
         Ok(Unsealed {
-            path,
-            origin: request.origin,
-            method: method
-                .parse()
-                .map_err(|_| Code::Malformed.because("not a method"))?,
             uri: target
                 .parse()
                 .map_err(|_| Code::PathRefused.because("the inner target is not a URI"))?,
-            headers,
-            body: content.into(),
-            extensions: request.extensions,
+            origin,
+            path,
+            method: method
+                .parse()
+                .map_err(|_| Code::Malformed.because("not a method"))?,
+            headers: inner_headers(&fields, &headers)?,
+            cookies,
+            content: Content::Sealed(Box::new(content)),
+            extensions,
             ticket,
             state,
-            sealed: true,
+            salt: Some(salt),
         })
     }
 }
 
 impl Unsealed {
-    /// How an answer must go out from here on: sealed, if the request came sealed and says what nonce
-    /// the answer is to carry.
-    pub(crate) fn reply_to(&self) -> ReplyTo {
-        let view = View {
-            headers: &self.headers,
-            ticket: "",
-        };
-        let nonce = ReceivedProof::parse(&view).map(|proof| proof.nonce.to_param());
-        ReplyTo {
+    /// Checks the proof before any content is read, then the content, then, as the last step, that the
+    /// proof is used for the first time and that the session has not ended.
+    ///
+    /// Beside the verdict comes how to answer it.
+    pub(crate) async fn verify(
+        self,
+        bulla: &Bulla,
+        about: &mut About,
+    ) -> (ReplyTo, Result<Verified, Error>) {
+        let mut reply_to = ReplyTo {
             origin: self.origin.clone(),
-            seal: nonce
-                .ok()
-                .filter(|_| self.sealed)
-                .map(|nonce| (self.state.response_key, nonce)),
-        }
+            seal: None,
+        };
+        let verified = match self.prove(bulla, &mut reply_to, about) {
+            Ok(proven) => proven.admit(bulla, about).await,
+            Err(refusal) => Err(refusal),
+        };
+        (reply_to, verified)
     }
 
-    pub(crate) fn session_name(&self) -> String {
-        self.state.id.to_string()
-    }
-
-    /// Checks the proof, then, as the last step, that it is used for the first time and that the
-    /// session has not ended.
-    pub(crate) async fn verify(self, bulla: &Bulla) -> Result<Verified, Error> {
-        const WRONG: Error = Code::ProofMismatch.because("the signature is wrong");
+    /// Checks the proof. Nothing is read for it.
+    fn prove(
+        self,
+        bulla: &Bulla,
+        reply_to: &mut ReplyTo,
+        about: &mut About,
+    ) -> Result<Proven, Error> {
         let now = bulla.now();
         let ticket_field = self.ticket.to_field();
+        let salt_field = self.salt.map(|salt| structured::from_bytes(&salt));
         let view = View {
             headers: &self.headers,
             ticket: &ticket_field,
+            salt: salt_field.as_deref(),
         };
         let proof = ReceivedProof::parse(&view)?;
+        // From here on an answer can say what it answers.
+        if self.salt.is_some() {
+            let key = Zeroizing::new(self.state.response_key);
+            reply_to.seal = Some((key, proof.nonce.to_param()));
+        }
         if proof.session != self.state.id {
             return Err(Code::ProofMismatch.because("the proof is for another session"));
         }
@@ -245,6 +295,7 @@ impl Unsealed {
             &bulla.0.ring,
             bulla.0.store.domain(),
         )?;
+        let binding = self.binding(&proof)?;
         let request = SignedRequest {
             method: self.method.as_str(),
             authority: self.origin.authority(),
@@ -252,71 +303,159 @@ impl Unsealed {
             query: self.uri.query(),
             fields: &view,
         };
-        let covered = proof.check_coverage(&request, Binding::Digest)?;
+        let covered = proof.check_coverage(&request, binding)?;
         let device = PublicKey::from_compressed(&self.state.device).map_err(|_| WRONG)?;
-        match proof.kind {
-            ProofKind::Device => verify(&device, covered.base.as_bytes(), &covered.signature),
-            ProofKind::Session => {
-                MacKey::new(&self.state.mac_key).verify(covered.base.as_bytes(), &covered.signature)
-            }
-        }
-        .map_err(|_| WRONG)?;
-        let digest = view.line(field::CONTENT_DIGEST)?.unwrap_or_default();
-        ContentDigest::check(digest, &self.body)?;
+        let thumbprint = device.thumbprint();
+        about.device = Some(thumbprint);
+        self.check_signature(proof.kind, &device, &covered)?;
         if proof.kind == ProofKind::Session && self.state.kind == TicketKind::Unconfirmed {
             return Err(Code::SessionUnconfirmed.because("the first proof must be a device proof"));
         }
         if proof.kind < bulla.0.proof {
             return Err(Code::ProofWeak.because("a device proof is required"));
         }
+        let digest = match binding {
+            Binding::Digest => view.line(field::CONTENT_DIGEST)?,
+            Binding::Salt => None,
+        };
+        Ok(Proven {
+            kind: proof.kind,
+            random: proof.nonce.random,
+            device: thumbprint,
+            covered: covered.covered,
+            digest: digest.map(ContentDigest::parse).transpose()?,
+            request: self,
+        })
+    }
 
-        let device = device.thumbprint();
-        let subject = &self.state.subject;
-        let subject = (!subject.is_empty()).then(|| (subject.clone(), self.state.login));
+    /// How the proof binds the content; where that is by the salt, whether it may.
+    fn binding(&self, proof: &ReceivedProof<'_>) -> Result<Binding, Error> {
+        let binding = proof.binding()?;
+        if binding == Binding::Salt {
+            if self.salt.is_none() {
+                return Err(UNSEALED_STREAM);
+            }
+            // It would reach the handler as if somebody had checked it.
+            if self.headers.contains_key(field::CONTENT_DIGEST) {
+                return Err(Code::FieldRefused.because("a streamed request carries no digest"));
+            }
+        }
+        Ok(binding)
+    }
+
+    fn check_signature(
+        &self,
+        kind: ProofKind,
+        device: &PublicKey,
+        covered: &CoveredProof,
+    ) -> Result<(), Error> {
+        let base = covered.base.as_bytes();
+        match kind {
+            ProofKind::Device => verify(device, base, &covered.signature),
+            ProofKind::Session => MacKey::new(&self.state.mac_key).verify(base, &covered.signature),
+        }
+        .map_err(|_| WRONG)
+    }
+}
+
+const WRONG: Error = Code::ProofMismatch.because("the signature is wrong");
+
+impl Proven {
+    /// Reads the content, then asks the store.
+    async fn admit(self, bulla: &Bulla, about: &About) -> Result<Verified, Error> {
+        let Self {
+            request,
+            kind,
+            random,
+            device,
+            covered,
+            digest,
+        } = self;
+        let mut body = request.content.read(digest, bulla, about).await?;
+        let now = u64::from(bulla.now());
+        let state = request.state;
+        let facts = Facts {
+            id: state.id,
+            device,
+            subject: (!state.subject.is_empty()).then(|| (state.subject.clone(), state.login)),
+            proof: kind,
+            sealed: request.salt.is_some(),
+            outcome: std::sync::Mutex::default(),
+        };
         let used = UsedProof {
-            proof: replay_key(&device, &proof.nonce.random),
-            until: bulla.0.nonces.remember_until(u64::from(now)),
-            now: u64::from(now),
-            confirmed: self.state.kind == TicketKind::Confirmed,
-            session: SessionRef {
-                session: self.state.id.into(),
-                device,
-                subject: subject.clone(),
-            },
+            proof: replay_key(&device, &random),
+            until: bulla.0.nonces.remember_until(now),
+            now,
+            confirmed: state.kind == TicketKind::Confirmed,
+            session: facts.session_ref(),
         };
         accept(bulla.0.store.check_and_insert(used).await)?;
-        if let Some(replaced) = self
-            .state
-            .replaces
-            .filter(|_| proof.kind == ProofKind::Device)
-        {
+        if digest.is_none() {
+            body = body::boxed(Live::new(
+                body,
+                bulla,
+                facts.session_ref(),
+                bulla.ends(&state),
+            ));
+        }
+        if let Some(replaced) = state.replaces.filter(|_| kind == ProofKind::Device) {
             bulla.revoke(Revocation::Session(replaced)).await?;
         }
 
-        let facts = Arc::new(Facts {
-            id: self.state.id,
-            device,
-            subject,
-            proof: proof.kind,
-            sealed: self.sealed,
-            outcome: std::sync::Mutex::default(),
-        });
-        let headers = for_handler(&self.headers, &covered.covered);
-        let mut request = Request::new(body::full(self.body));
-        *request.method_mut() = self.method;
-        *request.uri_mut() = self.uri;
-        *request.headers_mut() = headers;
-        *request.extensions_mut() = self.extensions;
-        request
+        let facts = Arc::new(facts);
+        let mut headers = for_handler(&request.headers, &covered);
+        let holder = Holder {
+            origin: &request.origin,
+            device: &device,
+        };
+        let cookies = request.cookies.iter();
+        if let Some(cookies) = bulla.cookies_in(cookies, holder, &request.method, &headers, about) {
+            headers.insert(COOKIE, cookies);
+        }
+        let mut verified = Request::new(body);
+        *verified.method_mut() = request.method;
+        *verified.uri_mut() = request.uri;
+        *verified.headers_mut() = headers;
+        *verified.extensions_mut() = request.extensions;
+        verified
             .extensions_mut()
             .insert(Session::new(Arc::clone(&facts), bulla.clone()));
         Ok(Verified {
-            request,
+            request: verified,
             facts,
-            state: self.state,
+            state,
         })
     }
 }
+
+impl Content {
+    /// All of it, checked against the digest that was signed; or, where the proof covers the salt, as
+    /// it comes.
+    async fn read(
+        self,
+        digest: Option<ContentDigest>,
+        bulla: &Bulla,
+        about: &About,
+    ) -> Result<Body, Error> {
+        let limit = bulla.0.limits.max_body_len;
+        let (content, digest) = match (self, digest) {
+            (Self::Plain(body), Some(digest)) => (body::collect(body, limit).await?, digest),
+            (Self::Sealed(content), Some(digest)) => (content.collect_all(limit).await?, digest),
+            (Self::Sealed(content), None) => {
+                let (bulla, about) = (bulla.clone(), about.clone());
+                return Ok(body::boxed(content.map_err(move |error| {
+                    bulla.report(error, &about);
+                    error
+                })));
+            }
+            (Self::Plain(_), None) => return Err(UNSEALED_STREAM),
+        };
+        digest.verify(&content)?;
+        Ok(body::full(content))
+    }
+}
+const UNSEALED_STREAM: Error =
+    Code::CoverageMissing.because("the salt binds the content of sealed requests only");
 
 /// What the store's verdict means for the request.
 pub(crate) fn accept(verdict: Result<Verdict, StoreError>) -> Result<(), Error> {
@@ -342,46 +481,52 @@ pub(crate) fn replay_key(device: &Thumbprint, random: &[u8; 16]) -> [u8; 16] {
 
 /// What a handler sees: what the proof covers, and a short list of what the browser adds.
 fn for_handler(headers: &HeaderMap, covered: &[String]) -> HeaderMap {
-    let own = [field::TICKET, field::SIGNATURE, field::SIGNATURE_INPUT];
+    let own = [field::SIGNATURE, field::SIGNATURE_INPUT];
     headers
         .iter()
         .filter(|(name, _)| {
             let name = name.as_str();
             let is_covered = covered.iter().any(|covered| covered == name);
-            !own.contains(&name) && (is_covered || field::is_benign(name))
+            // What may not stand inside a seal is no better where there is none: anyone can sign a
+            // cookie or an `x-forwarded-for` with his own key.
+            !own.contains(&name)
+                && !field::is_refused_inside(name)
+                && (is_covered || field::is_benign(name))
         })
         .map(|(name, value)| (name.clone(), value.clone()))
         .collect()
 }
 
-type Message = (Control, Vec<(String, String)>, Vec<u8>);
-
-fn read_message(plain: &[u8], limits: &Limits) -> Result<Message, Error> {
-    let mut reader = Reader::new(*limits);
-    let mut head = None;
-    let mut content = Vec::new();
-    for event in reader.push(plain)? {
-        match event {
-            Event::Head(found) => head = Some(found),
-            Event::Content(bytes) => content.extend_from_slice(&bytes),
+/// The fields of a sealed request: those inside, and what only the browser can say, which stands
+/// outside.
+fn inner_headers(fields: &[(String, String)], outer: &HeaderMap) -> Result<HeaderMap, Error> {
+    const BAD: Error = Code::FieldRefused.because("a field cannot be carried");
+    let mut headers = HeaderMap::with_capacity(fields.len() + outer.len());
+    for (name, value) in fields {
+        let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| BAD)?;
+        headers.append(name, HeaderValue::from_str(value).map_err(|_| BAD)?);
+    }
+    for (name, value) in outer {
+        if field::is_benign(name.as_str()) && !headers.contains_key(name) {
+            headers.append(name, value.clone());
         }
     }
-    reader.finish()?;
-    let head = head.ok_or(Code::Malformed.because("there is no message inside"))?;
-    Ok((head.control, head.fields, content))
+    Ok(headers)
 }
 
-/// The fields as the verifier sees them: those of the message, and the ticket as it knows it.
+/// The fields as the verifier sees them: those of the message, and the ticket and the salt as it knows
+/// them.
 pub(crate) struct View<'a> {
     pub(crate) headers: &'a HeaderMap,
     pub(crate) ticket: &'a str,
+    pub(crate) salt: Option<&'a str>,
 }
 
 impl Fields for View<'_> {
     fn line(&self, name: &str) -> Result<Option<&str>, Error> {
         match name {
             field::TICKET => Ok(Some(self.ticket)),
-            field::SALT => Ok(None),
+            field::SALT => Ok(self.salt),
             name => field::single(self.headers.get_all(name).iter().map(HeaderValue::as_bytes)),
         }
     }

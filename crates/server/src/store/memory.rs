@@ -265,6 +265,7 @@ mod tests {
             (Revocation::Subject("bob".into(), 50), false),
         ] {
             let store = MemoryStore::new().unwrap();
+            assert_eq!(revocation.ends(&used(1, 1000).session), revoked);
             store.revoke_now(revocation.clone(), 5000).unwrap();
             let expected = if revoked {
                 Verdict::Revoked

@@ -95,6 +95,20 @@ pub enum Revocation {
     Device(Thumbprint),
 }
 
+impl Revocation {
+    /// Whether it ends this session.
+    pub fn ends(&self, session: &SessionRef) -> bool {
+        match self {
+            Self::Session(id) => *id == session.session,
+            Self::Device(device) => *device == session.device,
+            Self::Subject(subject, until) => session
+                .subject
+                .as_ref()
+                .is_some_and(|(name, login)| name == subject && login <= until),
+        }
+    }
+}
+
 /// The store cannot answer, or is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the session store is unavailable")]

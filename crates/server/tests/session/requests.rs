@@ -1,355 +1,13 @@
-//! A client that is written out step by step, against the verifier: what passes, and what does not.
-#![allow(clippy::unwrap_used)] // in tests a surprise may panic
+//! What passes the verifier, and what does not.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use bulla_protocol::error::Problem;
+use bulla_protocol::limits::DEFAULT_PREFIX;
+use bulla_protocol::opening::session_path;
+use bulla_protocol::{error::Code, field};
+use bulla_server::{ProofKind, Revocation};
+use http::Request;
 
-use axum::Router;
-use axum::routing::{get, post};
-use bulla_keys::{AgreementKey, MacKey, Prk, Random as _, SigningKey, SystemRandom, ece, verify};
-use bulla_protocol::digest::ContentDigest;
-use bulla_protocol::error::{Code, Problem};
-use bulla_protocol::field;
-use bulla_protocol::limits::{BULK_RECORD_SIZE, DEFAULT_PREFIX, Limits, VERSION};
-use bulla_protocol::message::{self, Control, Event, Head, Reader};
-use bulla_protocol::opening::{
-    MAC_INFO, Open, Opening, SessionId, Ticket, sealed_path, session_path,
-};
-use bulla_protocol::proof::{Binding, ProofKind, ProofNonce, prove};
-use bulla_protocol::seal::Header;
-use bulla_protocol::signature::Request as SignedRequest;
-use bulla_protocol::structured;
-use bulla_server::{
-    Body, Bulla, Clock, Identity, MemoryStore, Refused, Require, Revocation, Session,
-};
-use bytes::Bytes;
-use http::{Request, Response};
-use http_body_util::BodyExt as _;
-use tower::ServiceExt as _;
-
-const ORIGIN: &str = "https://bank.example";
-const AUTHORITY: &str = "bank.example";
-
-#[derive(Clone)]
-struct TestClock(Arc<AtomicU64>);
-
-impl TestClock {
-    fn advance(&self, seconds: u64) {
-        self.0.fetch_add(seconds, Ordering::Relaxed);
-    }
-}
-
-impl Clock for TestClock {
-    fn now(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
-}
-
-struct Server {
-    bulla: Bulla,
-    app: Router,
-    clock: TestClock,
-    handled: Arc<AtomicU64>,
-}
-
-impl Server {
-    fn new() -> Self {
-        Self::with(|builder| builder)
-    }
-
-    fn with(configure: impl FnOnce(bulla_server::Builder) -> bulla_server::Builder) -> Self {
-        let clock = TestClock(Arc::new(AtomicU64::new(1_800_000_000)));
-        let builder = Bulla::builder()
-            .origin(ORIGIN)
-            .identity(Identity::generate(&SystemRandom).unwrap())
-            .store(MemoryStore::new().unwrap())
-            .clock(clock.clone());
-        let bulla = configure(builder).build().unwrap();
-        let handled = Arc::new(AtomicU64::new(0));
-        let count = Arc::clone(&handled);
-        let routes = Router::new()
-            .route(
-                "/api/echo",
-                post(move |session: Session, body: String| async move {
-                    count.fetch_add(1, Ordering::Relaxed);
-                    format!("{}:{body}", session.subject().unwrap_or("-"))
-                }),
-            )
-            .route(
-                "/api/me",
-                get(|session: Session| async move { session.id().to_string() }),
-            )
-            .route(
-                "/api/login",
-                post(|session: Session, body: String| async move {
-                    session.login(&body).await.map_err(Refused)
-                }),
-            )
-            .route(
-                "/api/logout",
-                post(|session: Session| async move { session.logout().await.map_err(Refused) }),
-            )
-            .route(
-                "/api/secret",
-                get(|| async { "secret" }).layer(Require::session().sealed().logged_in()),
-            );
-        Self {
-            app: bulla.protect(routes),
-            bulla,
-            clock,
-            handled,
-        }
-    }
-
-    async fn send(&self, request: Request<Body>) -> Response<Bytes> {
-        let response = self.app.clone().oneshot(request).await.unwrap();
-        let (parts, body) = response.into_parts();
-        Response::from_parts(parts, body.collect().await.unwrap().to_bytes())
-    }
-
-    fn handled(&self) -> u64 {
-        self.handled.load(Ordering::Relaxed)
-    }
-}
-
-struct Device(SigningKey);
-
-struct Client {
-    id: SessionId,
-    ticket: Ticket,
-    nonce: String,
-    request_key: [u8; 32],
-    response_key: [u8; 32],
-    mac: MacKey,
-    authenticated: bool,
-}
-
-impl Device {
-    fn new() -> Self {
-        Self(SigningKey::generate(&SystemRandom).unwrap())
-    }
-
-    async fn open(&self, server: &Server, ticket: Option<Ticket>) -> Result<Client, Code> {
-        let agreement = AgreementKey::generate(&SystemRandom).unwrap();
-        let open = Open {
-            version: VERSION,
-            device: *self.0.public(),
-            agreement: *agreement.public(),
-            identity: Some(server.bulla.identity()),
-            random: [7; 32],
-            ticket,
-        };
-        let opening = Opening::new(open, AUTHORITY, DEFAULT_PREFIX, 0).unwrap();
-        let signature = self.0.sign(opening.base().as_bytes()).unwrap();
-        let sent = opening.signed(&signature);
-        let mut request = Request::post(sent.path()).header("host", AUTHORITY);
-        for (name, value) in sent.fields() {
-            request = request.header(name, value);
-        }
-        let response = server.send(request.body(body(sent.body())).unwrap()).await;
-        if let Some(code) = Problem::parse(response.body()) {
-            return Err(code);
-        }
-        let fields = fields_of(&response);
-        let verified = sent
-            .read(response.status().as_u16(), &fields, response.body())
-            .unwrap()
-            .verify(async |key, base, signature| verify(key, base, signature).is_ok())
-            .await
-            .unwrap();
-        let secret = |key| *agreement.agree(key).unwrap().as_bytes();
-        let keys = verified.opened.agreement;
-        let mut mac = [0; 32];
-        Prk::extract(&verified.transcript.0, &secret(&keys.mac)).expand(&[MAC_INFO], &mut mac);
-        Ok(Client {
-            id: verified.transcript.session_id(),
-            ticket: verified.opened.ticket,
-            nonce: verified.opened.nonce,
-            request_key: secret(&keys.request),
-            response_key: secret(&keys.response),
-            mac: MacKey::new(&mac),
-            authenticated: verified.opened.authenticated,
-        })
-    }
-}
-
-struct Sealed {
-    bytes: Vec<u8>,
-    nonce: String,
-}
-
-impl Client {
-    fn signed_fields(
-        &self,
-        device: &Device,
-        kind: ProofKind,
-        (method, path): (&str, &str),
-        content: &[u8],
-    ) -> (Vec<(String, String)>, String) {
-        let nonce = ProofNonce {
-            server: self.nonce.clone(),
-            random: fresh_random(),
-        };
-        let mut fields = vec![
-            (field::TICKET.to_owned(), self.ticket.to_field()),
-            (
-                field::CONTENT_DIGEST.to_owned(),
-                ContentDigest::of(content).to_field(),
-            ),
-            ("content-type".to_owned(), "text/plain".to_owned()),
-        ];
-        let request = SignedRequest {
-            method,
-            authority: AUTHORITY,
-            path,
-            query: None,
-            fields: &fields,
-        };
-        let to_sign = prove(
-            kind,
-            self.id,
-            &request,
-            [].into_iter(),
-            Binding::Digest,
-            &nonce,
-            0,
-        )
-        .unwrap();
-        let signature = match kind {
-            ProofKind::Device => device.0.sign(to_sign.base.as_bytes()).unwrap().to_vec(),
-            ProofKind::Session => self.mac.sign(to_sign.base.as_bytes()).to_vec(),
-        };
-        fields.extend(
-            to_sign
-                .fields(&signature)
-                .map(|(name, value)| (name.to_owned(), value)),
-        );
-        (fields, nonce.to_param())
-    }
-
-    fn signed(
-        &self,
-        device: &Device,
-        kind: ProofKind,
-        at: (&str, &str),
-        content: &[u8],
-    ) -> Request<Body> {
-        let (fields, _) = self.signed_fields(device, kind, at, content);
-        let mut request = Request::builder()
-            .method(at.0)
-            .uri(at.1)
-            .header("host", AUTHORITY);
-        for (name, value) in fields {
-            request = request.header(name, value);
-        }
-        request.body(body(content)).unwrap()
-    }
-
-    fn sealed(&self, device: &Device, kind: ProofKind, at: (&str, &str), content: &[u8]) -> Sealed {
-        let (mut fields, nonce) = self.signed_fields(device, kind, at, content);
-        fields.retain(|(name, _)| name != field::TICKET);
-        let head = Head {
-            control: Control::Request {
-                method: at.0.to_owned(),
-                scheme: "https".to_owned(),
-                authority: AUTHORITY.to_owned(),
-                target: at.1.to_owned(),
-            },
-            fields,
-        };
-        let header = Header {
-            salt: fresh_random(),
-            record_size: BULK_RECORD_SIZE,
-            keyid: self.ticket.as_bytes().to_vec(),
-        };
-        let plain = message::whole(&head, content).unwrap();
-        Sealed {
-            bytes: ece::seal_whole(&self.request_key, &header, &plain).unwrap(),
-            nonce,
-        }
-    }
-
-    fn open_reply(
-        &self,
-        response: &Response<Bytes>,
-        nonce: &str,
-    ) -> (u16, Vec<(String, String)>, Vec<u8>) {
-        assert_eq!(response.headers()["content-encoding"], field::AES128GCM);
-        let (header, records) = Header::parse(response.body()).unwrap().unwrap();
-        let plain = ece::open_whole(&self.response_key, &header, records).unwrap();
-        let mut reader = Reader::new(Limits::default());
-        let (mut head, mut content) = (None, Vec::new());
-        for event in reader.push(&plain).unwrap() {
-            match event {
-                Event::Head(found) => head = Some(found),
-                Event::Content(bytes) => content.extend(bytes),
-            }
-        }
-        reader.finish().unwrap();
-        let head = head.unwrap();
-        let Control::Response(status) = head.control else {
-            panic!("not a response")
-        };
-        let in_reply_to = &head
-            .fields
-            .iter()
-            .find(|(name, _)| name == field::IN_REPLY_TO)
-            .unwrap()
-            .1;
-        assert_eq!(structured::string(in_reply_to).unwrap(), nonce);
-        (status, head.fields, content)
-    }
-
-    fn update(&mut self, fields: &[(String, String)]) -> Option<Ticket> {
-        let line = |name| {
-            fields
-                .iter()
-                .find(|(n, _)| n == name)
-                .map(|(_, value)| value)
-        };
-        if let Some(nonce) = line(field::NONCE) {
-            self.nonce = structured::string(nonce).unwrap();
-        }
-        if let Some(ticket) = line(field::TICKET) {
-            self.ticket = Ticket::from_field(ticket).unwrap();
-        }
-        line(field::CARRY_OVER).map(|ticket| Ticket::from_field(ticket).unwrap())
-    }
-}
-
-fn fresh_random() -> [u8; 16] {
-    let mut random = [0; 16];
-    SystemRandom.fill(&mut random).unwrap();
-    random
-}
-
-fn body(bytes: &[u8]) -> Body {
-    http_body_util::Full::new(Bytes::copy_from_slice(bytes))
-        .map_err(|never| match never {})
-        .boxed_unsync()
-}
-
-fn concealed(bytes: &[u8]) -> Request<Body> {
-    Request::post(sealed_path(DEFAULT_PREFIX))
-        .header("host", AUTHORITY)
-        .header("content-type", field::BHTTP)
-        .header("content-encoding", field::AES128GCM)
-        .body(body(bytes))
-        .unwrap()
-}
-
-fn fields_of(response: &Response<Bytes>) -> Vec<(String, String)> {
-    let line = |(name, value): (&http::HeaderName, &http::HeaderValue)| {
-        (name.to_string(), value.to_str().unwrap().to_owned())
-    };
-    response.headers().iter().map(line).collect()
-}
-
-fn code(response: &Response<Bytes>) -> Option<Code> {
-    Problem::parse(response.body())
-}
-
-const ECHO: (&str, &str) = ("POST", "/api/echo");
+use crate::support::{AUTHORITY, Device, ECHO, Server, body, code, concealed, fields_of};
 
 #[tokio::test]
 async fn signed_and_sealed_requests_reach_the_handler() {
@@ -710,4 +368,26 @@ async fn proofs_of_an_earlier_process_are_stale() {
         .await;
     assert_eq!(code(&moved), Some(Code::TicketInvalid));
     assert_eq!(other.handled(), 0);
+}
+
+#[tokio::test]
+async fn a_signature_makes_no_field_trustworthy_that_a_client_may_not_send() {
+    let server = Server::new();
+    let device = Device::new();
+    let client = device.open(&server, None).await.unwrap();
+    let at = ("POST", "/api/headers");
+    let extra = [
+        ("cookie", "sid=stolen"),
+        ("x-forwarded-for", "127.0.0.1"),
+        ("x-app", "1"),
+    ];
+    let signed = client.signed_with(&device, ProofKind::Device, at, b"", &extra);
+    let seen = server.send(signed).await;
+    assert_eq!(seen.status(), 200);
+    let seen = String::from_utf8(seen.body().to_vec()).unwrap();
+    assert!(seen.contains("x-app"), "{seen}");
+    assert!(
+        !seen.contains("stolen") && !seen.contains("127.0.0.1"),
+        "{seen}"
+    );
 }

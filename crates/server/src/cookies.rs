@@ -1,0 +1,361 @@
+//! Bound cookies: the application's own, sealed for one device.
+//!
+//! Anyone may open a session with a device of his own; a cookie that the application still believes in
+//! must be bound too, or a thief signs with his key and sends the stolen cookie.
+
+use bulla_protocol::base64;
+use bulla_protocol::error::{Code, Error};
+use bulla_protocol::jwk::Thumbprint;
+use bulla_protocol::target::{Origin, is_safe};
+use cookie::{Cookie, SameSite, time};
+use http::header::{COOKIE, SET_COOKIE};
+use http::{HeaderMap, HeaderValue, Method};
+use zeroize::Zeroizing;
+
+use crate::bulla::Bulla;
+use crate::event::About;
+use crate::open::seconds;
+use crate::ring::Purpose;
+use crate::vault;
+
+/// Which of the application's cookies are bound to the device (RFC 6265).
+///
+/// A bound cookie is sealed when the answer to a verified request sets it, and reaches a handler only
+/// on a verified request of the same device, under the same origin. It has no domain; its path and
+/// `SameSite` are kept inside, since to the browser it belongs to `/`, and there is one of each name. It
+/// lives no longer than a session may.
+///
+/// Requests that are let through without a proof ([`Builder::unsigned`](crate::Builder::unsigned)) never
+/// see bound cookies, and their answers neither set nor clear them.
+///
+/// Cookies that are not bound are bearer tokens like any others: whoever has copied one can send it
+/// through a session of his own. Nothing should be decided by them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Cookies {
+    /// None; on verified requests no cookie passes in either direction. For applications that go by
+    /// [`Session::subject`](crate::Session::subject).
+    #[default]
+    Off,
+    /// All that are set `HttpOnly`. Others go out as they are, for script to read; of these only the
+    /// named ones come in again. Were it otherwise, a bound cookie's name could be sent with a value that
+    /// nobody has bound.
+    HttpOnly {
+        /// Names of cookies that are not bound and that handlers see as they come.
+        readable: Vec<String>,
+    },
+    /// Those with these names. All others pass in both directions as they are.
+    Named(Vec<String>),
+}
+
+/// What a bound value begins with.
+const MARK: &str = "bulla.";
+
+const NOT_MADE: Error = Code::StoreUnavailable.because("a cookie could not be sealed");
+const NOT_OURS: Error = Code::FieldRefused.because("a cookie is not bound to this device");
+
+impl Cookies {
+    pub(crate) fn are_on(&self) -> bool {
+        *self != Self::Off
+    }
+
+    /// Whether a cookie with this name reaches a handler only if it opens.
+    fn must_open(&self, name: &str) -> bool {
+        let among = |names: &[String]| names.iter().any(|known| known == name);
+        match self {
+            Self::Off => true,
+            Self::HttpOnly { readable } => !among(readable),
+            Self::Named(names) => among(names),
+        }
+    }
+
+    /// Whether a cookie is bound when it is set.
+    fn binds(&self, cookie: &Cookie<'_>) -> bool {
+        let http_only = cookie.http_only() == Some(true) || !matches!(self, Self::HttpOnly { .. });
+        self.are_on() && http_only && self.must_open(cookie.name())
+    }
+}
+
+/// What is inside a bound value.
+struct Bound {
+    /// In seconds since 1970.
+    expires: u32,
+    same_site: SameSite,
+    path: String,
+    value: Zeroizing<String>,
+}
+
+/// For whom a cookie is bound.
+#[derive(Clone, Copy)]
+pub(crate) struct Holder<'a> {
+    pub(crate) origin: &'a Origin,
+    pub(crate) device: &'a Thumbprint,
+}
+
+impl Bulla {
+    /// The cookies that the handler of a verified request sees: those that open for this device and
+    /// that belong to this path. What does not open is dropped and reported.
+    pub(crate) fn cookies_in<'a>(
+        &self,
+        lines: impl Iterator<Item = &'a HeaderValue>,
+        holder: Holder<'_>,
+        method: &Method,
+        headers: &HeaderMap,
+        about: &About,
+    ) -> Option<HeaderValue> {
+        let mut passed = Vec::new();
+        let is_cross_site = headers
+            .get("sec-fetch-site")
+            .is_some_and(|site| site == "cross-site");
+        for cookie in lines.filter_map(|line| line.to_str().ok()).flat_map(parse) {
+            let (name, value) = cookie.name_value();
+            let sealed = value.strip_prefix(MARK);
+            if !self.0.cookies.must_open(name) {
+                passed.extend(sealed.is_none().then(|| format!("{name}={value}")));
+                continue;
+            }
+            match sealed.and_then(|sealed| self.unbind(name, sealed, holder)) {
+                Some(bound) => {
+                    let is_due = bound.expires > self.now()
+                        && path_matches(about.uri.path(), &bound.path)
+                        && !(is_cross_site && is_withheld(bound.same_site, method));
+                    passed.extend(is_due.then(|| format!("{name}={}", *bound.value)));
+                }
+                // Any page has cookies that nobody bound; a name that is listed, or a value that was
+                // bound for somebody else, is another matter.
+                None if sealed.is_some() || matches!(self.0.cookies, Cookies::Named(_)) => {
+                    self.report(NOT_OURS, about);
+                }
+                None => {}
+            }
+        }
+        join(&passed)
+    }
+
+    /// Binds the cookies that the answer to a verified request sets.
+    pub(crate) fn cookies_out(
+        &self,
+        headers: &mut HeaderMap,
+        holder: Holder<'_>,
+        path: &str,
+    ) -> Result<(), Error> {
+        let lines = take_set(headers);
+        if !self.0.cookies.are_on() {
+            return Ok(());
+        }
+        for line in &lines {
+            let parsed = line.to_str().ok().and_then(|line| Cookie::parse(line).ok());
+            let Some(mut cookie) = parsed else {
+                continue;
+            };
+            // The browser would take the path of the envelope's endpoint for its own.
+            let own_path = cookie.path().map(str::to_owned);
+            let own_path = own_path.unwrap_or_else(|| default_path(path).to_owned());
+            if self.0.cookies.binds(&cookie) {
+                cookie = self.bind(&cookie, own_path, holder)?;
+            } else {
+                cookie.set_path(own_path);
+            }
+            let line = HeaderValue::from_str(&cookie.to_string()).map_err(|_| NOT_MADE)?;
+            headers.append(SET_COOKIE, line);
+        }
+        Ok(())
+    }
+
+    /// Takes bound cookies out of a request without a proof, and returns their names.
+    pub(crate) fn hide_bound(&self, headers: &mut HeaderMap) -> Vec<String> {
+        if !self.0.cookies.are_on() {
+            return Vec::new();
+        }
+        let (mut bound, mut others) = (Vec::new(), Vec::new());
+        let lines = headers.get_all(COOKIE).iter();
+        for cookie in lines.filter_map(|line| line.to_str().ok()).flat_map(parse) {
+            let (name, value) = cookie.name_value();
+            let is_named =
+                matches!(self.0.cookies, Cookies::Named(_)) && self.0.cookies.must_open(name);
+            if is_named || value.starts_with(MARK) {
+                bound.push(name.to_owned());
+            } else {
+                others.push(format!("{name}={value}"));
+            }
+        }
+        if !bound.is_empty() {
+            headers.remove(COOKIE);
+            headers.extend(join(&others).map(|line| (COOKIE, line)));
+        }
+        bound
+    }
+
+    /// Takes out of the answer to a request without a proof what would set or clear a bound cookie.
+    pub(crate) fn spare_bound(&self, bound: &[String], headers: &mut HeaderMap) {
+        if !self.0.cookies.are_on() {
+            return;
+        }
+        for line in take_set(headers) {
+            let parsed = line.to_str().ok().and_then(|line| Cookie::parse(line).ok());
+            let spares = parsed.is_some_and(|cookie| {
+                !self.0.cookies.binds(&cookie) && !bound.iter().any(|name| name == cookie.name())
+            });
+            if spares {
+                headers.append(SET_COOKIE, line);
+            }
+        }
+    }
+
+    fn bind(
+        &self,
+        cookie: &Cookie<'_>,
+        path: String,
+        holder: Holder<'_>,
+    ) -> Result<Cookie<'static>, Error> {
+        let (name, now) = (cookie.name().to_owned(), self.now());
+        let cap = i64::from(seconds(self.0.lifetimes.session));
+        let expires = cookie
+            .expires_datetime()
+            .map(time::OffsetDateTime::unix_timestamp);
+        let left = match (cookie.max_age(), expires) {
+            (Some(max_age), _) => Some(max_age.whole_seconds().min(cap)),
+            (None, Some(expires)) => Some(expires.saturating_sub(i64::from(now)).min(cap)),
+            (None, None) => None,
+        };
+        let mut outer = Cookie::build((name.clone(), String::new()))
+            .path("/")
+            .http_only(true)
+            .secure(holder.origin.scheme() == "https")
+            .build();
+        outer.set_same_site(cookie.same_site());
+        outer.set_partitioned(cookie.partitioned());
+        outer.set_max_age(left.map(|left| time::Duration::seconds(left.max(0))));
+        if left.is_some_and(|left| left <= 0) {
+            return Ok(outer);
+        }
+        let left = u32::try_from(left.unwrap_or(cap)).unwrap_or(u32::MAX);
+        let bound = Bound {
+            expires: now.saturating_add(left),
+            same_site: cookie.same_site().unwrap_or(SameSite::Lax),
+            path,
+            value: Zeroizing::new(cookie.value().to_owned()),
+        };
+        let key = self.ring_key()?;
+        let plain = bound.encode();
+        let context = context(&name, holder);
+        let sealed = vault::seal(&key, Purpose::Cookie, &context, &plain, &*self.0.random)
+            .map_err(|_| NOT_MADE)?;
+        outer.set_value(format!("{MARK}{}", base64::encode(sealed)));
+        Ok(outer)
+    }
+
+    fn unbind(&self, name: &str, sealed: &str, holder: Holder<'_>) -> Option<Bound> {
+        let sealed = base64::decode(sealed)?;
+        let context = context(name, holder);
+        let plain = vault::open(&self.0.ring, Purpose::Cookie, &context, &sealed)?;
+        Bound::decode(&plain)
+    }
+}
+
+impl Bound {
+    fn encode(&self) -> Zeroizing<Vec<u8>> {
+        let len = 4 + 1 + 4 + self.path.len() + self.value.len();
+        let mut plain = Zeroizing::new(Vec::with_capacity(len));
+        plain.extend(self.expires.to_be_bytes());
+        plain.push(match self.same_site {
+            SameSite::Strict => 0,
+            SameSite::Lax => 1,
+            SameSite::None => 2,
+        });
+        plain.extend(u32::try_from(self.path.len()).unwrap_or(0).to_be_bytes());
+        plain.extend(self.path.bytes());
+        plain.extend(self.value.bytes());
+        plain
+    }
+
+    fn decode(plain: &[u8]) -> Option<Self> {
+        let (expires, rest) = plain.split_first_chunk()?;
+        let (same_site, rest) = rest.split_first()?;
+        let (path_len, rest) = rest.split_first_chunk()?;
+        let path_len = usize::try_from(u32::from_be_bytes(*path_len)).ok()?;
+        let (path, value) = rest.split_at_checked(path_len)?;
+        Some(Self {
+            expires: u32::from_be_bytes(*expires),
+            same_site: match same_site {
+                0 => SameSite::Strict,
+                1 => SameSite::Lax,
+                2 => SameSite::None,
+                _ => return None,
+            },
+            path: String::from_utf8(path.to_vec()).ok()?,
+            value: Zeroizing::new(String::from_utf8(value.to_vec()).ok()?),
+        })
+    }
+}
+
+/// Origins hold no NUL and thumbprints have one length, so that this can be read in one way only.
+fn context<'a>(name: &'a str, holder: Holder<'a>) -> [&'a [u8]; 4] {
+    let origin = holder.origin.as_str().as_bytes();
+    [origin, b"\0", &holder.device.0, name.as_bytes()]
+}
+
+/// A `Cookie` line, if there is anything to be put into it.
+fn join(pairs: &[String]) -> Option<HeaderValue> {
+    let line = (!pairs.is_empty()).then(|| pairs.join("; "))?;
+    let mut line = HeaderValue::from_str(&line).ok()?;
+    line.set_sensitive(true);
+    Some(line)
+}
+
+fn parse(line: &str) -> impl Iterator<Item = Cookie<'_>> {
+    Cookie::split_parse(line).filter_map(Result::ok)
+}
+
+fn take_set(headers: &mut HeaderMap) -> Vec<HeaderValue> {
+    let lines = headers.get_all(SET_COOKIE).iter().cloned().collect();
+    headers.remove(SET_COOKIE);
+    lines
+}
+
+/// RFC 6265 section 5.1.4.
+fn path_matches(path: &str, cookie: &str) -> bool {
+    path.strip_prefix(cookie)
+        .is_some_and(|rest| rest.is_empty() || cookie.ends_with('/') || rest.starts_with('/'))
+}
+
+/// RFC 6265 section 5.1.4.
+fn default_path(path: &str) -> &str {
+    match path.rfind('/') {
+        None | Some(0) => "/",
+        Some(end) => &path[..end],
+    }
+}
+
+/// Whether the browser would not have sent it with a request that another site began. A request that
+/// comes sealed from the site's own service worker looks like the site's own to the browser; what is
+/// inside says who began it.
+fn is_withheld(same_site: SameSite, method: &Method) -> bool {
+    match same_site {
+        SameSite::Strict => true,
+        SameSite::Lax => !is_safe(method.as_str()),
+        SameSite::None => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_match_as_in_rfc_6265() {
+        for (path, cookie, matches) in [
+            ("/a", "/a", true),
+            ("/a/b", "/a", true),
+            ("/a/b", "/a/", true),
+            ("/ab", "/a", false),
+            ("/", "/a", false),
+            ("/a", "/", true),
+        ] {
+            assert_eq!(path_matches(path, cookie), matches, "{path} {cookie}");
+        }
+        for (path, default) in [("/", "/"), ("/a", "/"), ("/a/b", "/a"), ("/a/b/", "/a/b")] {
+            assert_eq!(default_path(path), default);
+        }
+    }
+}

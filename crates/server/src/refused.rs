@@ -1,0 +1,40 @@
+//! Refusals as responses.
+
+use bulla_protocol::error::{Error, Problem};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, WWW_AUTHENTICATE};
+use http::{HeaderValue, Response, StatusCode};
+
+use crate::body::{self, Body};
+
+/// A refusal that a handler can return: `Result<_, Refused>` takes every [`Error`] by `?`.
+///
+/// As a response it is Problem Details (RFC 9457) with a `WWW-Authenticate` challenge where one is due.
+/// The [`Error`] stands in the response's extensions too; by that the verifier finds it on the way out,
+/// and reports it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refused(pub Error);
+
+impl From<Error> for Refused {
+    fn from(error: Error) -> Self {
+        Self(error)
+    }
+}
+
+impl From<Refused> for Response<Body> {
+    fn from(Refused(error): Refused) -> Self {
+        let mut response = Response::new(body::full(Problem::from(error).to_json()));
+        *response.status_mut() =
+            StatusCode::from_u16(error.code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        response.extensions_mut().insert(error);
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(Problem::MEDIA_TYPE));
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        let challenge = HeaderValue::from_str(&format!("Bulla error=\"{}\"", error.code));
+        if error.code.status() == 401
+            && let Ok(challenge) = challenge
+        {
+            headers.insert(WWW_AUTHENTICATE, challenge);
+        }
+        response
+    }
+}

@@ -1,0 +1,12 @@
+//! The verifier from outside, over the plain `tower` service and over axum.
+#![allow(clippy::unwrap_used)] // in tests a surprise may panic
+
+#[cfg(feature = "axum")]
+mod axum;
+mod cookies;
+mod events;
+mod live;
+mod receive;
+mod requests;
+mod streams;
+mod support;
