@@ -367,7 +367,8 @@ impl Reply {
             Content::Sealed(unsealer) => Some(unsealer.into_stream()?),
             Content::Plain(response) => {
                 platform::set(&init, "statusText", &response.status_text().into());
-                response.body()
+                // Platforms give a body of no bytes where there can be none.
+                response.body().filter(|_| !has_no_body)
             }
         };
         let body: Option<&ReadableStream> = body.as_ref();
