@@ -204,6 +204,15 @@ const PAGE: &str = r#"<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
 <title>A bank of the tests</title>
+<link rel="icon" href="data:,">
+<script>
+  // A clock that is wrong by `skew` seconds, before anything else runs.
+  window.skew = Number(new URLSearchParams(location.search).get("skew"));
+  window.Date = class extends Date {
+    constructor(...given) { super(...(given.length ? given : [Date.now()])); }
+    static now() { return super.now() + skew * 1000; }
+  };
+</script>
 <script type="module">
   import * as bulla from "/npm/index.js";
   window.about = ({ id, authenticated, storage, identity, device }) =>
@@ -213,6 +222,10 @@ const PAGE: &str = r#"<!doctype html>
     headers: { "content-type": "application/json" },
     body: JSON.stringify(body),
   }).then((reply) => reply.json());
+  window.clock = () => Date.now();
+  // How many sessions this page has opened.
+  window.openings = () => performance.getEntriesByType("resource")
+    .filter(({ name }) => name.endsWith("/.well-known/bulla/session")).length;
   window.bulla = bulla;
 </script>
 "#;
