@@ -45,9 +45,11 @@ export class Session {
    * `false`, sealed from here to the server. It can be handed on by itself.
    *
    * Differences: only the server's own origin is reached, also by redirects; the request body is
-   * read to its end before it is sent; `cache`, `mode` and `integrity` do not apply; a redirect with
-   * `redirect: "manual"` can be read; reading the body fails with a `BullaError` if the reply was
-   * changed (`seal_broken`) or cut off (`reply_truncated`) on the way.
+   * read to its end before it is sent; `cache` and `mode` do not apply, `integrity` is refused;
+   * methods are in upper case; a redirect with `redirect: "manual"` can be read; without `seal` none
+   * is followed (`reply_invalid`), since browsers hide where it leads; reading the body fails with a
+   * `BullaError` if the reply was changed (`seal_broken`) or cut off (`reply_truncated`) on the way.
+   * WebKit cannot read a form with files back from a `Request`: hand it over as `init.body`.
    *
    * @throws {BullaError} what the server refuses, `reply_unsealed`, `reply_mismatch`,
    * `reply_truncated` or `seal_broken` for a reply that is not the server's, `network`,

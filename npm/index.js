@@ -1,5 +1,5 @@
 import load, { open as openSession } from "./dist/bulla_web.js";
-import { BullaError } from "./support.js";
+import { BullaError, encoded } from "./support.js";
 
 export { BullaError };
 
@@ -46,7 +46,12 @@ export class Session {
     if (token !== ours) throw new TypeError("Illegal constructor");
     this.#session = session;
     // An own property, so that it can be handed on by itself, like the platform's.
-    Object.defineProperty(this, "fetch", { value: async (input, init) => session.fetch(input, init) });
+    Object.defineProperty(this, "fetch", {
+      async value(input, init = undefined) {
+        if (arguments.length === 0) throw new TypeError("fetch wants a request");
+        return session.fetch(input, init?.body instanceof FormData ? { __proto__: init, body: encoded(init.body) } : init);
+      },
+    });
   }
 
   get id() {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -19,8 +19,10 @@ use bulla_server::{
 };
 use futures_util::stream;
 use serde_json::{Value, json};
-use tokio::time::interval;
+use tokio::sync::watch;
+use tokio::time::{interval, timeout};
 
+use crate::browser::{Browser, BrowserError};
 use crate::serve::{Server, html};
 
 /// A clock that runs with the system's and can be moved.
@@ -51,7 +53,7 @@ pub struct Ledger(Arc<Inner>);
 struct Inner {
     transfers: Mutex<Vec<Value>>,
     events: Mutex<Vec<SecurityEvent>>,
-    open_streams: AtomicU64,
+    open_streams: watch::Sender<u64>,
 }
 
 impl Ledger {
@@ -69,9 +71,21 @@ impl Ledger {
             .collect()
     }
 
-    /// How many endless streams are being sent now.
-    pub fn open_streams(&self) -> u64 {
-        self.0.open_streams.load(Ordering::Relaxed)
+    /// Waits until so many replies that count are being made or sent: those of `ticks` and `wait`.
+    ///
+    /// # Errors
+    ///
+    /// If that does not come about within a minute.
+    pub async fn until_open_streams(&self, wanted: u64) -> io::Result<()> {
+        let mut count = self.0.open_streams.subscribe();
+        let came = timeout(PATIENCE, count.wait_for(|count| *count == wanted)).await;
+        match came {
+            Ok(Ok(_)) => Ok(()),
+            _ => Err(io::Error::other(format!(
+                "{} streams are open, not {wanted}",
+                *self.0.open_streams.borrow()
+            ))),
+        }
     }
 
     fn book(&self, from: &str, order: &Value) -> Value {
@@ -85,6 +99,9 @@ impl Ledger {
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+/// How long anything may take on a small machine that runs several browsers.
+pub const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A running bank.
 pub struct Bank {
@@ -153,15 +170,62 @@ impl Bank {
     pub fn identity(&self) -> String {
         self.bulla.identity().to_string()
     }
+
+    /// Loads the page and opens a session as `window.session`, with the pin and with `options`
+    /// beside it. Returns what the session tells about itself.
+    ///
+    /// # Errors
+    ///
+    /// What the page throws.
+    pub async fn visit(&self, browser: &Browser, options: Value) -> Result<Value, BrowserError> {
+        browser.goto(&self.page()).await?;
+        self.open_in(browser, options).await
+    }
+
+    /// As [`Bank::visit`], in the page that is there.
+    ///
+    /// # Errors
+    ///
+    /// What the page throws.
+    pub async fn open_in(&self, browser: &Browser, options: Value) -> Result<Value, BrowserError> {
+        browser.wait_until("return window.bulla", PATIENCE).await?;
+        let pinned = json!({ "server": self.server.origin(), "identity": self.identity() });
+        browser
+            .eval(
+                "window.session = await bulla.open({ ...args[0], ...args[1] }); return about(session)",
+                [pinned, options],
+            )
+            .await
+    }
 }
 
-/// Nothing but the package: tests say the rest themselves.
+/// The package, and what most tests say.
 const PAGE: &str = r#"<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
 <title>A bank of the tests</title>
+<link rel="icon" href="data:,">
+<script>
+  // A clock that is wrong by `skew` seconds, before anything else runs.
+  window.skew = Number(new URLSearchParams(location.search).get("skew"));
+  window.Date = class extends Date {
+    constructor(...given) { super(...(given.length ? given : [Date.now()])); }
+    static now() { return super.now() + skew * 1000; }
+  };
+</script>
 <script type="module">
   import * as bulla from "/npm/index.js";
+  window.about = ({ id, authenticated, storage, identity, device }) =>
+    ({ id, authenticated, storage, identity, device });
+  window.post = (path, body) => session.fetch(path, {
+    method: "POST",
+    headers: { "content-type": "application/json" },
+    body: JSON.stringify(body),
+  }).then((reply) => reply.json());
+  window.clock = () => Date.now();
+  // How many sessions this page has opened.
+  window.openings = () => performance.getEntriesByType("resource")
+    .filter(({ name }) => name.endsWith("/.well-known/bulla/session")).length;
   window.bulla = bulla;
 </script>
 "#;
@@ -178,24 +242,50 @@ fn routes(ledger: Ledger) -> Router {
             "/api/transfer/device",
             post(transfer).layer(required.device_proof().sealed()),
         )
-        .route("/api/echo", any(echo))
-        .route("/api/none", get(|| async { StatusCode::NO_CONTENT }))
-        .route(
-            "/api/elsewhere/{status}",
-            any(|path: axum::extract::Path<u16>| async move {
-                let status = StatusCode::from_u16(path.0).unwrap_or(StatusCode::FOUND);
-                (status, [(LOCATION, "/api/echo?redirected=1")])
-            }),
-        )
-        .route(
-            "/api/away",
-            get(|| async { (StatusCode::FOUND, [(LOCATION, "https://example.com/")]) }),
-        )
-        .route("/api/bytes/{mebibytes}", get(bytes))
-        .route("/api/ticks/{count}/{milliseconds}", get(ticks))
+        .nest("/api", replies())
+        .nest("/twin", replies())
         .route("/twin/login", post(twin_login))
         .route("/twin/transfer", post(twin_transfer))
         .with_state(ledger)
+}
+
+/// What any application may answer, the same behind the verifier and beside it.
+fn replies() -> Router<Ledger> {
+    Router::new()
+        .route("/echo", any(echo))
+        .route("/none", any(|| async { StatusCode::NO_CONTENT }))
+        .route(
+            "/status/{status}",
+            any(|path: axum::extract::Path<u16>| async move {
+                let status = StatusCode::from_u16(path.0).unwrap_or(StatusCode::IM_A_TEAPOT);
+                (status, "an answer")
+            }),
+        )
+        .route(
+            "/elsewhere/{status}",
+            any(|path: axum::extract::Path<u16>| async move {
+                let status = StatusCode::from_u16(path.0).unwrap_or(StatusCode::FOUND);
+                (status, [(LOCATION, "../echo?redirected=1")])
+            }),
+        )
+        .route(
+            "/around",
+            any(|| async { (StatusCode::FOUND, [(LOCATION, "around")]) }),
+        )
+        .route(
+            "/away",
+            any(|| async { (StatusCode::FOUND, [(LOCATION, "https://example.com/")]) }),
+        )
+        .route(
+            "/form",
+            any(|| async {
+                let form = [(CONTENT_TYPE, "application/x-www-form-urlencoded")];
+                (form, "one=1&two=2+%26+3")
+            }),
+        )
+        .route("/bytes/{mebibytes}", get(bytes))
+        .route("/ticks/{count}/{milliseconds}", get(ticks))
+        .route("/wait", any(wait))
 }
 
 async fn me(session: Session) -> Json<Value> {
@@ -268,19 +358,25 @@ async fn ticks(
     )
 }
 
+/// Answers never.
+async fn wait(State(ledger): State<Ledger>) -> Response {
+    let _guard = Streaming::new(ledger);
+    std::future::pending().await
+}
+
 /// Counts a stream for as long as it is being sent.
 struct Streaming(Ledger);
 
 impl Streaming {
     fn new(ledger: Ledger) -> Self {
-        ledger.0.open_streams.fetch_add(1, Ordering::Relaxed);
+        ledger.0.open_streams.send_modify(|count| *count += 1);
         Self(ledger)
     }
 }
 
 impl Drop for Streaming {
     fn drop(&mut self) {
-        self.0.0.open_streams.fetch_sub(1, Ordering::Relaxed);
+        self.0.0.open_streams.send_modify(|count| *count -= 1);
     }
 }
 

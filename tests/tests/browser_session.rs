@@ -1,14 +1,12 @@
 //! A session in real browsers, from its opening to its end.
 
-use std::time::Duration;
-
-use bulla_tests::bank::Bank;
+use bulla_tests::bank::{Bank, PATIENCE};
 use bulla_tests::browser::{Browser, Engine};
 use serde_json::{Value, json};
 
 type Outcome<T = ()> = Result<T, Box<dyn std::error::Error>>;
 
-const PATIENCE: Duration = Duration::from_mins(1);
+const DAY: i64 = 24 * 60 * 60;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn chromium() -> Outcome {
@@ -25,37 +23,31 @@ async fn webkit() -> Outcome {
     everything_works(Engine::WebKit).await
 }
 
+/// One launch for all of it. Each bank is an origin of its own, which the browser has never seen.
 async fn everything_works(engine: Engine) -> Outcome {
     let browser = Browser::launch(engine).await?;
-    a_transfer_from_opening_to_logout(&browser).await?;
+    for sealed in [true, false] {
+        a_transfer_from_opening_to_logout(&browser, sealed).await?;
+    }
+    a_reload_keeps_the_session(&browser).await?;
+    two_tabs_open_one_session(&browser).await?;
+    one_tab_logs_in_while_the_other_goes_on(&browser).await?;
+    clocks_may_be_wrong_by_a_day(&browser).await?;
+    a_clock_that_jumps_costs_no_login(&browser).await?;
+    a_ticket_at_its_end_is_renewed_before_it_is_used(&browser).await?;
     browser.quit().await?;
     Ok(())
 }
 
-/// Loads the bank's page and opens a session as `window.session`.
-async fn open(browser: &Browser, bank: &Bank) -> Outcome<Value> {
-    browser.goto(&bank.page()).await?;
-    browser.wait_until("return window.bulla", PATIENCE).await?;
-    let identity = json!(bank.identity());
-    Ok(browser
-        .eval(
-            "window.session = await bulla.open({ server: location.origin, identity: args[0] });
-             return { id: session.id, authenticated: session.authenticated, storage: session.storage,
-                      identity: session.identity, device: session.device };",
-            [identity],
-        )
-        .await?)
-}
-
-async fn a_transfer_from_opening_to_logout(browser: &Browser) -> Outcome {
+async fn a_transfer_from_opening_to_logout(browser: &Browser, sealed: bool) -> Outcome {
     let bank = Bank::open().await?;
-    let opened = open(browser, &bank).await?;
+    let opened = bank.visit(browser, json!({ "seal": sealed })).await?;
     assert_eq!(opened["authenticated"], false);
     assert_eq!(opened["storage"], "indexeddb");
     assert_eq!(opened["identity"], json!(bank.identity()));
 
     let refused = browser
-        .eval("await session.fetch('/api/transfer', { method: 'POST', body: '{}' }).then((r) => r.json())", [])
+        .eval("await post('/api/transfer', {})", [])
         .await
         .expect_err("nobody is logged in");
     assert_eq!(refused.code(), Some("login_required"));
@@ -63,39 +55,236 @@ async fn a_transfer_from_opening_to_logout(browser: &Browser) -> Outcome {
     let found = browser
         .eval(
             "const before = session.id;
-             const post = (path, body) => session.fetch(path, {
-               method: 'POST',
-               headers: { 'content-type': 'application/json' },
-               body: JSON.stringify(body),
-             }).then((reply) => reply.json());
              const hello = await post('/api/login', { user: 'ann' });
              const receipt = await post('/api/transfer', { to: 'bob', amount: 7 });
              const me = await session.fetch('/api/me').then((reply) => reply.json());
-             return { hello, receipt, me, changed: before !== session.id, id: session.id,
-                      authenticated: session.authenticated };",
+             return { hello, receipt, me, changed: before !== session.id, about: about(session) };",
             [],
         )
         .await?;
     assert_eq!(found["hello"], json!({ "hello": "ann" }));
     assert_eq!(found["receipt"]["number"], 1);
-    assert_eq!(found["me"]["subject"], "ann");
-    assert_eq!(found["me"]["sealed"], true);
-    assert_eq!(found["me"]["proof"], "device");
-    assert_eq!(found["me"]["id"], found["id"]);
+    assert_eq!(found["changed"], true);
+    assert_eq!(found["about"]["authenticated"], true);
     assert_eq!(
-        (&found["changed"], &found["authenticated"]),
-        (&json!(true), &json!(true))
+        found["me"],
+        json!({ "id": found["about"]["id"], "subject": "ann", "sealed": sealed, "proof": "device" })
     );
     assert_eq!(
         bank.ledger.transfers(),
         [json!({ "from": "ann", "to": "bob", "amount": 7 })]
     );
 
-    browser.eval("await session.end()", []).await?;
-    let closed = browser
-        .eval("await session.fetch('/api/me')", [])
-        .await
-        .expect_err("the session has ended");
-    assert_eq!(closed.code(), Some("session_closed"));
+    // The application logs out: what comes next is another session, and nobody's.
+    let after = browser
+        .eval(
+            "const { status } = await session.fetch('/api/logout', { method: 'POST' });
+             const { id, authenticated } = session;
+             const me = await session.fetch('/api/me').then((reply) => reply.json());
+             return { status, id, authenticated, me, next: session.id };",
+            [],
+        )
+        .await?;
+    assert_eq!(after["status"], 204);
+    assert_eq!(
+        (&after["id"], &after["authenticated"]),
+        (&json!(null), &json!(false))
+    );
+    assert_eq!(after["me"]["subject"], json!(null));
+    assert_ne!(after["next"], found["about"]["id"]);
+    Ok(())
+}
+
+async fn a_reload_keeps_the_session(browser: &Browser) -> Outcome {
+    let bank = Bank::open().await?;
+    bank.visit(browser, json!({})).await?;
+    let before = browser
+        .eval(
+            "await post('/api/login', { user: 'ann' }); return about(session)",
+            [],
+        )
+        .await?;
+    assert_eq!(before["authenticated"], true);
+
+    browser.reload().await?;
+    let after = bank.open_in(browser, json!({})).await?;
+    assert_eq!(after, before);
+    let found = browser
+        .eval(
+            "const me = await session.fetch('/api/me').then((reply) => reply.json());
+             return { subject: me.subject, openings: openings() };",
+            [],
+        )
+        .await?;
+    assert_eq!(found, json!({ "subject": "ann", "openings": 0 }));
+    assert_eq!(bank.ledger.refusals(), [""; 0]);
+    Ok(())
+}
+
+async fn two_tabs_open_one_session(browser: &Browser) -> Outcome {
+    let bank = Bank::open().await?;
+    let first = browser.tab().await?;
+    prepare_to_open(browser, &bank).await?;
+    let second = browser.new_tab().await?;
+    prepare_to_open(browser, &bank).await?;
+
+    browser
+        .eval("channel.postMessage('now'); start()", [])
+        .await?;
+    let in_second = opened(browser).await?;
+    browser.switch(&first).await?;
+    let in_first = opened(browser).await?;
+    assert_eq!(in_first["about"], in_second["about"]);
+    let openings = [&in_first["openings"], &in_second["openings"]].map(Value::as_u64);
+    assert_eq!(
+        openings.map(Option::unwrap_or_default).iter().sum::<u64>(),
+        1
+    );
+
+    browser.switch(&second).await?;
+    browser.driver().close_window().await?;
+    browser.switch(&first).await?;
+    Ok(())
+}
+
+/// Waits with everything ready, the Wasm module too, for the word of another tab.
+async fn prepare_to_open(browser: &Browser, bank: &Bank) -> Outcome {
+    browser.goto(&bank.page()).await?;
+    browser.wait_until("return window.bulla", PATIENCE).await?;
+    browser
+        .eval(
+            "await bulla.init();
+             window.start = () => {
+               window.opening = bulla.open({ server: location.origin });
+             };
+             window.channel = new BroadcastChannel('test');
+             channel.onmessage = start;",
+            [],
+        )
+        .await?;
+    Ok(())
+}
+
+async fn opened(browser: &Browser) -> Outcome<Value> {
+    browser
+        .wait_until("return window.opening", PATIENCE)
+        .await?;
+    Ok(browser
+        .eval(
+            "window.session = await opening;
+             await session.fetch('/api/echo');
+             return { about: about(session), openings: openings() };",
+            [],
+        )
+        .await?)
+}
+
+async fn one_tab_logs_in_while_the_other_goes_on(browser: &Browser) -> Outcome {
+    let bank = Bank::open().await?;
+    let first = browser.tab().await?;
+    bank.visit(browser, json!({})).await?;
+    let second = browser.new_tab().await?;
+    bank.visit(browser, json!({})).await?;
+    browser
+        .eval(
+            "window.seen = [];
+             window.enough = false;
+             window.going = (async () => {
+               while (!window.enough) {
+                 const me = await session.fetch('/api/me').then((reply) => reply.json());
+                 if (seen.at(-1) !== me.subject) seen.push(me.subject);
+               }
+             })();",
+            [],
+        )
+        .await?;
+    browser.wait_until("return seen.length", PATIENCE).await?;
+
+    browser.switch(&first).await?;
+    let about = browser
+        .eval(
+            "await post('/api/login', { user: 'ann' }); return about(session)",
+            [],
+        )
+        .await?;
+    browser.switch(&second).await?;
+    browser
+        .wait_until("return seen.includes('ann')", PATIENCE)
+        .await?;
+    let found = browser
+        .eval(
+            "window.enough = true; await going; return { seen, about: about(session) }",
+            [],
+        )
+        .await?;
+    assert_eq!(found, json!({ "seen": [null, "ann"], "about": about }));
+
+    browser.driver().close_window().await?;
+    browser.switch(&first).await?;
+    Ok(())
+}
+
+async fn clocks_may_be_wrong_by_a_day(browser: &Browser) -> Outcome {
+    for (of_page, of_server) in [(DAY, 0), (-DAY, 0), (0, DAY), (0, -DAY)] {
+        let bank = Bank::open().await?;
+        bank.clock.advance(of_server);
+        browser
+            .goto(&format!("{}?skew={of_page}", bank.page()))
+            .await?;
+        bank.open_in(browser, json!({})).await?;
+        let found = browser
+            .eval(
+                "await post('/api/login', { user: 'ann' });
+                 await post('/api/transfer', { to: 'bob', amount: 7 });
+                 return [Math.round((clock() - performance.timeOrigin) / 86_400_000),
+                         openings(), (await session.fetch('/api/me').then((r) => r.json())).subject];",
+                [],
+            )
+            .await?;
+        // One opening at first, one for the login.
+        assert_eq!(found, json!([of_page / DAY, 2, "ann"]));
+        assert_eq!(bank.ledger.transfers().len(), 1);
+        assert_eq!(bank.ledger.refusals(), [""; 0]);
+    }
+    Ok(())
+}
+
+async fn a_clock_that_jumps_costs_no_login(browser: &Browser) -> Outcome {
+    let bank = Bank::open().await?;
+    bank.visit(browser, json!({})).await?;
+    browser
+        .eval("await post('/api/login', { user: 'ann' })", [])
+        .await?;
+    for jump in [DAY, -DAY] {
+        browser
+            .goto(&format!("{}?skew={jump}", bank.page()))
+            .await?;
+        let about = bank.open_in(browser, json!({})).await?;
+        assert_eq!(about["authenticated"], true, "{jump}");
+        browser
+            .eval("await post('/api/transfer', { to: 'bob', amount: 7 })", [])
+            .await?;
+    }
+    assert_eq!(bank.ledger.transfers().len(), 2);
+    assert_eq!(bank.ledger.refusals(), [""; 0]);
+    Ok(())
+}
+
+/// Nothing unsafe is ever sent twice, so the client had better know before.
+async fn a_ticket_at_its_end_is_renewed_before_it_is_used(browser: &Browser) -> Outcome {
+    let bank = Bank::open().await?;
+    let before = bank.visit(browser, json!({})).await?;
+    bank.clock.advance(DAY);
+    let found = browser
+        .eval(
+            "window.skew = 86_400;
+             const hello = await post('/api/login', { user: 'ann' });
+             return { hello, id: session.id };",
+            [],
+        )
+        .await?;
+    assert_eq!(found["hello"], json!({ "hello": "ann" }));
+    assert_ne!(found["id"], before["id"]);
+    assert_eq!(bank.ledger.refusals(), ["ticket_expired"]);
     Ok(())
 }

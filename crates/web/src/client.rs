@@ -89,6 +89,7 @@ impl Client {
         }
         if let Some(live) = self.current()
             && !self.outdated.get()
+            && !live.seems_over()
         {
             return Ok(live);
         }
@@ -108,19 +109,22 @@ impl Client {
         {
             return Ok(live);
         }
-        if let Some(live) = self.stored().await
-            && Some(live.id) != refused
-        {
-            self.outdated.set(false);
-            return Ok(self.adopt(live));
-        }
-        if let Some(live) = self.current()
-            && refused.is_none()
-        {
-            self.outdated.set(false);
+        let found = match self.stored().await {
+            Some(live) => Some(self.adopt(live)),
+            None => self.current(),
+        };
+        let Some(live) = found.filter(|live| Some(live.id) != refused) else {
+            return self.open(None).await;
+        };
+        self.outdated.set(false);
+        if !live.seems_over() {
             return Ok(live);
         }
-        self.open(None).await
+        let ticket = live.ticket.borrow().clone();
+        match self.open(Some(ticket)).await {
+            Err(failure) if failure.code().is_some_and(is_over) => self.open(None).await,
+            opened => opened,
+        }
     }
 
     /// Opens a session with a carry-over ticket, which is good for one opening.
@@ -194,11 +198,13 @@ impl Client {
         self.settings.origin.as_str()
     }
 
-    /// The session in the store, if it is one for this identity and not surely over.
+    /// The session in the store, if it is one between this device and this identity.
     async fn stored(&self) -> Option<Live> {
         let stored = self.storage.get(Kind::Session, self.origin()).await.ok()?;
         let live = Live::from_stored(&stored)?;
-        (Some(live.identity) == self.pin.get() && !live.seems_over(now_seconds())).then_some(live)
+        let is_ours = live.device == self.device.public().thumbprint()
+            && Some(live.identity) == self.pin.get();
+        is_ours.then_some(live)
     }
 
     fn adopt(&self, live: Live) -> Rc<Live> {
@@ -223,14 +229,14 @@ impl Client {
         let opening = Opening::new(open, authority, &self.settings.prefix, created)?;
         let signature = self.device.sign(opening.base().as_bytes()).await?;
         let unverified = self.exchange(&opening.signed(&signature)).await?;
-        let opened_at = now_seconds();
         let verified = unverified
             .verify(async |key, base, signature| crypto::verify(key, base, signature).await)
             .await?;
         let keys = agreement
             .agree(&verified.opened.agreement, &verified.transcript)
             .await?;
-        let live = self.adopt(Live::new(verified, keys, opened_at));
+        let device = self.device.public().thumbprint();
+        let live = self.adopt(Live::new(verified, keys, device));
         self.outdated.set(false);
         self.store_opened(&live).await;
         Ok(live)
@@ -288,6 +294,14 @@ impl Client {
             news.tell(self.origin());
         }
     }
+}
+
+/// Whether a refusal says that there is no such session any more.
+pub(crate) fn is_over(code: Code) -> bool {
+    matches!(
+        code,
+        Code::TicketInvalid | Code::TicketExpired | Code::SessionRevoked | Code::SessionClosed
+    )
 }
 
 pub(crate) const UNREACHABLE: Error = Code::Network.because("the server could not be reached");
@@ -357,10 +371,6 @@ async fn device_in_memory(origin: &str) -> Result<DeviceKey, Failure> {
 
 fn lock_name(origin: &str) -> String {
     format!("bulla {origin}")
-}
-
-fn now_seconds() -> f64 {
-    js_sys::Date::now() / 1000.0
 }
 
 /// How tabs tell each other that there is a newer session in the store.

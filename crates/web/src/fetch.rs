@@ -15,7 +15,7 @@ use js_sys::Array;
 use wasm_bindgen::prelude::*;
 use web_sys::{ReadableStream, Response, ResponseInit};
 
-use crate::client::{Client, UNREACHABLE, is_problem, refusal, to_the_end};
+use crate::client::{Client, UNREACHABLE, is_over, is_problem, refusal, to_the_end};
 use crate::error::Failure;
 use crate::platform::{
     self, fetch, now, object, read_at_most, reader, reason, settle, unless_aborted,
@@ -86,13 +86,6 @@ pub(crate) async fn end(client: Rc<Client>) -> Result<(), Failure> {
         Err(failure) if failure.code().is_some_and(is_over) => Ok(()),
         Err(failure) => Err(failure),
     }
-}
-
-fn is_over(code: Code) -> bool {
-    matches!(
-        code,
-        Code::TicketInvalid | Code::TicketExpired | Code::SessionRevoked | Code::SessionClosed
-    )
 }
 
 /// Sends a request until there is a reply or nothing more to try.
@@ -367,7 +360,8 @@ impl Reply {
             Content::Sealed(unsealer) => Some(unsealer.into_stream()?),
             Content::Plain(response) => {
                 platform::set(&init, "statusText", &response.status_text().into());
-                response.body()
+                // Platforms give a body of no bytes where there can be none.
+                response.body().filter(|_| !has_no_body)
             }
         };
         let body: Option<&ReadableStream> = body.as_ref();

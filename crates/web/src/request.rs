@@ -232,16 +232,18 @@ fn invalid(error: Error) -> Error {
     Code::RequestInvalid.because(error.detail)
 }
 
+#[wasm_bindgen]
+extern "C" {
+    #[wasm_bindgen(js_name = String, catch)]
+    fn to_string(value: &JsValue) -> Result<String, JsValue>;
+}
+
 fn platform_request(input: &JsValue, init: &JsValue, origin: &Origin) -> Result<Request, Failure> {
     let init = init.unchecked_ref::<RequestInit>();
     if let Some(request) = input.dyn_ref::<Request>() {
         return Request::new_with_request_and_init(request, init).map_err(Failure::Platform);
     }
-    let text = String::from(js_sys::JsString::from(input.clone()).to_string());
-    let text = input
-        .as_string()
-        .or_else(|| input.dyn_ref::<Url>().map(Url::href))
-        .unwrap_or(text);
+    let text = to_string(input).map_err(Failure::Platform)?;
     // What cannot be resolved here is left for the platform to refuse in its own words.
     let url = platform::url(&text, Some(&base(origin))).map_or(text, |url| url.href());
     Request::new_with_str_and_init(&url, init).map_err(Failure::Platform)

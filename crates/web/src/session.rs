@@ -17,16 +17,18 @@ pub(crate) struct Live {
     pub(crate) id: SessionId,
     pub(crate) keys: SessionKeys,
     pub(crate) identity: Thumbprint,
+    /// Whose proofs it takes.
+    pub(crate) device: Thumbprint,
     /// Whether it has a subject.
     pub(crate) authenticated: bool,
     /// The weakest proof that the server takes by default.
     pub(crate) proof: ProofKind,
     /// In seconds, like the other lives.
     pub(crate) nonce_life: f64,
-    pub(crate) session_life: f64,
-    /// By the client's clock, in seconds since 1970.
-    pub(crate) opened_at: f64,
+    pub(crate) ticket_life: f64,
     pub(crate) ticket: RefCell<Ticket>,
+    /// When the ticket came, by the client's clock, in seconds since 1970.
+    pub(crate) ticket_came: Cell<f64>,
     pub(crate) nonce: RefCell<String>,
     /// A device proof has been seen by the server: it has handed out a further ticket.
     pub(crate) confirmed: Cell<bool>,
@@ -36,18 +38,19 @@ pub(crate) struct Live {
 
 impl Live {
     /// The session that an opening has given.
-    pub(crate) fn new(verified: VerifiedOpened, keys: SessionKeys, opened_at: f64) -> Self {
+    pub(crate) fn new(verified: VerifiedOpened, keys: SessionKeys, device: Thumbprint) -> Self {
         let VerifiedOpened { opened, transcript } = verified;
         Self {
             id: transcript.session_id(),
             keys,
             identity: opened.identity.thumbprint(),
+            device,
             authenticated: opened.authenticated,
             proof: opened.proof,
             nonce_life: f64::from(opened.nonce_life),
-            session_life: f64::from(opened.session_life),
-            opened_at,
+            ticket_life: f64::from(opened.ticket_life),
             ticket: RefCell::new(opened.ticket),
+            ticket_came: Cell::new(seconds()),
             nonce: RefCell::new(opened.nonce),
             confirmed: Cell::new(false),
             wants_device: Cell::new(false),
@@ -64,6 +67,7 @@ impl Live {
             id: text("id")?.parse().ok()?,
             keys: SessionKeys::from_stored(stored)?,
             identity: text("identity")?.parse().ok()?,
+            device: text("device")?.parse().ok()?,
             authenticated: flag("authenticated")?,
             proof: if flag("sessionProof")? {
                 ProofKind::Session
@@ -71,9 +75,9 @@ impl Live {
                 ProofKind::Device
             },
             nonce_life: number("nonceLife")?,
-            session_life: number("sessionLife")?,
-            opened_at: number("openedAt")?,
+            ticket_life: number("ticketLife")?,
             ticket: RefCell::new(Ticket::new(ticket.to_vec()).ok()?),
+            ticket_came: Cell::new(number("ticketCame")?),
             nonce: RefCell::new(text("nonce")?),
             confirmed: Cell::new(flag("confirmed")?),
             wants_device: Cell::new(false),
@@ -86,12 +90,13 @@ impl Live {
         let object = object([
             ("id", self.id.to_string().into()),
             ("identity", self.identity.to_string().into()),
+            ("device", self.device.to_string().into()),
             ("authenticated", self.authenticated.into()),
             ("sessionProof", (self.proof == ProofKind::Session).into()),
             ("nonceLife", self.nonce_life.into()),
-            ("sessionLife", self.session_life.into()),
-            ("openedAt", self.opened_at.into()),
+            ("ticketLife", self.ticket_life.into()),
             ("ticket", ticket.into()),
+            ("ticketCame", self.ticket_came.get().into()),
             ("nonce", self.nonce.borrow().as_str().into()),
             ("confirmed", self.confirmed.get().into()),
         ]);
@@ -104,10 +109,11 @@ impl Live {
         member(stored, "id").as_string() == Some(id.to_string())
     }
 
-    /// Whether the session's longest life is over, as far as the client's clock can be believed. Only
-    /// the server knows; this saves a request that it would surely refuse.
-    pub(crate) fn seems_over(&self, now: f64) -> bool {
-        now > self.opened_at + self.session_life
+    /// Whether the ticket is at its end, as far as the client's clock can be believed. Only the server
+    /// knows; asking it first saves the application a refusal.
+    pub(crate) fn seems_over(&self) -> bool {
+        let age = seconds() - self.ticket_came.get();
+        !(0.0..self.ticket_life).contains(&age)
     }
 
     /// Which key proves the next request.
@@ -123,6 +129,7 @@ impl Live {
     pub(crate) fn take_ticket(&self, field: &str) -> Result<bool, Error> {
         let ticket = Ticket::from_field(field)?;
         self.confirmed.set(true);
+        self.ticket_came.set(seconds());
         Ok(self.ticket.replace(ticket.clone()) != ticket)
     }
 
@@ -133,4 +140,8 @@ impl Live {
             true
         }
     }
+}
+
+fn seconds() -> f64 {
+    js_sys::Date::now() / 1000.0
 }
