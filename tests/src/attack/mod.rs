@@ -1,5 +1,6 @@
 //! What attackers have: a place on the wire, copies of everything, and the patience to search it.
 
+mod page;
 mod proxy;
 
 use bulla_client::{Client, Code, Session};
@@ -10,6 +11,7 @@ use serde_json::{Value, json};
 
 use crate::bank::Bank;
 
+pub use page::{PLANT_STORAGE, TAKE_STORAGE, in_page};
 pub use proxy::{Exchange, Proxy};
 
 /// What a test or one of its steps gives.
