@@ -2,6 +2,8 @@
 
 mod page;
 mod proxy;
+mod scan;
+mod witness;
 
 use bulla_client::{Client, Code, Session};
 use bulla_protocol::error::{Error, Problem};
@@ -11,8 +13,12 @@ use serde_json::{Value, json};
 
 use crate::bank::Bank;
 
-pub use page::{PLANT_STORAGE, TAKE_STORAGE, in_page};
+pub use page::{
+    EXTRACT_KEYS, HOOK_WASM, PLANT_STORAGE, TAKE_MEMORY, TAKE_REACHABLE, TAKE_STORAGE, in_page,
+};
 pub use proxy::{Exchange, Proxy};
+pub use scan::find;
+pub use witness::{Secrets, Witness};
 
 /// What a test or one of its steps gives.
 pub type Outcome<T = ()> = Result<T, Box<dyn std::error::Error>>;
