@@ -310,7 +310,7 @@ async fn he_replays_openings() -> Outcome {
 
     // The one after the login was good for one opening.
     let again = proxy.send(second.request.clone()).await?;
-    assert_eq!(code(&again), Some(Code::Replayed));
+    assert_eq!(code(&again), Some(Code::SessionRevoked));
 
     // The first one opens a session once more, for the same device and for nobody's use: its keys are
     // agreed on with a key that only the client had, and Ann is not in it.
