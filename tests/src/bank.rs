@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::body::{Body, Bytes};
 use axum::extract::State;
-use axum::http::header::{CONTENT_TYPE, LOCATION};
+use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, COOKIE, LOCATION, SET_COOKIE};
 use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
@@ -245,6 +245,7 @@ fn routes(ledger: Ledger) -> Router {
         .nest("/api", replies())
         .nest("/twin", replies())
         .route("/twin/login", post(twin_login))
+        .route("/twin/me", get(twin_me))
         .route("/twin/transfer", post(twin_transfer))
         .with_state(ledger)
 }
@@ -380,10 +381,16 @@ impl Drop for Streaming {
     }
 }
 
-/// As most applications do it: a bearer token, which is all that a request needs.
-async fn twin_login(Json(who): Json<Value>) -> Json<Value> {
-    let user = who["user"].as_str().unwrap_or_default();
-    Json(json!({ "token": format!("token-of-{user}") }))
+/// As most applications do it: a bearer token, or a cookie, which is all that a request needs.
+async fn twin_login(Json(who): Json<Value>) -> impl IntoResponse {
+    let token = format!("token-of-{}", who["user"].as_str().unwrap_or_default());
+    let cookie = format!("twin={token}; Path=/; HttpOnly; SameSite=Lax");
+    ([(SET_COOKIE, cookie)], Json(json!({ "token": token })))
+}
+
+async fn twin_me(headers: HeaderMap) -> Result<Json<Value>, StatusCode> {
+    let user = twin_user(&headers).ok_or(StatusCode::UNAUTHORIZED)?;
+    Ok(Json(json!({ "subject": user })))
 }
 
 async fn twin_transfer(
@@ -391,13 +398,17 @@ async fn twin_transfer(
     headers: HeaderMap,
     Json(order): Json<Value>,
 ) -> Result<Json<Value>, StatusCode> {
-    let token = headers
-        .get("authorization")
-        .and_then(|value| value.to_str().ok());
-    let user = token
-        .and_then(|token| token.strip_prefix("Bearer token-of-"))
-        .ok_or(StatusCode::UNAUTHORIZED)?;
-    Ok(Json(ledger.book(user, &order)))
+    let user = twin_user(&headers).ok_or(StatusCode::UNAUTHORIZED)?;
+    Ok(Json(ledger.book(&user, &order)))
+}
+
+fn twin_user(headers: &HeaderMap) -> Option<String> {
+    let value = |name| headers.get(name).and_then(|value| value.to_str().ok());
+    let cookies = value(COOKIE).into_iter().flat_map(|line| line.split("; "));
+    let mut tokens = cookies
+        .filter_map(|cookie| cookie.strip_prefix("twin="))
+        .chain(value(AUTHORIZATION).and_then(|value| value.strip_prefix("Bearer ")));
+    tokens.find_map(|token| token.strip_prefix("token-of-").map(str::to_owned))
 }
 
 /// The files of the npm package, below `/npm`.

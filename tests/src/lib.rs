@@ -19,6 +19,7 @@
 //! # }
 //! ```
 
+pub mod attack;
 pub mod bank;
 pub mod browser;
 pub mod serve;

@@ -14,7 +14,7 @@ use http::Response;
 
 use crate::body::{self, Body};
 use crate::bulla::Bulla;
-use crate::store::{SessionRef, UsedProof, Verdict};
+use crate::store::{Revocation, SessionRef, UsedProof, Verdict};
 use crate::ticket::{SessionState, TicketKind};
 use crate::vault;
 use crate::verify::replay_key;
@@ -108,7 +108,13 @@ impl Bulla {
                     ..session
                 },
             };
-            self.0.store.check_and_insert(used).await
+            let verdict = self.0.store.check_and_insert(used).await;
+            if verdict == Ok(Verdict::Fresh) {
+                // Proofs may be forgotten by a restart, revocations are not: before the answer goes out,
+                // the ticket is used up for good.
+                self.revoke(Revocation::Session(fresh_id(&random))).await?;
+            }
+            verdict
         } else {
             let revoked = self.0.store.is_revoked(session).await;
             revoked.map(|revoked| {

@@ -206,7 +206,7 @@ async fn login_changes_the_session_and_its_ticket_opens_once() {
     assert_ne!(after.id, before.id);
     assert_eq!(
         device.open(&server, Some(carry.clone())).await.err(),
-        Some(Code::Replayed)
+        Some(Code::SessionRevoked)
     );
     // It is good for an opening and for nothing else.
     before.ticket = carry;

@@ -1,0 +1,622 @@
+//! A middle man whom the client's TLS trusts. He is on the way of every byte in both directions, and
+//! what he does to the bank he also does to its unprotected twin, where it works.
+
+use std::sync::{Arc, Mutex};
+
+use bulla_client::{Client, Code, Mode, ProofKind, Session};
+use bulla_protocol::base64;
+use bulla_protocol::digest::ContentDigest;
+use bulla_protocol::seal::Header;
+use bulla_tests::attack::{
+    Exchange, Outcome, Proxy, code, error_code, forged, log_in, post, transfer,
+};
+use bulla_tests::bank::Bank;
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, Response};
+use serde_json::{Value, json};
+
+/// A bank that is reached through a middle man only.
+async fn bank_behind(proxy: &Proxy) -> Outcome<Bank> {
+    let origin = proxy.origin();
+    let bank = Bank::open_with(|builder| builder.origin(origin)).await?;
+    proxy.forward_to(bank.server.port());
+    Ok(bank)
+}
+
+async fn open(proxy: &Proxy, bank: &Bank) -> Outcome<Session> {
+    let client = Client::builder(proxy.origin())
+        .identity(bank.bulla.identity())
+        .http(proxy.trusting_client()?)
+        .build()?;
+    Ok(client.open().await?)
+}
+
+async fn logged_in(proxy: &Proxy, bank: &Bank) -> Outcome<Session> {
+    let session = open(proxy, bank).await?;
+    log_in(&session).await?;
+    Ok(session)
+}
+
+/// An order to the twin, as its own client sends it.
+fn twin_order(proxy: &Proxy, amount: u64) -> Outcome<Request<Bytes>> {
+    let url = format!("{}/twin/transfer", proxy.origin());
+    let mut request = post(&url, &json!({ "to": "bob", "amount": amount }))?;
+    let token = HeaderValue::from_static("Bearer token-of-ann");
+    request.headers_mut().insert("authorization", token);
+    Ok(request)
+}
+
+fn everything(proxy: &Proxy) -> Vec<u8> {
+    let seen = proxy.seen();
+    seen.iter().flat_map(Exchange::bytes).collect()
+}
+
+fn contains(bytes: &[u8], text: &str) -> bool {
+    let encoded = base64::encode(text);
+    // Without the ends, which depend on what stands beside it.
+    let encoded = &encoded[..encoded.len() - 2];
+    [text, encoded].iter().any(|needle| {
+        bytes
+            .windows(needle.len())
+            .any(|window| window.eq_ignore_ascii_case(needle.as_bytes()))
+    })
+}
+
+#[tokio::test]
+async fn he_reads_nothing() -> Outcome {
+    const SECRETS: [&str; 6] = [
+        "annabel.lee",
+        "/api/transfer",
+        "memo=underpaid",
+        "x-underground",
+        "9137461",
+        "receipt",
+    ];
+    let proxy = Proxy::start().await?;
+    let bank = bank_behind(&proxy).await?;
+    let session = open(&proxy, &bank).await?;
+    let login = post("/api/login", &json!({ "user": "annabel.lee" }))?;
+    session.fetch(login).await?;
+    let order = json!({ "to": "bob", "amount": 9_137_461 });
+    let mut request = post("/api/transfer?memo=underpaid", &order)?;
+    let value = HeaderValue::from_static("yes");
+    request.headers_mut().insert("x-underground", value.clone());
+    let reply = session.fetch(request).await?.into_body().bytes().await?;
+    assert!(contains(&reply, "receipt") && contains(&reply, "annabel.lee"));
+    let read = everything(&proxy);
+    assert!(read.len() > 2000 && contains(&read, "/.well-known/bulla/sealed"));
+    for secret in SECRETS {
+        assert!(!contains(&read, secret), "{secret}");
+    }
+    // The twin hides nothing.
+    let mut request = twin_order(&proxy, 9_137_461)?;
+    request.headers_mut().insert("x-underground", value);
+    session.client().send_unverified(request).await?;
+    let read = everything(&proxy);
+    for secret in ["/twin/transfer", "x-underground", "9137461", "receipt"] {
+        assert!(contains(&read, secret), "{secret}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn he_changes_no_request_unnoticed() -> Outcome {
+    type OnRequest = fn(Request<Bytes>) -> Request<Bytes>;
+
+    let proxy = Proxy::start().await?;
+    let bank = bank_behind(&proxy).await?;
+    let session = logged_in(&proxy, &bank).await?;
+
+    let requests: [(&str, OnRequest, Code); 9] = [
+        ("salt", |r| flip(r, 3), Code::SealBroken),
+        ("record size", |r| flip(r, 16), Code::SealBroken),
+        ("ticket", |r| flip(r, 100), Code::TicketInvalid),
+        ("record", |r| flip_from_end(r, 20), Code::SealBroken),
+        ("cut", |r| cut(r, 1), Code::SealBroken),
+        (
+            "another path",
+            |r| with_uri(r, "/api/me"),
+            Code::PathRefused,
+        ),
+        (
+            "another host",
+            |r| with_field(r, "host", "elsewhere.example"),
+            Code::AuthorityMismatch,
+        ),
+        (
+            "not marked as sealed",
+            |r| with_field(r, "content-type", "application/json"),
+            Code::ProofMissing,
+        ),
+        (
+            "another method",
+            |mut r| {
+                *r.method_mut() = Method::PUT;
+                r
+            },
+            Code::ProofMissing,
+        ),
+    ];
+    for (what, change, wanted) in requests {
+        proxy.change_request(change);
+        let refused = error_code(session.fetch(transfer(1)?).await);
+        assert_eq!(refused, Some(wanted), "{what}");
+        assert!(bank.ledger.transfers().is_empty(), "{what}");
+        if wanted == Code::TicketInvalid {
+            // The client has opened anew, and Ann has to log in again: nothing of hers was guessed.
+            log_in(&session).await?;
+        }
+    }
+
+    // The twin pays more, to somebody else.
+    proxy.change_request(|request| {
+        request.map(|_| Bytes::from_static(br#"{"to":"mallory","amount":1000}"#))
+    });
+    session
+        .client()
+        .send_unverified(twin_order(&proxy, 1)?)
+        .await?;
+    assert_eq!(bank.ledger.transfers()[0]["to"], "mallory");
+    Ok(())
+}
+
+#[tokio::test]
+async fn he_changes_no_reply_unnoticed() -> Outcome {
+    type OnReply = fn(Response<Bytes>) -> Response<Bytes>;
+
+    let proxy = Proxy::start().await?;
+    let bank = bank_behind(&proxy).await?;
+    let session = logged_in(&proxy, &bank).await?;
+    let replies: [(&str, OnReply, Code); 7] = [
+        ("salt", |r| flip_reply(r, 3), Code::SealBroken),
+        ("record", |r| flip_reply(r, 40), Code::SealBroken),
+        (
+            "cut",
+            |r| r.map(|body| body.slice(..body.len() / 2)),
+            Code::SealBroken,
+        ),
+        (
+            "nothing left",
+            |r| r.map(|_| Bytes::new()),
+            Code::ReplyTruncated,
+        ),
+        (
+            "plain text",
+            |_| Response::new(Bytes::from_static(b"{\"number\":1}")),
+            Code::ReplyUnsealed,
+        ),
+        (
+            "not marked as sealed",
+            |mut r| {
+                r.headers_mut().remove("content-type");
+                r
+            },
+            Code::ReplyUnsealed,
+        ),
+        (
+            "another status",
+            |mut r| {
+                *r.status_mut() = http::StatusCode::ACCEPTED;
+                r
+            },
+            Code::ReplyUnsealed,
+        ),
+    ];
+    for (at, (what, change, wanted)) in replies.into_iter().enumerate() {
+        proxy.change_reply(change);
+        let fetched = async {
+            let reply = session.fetch(transfer(2)?).await?;
+            Ok::<_, Box<dyn std::error::Error>>(reply.into_body().bytes().await?)
+        };
+        let error = fetched.await.err().ok_or(what)?;
+        let error = error.downcast::<bulla_client::Error>()?;
+        assert_eq!(error.code, wanted, "{what}");
+        // It was carried out, once: the client can only say that it does not know.
+        assert_eq!(bank.ledger.transfers().len(), at + 1, "{what}");
+    }
+
+    // The twin's client believes whatever it reads.
+    proxy.change_reply(|reply| reply.map(|_| Bytes::from_static(b"refused")));
+    let reply = session
+        .client()
+        .send_unverified(twin_order(&proxy, 1)?)
+        .await?;
+    assert_eq!(
+        (reply.status().as_u16(), &reply.body()[..]),
+        (200, &b"refused"[..])
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn he_drops_a_reply_and_claims_that_nothing_happened() -> Outcome {
+    let proxy = Proxy::start().await?;
+    let bank = bank_behind(&proxy).await?;
+    let session = logged_in(&proxy, &bank).await?;
+
+    // What the client does about each refusal that he can forge.
+    let forgeries = [
+        (Code::NonceStale, Code::Replayed),
+        (Code::ProofWeak, Code::ProofWeak),
+        (Code::SessionUnconfirmed, Code::SessionUnconfirmed),
+        (Code::StoreUnavailable, Code::StoreUnavailable),
+        (Code::SessionRevoked, Code::SessionRevoked),
+        (Code::TicketExpired, Code::TicketExpired),
+        (Code::TicketInvalid, Code::TicketInvalid),
+    ];
+    for (at, (claimed, wanted)) in forgeries.into_iter().enumerate() {
+        let nonce = bank_nonce(&proxy)?;
+        proxy.change_reply(move |_| forged(claimed.because("so he says"), Some(nonce)));
+        let refused = error_code(session.fetch(transfer(1)?).await);
+        assert_eq!(refused, Some(wanted), "{claimed}");
+        assert_eq!(bank.ledger.transfers().len(), at + 1, "{claimed}");
+        if !session.is_authenticated() {
+            log_in(&session).await?;
+        }
+    }
+
+    // A client without a proof that is remembered sends it again: the twin pays twice.
+    let before = bank.ledger.transfers().len();
+    proxy.change_reply(|_| forged(Code::NonceStale.because("so he says"), None));
+    let thin = session.client();
+    let mut reply = thin.send_unverified(twin_order(&proxy, 1)?).await?;
+    if reply.status() == 401 {
+        reply = thin.send_unverified(twin_order(&proxy, 1)?).await?;
+    }
+    assert_eq!(reply.status(), 200);
+    assert_eq!(bank.ledger.transfers().len(), before + 2);
+    Ok(())
+}
+
+/// The same with session proofs, where a forged refusal can ask for another proof of the same request.
+#[tokio::test]
+async fn he_asks_for_a_stronger_proof_of_what_was_done() -> Outcome {
+    let proxy = Proxy::start().await?;
+    let origin = proxy.origin();
+    let bank = Bank::open_with(|builder| builder.origin(origin).proof(ProofKind::Session)).await?;
+    proxy.forward_to(bank.server.port());
+    let session = logged_in(&proxy, &bank).await?;
+    session.fetch(transfer(1)?).await?;
+    for (at, (claimed, wanted)) in [
+        (Code::SessionUnconfirmed, Code::Replayed),
+        (Code::ProofWeak, Code::ProofWeak),
+        (Code::NonceStale, Code::Replayed),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let nonce = bank_nonce(&proxy)?;
+        proxy.change_reply(move |_| forged(claimed.because("so he says"), Some(nonce)));
+        let refused = error_code(session.fetch(transfer(2)?).await);
+        assert_eq!(refused, Some(wanted), "{claimed}");
+        assert_eq!(bank.ledger.transfers().len(), at + 2, "{claimed}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn he_replays_openings() -> Outcome {
+    let proxy = Proxy::start().await?;
+    let bank = bank_behind(&proxy).await?;
+    let session = logged_in(&proxy, &bank).await?;
+    let openings: Vec<_> = proxy
+        .seen()
+        .into_iter()
+        .filter(|exchange| exchange.request.uri().path().ends_with("/session"))
+        .collect();
+    let [first, second] = &openings[..] else {
+        return Err("an opening and one that carries the login over were expected".into());
+    };
+
+    // The one after the login was good for one opening.
+    let again = proxy.send(second.request.clone()).await?;
+    assert_eq!(code(&again), Some(Code::SessionRevoked));
+
+    // The first one opens a session once more, for the same device and for nobody's use: its keys are
+    // agreed on with a key that only the client had, and Ann is not in it.
+    let again = proxy.send(first.request.clone()).await?;
+    assert_eq!(again.status(), 200);
+    let opened: Value = serde_json::from_slice(again.body())?;
+    assert_eq!(opened["authenticated"], false);
+    let ticket = opened["ticket"].as_str().unwrap_or_default();
+    let ticket = base64::decode(ticket).ok_or("no ticket")?;
+    let mut envelope = Header {
+        salt: [0; 16],
+        record_size: 4096,
+        keyid: ticket,
+    }
+    .encode();
+    envelope.extend([0; 100]);
+    let mut request = proxy.seen().last().ok_or("nothing")?.request.clone();
+    *request.uri_mut() = "/.well-known/bulla/sealed".parse()?;
+    *request.body_mut() = envelope.into();
+    let headers = request.headers_mut();
+    headers.insert("content-type", HeaderValue::from_static("message/bhttp"));
+    headers.insert("content-encoding", HeaderValue::from_static("aes128gcm"));
+    let refused = proxy.send(request).await?;
+    assert_eq!(code(&refused), Some(Code::SealBroken));
+
+    // An earlier answer to a new opening.
+    let old = first.reply.clone();
+    proxy.change_reply(move |_| old);
+    let refused = error_code(session.client().open().await);
+    assert_eq!(refused, Some(Code::ReplyInvalid));
+
+    // The victim notices nothing of all this.
+    assert_eq!(session.fetch(transfer(1)?).await?.status(), 200);
+    // The twin's login, recorded, logs in whoever sends it.
+    let login = post(
+        &format!("{}/twin/login", proxy.origin()),
+        &json!({ "user": "ann" }),
+    )?;
+    session.client().send_unverified(login).await?;
+    let login = proxy.seen().last().ok_or("nothing")?.request.clone();
+    let token: Value = serde_json::from_slice(proxy.send(login).await?.body())?;
+    assert_eq!(token["token"], "token-of-ann");
+    Ok(())
+}
+
+#[tokio::test]
+async fn he_swaps_tickets() -> Outcome {
+    let proxy = Proxy::start().await?;
+    let bank = bank_behind(&proxy).await?;
+    let (ann, other) = (
+        logged_in(&proxy, &bank).await?,
+        logged_in(&proxy, &bank).await?,
+    );
+    // The ticket from before the first device proof: the same session's, and older.
+    let older = ann.dangerous_loot()?.ticket;
+    ann.fetch(transfer(1)?).await?;
+    let (mine, foreign) = (ann.dangerous_loot()?.ticket, other.dangerous_loot()?.ticket);
+    assert!(mine != older && mine != foreign);
+
+    let prepare = |mode| {
+        let nonce = ann.fresh_nonce()?;
+        let prepared = ann.prepare(transfer(2)?, mode, ProofKind::Device, nonce)?;
+        Ok::<_, Box<dyn std::error::Error>>(prepared)
+    };
+    for (ticket, sealed) in [(&older, Code::ProofMismatch), (&foreign, Code::SealBroken)] {
+        let prepared = prepare(Mode::Signed)?;
+        let mut request = prepared.request;
+        let field = HeaderValue::from_str(&ticket.to_field())?;
+        request.headers_mut().insert("bulla-ticket", field);
+        let refused = ann.client().send_unverified(request).await?;
+        assert_eq!(code(&refused), Some(Code::ProofMismatch));
+
+        let prepared = prepare(Mode::Sealed)?;
+        let mut request = prepared.request.clone();
+        let body = request.body();
+        let (mut header, records) = Header::parse(body)?.ok_or("no envelope")?;
+        header.keyid = ticket.as_bytes().to_vec();
+        *request.body_mut() = [header.encode(), records.to_vec()].concat().into();
+        let refused = ann.client().send_unverified(request).await?;
+        let refused = error_code(prepared.open_reply(refused).await);
+        assert_eq!(refused, Some(sealed));
+    }
+
+    // Two replies that cross.
+    let crossed = Arc::new(Mutex::new(None));
+    let (one, two) = (prepare(Mode::Sealed)?, prepare(Mode::Sealed)?);
+    let kept = Arc::clone(&crossed);
+    proxy.change_reply(move |reply| {
+        if let Ok(mut kept) = kept.lock() {
+            *kept = Some(reply.clone());
+        }
+        reply
+    });
+    ann.client().send_unverified(one.request.clone()).await?;
+    proxy.change_reply(move |reply| {
+        let crossed = crossed.lock().ok().and_then(|mut crossed| crossed.take());
+        crossed.unwrap_or(reply)
+    });
+    let reply = ann.client().send_unverified(two.request.clone()).await?;
+    let refused = error_code(two.open_reply(reply.clone()).await);
+    assert_eq!(refused, Some(Code::ReplyMismatch));
+    assert_eq!(one.open_reply(reply).await?.status(), 200);
+
+    // The twin takes whatever token comes with an order.
+    proxy.change_request(|request| with_field(request, "authorization", "Bearer token-of-bob"));
+    ann.client().send_unverified(twin_order(&proxy, 3)?).await?;
+    let booked = bank.ledger.transfers();
+    assert_eq!(booked.last().ok_or("nothing booked")?["from"], "bob");
+    Ok(())
+}
+
+#[tokio::test]
+async fn he_puts_another_identity_in_the_place_of_the_banks() -> Outcome {
+    let proxy = Proxy::start().await?;
+    let bank = bank_behind(&proxy).await?;
+    // A verifier of his own, which speaks the protocol to the letter.
+    let mallory = bank_behind(&proxy).await?;
+
+    // With a pin: refused at the first contact.
+    proxy.forward_to(mallory.server.port());
+    let pinned = open(&proxy, &bank).await.err().ok_or("he was trusted")?;
+    let pinned = pinned.downcast::<bulla_client::Error>()?;
+    assert_eq!(pinned.code, Code::IdentityChanged);
+
+    // Without one, the first identity that is met is trusted. What that costs is said in the docs:
+    // whoever is there first reads all.
+    let first_use = || -> Outcome<Client> {
+        Ok(Client::builder(proxy.origin())
+            .http(proxy.trusting_client()?)
+            .build()?)
+    };
+    let deceived = first_use()?.open().await?;
+    log_in(&deceived).await?;
+    deceived.fetch(transfer(5)?).await?;
+    assert_eq!(mallory.ledger.transfers().len(), 1);
+    assert!(bank.ledger.transfers().is_empty());
+
+    // Whoever has met the bank once is safe from then on.
+    proxy.forward_to(bank.server.port());
+    let client = first_use()?;
+    let session = client.open().await?;
+    log_in(&session).await?;
+    assert_eq!(client.identity(), Some(bank.bulla.identity()));
+    proxy.forward_to(mallory.server.port());
+    let refused = error_code(session.fetch(transfer(6)?).await);
+    // To his verifier the ticket means nothing; and the session that is opened in its place is refused.
+    assert_eq!(refused, Some(Code::TicketInvalid));
+    assert_eq!(error_code(client.open().await), Some(Code::IdentityChanged));
+    let get = Request::get("/api/me").body(Bytes::new())?;
+    let refused = error_code(session.fetch(get).await);
+    assert_eq!(refused, Some(Code::IdentityChanged));
+    assert_eq!(mallory.ledger.transfers().len(), 1);
+
+    // Only the key changed, in an answer that is the bank's own.
+    proxy.forward_to(bank.server.port());
+    let identity = serde_json::to_value(
+        bulla_keys::SigningKey::generate(&bulla_keys::SystemRandom)?.public(),
+    )?;
+    for (client, wanted) in [
+        (client, Code::IdentityChanged),
+        (first_use()?, Code::ReplyInvalid),
+    ] {
+        let identity = identity.clone();
+        proxy.change_reply(move |reply| rewrite_opened(reply, "identity", identity));
+        assert_eq!(error_code(client.open().await), Some(wanted));
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn he_strips_versions_and_pins() -> Outcome {
+    let proxy = Proxy::start().await?;
+    let bank = bank_behind(&proxy).await?;
+    let client = Client::builder(proxy.origin())
+        .identity(bank.bulla.identity())
+        .http(proxy.trusting_client()?)
+        .build()?;
+
+    // In the opening: nothing of it can be changed or left out, with a digest to match or without.
+    let random = json!(base64::encode([0; 32]));
+    let changes: [(&str, Value, Code); 6] = [
+        ("version", json!(0), Code::VersionUnsupported),
+        ("version", json!(2), Code::VersionUnsupported),
+        ("version", Value::Null, Code::Malformed),
+        ("identity", Value::Null, Code::ProofMismatch),
+        ("random", random, Code::ProofMismatch),
+        ("ticket", json!("AAAA"), Code::ProofMismatch),
+    ];
+    for (name, value, wanted) in changes {
+        let what = format!("{name}: {value}");
+        for (with_digest, wanted) in [(false, Code::DigestMismatch), (true, wanted)] {
+            let value = value.clone();
+            proxy.change_request(move |request| {
+                let (mut parts, body) = request.into_parts();
+                let body = rewrite(&body, name, value);
+                if with_digest {
+                    parts.headers.insert("content-digest", digest(&body));
+                }
+                Request::from_parts(parts, body)
+            });
+            let before = proxy.seen().len();
+            assert_eq!(error_code(client.open().await), Some(wanted), "{what}");
+            // It is not tried again with less.
+            assert_eq!(proxy.seen().len(), before + 1, "{what}");
+        }
+    }
+
+    // In the answer.
+    for (name, value) in [
+        ("version", json!(0)),
+        ("version", json!(2)),
+        ("nonce_life", json!(1_000_000)),
+        ("proof", json!("session")),
+        ("authenticated", json!(true)),
+        ("nonce", json!("AAAA")),
+    ] {
+        let what = format!("{name}: {value}");
+        proxy.change_reply(move |reply| rewrite_opened(reply, name, value));
+        let refused = error_code(client.open().await);
+        assert_eq!(refused, Some(Code::ReplyInvalid), "{what}");
+    }
+    // He says so himself.
+    for claimed in [Code::VersionUnsupported, Code::IdentityMismatch] {
+        let before = proxy.seen().len();
+        proxy.change_reply(move |_| forged(claimed.because("so he says"), None));
+        let wanted = match claimed {
+            Code::IdentityMismatch => Code::IdentityChanged,
+            claimed => claimed,
+        };
+        assert_eq!(error_code(client.open().await), Some(wanted));
+        assert_eq!(proxy.seen().len(), before + 1);
+    }
+    // Left alone, it opens.
+    assert!(client.open().await.is_ok());
+    Ok(())
+}
+
+/// The newest server nonce that has passed in the open, as he would hand it on.
+fn bank_nonce(proxy: &Proxy) -> Outcome<HeaderValue> {
+    let seen = proxy.seen();
+    let nonce = seen
+        .iter()
+        .rev()
+        .find_map(|exchange| exchange.reply.headers().get("bulla-nonce"));
+    Ok(nonce.ok_or("no nonce was seen")?.clone())
+}
+
+fn flip(request: Request<Bytes>, at: usize) -> Request<Bytes> {
+    request.map(|body| flipped(&body, at))
+}
+
+fn flip_from_end(request: Request<Bytes>, at: usize) -> Request<Bytes> {
+    request.map(|body| flipped(&body, body.len() - at))
+}
+
+fn flip_reply(reply: Response<Bytes>, at: usize) -> Response<Bytes> {
+    reply.map(|body| flipped(&body, at))
+}
+
+fn flipped(body: &[u8], at: usize) -> Bytes {
+    let mut body = body.to_vec();
+    body[at] ^= 1;
+    body.into()
+}
+
+fn cut(request: Request<Bytes>, by: usize) -> Request<Bytes> {
+    request.map(|body| body.slice(..body.len() - by))
+}
+
+fn with_uri(mut request: Request<Bytes>, uri: &'static str) -> Request<Bytes> {
+    *request.uri_mut() = http::Uri::from_static(uri);
+    request
+}
+
+fn with_field(
+    mut request: Request<Bytes>,
+    name: &'static str,
+    value: &'static str,
+) -> Request<Bytes> {
+    let value = HeaderValue::from_static(value);
+    request.headers_mut().insert(name, value);
+    request
+}
+
+/// Sets a member of a JSON object, or takes it out.
+fn rewrite(body: &[u8], name: &str, value: Value) -> Bytes {
+    let mut object: Value = serde_json::from_slice(body).unwrap_or_default();
+    if value.is_null() {
+        if let Some(object) = object.as_object_mut() {
+            object.remove(name);
+        }
+    } else {
+        object[name] = value;
+    }
+    object.to_string().into()
+}
+
+/// Changes an answer to an opening, with a digest to match.
+fn rewrite_opened(reply: Response<Bytes>, name: &str, value: Value) -> Response<Bytes> {
+    let (mut parts, body) = reply.into_parts();
+    let body = rewrite(&body, name, value);
+    parts.headers.insert("content-digest", digest(&body));
+    Response::from_parts(parts, body)
+}
+
+fn digest(body: &[u8]) -> HeaderValue {
+    HeaderValue::from_str(&ContentDigest::of(body).to_field())
+        .unwrap_or(HeaderValue::from_static(""))
+}
