@@ -76,6 +76,9 @@ impl Suite {
             // Elsewhere than on Debian some may be there: the tests of the others fail by name.
             say(&error.to_string());
         }
+        if self == Self::Browsers {
+            wasm::build_vectors(project)?;
+        }
         let programs = self.programs()?;
         if programs.is_empty() {
             return Err(format!("no test program belongs to the suite `{}`", self.name()).into());

@@ -35,7 +35,7 @@ pub(crate) fn build(project: &mut Project) -> Outcome<(Node, Sizes)> {
     ];
     let shipped: Vec<_> = outputs.iter().map(|name| dist.join(name)).collect();
 
-    let module = compile(project)?;
+    let module = compile(project, &project.recipe.package.name)?;
     let inputs = [module.clone(), PathBuf::from("wasm-pack.toml")];
     let stamp = work.join("stamp");
     let fresh = |inputs: &[PathBuf]| -> Outcome<bool> {
@@ -47,10 +47,7 @@ pub(crate) fn build(project: &mut Project) -> Outcome<(Node, Sizes)> {
         say("npm/dist is up to date");
     } else {
         let glue = work.join("glue");
-        fs::create_dir_all(&glue)?;
-        let mut bindgen =
-            project.cargo(&["run", "--profile", "xtask", "--package", "xtask-bindgen"]);
-        project::run(bindgen.arg("--").arg(&module).arg(&glue))?;
+        bind(project, &module, &glue)?;
 
         let bound = glue.join(format!("{stem}_bg.wasm"));
         let mut optimise = node.tool(project, "wasm-opt");
@@ -74,11 +71,25 @@ pub(crate) fn build(project: &mut Project) -> Outcome<(Node, Sizes)> {
     Ok((node, sizes))
 }
 
-/// Compiles the crate and gives the module's file.
-fn compile(project: &Project) -> Outcome<PathBuf> {
+/// Builds the module that runs the test vectors in browsers, with its glue, into `vectors` in the
+/// target folder.
+pub(crate) fn build_vectors(project: &Project) -> Outcome {
+    let module = compile(project, "bulla-vectors")?;
+    bind(project, &module, &project.target.join("vectors"))
+}
+
+/// Writes a module's glue, and the module as the glue wants it.
+fn bind(project: &Project, module: &Path, folder: &Path) -> Outcome {
+    fs::create_dir_all(folder)?;
+    let mut bindgen = project.cargo(&["run", "--profile", "xtask", "--package", "xtask-bindgen"]);
+    project::run(bindgen.arg("--").arg(module).arg(folder))
+}
+
+/// Compiles a crate and gives the module's file.
+fn compile(project: &Project, name: &str) -> Outcome<PathBuf> {
     let package = &project.recipe.package;
-    let mut build = project.cargo(&["build", "--target", TARGET]);
-    build.args(["--package", &package.name, "--profile", &package.profile]);
+    let mut build = project.cargo(&["build", "--lib", "--target", TARGET]);
+    build.args(["--package", name, "--profile", &package.profile]);
 
     // Panic messages name source files: the same ones wherever the package is built.
     let sources = cargo_home().map(|home| (home.join("registry/src"), "crates"));
@@ -91,7 +102,7 @@ fn compile(project: &Project) -> Outcome<PathBuf> {
     build.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"));
 
     project::run(&mut build)?;
-    let name = format!("{}.wasm", package.name.replace('-', "_"));
+    let name = format!("{}.wasm", name.replace('-', "_"));
     Ok(project
         .target
         .join(TARGET)
