@@ -19,9 +19,11 @@ const POLICY: &str = "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; 
      frame-ancestors 'none'; require-trusted-types-for 'script'";
 
 const HTML: &str = "text/html; charset=utf-8";
+const CSS: &str = "text/css; charset=utf-8";
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 const SVG: &str = "image/svg+xml";
 const WASM: &str = "application/wasm";
+const WOFF2: &str = "font/woff2";
 
 const PAGE: &[u8] = include_bytes!("../page/index.html");
 
@@ -34,7 +36,15 @@ macro_rules! files {
 }
 
 files! {
+    "/page/style.css" CSS "page/style.css",
+    "/page/main.js" SCRIPT "page/main.js",
+    "/page/bank.js" SCRIPT "page/bank.js",
+    "/page/wire.js" SCRIPT "page/wire.js",
+    "/page/thief.js" SCRIPT "page/thief.js",
+    "/page/feed.js" SCRIPT "page/feed.js",
+    "/page/dom.js" SCRIPT "page/dom.js",
     "/page/seal.svg" SVG "page/seal.svg",
+    "/page/hanken-grotesk.woff2" WOFF2 "page/hanken-grotesk.woff2",
     "/favicon.ico" SVG "page/seal.svg",
     "/bulla/index.js" SCRIPT "../npm/index.js",
     "/bulla/support.js" SCRIPT "../npm/support.js",

@@ -71,6 +71,7 @@ impl Person {
 #[derive(Serialize)]
 pub(crate) struct Shown {
     name: &'static str,
+    number: &'static str,
     user: &'static str,
     password: &'static str,
 }
@@ -79,9 +80,9 @@ pub(crate) struct Shown {
 pub(crate) fn shown_credentials() -> Vec<Shown> {
     let shown = |person: &Person| {
         let (user, password) = person.login?;
-        let name = person.name;
         Some(Shown {
-            name,
+            name: person.name,
+            number: person.number,
             user,
             password,
         })
