@@ -1,10 +1,12 @@
 //! The demo as a visitor finds it, in every engine: sign in, send money, let the thief try.
 
+use std::path::Path;
 use std::time::Duration;
 
 use bulla_demo::Demo;
 use bulla_tests::browser::{Browser, Engine};
 use serde_json::json;
+use thirtyfour::Key;
 use tokio::net::TcpListener;
 
 type Outcome<T = ()> = Result<T, Box<dyn std::error::Error>>;
@@ -20,6 +22,9 @@ const ATTACKS: [(&str, &str, &str); 5] = [
     ("swap", "reply_mismatch", "€80.00"),
 ];
 
+/// The folder that screenshots are written to, below the repository's root.
+const SCREENSHOTS: &str = "BULLA_SCREENSHOTS";
+
 #[tokio::test(flavor = "multi_thread")]
 async fn chromium() -> Outcome {
     everything_works(Engine::Chromium).await
@@ -33,6 +38,22 @@ async fn firefox() -> Outcome {
 #[tokio::test(flavor = "multi_thread")]
 async fn webkit() -> Outcome {
     everything_works(Engine::WebKit).await
+}
+
+/// With `BULLA_SCREENSHOTS=docs/screenshots` they are kept, otherwise only made.
+#[tokio::test(flavor = "multi_thread")]
+async fn screenshots_for_the_readme() -> Outcome {
+    let demo = demo().await?;
+    let browser = Browser::launch(Engine::Chromium).await?;
+    arrive(&browser, &demo).await?;
+    sign_in(&browser, "ada").await?;
+    money_is_sent_sealed(&browser).await?;
+    shoot(&browser, "wire", "#bank", (1280, 1000), false).await?;
+    shoot(&browser, "phone", "#bank", (390, 844), true).await?;
+    every_attack_robs_the_twin_alone(&browser).await?;
+    shoot(&browser, "thief", "#thief", (1280, 1000), false).await?;
+    browser.quit().await?;
+    Ok(())
 }
 
 async fn everything_works(engine: Engine) -> Outcome {
@@ -50,7 +71,7 @@ async fn demo() -> Outcome<Demo> {
 async fn visit(browser: &Browser, demo: &Demo) -> Outcome {
     arrive(browser, demo).await?;
     a_wrong_password_is_refused(browser).await?;
-    sign_in(browser, "ada").await?;
+    sign_in_by_keyboard(browser).await?;
     assert_eq!(text(browser, "#balance").await?, "€3,140.50");
     assert_eq!(text(browser, "#twin-balance").await?, "€3,140.50");
 
@@ -159,6 +180,11 @@ async fn every_attack_robs_the_twin_alone(browser: &Browser) -> Outcome {
         idle(browser).await?;
     }
 
+    let words = text(browser, "main").await?;
+    for slip in ["null", "undefined", "NaN", "[object"] {
+        assert!(!words.contains(slip), "{slip}");
+    }
+
     // Both banks say the same as the thief.
     assert_eq!(text(browser, "#balance").await?, "€3,103.50");
     assert_eq!(text(browser, "#twin-balance").await?, "€2,226.50");
@@ -198,6 +224,45 @@ async fn sign_in(browser: &Browser, user: &str) -> Outcome {
             [json!(user)],
         )
         .await?;
+    signed_in(browser).await
+}
+
+/// Goes to the first customer by Tab alone, with the focus to be seen, and presses Enter.
+async fn sign_in_by_keyboard(browser: &Browser) -> Outcome {
+    browser.reload().await?;
+    ready(browser).await?;
+    let mut stops = 0;
+    while browser
+        .eval("return document.activeElement.dataset.user", [])
+        .await?
+        != "ada"
+    {
+        stops += 1;
+        assert!(stops < 10, "the first customer is not reached by Tab");
+        press(browser, Key::Tab).await?;
+    }
+    let ring = browser
+        .eval(
+            "const { outlineStyle, outlineWidth } = getComputedStyle(document.activeElement);
+             return `${outlineStyle} ${outlineWidth}`",
+            [],
+        )
+        .await?;
+    // Without a window manager WebKit's window never has the system's focus, and draws none.
+    if browser.engine() != Engine::WebKit {
+        assert_eq!(ring, "solid 3px");
+    }
+    press(browser, Key::Enter).await?;
+    signed_in(browser).await
+}
+
+async fn press(browser: &Browser, key: Key) -> Outcome {
+    let actions = browser.driver().action_chain();
+    actions.send_keys(key).perform().await?;
+    Ok(())
+}
+
+async fn signed_in(browser: &Browser) -> Outcome {
     browser
         .wait_until(
             "return !document.querySelector('#account').hidden",
@@ -240,5 +305,37 @@ async fn quiet(browser: &Browser, expected: &[&str]) -> Outcome {
             "{errors:#?}"
         );
     }
+    Ok(())
+}
+
+/// Makes the README's screenshots, and looks at the page at their sizes: nothing sticks out.
+async fn shoot(
+    browser: &Browser,
+    name: &str,
+    section: &str,
+    size: (u32, u32),
+    dark: bool,
+) -> Outcome {
+    let folder = tempfile::tempdir()?;
+    let folder = match std::env::var_os(SCREENSHOTS) {
+        // Tests run in their package's folder.
+        Some(asked) => Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(asked),
+        None => folder.path().to_owned(),
+    };
+    let (width, height) = size;
+    let file = folder.join(format!("{name}.png"));
+    // Once for the size, once for the place.
+    browser.screenshot(&file, width, height, dark).await?;
+    browser
+        .eval(
+            "document.querySelector(args[0]).scrollIntoView()",
+            [json!(section)],
+        )
+        .await?;
+    browser.screenshot(&file, width, height, dark).await?;
+    let widest = browser
+        .eval("return document.documentElement.scrollWidth", [])
+        .await?;
+    assert!(widest.as_u64() <= Some(width.into()), "{name}: {widest}");
     Ok(())
 }

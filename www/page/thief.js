@@ -92,12 +92,12 @@ function row(attack, somebody) {
       element("p", {}, text.charAt(0).toUpperCase() + text.slice(1)),
       element(
         "button",
-        { class: "thiefs", type: "button", "aria-describedby": `attack-${name}`, onclick: () => tryOne(attack) },
+        { class: "thiefs", type: "button", "aria-label": `Let him try: ${title}`, onclick: () => tryOne(attack) },
         "Let him try",
       ),
     ),
     cell("protected", "Behind Bulla"),
-    cell("twin", "The twin, without"),
+    cell("twin", "Without it"),
   );
 }
 
@@ -142,7 +142,7 @@ function enable() {
 }
 
 function came(item, side, content) {
-  item.querySelector(`[data-side=${side}] .came`).replaceChildren(...content);
+  item.querySelector(`[data-side=${side}] .came`).replaceChildren(...content.filter(Boolean));
 }
 
 async function command(act, body) {

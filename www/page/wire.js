@@ -89,6 +89,8 @@ function draw() {
     return element("li", {}, button);
   };
   byId("exchanges").replaceChildren(...entries.map(tab));
+  const { offsetLeft, offsetWidth } = byId("exchanges").querySelector("[aria-pressed=true]").parentElement;
+  byId("exchanges").scrollLeft = offsetLeft + offsetWidth / 2 - byId("exchanges").clientWidth / 2;
   byId("exchange").replaceChildren(...parts(selected));
 }
 
@@ -179,7 +181,7 @@ function envelope(bytes) {
   ];
   // A reply names no ticket.
   return all.filter(({ name }) => name !== "ticket" || ticket > 0).map((part) =>
-    part.name === "size" && ticket === 0 ? { ...part, to: 21 } : part,
+    part.name === "size" && ticket === 0 ? { ...part, label: "record size, no ticket", to: 21 } : part,
   );
 }
 
