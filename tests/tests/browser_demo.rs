@@ -1,0 +1,341 @@
+//! The demo as a visitor finds it, in every engine: sign in, send money, let the thief try.
+
+use std::path::Path;
+use std::time::Duration;
+
+use bulla_demo::Demo;
+use bulla_tests::browser::{Browser, Engine};
+use serde_json::json;
+use thirtyfour::Key;
+use tokio::net::TcpListener;
+
+type Outcome<T = ()> = Result<T, Box<dyn std::error::Error>>;
+
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// What the protected bank answers to each attack, and what the twin loses to it.
+const ATTACKS: [(&str, &str, &str); 5] = [
+    ("token", "proof_mismatch", "€300.00"),
+    ("replay", "replayed", "€12.00"),
+    ("change", "seal_broken", "€450.00"),
+    ("keep", "nonce_stale", "€60.00"),
+    ("swap", "reply_mismatch", "€80.00"),
+];
+
+/// The folder that screenshots are written to, below the repository's root.
+const SCREENSHOTS: &str = "BULLA_SCREENSHOTS";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn chromium() -> Outcome {
+    everything_works(Engine::Chromium).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn firefox() -> Outcome {
+    everything_works(Engine::Firefox).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn webkit() -> Outcome {
+    everything_works(Engine::WebKit).await
+}
+
+/// With `BULLA_SCREENSHOTS=docs/screenshots` they are kept, otherwise only made.
+#[tokio::test(flavor = "multi_thread")]
+async fn screenshots_for_the_readme() -> Outcome {
+    let demo = demo().await?;
+    let browser = Browser::launch(Engine::Chromium).await?;
+    arrive(&browser, &demo).await?;
+    sign_in(&browser, "ada").await?;
+    money_is_sent_sealed(&browser).await?;
+    shoot(&browser, "wire", "#bank", (1280, 1000), false).await?;
+    shoot(&browser, "phone", "#bank", (390, 844), true).await?;
+    every_attack_robs_the_twin_alone(&browser).await?;
+    shoot(&browser, "thief", "#thief", (1280, 1000), false).await?;
+    browser.quit().await?;
+    Ok(())
+}
+
+async fn everything_works(engine: Engine) -> Outcome {
+    let demo = demo().await?;
+    let browser = Browser::launch(engine).await?;
+    visit(&browser, &demo).await?;
+    browser.quit().await?;
+    Ok(())
+}
+
+async fn demo() -> Outcome<Demo> {
+    Ok(Demo::start(TcpListener::bind("127.0.0.1:0").await?)?)
+}
+
+async fn visit(browser: &Browser, demo: &Demo) -> Outcome {
+    arrive(browser, demo).await?;
+    a_wrong_password_is_refused(browser).await?;
+    sign_in_by_keyboard(browser).await?;
+    assert_eq!(text(browser, "#balance").await?, "€3,140.50");
+    assert_eq!(text(browser, "#twin-balance").await?, "€3,140.50");
+
+    money_is_sent_sealed(browser).await?;
+    quiet(browser, &["status of 403"]).await?;
+    every_attack_robs_the_twin_alone(browser).await?;
+    // The changed request's refusal, and the two that were held back.
+    let expected = ["status of 400", "status of 504", "status of 504"];
+    quiet(browser, &expected).await?;
+
+    browser.reload().await?;
+    ready(browser).await?;
+    assert_eq!(text(browser, "#balance").await?, "€3,103.50");
+    browser
+        .eval("document.querySelector('#sign-out').click()", [])
+        .await?;
+    browser
+        .wait_until(
+            "return !document.querySelector('#sign-in').hidden",
+            PATIENCE,
+        )
+        .await?;
+    quiet(browser, &[]).await
+}
+
+async fn a_wrong_password_is_refused(browser: &Browser) -> Outcome {
+    browser
+        .eval(
+            "const form = document.querySelector('#sign-in');
+             form.elements.user.value = 'ada';
+             form.elements.password.value = 'reed-stylus';
+             form.requestSubmit();",
+            [],
+        )
+        .await?;
+    let told = browser
+        .wait_until(
+            "return document.querySelector('#sign-in [data-outcome]').textContent",
+            PATIENCE,
+        )
+        .await?;
+    assert_eq!(told, "The name or the password is wrong.");
+    Ok(())
+}
+
+async fn money_is_sent_sealed(browser: &Browser) -> Outcome {
+    browser
+        .eval(
+            "const form = document.querySelector('#pay');
+             form.elements.to.value = 'Corner Bakery';
+             form.elements.amount.value = '25.00';
+             form.requestSubmit();",
+            [],
+        )
+        .await?;
+    let told = browser
+        .wait_until(
+            "return document.querySelector('#pay [data-outcome]').textContent",
+            PATIENCE,
+        )
+        .await?;
+    assert_eq!(told, "€25.00 sent to Corner Bakery.");
+    assert_eq!(text(browser, "#balance").await?, "€3,115.50");
+    assert_eq!(text(browser, "#twin-balance").await?, "€3,140.50");
+
+    // The newest request of weight is shown: what was said, and what was seen of it.
+    let said = text(browser, "#exchange .said").await?;
+    assert!(said.contains("POST /api/transfer"), "{said}");
+    assert!(said.contains("\"amount\": 2500"), "{said}");
+    let saw = text(browser, "#exchange .saw").await?;
+    assert!(saw.contains("POST /.well-known/bulla/sealed"), "{saw}");
+    assert!(!saw.contains("transfer") && !saw.contains("2500"), "{saw}");
+    Ok(())
+}
+
+async fn every_attack_robs_the_twin_alone(browser: &Browser) -> Outcome {
+    for (attack, code, loss) in ATTACKS {
+        browser
+            .eval(
+                "document.querySelector(`[data-attack=${args[0]}] button`).click()",
+                [json!(attack)],
+            )
+            .await?;
+        let came = browser
+            .wait_until(
+                &format!(
+                    "const item = document.querySelector('[data-attack={attack}]');
+                     const alert = item.querySelector('.alert');
+                     if (alert) return {{ alert: alert.textContent }};
+                     if (!item.dataset.done || item.ariaBusy) return;
+                     const of = (side) => item.querySelector(`[data-side=${{side}}] [data-verdict]`);
+                     return [of('protected'), of('twin')].map((verdict) => ({{
+                       verdict: verdict.dataset.verdict,
+                       code: verdict.querySelector('code')?.dataset.code ?? null,
+                       said: verdict.firstChild.textContent,
+                     }}));"
+                ),
+                PATIENCE,
+            )
+            .await?;
+        let expected = json!([
+            { "verdict": "refused", "code": code, "said": "Refused" },
+            { "verdict": "robbed", "code": null, "said": format!("{loss} gone") },
+        ]);
+        assert_eq!(came, expected, "{attack}");
+        idle(browser).await?;
+    }
+
+    let words = text(browser, "main").await?;
+    for slip in ["null", "undefined", "NaN", "[object"] {
+        assert!(!words.contains(slip), "{slip}");
+    }
+
+    // Both banks say the same as the thief.
+    assert_eq!(text(browser, "#balance").await?, "€3,103.50");
+    assert_eq!(text(browser, "#twin-balance").await?, "€2,226.50");
+    assert_eq!(text(browser, "#taken-protected").await?, "€0.00");
+    assert_eq!(text(browser, "#taken-twin").await?, "€902.00");
+
+    let reported = browser
+        .eval(
+            "return [...document.querySelectorAll('#events code')].map((code) => code.textContent)",
+            [],
+        )
+        .await?;
+    let reported: Vec<String> = serde_json::from_value(reported)?;
+    for code in ["proof_mismatch", "replayed", "seal_broken", "nonce_stale"] {
+        assert!(reported.iter().any(|seen| seen == code), "{reported:?}");
+    }
+    Ok(())
+}
+
+async fn arrive(browser: &Browser, demo: &Demo) -> Outcome {
+    browser.goto(demo.origin()).await?;
+    ready(browser).await
+}
+
+/// Waits until the page has a session and shows what it should.
+async fn ready(browser: &Browser) -> Outcome {
+    let ready = "const trouble = document.querySelector('#trouble');
+                 return document.documentElement.dataset.ready || trouble.textContent";
+    assert_eq!(browser.wait_until(ready, PATIENCE).await?, "true");
+    Ok(())
+}
+
+async fn sign_in(browser: &Browser, user: &str) -> Outcome {
+    browser
+        .eval(
+            "document.querySelector(`[data-user=${args[0]}]`).click()",
+            [json!(user)],
+        )
+        .await?;
+    signed_in(browser).await
+}
+
+/// Goes to the first customer by Tab alone, with the focus to be seen, and presses Enter.
+async fn sign_in_by_keyboard(browser: &Browser) -> Outcome {
+    browser.reload().await?;
+    ready(browser).await?;
+    let mut stops = 0;
+    while browser
+        .eval("return document.activeElement.dataset.user", [])
+        .await?
+        != "ada"
+    {
+        stops += 1;
+        assert!(stops < 10, "the first customer is not reached by Tab");
+        press(browser, Key::Tab).await?;
+    }
+    let ring = browser
+        .eval(
+            "const { outlineStyle, outlineWidth } = getComputedStyle(document.activeElement);
+             return `${outlineStyle} ${outlineWidth}`",
+            [],
+        )
+        .await?;
+    // Without a window manager WebKit's window never has the system's focus, and draws none.
+    if browser.engine() != Engine::WebKit {
+        assert_eq!(ring, "solid 3px");
+    }
+    press(browser, Key::Enter).await?;
+    signed_in(browser).await
+}
+
+async fn press(browser: &Browser, key: Key) -> Outcome {
+    let actions = browser.driver().action_chain();
+    actions.send_keys(key).perform().await?;
+    Ok(())
+}
+
+async fn signed_in(browser: &Browser) -> Outcome {
+    browser
+        .wait_until(
+            "return !document.querySelector('#account').hidden",
+            PATIENCE,
+        )
+        .await?;
+    idle(browser).await
+}
+
+/// Waits until nobody is at work in the page.
+async fn idle(browser: &Browser) -> Outcome {
+    let idle = "return !document.querySelector('[aria-busy], button.thiefs[aria-disabled=true]')";
+    browser.wait_until(idle, PATIENCE).await?;
+    Ok(())
+}
+
+async fn text(browser: &Browser, selector: &str) -> Outcome<String> {
+    let text = browser
+        .eval(
+            "return document.querySelector(args[0]).textContent",
+            [json!(selector)],
+        )
+        .await?;
+    Ok(text.as_str().unwrap_or_default().to_owned())
+}
+
+/// The console has no errors but Chromium's notes on replies that an attack was to provoke.
+async fn quiet(browser: &Browser, expected: &[&str]) -> Outcome {
+    let expected = match browser.engine() {
+        Engine::Chromium => expected,
+        Engine::Firefox => &[],
+        // Its driver has no access to the console.
+        Engine::WebKit => return Ok(()),
+    };
+    let errors = browser.console_errors().await?;
+    assert_eq!(errors.len(), expected.len(), "{errors:#?}");
+    for expected in expected {
+        assert!(
+            errors.iter().any(|error| error.contains(expected)),
+            "{errors:#?}"
+        );
+    }
+    Ok(())
+}
+
+/// Makes the README's screenshots, and looks at the page at their sizes: nothing sticks out.
+async fn shoot(
+    browser: &Browser,
+    name: &str,
+    section: &str,
+    size: (u32, u32),
+    dark: bool,
+) -> Outcome {
+    let folder = tempfile::tempdir()?;
+    let folder = match std::env::var_os(SCREENSHOTS) {
+        // Tests run in their package's folder.
+        Some(asked) => Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(asked),
+        None => folder.path().to_owned(),
+    };
+    let (width, height) = size;
+    let file = folder.join(format!("{name}.png"));
+    // Once for the size, once for the place.
+    browser.screenshot(&file, width, height, dark).await?;
+    browser
+        .eval(
+            "document.querySelector(args[0]).scrollIntoView()",
+            [json!(section)],
+        )
+        .await?;
+    browser.screenshot(&file, width, height, dark).await?;
+    let widest = browser
+        .eval("return document.documentElement.scrollWidth", [])
+        .await?;
+    assert!(widest.as_u64() <= Some(width.into()), "{name}: {widest}");
+    Ok(())
+}

@@ -1,0 +1,16 @@
+//! Says what to do where the npm package has not been built, before the compiler says less.
+
+use std::path::Path;
+
+fn main() {
+    let dist = Path::new("../npm/dist");
+    for name in ["bulla_web.js", "bulla_web_bg.wasm"] {
+        let file = dist.join(name);
+        println!("cargo::rerun-if-changed={}", file.display());
+        if !file.is_file() {
+            println!(
+                "cargo::error=npm/dist/{name} is missing: build it with `cargo xtask wasm`, or run `cargo xtask demo`"
+            );
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! The page and the npm package's files, embedded.
+
+use axum::Router;
+use axum::http::HeaderMap;
+use axum::http::header::{
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, SET_COOKIE,
+    X_CONTENT_TYPE_OPTIONS,
+};
+use axum::http::{HeaderName, HeaderValue, Response};
+use axum::response::IntoResponse;
+use axum::routing::get;
+use bulla_client::{Random as _, SystemRandom};
+
+use crate::tap::{VISITOR, visitor};
+
+/// No script but the page's own files, and Wasm; nothing from elsewhere.
+const POLICY: &str = "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; style-src 'self'; \
+     font-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; \
+     frame-ancestors 'none'; require-trusted-types-for 'script'";
+
+const HTML: &str = "text/html; charset=utf-8";
+const CSS: &str = "text/css; charset=utf-8";
+const SCRIPT: &str = "text/javascript; charset=utf-8";
+const SVG: &str = "image/svg+xml";
+const WASM: &str = "application/wasm";
+const WOFF2: &str = "font/woff2";
+
+const PAGE: &[u8] = include_bytes!("../page/index.html");
+
+macro_rules! files {
+    ($($path:literal $kind:ident $file:literal,)+) => {
+        const FILES: &[(&str, &str, &[u8])] = &[
+            $(($path, $kind, include_bytes!(concat!("../", $file))),)+
+        ];
+    };
+}
+
+files! {
+    "/page/style.css" CSS "page/style.css",
+    "/page/main.js" SCRIPT "page/main.js",
+    "/page/bank.js" SCRIPT "page/bank.js",
+    "/page/wire.js" SCRIPT "page/wire.js",
+    "/page/thief.js" SCRIPT "page/thief.js",
+    "/page/feed.js" SCRIPT "page/feed.js",
+    "/page/dom.js" SCRIPT "page/dom.js",
+    "/page/seal.svg" SVG "page/seal.svg",
+    "/page/hanken-grotesk.woff2" WOFF2 "page/hanken-grotesk.woff2",
+    "/favicon.ico" SVG "page/seal.svg",
+    "/bulla/index.js" SCRIPT "../npm/index.js",
+    "/bulla/support.js" SCRIPT "../npm/support.js",
+    "/bulla/dist/bulla_web.js" SCRIPT "../npm/dist/bulla_web.js",
+    "/bulla/dist/bulla_web_bg.wasm" WASM "../npm/dist/bulla_web_bg.wasm",
+}
+
+/// The page at `/`, and what it loads.
+pub(crate) fn routes() -> Router {
+    let page = get(|headers: HeaderMap| async move {
+        let mut response = file(HTML, PAGE);
+        if visitor(&headers).is_none()
+            && let Some(cookie) = new_visitor()
+        {
+            response.headers_mut().insert(SET_COOKIE, cookie);
+        }
+        response
+    });
+    let mut router = Router::new().route("/", page);
+    for (path, kind, content) in FILES.iter().copied() {
+        router = router.route(path, get(move || async move { file(kind, content) }));
+    }
+    router
+}
+
+fn file(kind: &'static str, content: &'static [u8]) -> Response<axum::body::Body> {
+    let mut response = content.into_response();
+    let headers = response.headers_mut();
+    let mut set = |name: HeaderName, value| {
+        headers.insert(name, HeaderValue::from_static(value));
+    };
+    set(CONTENT_TYPE, kind);
+    set(CONTENT_SECURITY_POLICY, POLICY);
+    set(X_CONTENT_TYPE_OPTIONS, "nosniff");
+    set(REFERRER_POLICY, "no-referrer");
+    set(CACHE_CONTROL, "no-cache");
+    set(
+        HeaderName::from_static("cross-origin-opener-policy"),
+        "same-origin",
+    );
+    set(
+        HeaderName::from_static("cross-origin-resource-policy"),
+        "same-origin",
+    );
+    response
+}
+
+/// Not `Secure`: WebKit keeps no such cookie on `http://localhost`.
+fn new_visitor() -> Option<HeaderValue> {
+    let mut random = [0; 16];
+    SystemRandom.fill(&mut random).ok()?;
+    let name = u128::from_be_bytes(random);
+    let cookie = format!("{VISITOR}={name:032x}; Path=/; HttpOnly; SameSite=Strict");
+    HeaderValue::from_str(&cookie).ok()
+}

@@ -1,0 +1,30 @@
+//! The demo: a small bank behind Bulla, the same bank without it, and a thief who tries both.
+//!
+//! | part | module |
+//! | --- | --- |
+//! | accounts, customers and their passwords | `bank` |
+//! | the counter: the same handlers for both banks | `counter` |
+//! | who is at the counter: by a sealed session, or by a bearer token | `protected`, `twin` |
+//! | whoever sits on the way: records, withholds, changes and swaps messages | `tap` |
+//! | the thief: a native client with a device key of his own, and his five attacks | `thief`, `attack` |
+//! | what the server refused, as it happens | `feed` |
+//! | the page and the npm package, embedded | `assets` |
+//!
+//! The thief's console and the feed are not behind Bulla: they belong to the demo, not to the bank.
+#![forbid(unsafe_code)]
+#![allow(clippy::inconsistent_digit_grouping)] // amounts are in cents
+
+mod assets;
+mod attack;
+mod bank;
+mod clock;
+mod counter;
+mod demo;
+mod feed;
+mod protected;
+mod tap;
+mod thief;
+mod twin;
+
+pub use crate::clock::MovableClock;
+pub use crate::demo::{Demo, DemoError};
