@@ -209,7 +209,7 @@ fn of_sessions() -> Vec<Case> {
         ),
         revoked.refused(Code::SessionRevoked, "a session that has been ended"),
         logged_in.refused(Code::SessionRevoked, "the session from before the login"),
-        carried.refused(Code::Replayed, "a carry-over ticket twice"),
+        carried.refused(Code::SessionRevoked, "a carry-over ticket twice"),
         as_ticket.refused(Code::TicketInvalid, "a carry-over ticket in a request"),
         anonymous.refused(Code::LoginRequired, "nobody is logged in"),
         unsealed.refused(Code::SealRequired, "a route that wants a seal"),
