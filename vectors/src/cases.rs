@@ -3,10 +3,10 @@
 
 mod encodings;
 mod exchanges;
-mod opening;
-mod proofs;
+pub(crate) mod opening;
+pub(crate) mod proofs;
 mod replies;
-mod sealing;
+pub(crate) mod sealing;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

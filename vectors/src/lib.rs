@@ -13,6 +13,8 @@
 #[cfg(not(target_family = "wasm"))]
 pub mod cases;
 #[cfg(not(target_family = "wasm"))]
+pub mod example;
+#[cfg(not(target_family = "wasm"))]
 pub mod exchange;
 pub mod input;
 pub mod step;

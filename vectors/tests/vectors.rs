@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use bulla_protocol::error::Code;
 use bulla_vectors::cases::{FILES, File};
-use bulla_vectors::{Vector, exchange, run};
+use bulla_vectors::{Vector, example, exchange, run};
 use serde_json::{Value, json};
 
 #[test]
@@ -99,5 +99,34 @@ fn a_vector_that_does_not_hold_is_noticed() {
             let outcome = vector.judge(exchange::run(&vector.step, &vector.input));
             assert!(outcome.failure.is_some(), "{}", vector.name);
         }
+    }
+}
+
+#[test]
+fn the_worked_example_is_that_of_the_vectors() {
+    let page = include_str!("../../docs/protocol.md");
+    assert!(
+        example::put_into(page) == page,
+        "docs/protocol.md is out of date: cargo run -p bulla-vectors --bin generate"
+    );
+    // Its values stand in the vectors, as other halves run them.
+    let vectors = FILES.iter().map(|file| file.text).collect::<String>();
+    for start in ["\"@method\": POST", "bulla=:"] {
+        let line = page.lines().find(|line| line.contains(start)).unwrap();
+        let line = line.rsplit(": ").next().unwrap().trim_end_matches('`');
+        assert!(vectors.contains(line), "{line}");
+    }
+}
+
+#[test]
+fn the_table_of_codes_is_complete() {
+    let page = include_str!("../../docs/protocol.md");
+    for code in Code::ALL {
+        let status = match code.status() {
+            0 => String::new(),
+            status => status.to_string(),
+        };
+        let row = format!("| `{code}` | {status} |");
+        assert!(page.contains(&row.replace("|  |", "| |")), "{row}");
     }
 }

@@ -36,21 +36,26 @@ pub(super) fn cases() -> Vec<Case> {
     ];
     cases.extend(on_the_server(&open, &sent));
     cases.extend(on_the_client(&answer));
-    let transcript = given("opened", &answer)["transcript"].clone();
-    cases.push(passes(
-        "keys",
-        "what both sides derive",
-        json!({
-            "agreement": private("client agreement"),
-            "server": agreements(),
-            "transcript": transcript,
-        }),
-    ));
+    cases.push(passes("keys", "what both sides derive", agreed()));
     cases
 }
 
+/// What the keys of the first opening are derived from.
+pub(crate) fn agreed() -> Value {
+    json!({
+        "agreement": private("client agreement"),
+        "server": agreements(),
+        "transcript": given("opened", &answer(&open()))["transcript"],
+    })
+}
+
+/// The keys of the first opening.
+pub(super) fn derived() -> Value {
+    given("keys", &agreed())
+}
+
 /// What the first opening is made of.
-pub(super) fn open() -> Value {
+pub(crate) fn open() -> Value {
     json!({
         "authority": AUTHORITY,
         "created": 1_800_000_000,
@@ -63,7 +68,7 @@ pub(super) fn open() -> Value {
     })
 }
 
-pub(super) fn agreements() -> Agreements {
+fn agreements() -> Agreements {
     Agreements {
         request: public("server request agreement"),
         response: public("server response agreement"),
@@ -84,7 +89,7 @@ fn received(open: &Value) -> Value {
 }
 
 /// The server's answer to the opening.
-pub(super) fn answer(open: &Value) -> Value {
+pub(crate) fn answer(open: &Value) -> Value {
     let opened = Opened {
         version: 1,
         identity: public("identity"),

@@ -78,7 +78,7 @@ pub(super) fn cases() -> Vec<Case> {
 }
 
 /// The example's request, before it is signed.
-pub(super) fn transfer(proof: &str) -> Value {
+pub(crate) fn transfer(proof: &str) -> Value {
     let opened = given("opened", &super::opening::answer(&super::opening::open()));
     let digest = given("digest", &json!({ "content": text(BODY) }));
     let nonce = ProofNonce {
@@ -90,7 +90,7 @@ pub(super) fn transfer(proof: &str) -> Value {
         "binding": "digest",
         "session": opened["session"],
         "device": private("device"),
-        "mac_key": text(fixed("mac key")),
+        "mac_key": super::opening::derived()["mac_key"],
         "nonce": nonce.to_param(),
         "created": 1_800_000_000,
         "method": "POST",

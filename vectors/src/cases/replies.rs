@@ -4,7 +4,7 @@ use bulla_protocol::base64;
 use bulla_protocol::error::{Code, Problem};
 use serde_json::{Value, json};
 
-use super::{Case, fixed, given, passes, refused, remove_field, set_field, with};
+use super::{Case, given, passes, refused, remove_field, set_field, with};
 use crate::input::text;
 
 const STEP: &str = "client";
@@ -142,7 +142,7 @@ fn read(plain: &Value) -> Value {
     let sealed = given("seal", &super::sealing::sealed_reply(plain));
     json!({
         "do": "read",
-        "response_key": text(fixed("response key")),
+        "response_key": super::opening::derived()["response_key"],
         "nonce": super::proofs::transfer("device")["nonce"],
         "reply": {
             "status": 200,

@@ -5,8 +5,7 @@ use bulla_protocol::error::Code;
 use serde_json::{Value, json};
 
 use super::{
-    Case, fixed, fixed16, flip, given, opaque_ticket, passes, refused, remove_field, set_field,
-    with,
+    Case, fixed16, flip, given, opaque_ticket, passes, refused, remove_field, set_field, with,
 };
 use crate::input::text;
 
@@ -17,7 +16,7 @@ pub(super) fn cases() -> Vec<Case> {
 }
 
 /// The example's request as it stands inside the seal.
-pub(super) fn inner_request() -> Value {
+pub(crate) fn inner_request() -> Value {
     let transfer = super::proofs::transfer("device");
     let signed = given("proof", &transfer);
     let mut fields = transfer["fields"].clone();
@@ -40,7 +39,7 @@ pub(super) fn inner_request() -> Value {
 }
 
 /// The reply to it.
-pub(super) fn inner_reply() -> Value {
+pub(crate) fn inner_reply() -> Value {
     let nonce = super::proofs::transfer("device")["nonce"].clone();
     json!({
         "status": 200,
@@ -54,9 +53,9 @@ pub(super) fn inner_reply() -> Value {
 }
 
 /// What seals the example's request, around any plain text.
-pub(super) fn sealed_request(plain: &Value) -> Value {
+pub(crate) fn sealed_request(plain: &Value) -> Value {
     json!({
-        "key": text(fixed("request key")),
+        "key": super::opening::derived()["request_key"],
         "salt": text(fixed16("request salt")),
         "record_size": 65_536,
         "keyid": text(opaque_ticket()),
@@ -66,9 +65,9 @@ pub(super) fn sealed_request(plain: &Value) -> Value {
 }
 
 /// What seals the example's reply.
-pub(super) fn sealed_reply(plain: &Value) -> Value {
+pub(crate) fn sealed_reply(plain: &Value) -> Value {
     with(&sealed_request(plain), |seal| {
-        seal["key"] = text(fixed("response key"));
+        seal["key"] = super::opening::derived()["response_key"].clone();
         seal["salt"] = text(fixed16("reply salt"));
         seal["keyid"] = "".into();
     })
@@ -259,7 +258,7 @@ fn records() -> Vec<Case> {
             Code::SealBroken,
             "another key",
             with(&sealed, |sealed| {
-                sealed["key"] = text(fixed("response key"));
+                sealed["key"] = reply["key"].clone();
             }),
         ),
         bad("cut in its header", bytes[..head - 1].to_vec()),
