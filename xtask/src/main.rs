@@ -73,7 +73,6 @@ fn demo(project: &mut Project, arguments: &[&str]) -> Outcome {
 
 fn bench(project: &mut Project, arguments: &[&str]) -> Outcome {
     wasm::build(project)?;
-    browsers::set_up(project)?;
     let mut bench = project.cargo(&["run", "--release", "--package", "bulla-benches", "--"]);
     project::run(bench.args(arguments))
 }

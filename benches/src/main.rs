@@ -1,0 +1,62 @@
+//! The benchmarks: `cargo xtask bench [native] [size]`, both if none is named.
+//!
+//! A table on standard output, and `target/bench/report.json`: a list of
+//! `{ id, unit, median, baseline, ratio, against, goal, pass }`. All ratios come out of one run, with
+//! samples taken in turn (A B C A B C …), so that whatever else the machine does hits all alike.
+//! `cargo xtask bench profile ID COUNT` runs one of the native paths that often and nothing else, for
+//! profilers.
+#![forbid(unsafe_code)]
+
+mod measure;
+mod native;
+mod report;
+mod size;
+
+use std::env;
+use std::error::Error;
+use std::process::ExitCode;
+
+use report::Report;
+
+/// Why a part of the benchmarks failed, for people.
+type Failure = Box<dyn Error + Send + Sync>;
+
+type Outcome<T = ()> = Result<T, Failure>;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match run(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bench: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &[&str]) -> Outcome {
+    const PARTS: [&str; 2] = ["native", "size"];
+
+    if let ["profile", id, count] = arguments {
+        return native::profile(id, count.parse()?);
+    }
+    if let Some(unknown) = arguments.iter().find(|part| !PARTS.contains(part)) {
+        return Err(format!(
+            "there is no part `{unknown}`; there are {}",
+            PARTS.join(", ")
+        )
+        .into());
+    }
+    let wanted = |part| arguments.is_empty() || arguments.contains(&part);
+
+    let mut report = Report::default();
+    if wanted("native") {
+        report.extend(native::run()?);
+    }
+    if wanted("size") {
+        report.extend(size::run()?);
+    }
+    print!("{report}");
+    report.write()
+}

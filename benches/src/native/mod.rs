@@ -1,0 +1,94 @@
+//! Everything that needs no browser, on one core.
+
+mod peers;
+mod raw;
+mod server;
+
+use std::thread;
+
+use rustix::thread::{CpuSet, sched_getcpu, sched_setaffinity};
+
+use crate::Outcome;
+use crate::measure::{Probe, medians};
+use crate::report::{Entry, Goal};
+
+const ROUNDS: usize = 400;
+/// 1 MiB at a time moves the caches out; a few rounds are enough for it.
+const BULK_ROUNDS: usize = 200;
+
+const VERIFY: &str = "raw/es256-verify";
+const SEALED_DEVICE: &str = "server/sealed-device";
+const BULK: &str = "raw/aes128gcm-1MiB";
+
+const GOALS: [(&str, &str, Goal); 11] = [
+    (SEALED_DEVICE, VERIFY, Goal::AtMost(1.25)),
+    ("server/signed-device", VERIFY, Goal::AtMost(1.15)),
+    ("server/sealed-session", VERIFY, Goal::AtMost(0.15)),
+    ("server/signed-session", VERIFY, Goal::AtMost(0.15)),
+    ("server/refuse-garbage", VERIFY, Goal::AtMost(0.04)),
+    ("server/refuse-forged-ticket", VERIFY, Goal::AtMost(0.04)),
+    ("server/open-session", VERIFY, Goal::AtMost(7.0)),
+    ("peer/httpsig-hyper", SEALED_DEVICE, Goal::AtLeast(1.0)),
+    ("peer/ohttp", SEALED_DEVICE, Goal::AtLeast(1.0)),
+    ("peer/dpop-verifier", SEALED_DEVICE, Goal::AtLeast(1.0)),
+    ("server/seal-1MiB", BULK, Goal::AtMost(1.3)),
+];
+
+/// Measures everything.
+pub(crate) fn run() -> Outcome<Vec<Entry>> {
+    on_one_core(|| {
+        let target = server::Target::start()?;
+        let mut probes = vec![raw::es256_verify()?];
+        probes.extend(target.requests());
+        probes.extend([peers::httpsig()?, peers::ohttp()?, peers::dpop()?]);
+        let mut measured = medians(&mut probes, ROUNDS)?;
+        let mut bulk = [raw::aes128gcm()?, target.bulk()];
+        measured.extend(medians(&mut bulk, BULK_ROUNDS)?);
+        entries(&measured)
+    })
+}
+
+/// Runs one path so many times.
+pub(crate) fn profile(id: &str, count: usize) -> Outcome {
+    on_one_core(|| {
+        let target = server::Target::start()?;
+        let mut probes = target.requests();
+        probes.push(target.bulk());
+        let probe = probes.iter_mut().find(|probe| probe.id == id);
+        let probe: &mut Probe = probe.ok_or_else(|| format!("there is no path `{id}`"))?;
+        let time = probe.run(count)?;
+        println!("{id}: {count} times in {time:?}");
+        Ok(())
+    })
+}
+
+/// Runs on a thread that stays on the core where it begins.
+fn on_one_core<T: Send>(work: impl FnOnce() -> Outcome<T> + Send) -> Outcome<T> {
+    thread::scope(|scope| {
+        let pinned = scope.spawn(|| {
+            let mut core = CpuSet::new();
+            core.set(sched_getcpu());
+            sched_setaffinity(None, &core)?;
+            work()
+        });
+        pinned.join().map_err(|_| "a benchmark panicked")?
+    })
+}
+
+fn entries(measured: &[(&'static str, f64)]) -> Outcome<Vec<Entry>> {
+    let raw = |id: &str| {
+        let found = measured.iter().find(|(known, _)| *known == id);
+        let (id, nanoseconds) = found.ok_or_else(|| format!("`{id}` was not measured"))?;
+        Ok::<_, String>(Entry::raw(*id, "µs", nanoseconds / 1e3))
+    };
+    let mut entries = Vec::new();
+    for (id, nanoseconds) in measured {
+        entries.push(match GOALS.iter().find(|(known, ..)| known == id) {
+            Some((_, against, goal)) => {
+                Entry::relative(*id, nanoseconds / 1e3, &raw(against)?, *goal)
+            }
+            None => raw(id)?,
+        });
+    }
+    Ok(entries)
+}
