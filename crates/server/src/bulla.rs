@@ -14,6 +14,7 @@ use tokio::sync::broadcast;
 
 use crate::clock::{Clock, SystemClock};
 use crate::cookies::Cookies;
+use crate::device::Devices;
 use crate::error::ConfigError;
 use crate::event::{Listener, SecurityEvent};
 use crate::identity::Identity;
@@ -37,6 +38,7 @@ pub(crate) struct Inner {
     pub(crate) clock: Box<dyn Clock>,
     pub(crate) random: Box<dyn Random>,
     pub(crate) nonces: Nonces,
+    pub(crate) devices: Devices,
     pub(crate) limits: Limits,
     pub(crate) lifetimes: Lifetimes,
     pub(crate) proof: ProofKind,
@@ -290,6 +292,7 @@ impl Builder {
             clock: self.clock,
             random: self.random,
             nonces: Nonces::new(self.lifetimes.nonce),
+            devices: Devices::new(),
             limits: self.limits,
             lifetimes: self.lifetimes,
             proof: self.proof,

@@ -32,6 +32,7 @@ mod body;
 mod bulla;
 mod clock;
 mod cookies;
+mod device;
 mod error;
 mod event;
 mod identity;

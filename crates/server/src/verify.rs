@@ -12,7 +12,7 @@ use bulla_protocol::field::{self, Fields};
 use bulla_protocol::jwk::{PublicKey, Thumbprint};
 use bulla_protocol::message::{Control, Head};
 use bulla_protocol::opening::Ticket;
-use bulla_protocol::proof::{Binding, CoveredProof, ProofKind, ReceivedProof};
+use bulla_protocol::proof::{Binding, CoveredProof, ProofKind, ProofNonce, ReceivedProof};
 use bulla_protocol::signature::Request as SignedRequest;
 use bulla_protocol::structured;
 use bulla_protocol::target::{Origin, Target};
@@ -25,6 +25,7 @@ use zeroize::Zeroizing;
 use crate::body::{self, Body, Envelope, Unsealing};
 use crate::bulla::Bulla;
 use crate::cookies::Holder;
+use crate::device::Device;
 use crate::event::About;
 use crate::live::Live;
 use crate::session::{Facts, Session};
@@ -86,7 +87,7 @@ enum Content {
 struct Proven {
     request: Unsealed,
     kind: ProofKind,
-    random: [u8; 16],
+    nonce: ProofNonce,
     device: Thumbprint,
     /// The fields that the proof covers.
     covered: Vec<String>,
@@ -272,7 +273,6 @@ impl Unsealed {
         reply_to: &mut ReplyTo,
         about: &mut About,
     ) -> Result<Proven, Error> {
-        let now = bulla.now();
         let ticket_field = self.ticket.to_field();
         let salt_field = self.salt.map(|salt| structured::from_bytes(&salt));
         let view = View {
@@ -289,12 +289,7 @@ impl Unsealed {
         if proof.session != self.state.id {
             return Err(Code::ProofMismatch.because("the proof is for another session"));
         }
-        bulla.0.nonces.check(
-            &proof.nonce.server,
-            u64::from(now),
-            &bulla.0.ring,
-            bulla.0.store.domain(),
-        )?;
+        bulla.check_nonce(&proof.nonce)?;
         let binding = self.binding(&proof)?;
         let request = SignedRequest {
             method: self.method.as_str(),
@@ -304,10 +299,10 @@ impl Unsealed {
             fields: &view,
         };
         let covered = proof.check_coverage(&request, binding)?;
-        let device = PublicKey::from_compressed(&self.state.device).map_err(|_| WRONG)?;
-        let thumbprint = device.thumbprint();
+        let device = bulla.0.devices.find(&self.state.device);
+        let Device { key, thumbprint } = device.map_err(|_| WRONG)?;
         about.device = Some(thumbprint);
-        self.check_signature(proof.kind, &device, &covered)?;
+        self.check_signature(proof.kind, &key, &covered)?;
         if proof.kind == ProofKind::Session && self.state.kind == TicketKind::Unconfirmed {
             return Err(Code::SessionUnconfirmed.because("the first proof must be a device proof"));
         }
@@ -320,7 +315,7 @@ impl Unsealed {
         };
         Ok(Proven {
             kind: proof.kind,
-            random: proof.nonce.random,
+            nonce: proof.nonce,
             device: thumbprint,
             covered: covered.covered,
             digest: digest.map(ContentDigest::parse).transpose()?,
@@ -360,18 +355,30 @@ impl Unsealed {
 
 const WRONG: Error = Code::ProofMismatch.because("the signature is wrong");
 
+impl Bulla {
+    fn check_nonce(&self, nonce: &ProofNonce) -> Result<(), Error> {
+        let (ring, domain) = (&self.0.ring, self.0.store.domain());
+        self.0
+            .nonces
+            .check(&nonce.server, u64::from(self.now()), ring, domain)
+    }
+}
+
 impl Proven {
     /// Reads the content, then asks the store.
     async fn admit(self, bulla: &Bulla, about: &About) -> Result<Verified, Error> {
         let Self {
             request,
             kind,
-            random,
+            nonce,
             device,
             covered,
             digest,
         } = self;
         let mut body = request.content.read(digest, bulla, about).await?;
+        // Once more: the body may have come so slowly that the store has forgotten what was sent along
+        // with this proof, a copy of it among them.
+        bulla.check_nonce(&nonce)?;
         let now = u64::from(bulla.now());
         let state = request.state;
         let facts = Facts {
@@ -383,7 +390,7 @@ impl Proven {
             outcome: std::sync::Mutex::default(),
         };
         let used = UsedProof {
-            proof: replay_key(&device, &random),
+            proof: replay_key(&device, &nonce.random),
             until: bulla.0.nonces.remember_until(now),
             now,
             confirmed: state.kind == TicketKind::Confirmed,

@@ -11,9 +11,11 @@ use bulla_protocol::field;
 use bulla_protocol::limits::Limits;
 use bulla_server::{BoxError, ProofKind};
 use bytes::Bytes;
+use futures_util::stream;
 use http::Request;
 use http_body::{Body as HttpBody, Frame};
-use http_body_util::BodyExt as _;
+use http_body_util::{BodyExt as _, StreamBody};
+use tokio::sync::mpsc;
 
 use crate::support::{Body, Device, ECHO, Server, code, concealed};
 
@@ -157,4 +159,34 @@ async fn bodies_that_are_collected_have_a_limit() {
         assert_eq!(found, expected, "sealed {len}");
         assert!(read.load(Ordering::Relaxed) <= 70_000 * 2 + 66_000);
     }
+}
+
+#[tokio::test]
+async fn a_copy_that_is_held_back_until_the_store_has_forgotten_it_is_stale() {
+    let server = Server::new();
+    let device = Device::new();
+    let client = device.open(&server, None).await.unwrap();
+    let content = b"pay once";
+    let (head, _) = client
+        .signed(&device, ProofKind::Device, ECHO, content)
+        .into_parts();
+    let quick = Request::from_parts(head.clone(), crate::support::body(content));
+    let (sender, receiver) = mpsc::unbounded_channel();
+    let frames = stream::unfold(receiver, async |mut receiver| {
+        Some((Ok(receiver.recv().await?), receiver))
+    });
+    let held = Request::from_parts(head, StreamBody::new(Box::pin(frames)).boxed_unsync());
+
+    let (first, rest) = content.split_at(4);
+    let holding = async {
+        sender.send(Frame::data(Bytes::from_static(first))).unwrap();
+        // By now the copy's head has been checked.
+        assert_eq!(server.send(quick).await.status(), 200);
+        server.clock.advance(600);
+        sender.send(Frame::data(Bytes::from_static(rest))).unwrap();
+        drop(sender);
+    };
+    let (response, ()) = tokio::join!(server.send(held), holding);
+    assert_eq!(code(&response), Some(Code::NonceStale));
+    assert_eq!(server.handled(), 1);
 }
