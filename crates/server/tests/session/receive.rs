@@ -167,20 +167,20 @@ async fn a_copy_that_is_held_back_until_the_store_has_forgotten_it_is_stale() {
     let device = Device::new();
     let client = device.open(&server, None).await.unwrap();
     let content = b"pay once";
-    let (head, _) = client
+    let (parts, _) = client
         .signed(&device, ProofKind::Device, ECHO, content)
         .into_parts();
-    let quick = Request::from_parts(head.clone(), crate::support::body(content));
+    let quick = Request::from_parts(parts.clone(), crate::support::body(content));
     let (sender, receiver) = mpsc::unbounded_channel();
     let frames = stream::unfold(receiver, async |mut receiver| {
         Some((Ok(receiver.recv().await?), receiver))
     });
-    let held = Request::from_parts(head, StreamBody::new(Box::pin(frames)).boxed_unsync());
+    let held = Request::from_parts(parts, StreamBody::new(Box::pin(frames)).boxed_unsync());
 
     let (first, rest) = content.split_at(4);
     let holding = async {
         sender.send(Frame::data(Bytes::from_static(first))).unwrap();
-        // By now the copy's head has been checked.
+        // By now the copy's parts has been checked.
         assert_eq!(server.send(quick).await.status(), 200);
         server.clock.advance(600);
         sender.send(Frame::data(Bytes::from_static(rest))).unwrap();
