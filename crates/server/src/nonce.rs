@@ -5,6 +5,7 @@
 //! it. Epochs never run backwards, whatever the clock does.
 
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use bulla_keys::MacKey;
@@ -21,6 +22,16 @@ pub(crate) struct Nonces {
     /// A nonce is taken in its own epoch and in the next, so for one life at least and two at most.
     life: u64,
     latest: AtomicU32,
+    /// The nonces of the two epochs that are current, since every request asks for both.
+    known: Mutex<[Option<Known>; 2]>,
+}
+
+/// A nonce, and what it is made of.
+struct Known {
+    epoch: u32,
+    key: u8,
+    domain: [u8; 16],
+    nonce: [u8; LEN],
 }
 
 impl Nonces {
@@ -28,16 +39,12 @@ impl Nonces {
         Self {
             life: life.as_secs().max(1),
             latest: AtomicU32::new(0),
+            known: Mutex::default(),
         }
     }
 
     pub(crate) fn issue(&self, now: u64, key: &RingKey, domain: [u8; 16]) -> String {
-        let epoch = self.epoch(now);
-        let mut nonce = [0; LEN];
-        nonce[..4].copy_from_slice(&epoch.to_be_bytes());
-        nonce[4] = key.id;
-        nonce[5..].copy_from_slice(&mac(key, domain, epoch)[..MAC_LEN]);
-        base64::encode(nonce)
+        base64::encode(self.make(self.epoch(now), key, domain))
     }
 
     pub(crate) fn check(
@@ -56,10 +63,32 @@ impl Nonces {
         }
         let key = ring.by_id(nonce[4]).ok_or(STALE)?;
         // A nonce is no secret: everyone is handed the same one.
-        if mac(&key, domain, epoch)[..MAC_LEN] != nonce[5..] {
+        if self.make(epoch, &key, domain) != nonce {
             return Err(STALE);
         }
         Ok(())
+    }
+
+    /// The one nonce of an epoch. Callers ask for the current epoch and the one before.
+    fn make(&self, epoch: u32, key: &RingKey, domain: [u8; 16]) -> [u8; LEN] {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let place = &mut known[usize::from(epoch % 2 == 1)];
+        if let Some(known) = place
+            && (known.epoch, known.key, known.domain) == (epoch, key.id, domain)
+        {
+            return known.nonce;
+        }
+        let mut nonce = [0; LEN];
+        nonce[..4].copy_from_slice(&epoch.to_be_bytes());
+        nonce[4] = key.id;
+        nonce[5..].copy_from_slice(&mac(key, domain, epoch)[..MAC_LEN]);
+        *place = Some(Known {
+            epoch,
+            key: key.id,
+            domain,
+            nonce,
+        });
+        nonce
     }
 
     /// Until when a proof with a nonce that is current now could be accepted again, in seconds since

@@ -180,7 +180,7 @@ async fn a_copy_that_is_held_back_until_the_store_has_forgotten_it_is_stale() {
     let (first, rest) = content.split_at(4);
     let holding = async {
         sender.send(Frame::data(Bytes::from_static(first))).unwrap();
-        // By now the copy's parts has been checked.
+        // By now the copy's head has been checked.
         assert_eq!(server.send(quick).await.status(), 200);
         server.clock.advance(600);
         sender.send(Frame::data(Bytes::from_static(rest))).unwrap();
