@@ -105,11 +105,7 @@ impl Outgoing {
         for (name, value) in &parts.headers {
             let name = field::check_name(name.as_str().as_bytes()).map_err(Error::request)?;
             let value = field::check_value(value.as_bytes()).map_err(Error::request)?;
-            let is_ours = matches!(
-                name,
-                field::SIGNATURE | field::SIGNATURE_INPUT | field::CONTENT_DIGEST
-            );
-            if is_ours || field::is_refused_inside(name) {
+            if field::is_refused_of_application(name) {
                 return Err(Code::RequestInvalid
                     .because("a header field cannot be sent through a session")
                     .into());

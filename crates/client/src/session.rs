@@ -10,7 +10,7 @@ use bulla_protocol::field::{self, Fields};
 use bulla_protocol::limits::{MAX_OPENING_LEN, MAX_PROBLEM_LEN};
 use bulla_protocol::opening::{SessionId, Ticket, sealed_path, session_path};
 use bulla_protocol::proof::{ProofKind, ProofNonce};
-use bulla_protocol::retry::{Attempt, Next};
+use bulla_protocol::retry::{Attempt, Next, is_over};
 use bulla_protocol::structured;
 use bulla_protocol::target::is_safe;
 use bytes::Bytes;
@@ -134,7 +134,7 @@ impl Session {
         state.carry_over = None;
         match ended {
             // It had ended already.
-            Err(error) if is_over(error.code) => Ok(()),
+            Err(error) if is_over(error.code) || error.code == Code::SessionClosed => Ok(()),
             ended => ended.map(drop),
         }
     }
@@ -386,13 +386,6 @@ impl fmt::Debug for Session {
 }
 
 const CLOSED: Refusal = Code::SessionClosed.because("the session is closed");
-
-fn is_over(code: Code) -> bool {
-    matches!(
-        code,
-        Code::TicketInvalid | Code::TicketExpired | Code::SessionRevoked | Code::SessionClosed
-    )
-}
 
 /// Removes what the server meant for the client.
 fn strip(headers: &mut HeaderMap) {

@@ -105,6 +105,12 @@ pub fn is_refused_inside(name: &str) -> bool {
         || name.starts_with("bulla-")
 }
 
+/// Fields that an application may not set on a request through a session: the proof's own, and those
+/// that the server would refuse.
+pub fn is_refused_of_application(name: &str) -> bool {
+    matches!(name, SIGNATURE | SIGNATURE_INPUT | CONTENT_DIGEST) || is_refused_inside(name)
+}
+
 /// Fields that a handler may see although no proof covers them: the browser adds them by itself,
 /// and nobody should decide anything by them.
 pub fn is_benign(name: &str) -> bool {

@@ -52,16 +52,25 @@ impl Attempt {
             // The verifier asks for this before it remembers anything.
             Code::SessionUnconfirmed if self.proof == ProofKind::Session => Next::Prove,
             Code::ProofWeak if self.proof == ProofKind::Session && sealed => Next::ProveAnew,
-            Code::TicketInvalid | Code::TicketExpired | Code::SessionRevoked if self.reopened => {
-                Next::Fail
+            over if is_over(over) && !self.reopened => {
+                if self.safe {
+                    Next::Reopen
+                } else {
+                    Next::ReopenAndFail
+                }
             }
-            Code::TicketInvalid | Code::TicketExpired | Code::SessionRevoked if self.safe => {
-                Next::Reopen
-            }
-            Code::TicketInvalid | Code::TicketExpired | Code::SessionRevoked => Next::ReopenAndFail,
             _ => Next::Fail,
         }
     }
+}
+
+/// Whether a refusal says that the session is there no more: another one is to be taken, and one that
+/// was to be ended has ended.
+pub const fn is_over(refusal: Code) -> bool {
+    matches!(
+        refusal,
+        Code::TicketInvalid | Code::TicketExpired | Code::SessionRevoked
+    )
 }
 
 #[cfg(test)]

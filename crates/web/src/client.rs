@@ -10,6 +10,7 @@ use bulla_protocol::limits::{MAX_OPENING_LEN, MAX_PROBLEM_LEN, VERSION};
 use bulla_protocol::opening::{
     Open, Opening, SentOpening, SessionId, Ticket, UnverifiedOpened, session_path,
 };
+use bulla_protocol::retry::is_over;
 use bulla_protocol::target::Origin;
 use js_sys::{Function, Object, Promise, Uint8Array};
 use wasm_bindgen::prelude::*;
@@ -294,14 +295,6 @@ impl Client {
             news.tell(self.origin());
         }
     }
-}
-
-/// Whether a refusal says that there is no such session any more.
-pub(crate) fn is_over(code: Code) -> bool {
-    matches!(
-        code,
-        Code::TicketInvalid | Code::TicketExpired | Code::SessionRevoked | Code::SessionClosed
-    )
 }
 
 pub(crate) const UNREACHABLE: Error = Code::Network.because("the server could not be reached");

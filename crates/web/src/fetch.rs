@@ -8,14 +8,14 @@ use bulla_protocol::field::{self, Fields};
 use bulla_protocol::limits::MAX_PROBLEM_LEN;
 use bulla_protocol::opening::{Ticket, session_path};
 use bulla_protocol::proof::{ProofKind, ProofNonce};
-use bulla_protocol::retry::{Attempt, Next};
+use bulla_protocol::retry::{Attempt, Next, is_over};
 use bulla_protocol::structured;
 use bulla_protocol::target::is_safe;
 use js_sys::Array;
 use wasm_bindgen::prelude::*;
 use web_sys::{ReadableStream, Response, ResponseInit};
 
-use crate::client::{Client, UNREACHABLE, is_over, is_problem, refusal, to_the_end};
+use crate::client::{Client, UNREACHABLE, is_problem, refusal, to_the_end};
 use crate::error::Failure;
 use crate::platform::{
     self, fetch, now, object, read_at_most, reader, reason, settle, unless_aborted,
@@ -83,9 +83,14 @@ pub(crate) async fn end(client: Rc<Client>) -> Result<(), Failure> {
             Ok(())
         }
         // It had ended already.
-        Err(failure) if failure.code().is_some_and(is_over) => Ok(()),
+        Err(failure) if failure.code().is_some_and(has_ended) => Ok(()),
         Err(failure) => Err(failure),
     }
+}
+
+/// Whether there is nothing left to end.
+fn has_ended(code: Code) -> bool {
+    is_over(code) || code == Code::SessionClosed
 }
 
 /// Sends a request until there is a reply or nothing more to try.

@@ -297,11 +297,7 @@ fn check_fields(fields: &[(String, String)]) -> Result<(), Error> {
     for (name, value) in fields {
         let name = field::check_name(name.as_bytes()).map_err(invalid)?;
         field::check_value(value.as_bytes()).map_err(invalid)?;
-        let is_ours = matches!(
-            name,
-            field::SIGNATURE | field::SIGNATURE_INPUT | field::CONTENT_DIGEST
-        );
-        if is_ours || field::is_refused_inside(name) {
+        if field::is_refused_of_application(name) {
             return Err(
                 Code::RequestInvalid.because("a header field cannot be sent through a session")
             );
