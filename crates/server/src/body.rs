@@ -185,7 +185,7 @@ impl Unsealing {
         self.has_ended = true;
         let Some(frame) = frame else {
             let last = self.opener.finish()?;
-            self.read(&last)?;
+            self.read(last)?;
             self.reader.finish()?;
             return Poll::Ready(Ok(()));
         };
@@ -201,10 +201,10 @@ impl Unsealing {
 
     fn open(&mut self, records: &[u8]) -> Result<(), Error> {
         let plain = self.opener.push(records)?;
-        self.read(&plain)
+        self.read(plain)
     }
 
-    fn read(&mut self, plain: &[u8]) -> Result<(), Error> {
+    fn read(&mut self, plain: Vec<u8>) -> Result<(), Error> {
         for event in self.reader.push(plain)? {
             match event {
                 Event::Head(head) => self.head = Some(head),

@@ -20,7 +20,7 @@ use crate::event::{Listener, SecurityEvent};
 use crate::identity::Identity;
 use crate::layer::BullaLayer;
 use crate::live;
-use crate::nonce::Nonces;
+use crate::nonce::{Nonce, Nonces};
 use crate::ring::{Ring, RingKey};
 use crate::store::{Revocation, Store};
 
@@ -125,7 +125,7 @@ impl Bulla {
         u32::try_from(self.0.clock.now()).unwrap_or(u32::MAX)
     }
 
-    pub(crate) fn ring_key(&self) -> Result<Arc<RingKey>, Error> {
+    pub(crate) fn ring_key(&self, now: u32) -> Result<Arc<RingKey>, Error> {
         let lifetimes = &self.0.lifetimes;
         let mut keep = lifetimes.ticket.max(lifetimes.carry_over);
         if self.0.cookies.are_on() {
@@ -133,16 +133,13 @@ impl Bulla {
         }
         self.0
             .ring
-            .current(u64::from(self.now()), keep, &*self.0.random)
+            .current(u64::from(now), keep, &*self.0.random)
             .map_err(|_| Code::StoreUnavailable.because("the ring could not be rotated"))
     }
 
-    pub(crate) fn nonce(&self) -> Result<String, Error> {
-        let key = self.ring_key()?;
-        Ok(self
-            .0
-            .nonces
-            .issue(u64::from(self.now()), &key, self.0.store.domain()))
+    pub(crate) fn nonce(&self, now: u32) -> Result<Nonce, Error> {
+        let (key, domain) = (self.ring_key(now)?, self.0.store.domain());
+        self.0.nonces.issue(u64::from(now), &key, domain)
     }
 
     pub(crate) fn random<const N: usize>(&self) -> Result<[u8; N], Error> {

@@ -35,9 +35,9 @@ impl Bulla {
         facts: &Facts,
         reply_to: &ReplyTo,
     ) -> Result<HeaderMap, Error> {
-        let mut fields = HeaderMap::new();
-        self.add_nonce(&mut fields)?;
         let now = self.now();
+        let mut fields = HeaderMap::new();
+        fields.insert(field::NONCE, self.nonce(now)?.field);
         let device_proof = facts.proof == ProofKind::Device;
         match facts.outcome() {
             Outcome::LoggedIn(subject) => {
@@ -48,8 +48,8 @@ impl Bulla {
                 next.began = now;
                 next.expires = now.saturating_add(seconds(self.0.lifetimes.carry_over));
                 next.replaces = None;
-                let ticket = next.seal(&*self.ring_key()?, &reply_to.origin, &*self.0.random)?;
-                fields.insert(field::CARRY_OVER, value(&ticket.to_field())?);
+                let ticket = next.seal(&*self.ring_key(now)?, &reply_to.origin, &*self.0.random)?;
+                fields.insert(field::CARRY_OVER, value(ticket.to_field())?);
             }
             Outcome::Ended => {
                 fields.insert(field::ENDED, HeaderValue::from_static("?1"));
@@ -65,21 +65,13 @@ impl Bulla {
                     next.expires = self.ticket_end(now).min(self.ends(&next));
                     next.replaces = None;
                     let ticket =
-                        next.seal(&*self.ring_key()?, &reply_to.origin, &*self.0.random)?;
-                    fields.insert(field::TICKET, value(&ticket.to_field())?);
+                        next.seal(&*self.ring_key(now)?, &reply_to.origin, &*self.0.random)?;
+                    fields.insert(field::TICKET, value(ticket.to_field())?);
                 }
             }
             Outcome::Unchanged => {}
         }
         Ok(fields)
-    }
-
-    fn add_nonce(&self, fields: &mut HeaderMap) -> Result<(), Error> {
-        fields.insert(
-            field::NONCE,
-            value(&structured::from_string(&self.nonce()?)?)?,
-        );
-        Ok(())
     }
 
     /// A refusal: Problem Details, and how to go on.
@@ -90,7 +82,9 @@ impl Bulla {
             headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
         }
         // Without a nonce the client cannot go on; but then nothing else works here either.
-        let _ = self.add_nonce(headers);
+        if let Ok(nonce) = self.nonce(self.now()) {
+            headers.insert(field::NONCE, nonce.field);
+        }
         response
     }
 
@@ -129,7 +123,7 @@ impl Bulla {
         };
         let sealed = if size.is_some_and(|size| size <= WHOLE) {
             let content = content.collect().await.map_err(|_| FAILED)?.to_bytes();
-            let plain = message::whole(&head, &content)?;
+            let plain = message::whole(head, &content)?;
             body::full(ece::seal_whole(key, &header(BULK_RECORD_SIZE)?, &plain)?)
         } else {
             let is_event_stream = parts
@@ -141,7 +135,7 @@ impl Bulla {
                 Some(_) => BULK_RECORD_SIZE,
                 None => STREAM_RECORD_SIZE,
             })?;
-            let sealing = Sealing::new(key, &header, &head, content)?;
+            let sealing = Sealing::new(key, &header, head, content)?;
             body::boxed(sealing)
         };
         let mut response = Response::new(sealed);
@@ -178,6 +172,6 @@ fn is_for_the_browser(name: &HeaderName) -> bool {
     )
 }
 
-fn value(text: &str) -> Result<HeaderValue, Error> {
-    HeaderValue::from_str(text).map_err(|_| FAILED)
+fn value(text: String) -> Result<HeaderValue, Error> {
+    HeaderValue::try_from(text).map_err(|_| FAILED)
 }
