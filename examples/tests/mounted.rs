@@ -1,8 +1,7 @@
 //! The example programs, run as anybody would, and how a protected router may be mounted.
 #![allow(clippy::unwrap_used)] // in tests a surprise may panic
 
-use std::io::{BufRead as _, BufReader};
-use std::process::{Child, Command, Stdio};
+mod support;
 
 use axum::Router;
 use axum::extract::OriginalUri;
@@ -10,31 +9,8 @@ use axum::routing::get;
 use bulla_client::{Client, Code, Session};
 use bulla_server::{Bulla, Identity, MemoryStore, SystemRandom};
 use http::{Request, StatusCode};
+use support::Program;
 use tokio::net::TcpListener;
-
-/// A program that is killed when the test is over.
-struct Program(Child);
-
-impl Drop for Program {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-/// Starts an example on a free port, and gives its origin.
-fn start(program: &str, arguments: &[&str]) -> (Program, String) {
-    let mut child = Command::new(program)
-        .arg("0")
-        .args(arguments)
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut origin = String::new();
-    let stdout = child.stdout.take().unwrap();
-    BufReader::new(stdout).read_line(&mut origin).unwrap();
-    (Program(child), origin.trim().to_owned())
-}
 
 async fn open(origin: &str) -> Session {
     Client::builder(origin)
@@ -54,8 +30,9 @@ async fn text(session: &Session, request: Request<&'static str>) -> String {
 async fn with_axum() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path().to_str().unwrap();
-    let (_program, origin) = start(env!("CARGO_BIN_EXE_with-axum"), &[folder]);
-    let session = open(&origin).await;
+    let server = Program::start(env!("CARGO_BIN_EXE_with-axum"), &[folder]);
+    let origin = &server.origin;
+    let session = open(origin).await;
 
     let read = || Request::get("/notes").body("").unwrap();
     let refused = session.fetch(read()).await.unwrap_err();
@@ -78,7 +55,7 @@ async fn with_axum() {
     assert_eq!(refused.code, Code::LoginRequired);
 
     // What was merged in afterwards is not protected, and all else is.
-    let plain = Client::builder(&origin).build().unwrap();
+    let plain = Client::builder(origin).build().unwrap();
     for (path, status) in [("/health", 200), ("/notes", 401)] {
         let request = Request::get(format!("{origin}{path}"));
         let request = request.body(bytes::Bytes::new()).unwrap();
@@ -89,8 +66,8 @@ async fn with_axum() {
 
 #[tokio::test]
 async fn with_tower() {
-    let (_program, origin) = start(env!("CARGO_BIN_EXE_with-tower"), &[]);
-    let session = open(&origin).await;
+    let server = Program::start(env!("CARGO_BIN_EXE_with-tower"), &[]);
+    let session = open(&server.origin).await;
     let request = Request::post("/any/path").body("hello").unwrap();
     let reply = session.fetch(request).await.unwrap();
     let id = session.id().unwrap().to_string();
