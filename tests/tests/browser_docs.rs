@@ -109,7 +109,11 @@ async fn visit(browser: &Browser, at: &Server, server: &Server, policy: &str) ->
 }
 
 fn encoded(text: &str) -> String {
-    text.bytes().map(|byte| format!("%{byte:02x}")).collect()
+    let hex = |nibble| char::from_digit(u32::from(nibble), 16).unwrap_or('0');
+    let bytes = text.bytes();
+    bytes
+        .flat_map(|byte| ['%', hex(byte >> 4), hex(byte & 15)])
+        .collect()
 }
 
 /// Pages, and nothing else.
