@@ -47,6 +47,16 @@ impl Clock for Stopped {
     }
 }
 
+impl Clock for TestClock {
+    fn unix_seconds(&self) -> u64 {
+        1
+    }
+
+    fn monotonic(&self) -> std::time::Duration {
+        std::time::Duration::from_secs(bulla_server::Clock::now(self))
+    }
+}
+
 /// What the wire does to the next reply.
 type Tamper = Box<dyn FnOnce(Response<Bytes>) -> Response<Bytes> + Send>;
 
@@ -279,6 +289,25 @@ async fn session_proofs_follow_a_device_proof() {
     let login = Request::post("/api/login").body("ann").unwrap();
     assert!(session.fetch(login).await.unwrap().status().is_success());
     assert!(session.is_authenticated());
+}
+
+#[tokio::test]
+async fn session_proofs_do_not_keep_a_busy_session_from_its_next_ticket() {
+    let wire = Wire::with(ProofKind::Session);
+    let client = Client::builder(ORIGIN).transport(wire.clone());
+    let client = client.clock(wire.0.clock.clone()).build().unwrap();
+    let session = client.open().await.unwrap();
+    let login = Request::post("/api/login").body("ann").unwrap();
+    assert!(session.fetch(login).await.unwrap().status().is_success());
+    let mut device_proofs = 0;
+    for minute in 0..60 {
+        let reply = text(session.fetch(echo("")).await).await.unwrap();
+        assert!(reply.starts_with("ann:"), "{minute}: {reply}");
+        device_proofs += usize::from(reply.contains("Device"));
+        wire.0.clock.advance(60);
+    }
+    // One to confirm it, then one for each half of a ticket's life.
+    assert_eq!(device_proofs, 8);
 }
 
 #[tokio::test]

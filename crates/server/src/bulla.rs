@@ -50,12 +50,15 @@ pub(crate) struct Inner {
     pub(crate) revoked: broadcast::Sender<Revocation>,
 }
 
-/// How long things live.
+/// How long things live, in whole seconds: fractions are cut off. Nothing is checked; shorter is safer
+/// and costs more openings and retries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lifetimes {
-    /// A server nonce: taken for this long at least, twice as long at most. Default one minute.
+    /// A server nonce: taken for this long at least, twice as long at most. One second at least; default
+    /// one minute.
     pub nonce: Duration,
-    /// A ticket, and so the idle timeout. Default 15 minutes.
+    /// A ticket, and so the idle timeout: a session that is not used ends after half of this at the
+    /// earliest and all of it at the latest. Default 15 minutes.
     pub ticket: Duration,
     /// A session at most, from its opening or login on. Default 12 hours.
     pub session: Duration,
@@ -222,14 +225,15 @@ impl Builder {
         self
     }
 
-    /// Lets requests without any proof through to paths that begin so, without a session. A request
-    /// with a wrong proof is refused all the same.
+    /// Lets requests without any proof through to paths that begin so, without a session. Text is
+    /// compared: end a folder with `/`. A request with a wrong proof is refused all the same.
     pub fn unsigned(mut self, path_prefix: impl Into<String>) -> Self {
         self.unsigned.push(path_prefix.into());
         self
     }
 
-    /// Lets pages of another origin use this server (CORS).
+    /// Lets pages of another origin, such as `https://app.example`, use this server (CORS). There is no
+    /// wildcard.
     pub fn allow_origin(mut self, origin: impl Into<String>) -> Self {
         self.cors.push(origin.into());
         self
@@ -260,6 +264,12 @@ impl Builder {
     }
 
     /// Builds the verifier.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::Origin`] without an origin, or if any is not one; [`ConfigError::Prefix`];
+    /// [`ConfigError::Identity`] and [`ConfigError::Store`] if there is none;
+    /// [`ConfigError::RingOutlivesRevocations`] for a kept ring with a store that forgets.
     pub fn build(self) -> Result<Bulla, ConfigError> {
         let origins = |texts: &[String]| {
             let parsed = texts.iter().map(|text| Origin::parse(text));

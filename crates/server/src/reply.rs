@@ -1,5 +1,7 @@
 //! A reply's way out: session fields, reply binding, seal, bytes.
 
+use std::time::Duration;
+
 use bulla_keys::body::Sealing;
 use bulla_keys::ece;
 use bulla_protocol::error::{Code, Error};
@@ -7,6 +9,7 @@ use bulla_protocol::field;
 use bulla_protocol::limits::{BULK_RECORD_SIZE, EVENT_RECORD_SIZE, STREAM_RECORD_SIZE};
 use bulla_protocol::message::{self, Control, Head};
 use bulla_protocol::proof::ProofKind;
+use bulla_protocol::retry::is_renewal_due;
 use bulla_protocol::seal::Header;
 use bulla_protocol::structured;
 use http::header::{CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
@@ -56,8 +59,9 @@ impl Bulla {
             }
             Outcome::Unchanged if device_proof => {
                 let left = state.expires.saturating_sub(now);
-                let due = left < seconds(self.0.lifetimes.ticket) / 2
-                    || state.kind == TicketKind::Unconfirmed;
+                let life = self.0.lifetimes.ticket;
+                let age = life.saturating_sub(Duration::from_secs(left.into()));
+                let due = is_renewal_due(age, life) || state.kind == TicketKind::Unconfirmed;
                 // Looked up again: the session may have ended while the handler ran.
                 if due && self.0.store.is_revoked(facts.session_ref()).await == Ok(false) {
                     let mut next = state;

@@ -64,7 +64,7 @@ impl Ring {
         })
     }
 
-    /// Sets how long a key seals before the next one takes over.
+    /// Sets how long a key seals before the next one takes over, in whole seconds. A day, by default.
     #[must_use]
     pub fn with_period(self, period: Duration) -> Self {
         Self { period, ..self }
