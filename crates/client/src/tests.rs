@@ -1,5 +1,7 @@
 //! The client against the real verifier, in process, with a hand on the wire between them.
 
+mod replies;
+
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
