@@ -95,7 +95,7 @@ fn sealed_bodies_without_an_end_are_refused_at_the_limit() {
             },
             fields,
         };
-        message::head(&head).unwrap()
+        message::head(head).unwrap()
     };
     let proof = |content: &[u8]| {
         let bound = crate::support::Bound::Content(content);

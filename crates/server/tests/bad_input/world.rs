@@ -150,7 +150,7 @@ impl World {
         let plain = ece::open_whole(&self.client.response_key, &header, records).unwrap();
         let mut opened = Response::builder();
         let mut content = Vec::new();
-        for event in Reader::new(Limits::default()).push(&plain).unwrap() {
+        for event in Reader::new(Limits::default()).push(plain).unwrap() {
             match event {
                 Event::Content(more) => content.extend(more),
                 Event::Head(head) => {
