@@ -9,7 +9,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::body::{Body, Bytes};
 use axum::extract::State;
-use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, COOKIE, LOCATION, SET_COOKIE};
+use axum::http::header::{
+    AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, LOCATION, SET_COOKIE,
+};
 use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
@@ -54,6 +56,7 @@ struct Inner {
     transfers: Mutex<Vec<Value>>,
     events: Mutex<Vec<SecurityEvent>>,
     open_streams: watch::Sender<u64>,
+    taken: watch::Sender<u32>,
 }
 
 impl Ledger {
@@ -102,6 +105,9 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 
 /// How long anything may take on a small machine that runs several browsers.
 pub const PATIENCE: Duration = Duration::from_mins(1);
+
+/// How far a download runs ahead of its reader at most, in bytes.
+const WINDOW: u32 = 4 << 20;
 
 /// A running bank.
 pub struct Bank {
@@ -285,6 +291,7 @@ fn replies() -> Router<Ledger> {
             }),
         )
         .route("/bytes/{mebibytes}", get(bytes))
+        .route("/taken", post(taken))
         .route("/ticks/{count}/{milliseconds}", get(ticks))
         .route("/wait", any(wait))
 }
@@ -330,11 +337,43 @@ async fn echo(method: Method, uri: Uri, headers: HeaderMap, body: Bytes) -> Json
     }))
 }
 
-/// So many mebibytes of a pattern, a piece at a time.
-async fn bytes(path: axum::extract::Path<usize>) -> Response {
-    let piece = Bytes::from((0..=u8::MAX).cycle().take(1 << 16).collect::<Vec<_>>());
-    let pieces = (0..path.0 << 4).map(move |_| Ok::<_, io::Error>(piece.clone()));
-    Body::from_stream(stream::iter(pieces)).into_response()
+/// So many mebibytes, never more than a window ahead of what the reader says he has, as a network
+/// would do it: browsers hold whatever is sent, and some read from a local server faster than they hand
+/// it on. No two stretches are the same, so that none can be missing, doubled or in another's place.
+async fn bytes(State(ledger): State<Ledger>, path: axum::extract::Path<u32>) -> impl IntoResponse {
+    const PIECE: u32 = 1 << 16;
+    let length = path.0 << 20;
+    ledger.0.taken.send_replace(0);
+    let taken = ledger.0.taken.subscribe();
+    let pieces = stream::unfold((0, taken), move |(start, mut taken)| async move {
+        if start == length {
+            return None;
+        }
+        let end = start + PIECE;
+        let may_go = taken
+            .wait_for(|taken| end <= taken.saturating_add(WINDOW))
+            .await;
+        let piece = may_go
+            .map_err(io::Error::other)
+            .map(|_| (start..end).map(byte_at).collect::<Bytes>());
+        Some((piece, (end, taken)))
+    });
+    ([(CONTENT_LENGTH, length)], Body::from_stream(pieces))
+}
+
+/// The byte at this place of a download.
+fn byte_at(place: u32) -> u8 {
+    // The highest byte of the product with 2^32 divided by the golden ratio.
+    place.wrapping_mul(0x9e37_79b1).to_be_bytes()[0]
+}
+
+/// How many bytes of the download the reader has.
+async fn taken(State(ledger): State<Ledger>, Json(bytes): Json<u32>) -> Json<u32> {
+    ledger
+        .0
+        .taken
+        .send_modify(|taken| *taken = bytes.max(*taken));
+    Json(bytes)
 }
 
 /// An event stream: so many events, one every so many milliseconds.

@@ -137,6 +137,8 @@ impl Bulla {
             let header = header(match size {
                 _ if is_event_stream => EVENT_RECORD_SIZE,
                 Some(_) => BULK_RECORD_SIZE,
+                // A file, say: its body cannot tell how long it is, its head does.
+                None if parts.headers.contains_key(CONTENT_LENGTH) => BULK_RECORD_SIZE,
                 None => STREAM_RECORD_SIZE,
             })?;
             let sealing = Sealing::new(key, &header, head, content)?;

@@ -1,4 +1,4 @@
-//! Uploads that are too large to be digested before they are sent.
+//! Uploads that are too large to be digested before they are sent, and replies that come in pieces.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -6,13 +6,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bulla_protocol::error::{Code, Problem};
 use bulla_protocol::field;
-use bulla_protocol::limits::Limits;
+use bulla_protocol::limits::{BULK_RECORD_SIZE, EVENT_RECORD_SIZE, Limits, STREAM_RECORD_SIZE};
+use bulla_protocol::seal::Header;
 use bulla_server::ProofKind;
 use bytes::Bytes;
 use futures_util::stream;
 use http::{Request, Response};
 use http_body::Frame;
-use http_body_util::{BodyExt as _, StreamBody};
+use http_body_util::{BodyExt, StreamBody};
 use tokio::sync::mpsc;
 use tower::{Layer as _, service_fn};
 
@@ -177,4 +178,42 @@ async fn an_upload_passes_once_and_under_its_own_salt_only() {
     let response: Response<Bytes> = server.send(request).await;
     assert_eq!(crate::support::code(&response), Some(Code::CoverageMissing));
     assert_eq!(read.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test]
+async fn records_are_large_where_the_length_is_known() {
+    for (name, value, record_size) in [
+        ("content-length", "300000", BULK_RECORD_SIZE),
+        ("content-type", "text/event-stream", EVENT_RECORD_SIZE),
+        ("content-type", "text/plain", STREAM_RECORD_SIZE),
+    ] {
+        let server = Server::around(
+            |builder| builder,
+            move |bulla| {
+                let routes = service_fn(move |_: Request<bulla_server::Body>| async move {
+                    // The body itself does not know how long it is.
+                    let piece = || {
+                        Ok::<_, bulla_server::BoxError>(Frame::data(Bytes::from(vec![
+                            b'x';
+                            100_000
+                        ])))
+                    };
+                    let pieces = [piece(), piece(), piece()];
+                    let mut response = Response::new(StreamBody::new(stream::iter(pieces)));
+                    let value = http::HeaderValue::from_static(value);
+                    response.headers_mut().insert(name, value);
+                    Ok::<_, Infallible>(response.map(BodyExt::boxed_unsync))
+                });
+                app(bulla.layer().layer(routes))
+            },
+        );
+        let device = Device::new();
+        let client = device.open(&server, None).await.unwrap();
+        let sealed = client.sealed(&device, ProofKind::Device, ECHO, b"");
+        let response = server.send(concealed(&sealed.bytes)).await;
+        let (header, _) = Header::parse(response.body()).unwrap().unwrap();
+        assert_eq!(header.record_size, record_size, "{value}");
+        let (status, _, content) = client.open_reply(&response, &sealed.nonce);
+        assert_eq!((status, content), (200, vec![b'x'; 300_000]));
+    }
 }
