@@ -1,4 +1,4 @@
-//! The benchmarks: `cargo xtask bench [native] [size]`, both if none is named.
+//! The benchmarks: `cargo xtask bench [native] [browser] [size]`, all if none is named.
 //!
 //! A table on standard output, and `target/bench/report.json`: a list of
 //! `{ id, unit, median, baseline, ratio, against, goal, pass }`. All ratios come out of one run, with
@@ -7,6 +7,7 @@
 //! profilers.
 #![forbid(unsafe_code)]
 
+mod browser;
 mod measure;
 mod native;
 mod report;
@@ -36,7 +37,7 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &[&str]) -> Outcome {
-    const PARTS: [&str; 2] = ["native", "size"];
+    const PARTS: [&str; 3] = ["native", "browser", "size"];
 
     if let ["profile", id, count] = arguments {
         return native::profile(id, count.parse()?);
@@ -53,6 +54,9 @@ fn run(arguments: &[&str]) -> Outcome {
     let mut report = Report::default();
     if wanted("native") {
         report.extend(native::run()?);
+    }
+    if wanted("browser") {
+        report.extend(browser::run()?);
     }
     if wanted("size") {
         report.extend(size::run()?);

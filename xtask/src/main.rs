@@ -73,6 +73,9 @@ fn demo(project: &mut Project, arguments: &[&str]) -> Outcome {
 
 fn bench(project: &mut Project, arguments: &[&str]) -> Outcome {
     wasm::build(project)?;
+    if arguments.is_empty() || arguments.contains(&"browser") {
+        browsers::set_up(project)?;
+    }
     let mut bench = project.cargo(&["run", "--release", "--package", "bulla-benches", "--"]);
     project::run(bench.args(arguments))
 }
