@@ -15,7 +15,7 @@ mod wasm;
 
 use std::env;
 use std::error::Error;
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 
 use project::Project;
 use suite::Suite;
@@ -71,11 +71,25 @@ fn demo(project: &mut Project, arguments: &[&str]) -> Outcome {
     project::run(demo.args(arguments))
 }
 
+/// Cargo for the benchmarks: a workspace of their own, built into the same folder.
+fn benches(project: &Project, command: &[&str]) -> Command {
+    let mut cargo = project.cargo(command);
+    cargo
+        .args([
+            "--locked",
+            "--manifest-path",
+            "benches/Cargo.toml",
+            "--target-dir",
+        ])
+        .arg(&project.target);
+    cargo
+}
+
 fn bench(project: &mut Project, arguments: &[&str]) -> Outcome {
     wasm::build(project)?;
     if arguments.is_empty() || arguments.contains(&"browser") {
         browsers::set_up(project)?;
     }
-    let mut bench = project.cargo(&["run", "--release", "--package", "bulla-benches", "--"]);
-    project::run(bench.args(arguments))
+    let mut bench = benches(project, &["run", "--release"]);
+    project::run(bench.arg("--").args(arguments))
 }

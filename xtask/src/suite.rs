@@ -3,7 +3,7 @@ use std::process::Command;
 use std::time::Instant;
 
 use crate::project::{self, Project, say, since};
-use crate::{Outcome, browsers, fuzz, wasm};
+use crate::{Outcome, benches, browsers, fuzz, wasm};
 
 /// How long each fuzz target runs within the tests, in seconds.
 const FUZZ: u32 = 5;
@@ -178,6 +178,11 @@ fn unit(project: &Project) -> Outcome<Vec<Command>> {
     let mut web = project.cargo(&["clippy"]);
     web.args(WEB).args(["--", WARNINGS]);
     steps.push(web);
+
+    let mut linted = benches(project, &["clippy", "--all-targets"]);
+    linted.args(["--", WARNINGS]);
+    steps.push(linted);
+    steps.push(benches(project, &["test"]));
 
     // xtask-bindgen has no tests, and takes minutes to compile for them.
     let mut all = project.cargo(&["test", "--workspace", "--no-fail-fast"]);

@@ -20,7 +20,7 @@ const VERIFY: &str = "raw/es256-verify";
 const SEALED_DEVICE: &str = "server/sealed-device";
 const BULK: &str = "raw/aes128gcm-1MiB";
 
-const GOALS: [(&str, &str, Goal); 11] = [
+const GOALS: [(&str, &str, Goal); 12] = [
     (SEALED_DEVICE, VERIFY, Goal::AtMost(1.25)),
     ("server/signed-device", VERIFY, Goal::AtMost(1.15)),
     ("server/sealed-session", VERIFY, Goal::AtMost(0.15)),
@@ -31,6 +31,7 @@ const GOALS: [(&str, &str, Goal); 11] = [
     ("peer/httpsig-hyper", SEALED_DEVICE, Goal::AtLeast(1.0)),
     ("peer/ohttp", SEALED_DEVICE, Goal::AtLeast(1.0)),
     ("peer/dpop-verifier", SEALED_DEVICE, Goal::AtLeast(1.0)),
+    ("peer/dpop-lean", SEALED_DEVICE, Goal::AtLeast(1.0)),
     ("server/seal-1MiB", BULK, Goal::AtMost(1.3)),
 ];
 
@@ -40,7 +41,8 @@ pub(crate) fn run() -> Outcome<Vec<Entry>> {
         let target = server::Target::start()?;
         let mut probes = vec![raw::es256_verify()?];
         probes.extend(target.requests());
-        probes.extend([peers::httpsig()?, peers::ohttp()?, peers::dpop()?]);
+        probes.extend([peers::httpsig()?, peers::ohttp()?]);
+        probes.extend([peers::dpop()?, peers::lean_dpop()?]);
         let mut measured = medians(&mut probes, ROUNDS)?;
         let mut bulk = [raw::aes128gcm()?, target.bulk()];
         measured.extend(medians(&mut bulk, BULK_ROUNDS)?);
