@@ -39,6 +39,20 @@ use web_sys::Response;
 use crate::client::{Client, Settings};
 use crate::error::Failure;
 
+/// A quarter of the code of the standard library's allocator.
+#[cfg(target_arch = "wasm32")]
+#[global_allocator]
+static ALLOCATOR: rlsf::GlobalTlsf<Allocation> = rlsf::GlobalTlsf::new();
+
+#[cfg(target_arch = "wasm32")]
+struct Allocation;
+
+#[cfg(target_arch = "wasm32")]
+impl rlsf::GlobalTlsfOptions for Allocation {
+    // A buffer that grows is copied, which costs less than the code that would look for room.
+    const ENABLE_REALLOCATION: bool = false;
+}
+
 /// What `open` takes.
 #[derive(Deserialize)]
 struct Options {

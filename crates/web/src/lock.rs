@@ -1,7 +1,7 @@
 //! One opening at a time: across tabs with `navigator.locks`, else within this realm.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use js_sys::{Array, Function, Promise};
 use wasm_bindgen::prelude::*;
@@ -11,7 +11,7 @@ use crate::platform::{deferred, global, member, race};
 
 thread_local! {
     /// For each name, what the last one in the queue will resolve.
-    static QUEUES: RefCell<HashMap<String, Promise>> = RefCell::default();
+    static QUEUES: RefCell<BTreeMap<String, Promise>> = RefCell::default();
 }
 
 #[wasm_bindgen]

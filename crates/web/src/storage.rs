@@ -2,7 +2,7 @@
 //! server's origin. In IndexedDB, or in this realm's memory where there is none.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use js_sys::Promise;
 use wasm_bindgen::prelude::*;
@@ -15,7 +15,7 @@ const DATABASE: &str = "bulla";
 const STORE: &str = "records";
 
 thread_local! {
-    static MEMORY: RefCell<HashMap<String, JsValue>> = RefCell::default();
+    static MEMORY: RefCell<BTreeMap<String, JsValue>> = RefCell::default();
 }
 
 /// Where records are kept.
