@@ -9,7 +9,7 @@ fn read(bytes: &[u8], cut: usize) -> Option<(String, Vec<u8>)> {
     let mut reader = Reader::new(Limits::default());
     let (mut head, mut content) = (String::new(), Vec::new());
     for piece in bytes.chunks(cut) {
-        for event in reader.push(piece).ok()? {
+        for event in reader.push(piece.to_vec()).ok()? {
             match event {
                 Event::Head(found) => head = format!("{found:?}"),
                 Event::Content(more) => content.extend(more),

@@ -412,7 +412,11 @@ fn twin_user(headers: &HeaderMap) -> Option<String> {
 }
 
 /// The files of the npm package, below `/npm`.
-fn package() -> io::Result<Router<()>> {
+///
+/// # Errors
+///
+/// If it is not built.
+pub fn package() -> io::Result<Router<()>> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../npm");
     let mut router = Router::new();
     for (file, kind) in [

@@ -124,7 +124,7 @@ fn the_witness_is_right(secrets: &Secrets, authority: &str, traffic: &[Exchange]
     let body = traffic.last().ok_or("nothing recorded")?.request.body();
     let (header, records) = Header::parse(body)?.ok_or("not sealed")?;
     let inner = ece::open_whole(&secrets.request, &header, records)?;
-    let events = Reader::new(Limits::default()).push(&inner)?;
+    let events = Reader::new(Limits::default()).push(inner)?;
     let Some(Event::Head(head)) = events.into_iter().next() else {
         return Err("no head".into());
     };
@@ -361,7 +361,7 @@ impl Derived {
             keyid: self.ticket.clone(),
         };
         let mut records = Splitter::new(header.record_size);
-        assert!(records.push(&message::whole(&head, body)?).is_empty());
+        assert!(records.push(&message::whole(head, body)?).is_empty());
         let mut record = records.finish().bytes;
         let nonce = RecordNonce::new(self.base).at(0);
         Aes128Gcm::new(&self.cek).seal_in_place(nonce, &[], &mut record)?;

@@ -312,7 +312,7 @@ fn open(sealed: &[u8], key: &[u8; 32]) -> Result<Reply, Stop> {
         fields: Vec::new(),
         content: Vec::new(),
     };
-    for event in reader.push(&plain)? {
+    for event in reader.push(plain)? {
         match event {
             Event::Head(head) => {
                 if let Control::Response(status) = head.control {

@@ -331,12 +331,12 @@ fn head(input: Input<'_>) -> Result<Head, Stop> {
 }
 
 fn message(input: Input<'_>) -> Given {
-    let bytes = message::whole(&head(input)?, &input.bytes("content")?)?;
+    let bytes = message::whole(head(input)?, &input.bytes("content")?)?;
     Ok(json!({ "bytes": text(bytes) }))
 }
 
 fn message_stream(input: Input<'_>) -> Given {
-    let mut bytes = message::head(&head(input)?)?;
+    let mut bytes = message::head(head(input)?)?;
     for piece in input.pieces("content")? {
         bytes.extend(message::chunk(&piece));
     }
@@ -347,7 +347,7 @@ fn message_stream(input: Input<'_>) -> Given {
 fn message_read(input: Input<'_>) -> Given {
     let mut reader = Reader::new(Limits::default());
     let (mut head, mut content) = (None, Vec::new());
-    for event in reader.push(&input.bytes("bytes")?)? {
+    for event in reader.push(input.bytes("bytes")?)? {
         match event {
             Event::Head(found) => head = Some(found),
             Event::Content(bytes) => content.extend(bytes),

@@ -8,6 +8,7 @@ use bulla_keys::{AgreementKey, KeyError, MacKey, Prk};
 use bulla_protocol::error::Error;
 use bulla_protocol::opening::{MAC_INFO, SessionId, Ticket, VerifiedOpened};
 use bulla_protocol::proof::ProofKind;
+use bulla_protocol::retry::is_renewal_due;
 use zeroize::Zeroizing;
 
 /// A session: its name, its keys, and what the server handed out last.
@@ -19,6 +20,7 @@ pub(crate) struct Live {
     /// Whether it has a subject.
     pub(crate) authenticated: bool,
     pub(crate) nonce_life: Duration,
+    ticket_life: Duration,
     /// The weakest proof that the server takes by default.
     proof: ProofKind,
     notes: Mutex<Notes>,
@@ -28,6 +30,8 @@ pub(crate) struct Live {
 #[derive(Clone)]
 struct Notes {
     ticket: Ticket,
+    /// When it came, by the client's monotonic clock.
+    ticket_came: Duration,
     nonce: String,
     /// A device proof has been seen by the server: it has handed out a further ticket.
     confirmed: bool,
@@ -61,10 +65,11 @@ impl fmt::Debug for Loot {
 }
 
 impl Live {
-    /// The session that an opening has given.
+    /// The session that an opening has given, at this time by the client's monotonic clock.
     pub(crate) fn new(
         verified: VerifiedOpened,
         agreement: &AgreementKey,
+        now: Duration,
     ) -> Result<Self, KeyError> {
         let VerifiedOpened { opened, transcript } = verified;
         let secret = |key| {
@@ -81,9 +86,11 @@ impl Live {
             mac: MacKey::new(&mac),
             authenticated: opened.authenticated,
             nonce_life: Duration::from_secs(opened.nonce_life.into()),
+            ticket_life: Duration::from_secs(opened.ticket_life.into()),
             proof: opened.proof,
             notes: Mutex::new(Notes {
                 ticket: opened.ticket,
+                ticket_came: now,
                 nonce: opened.nonce,
                 confirmed: false,
                 wants_device: false,
@@ -112,9 +119,11 @@ impl Live {
             mac,
             authenticated: self.authenticated,
             nonce_life: self.nonce_life,
+            ticket_life: self.ticket_life,
             proof: self.proof,
             notes: Mutex::new(Notes {
                 ticket: loot.ticket,
+                ticket_came: self.notes().ticket_came,
                 nonce: loot.nonce,
                 confirmed: true,
                 wants_device: false,
@@ -131,9 +140,10 @@ impl Live {
     }
 
     /// Which key proves the next request.
-    pub(crate) fn proof_kind(&self) -> ProofKind {
+    pub(crate) fn proof_kind(&self, now: Duration) -> ProofKind {
         let notes = self.notes();
-        if notes.confirmed && !notes.wants_device {
+        let due = is_renewal_due(now.saturating_sub(notes.ticket_came), self.ticket_life);
+        if notes.confirmed && !notes.wants_device && !due {
             self.proof
         } else {
             ProofKind::Device
@@ -141,10 +151,11 @@ impl Live {
     }
 
     /// Takes a further ticket. The server hands one out only after it has seen a device proof.
-    pub(crate) fn take_ticket(&self, field: &str) -> Result<(), Error> {
+    pub(crate) fn take_ticket(&self, field: &str, now: Duration) -> Result<(), Error> {
         let ticket = Ticket::from_field(field)?;
         let mut notes = self.notes();
         notes.ticket = ticket;
+        notes.ticket_came = now;
         notes.confirmed = true;
         Ok(())
     }

@@ -89,7 +89,7 @@ impl PreparedOpening {
             .await
             .map_err(Error::reply)?;
         let identity = verified.opened.identity.thumbprint();
-        let live = Live::new(verified, &self.agreement)?;
+        let live = Live::new(verified, &self.agreement, self.client.0.clock.monotonic())?;
         self.client.pin(identity);
         Ok(live)
     }

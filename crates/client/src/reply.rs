@@ -145,7 +145,7 @@ impl Unsealer {
         for record in joiner.push(bytes)? {
             let mut plain = key.open(record)?;
             joiner.opened(&mut plain)?;
-            events.extend(self.message.push(&plain).map_err(|_| INVALID)?);
+            events.extend(self.message.push(plain).map_err(|_| INVALID)?);
         }
         Ok(events)
     }
@@ -163,7 +163,7 @@ impl Unsealer {
                 // A short record that is not the final one is what is left of a longer reply.
                 if was_complete { error } else { TRUNCATED }
             })?;
-            events = self.message.push(&plain).map_err(|_| INVALID)?;
+            events = self.message.push(plain).map_err(|_| INVALID)?;
         }
         if !joiner.is_complete() {
             return Err(TRUNCATED);

@@ -159,7 +159,7 @@ impl Outgoing {
         fields.retain(|(name, _)| name != field::TICKET && name != field::SALT);
         let head = self.head(client, fields);
         let sealing =
-            Sealing::new(&live.request_key, &header, &head, body).map_err(Error::request)?;
+            Sealing::new(&live.request_key, &header, head, body).map_err(Error::request)?;
         let path = match client.mode {
             Mode::SealedAtPath => self.path().to_owned(),
             _ => sealed_path(&client.prefix),
@@ -206,7 +206,7 @@ impl Outgoing {
         }
         // The verifier takes the ticket from the envelope.
         fields.retain(|(name, _)| name != field::TICKET);
-        let inner = message::whole(&self.head(client, fields), body).map_err(Error::request)?;
+        let inner = message::whole(self.head(client, fields), body).map_err(Error::request)?;
         let outer_path = match mode {
             Mode::SealedAtPath => self.path().to_owned(),
             _ => sealed_path(&client.prefix),

@@ -262,7 +262,7 @@ impl Session {
         let mut nonce = self.nonce(&live)?;
         let first_sent = clock.monotonic();
         let mut attempt = Attempt {
-            proof: live.proof_kind(),
+            proof: live.proof_kind(first_sent),
             safe: is_safe(outgoing.method.as_str()),
             retried: false,
             reopened: false,
@@ -270,7 +270,7 @@ impl Session {
             nonce_life: live.nonce_life,
         };
         loop {
-            attempt.proof = live.proof_kind();
+            attempt.proof = live.proof_kind(clock.monotonic());
             nonce.server = live.nonce();
             let answer = self.send(&live, outgoing, content, attempt.proof, nonce.clone());
             let (refusal, sealed) = match answer.await? {
@@ -332,7 +332,7 @@ impl Session {
             live.take_nonce(structured::string(nonce)?);
         }
         if let Some(ticket) = fields.line(field::TICKET)? {
-            live.take_ticket(ticket)?;
+            live.take_ticket(ticket, self.0.client.0.clock.monotonic())?;
         }
         let carry_over = fields.line(field::CARRY_OVER)?;
         let carry_over = carry_over.map(Ticket::from_field).transpose()?;

@@ -1,5 +1,7 @@
 //! The client against the real verifier, in process, with a hand on the wire between them.
 
+mod replies;
+
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -44,6 +46,16 @@ impl Clock for Stopped {
 
     fn monotonic(&self) -> std::time::Duration {
         std::time::Duration::ZERO
+    }
+}
+
+impl Clock for TestClock {
+    fn unix_seconds(&self) -> u64 {
+        1
+    }
+
+    fn monotonic(&self) -> std::time::Duration {
+        std::time::Duration::from_secs(bulla_server::Clock::now(self))
     }
 }
 
@@ -279,6 +291,25 @@ async fn session_proofs_follow_a_device_proof() {
     let login = Request::post("/api/login").body("ann").unwrap();
     assert!(session.fetch(login).await.unwrap().status().is_success());
     assert!(session.is_authenticated());
+}
+
+#[tokio::test]
+async fn session_proofs_do_not_keep_a_busy_session_from_its_next_ticket() {
+    let wire = Wire::with(ProofKind::Session);
+    let client = Client::builder(ORIGIN).transport(wire.clone());
+    let client = client.clock(wire.0.clock.clone()).build().unwrap();
+    let session = client.open().await.unwrap();
+    let login = Request::post("/api/login").body("ann").unwrap();
+    assert!(session.fetch(login).await.unwrap().status().is_success());
+    let mut device_proofs = 0;
+    for minute in 0..60 {
+        let reply = text(session.fetch(echo("")).await).await.unwrap();
+        assert!(reply.starts_with("ann:"), "{minute}: {reply}");
+        device_proofs += usize::from(reply.contains("Device"));
+        wire.0.clock.advance(60);
+    }
+    // One to confirm it, then one for each half of a ticket's life.
+    assert_eq!(device_proofs, 8);
 }
 
 #[tokio::test]

@@ -8,7 +8,8 @@ use aws_lc_rs::encoding::{AsBigEndian, EcPrivateKeyBin};
 use aws_lc_rs::hmac;
 use aws_lc_rs::rand::{self, SecureRandom as _};
 use aws_lc_rs::signature::{
-    self, ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _,
+    ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _,
+    ParsedPublicKey,
 };
 use bulla_protocol::jwk::{PublicKey, Thumbprint};
 use zeroize::Zeroizing;
@@ -100,11 +101,28 @@ impl fmt::Debug for SigningKey {
     }
 }
 
-/// Verifies an ES256 signature, `r || s`.
+/// A public key that is made ready once to verify many signatures.
+#[derive(Debug)]
+pub struct VerifyingKey(ParsedPublicKey);
+
+impl VerifyingKey {
+    /// Takes a point.
+    pub fn new(key: &PublicKey) -> Result<Self, KeyError> {
+        let parsed = ParsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, key.as_uncompressed());
+        parsed.map(Self).map_err(|_| KeyError)
+    }
+
+    /// Verifies an ES256 signature, `r || s`.
+    pub fn verify(&self, message: &[u8], signature: &[u8]) -> Result<(), BadSignature> {
+        let verified = self.0.verify_sig(message, signature);
+        verified.map_err(|_| BadSignature)
+    }
+}
+
+/// Verifies one ES256 signature, `r || s`.
 pub fn verify(key: &PublicKey, message: &[u8], signature: &[u8]) -> Result<(), BadSignature> {
-    signature::UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, key.as_uncompressed())
-        .verify(message, signature)
-        .map_err(|_| BadSignature)
+    let key = VerifyingKey::new(key).map_err(|_| BadSignature)?;
+    key.verify(message, signature)
 }
 
 /// An ephemeral ECDH key on P-256.

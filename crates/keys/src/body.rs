@@ -24,6 +24,8 @@ pub struct Sealing<B> {
     /// `None` at the end, and after an error.
     splitter: Option<Splitter>,
     inner: B,
+    /// Of the inner body, not sealed yet.
+    content: Bytes,
     ready: VecDeque<Bytes>,
 }
 
@@ -32,7 +34,7 @@ impl<B> Sealing<B> {
     pub fn new(
         ikm: &[u8; 32],
         header: &Header,
-        head: &message::Head,
+        head: message::Head,
         inner: B,
     ) -> Result<Self, Error> {
         let key = MessageKey::derive(ikm, &header.salt);
@@ -45,6 +47,7 @@ impl<B> Sealing<B> {
             key,
             splitter: Some(splitter),
             inner,
+            content: Bytes::new(),
             ready,
         })
     }
@@ -75,27 +78,35 @@ where
                 return Poll::Ready(None);
             };
             let mut records = Vec::new();
-            match Pin::new(&mut self.inner).poll_frame(cx) {
-                Poll::Ready(Some(Ok(frame))) => {
-                    // Trailers are not carried.
-                    if let Ok(data) = frame.into_data() {
-                        records = splitter.push(&message::chunk(&data));
+            if self.content.is_empty() {
+                match Pin::new(&mut self.inner).poll_frame(cx) {
+                    Poll::Ready(Some(Ok(frame))) => {
+                        // Trailers are not carried.
+                        if let Ok(data) = frame.into_data() {
+                            records = splitter.push(&message::chunk_len(data.len()));
+                            self.content = data;
+                        }
+                        self.splitter = Some(splitter);
                     }
-                    self.splitter = Some(splitter);
-                }
-                Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(error.into()))),
-                Poll::Ready(None) => {
-                    records = splitter.push(&message::END);
-                    records.push(splitter.finish_padded());
-                }
-                Poll::Pending => {
-                    let flushed = splitter.flush();
-                    self.splitter = Some(splitter);
-                    match flushed {
-                        Some(record) => records.push(record),
-                        None => return Poll::Pending,
+                    Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(error.into()))),
+                    Poll::Ready(None) => {
+                        records = splitter.push(&message::END);
+                        records.push(splitter.finish_padded());
+                    }
+                    Poll::Pending => {
+                        let flushed = splitter.flush();
+                        self.splitter = Some(splitter);
+                        match flushed {
+                            Some(record) => records.push(record),
+                            None => return Poll::Pending,
+                        }
                     }
                 }
+            } else {
+                // One record at a time: however long a piece is, it is not copied as a whole.
+                let len = splitter.room().min(self.content.len());
+                records = splitter.push(&self.content.split_to(len));
+                self.splitter = Some(splitter);
             }
             for record in records {
                 self.seal(record)?;

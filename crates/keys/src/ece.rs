@@ -1,7 +1,9 @@
 //! The `aes128gcm` content coding of RFC 8188 with a software key.
 
 use bulla_protocol::error::{Code, Error};
-use bulla_protocol::seal::{CEK_INFO, Header, Joiner, NONCE_INFO, Record, RecordNonce, Splitter};
+use bulla_protocol::seal::{
+    CEK_INFO, Header, Joiner, NONCE_INFO, Record, RecordNonce, Splitter, TAG_LEN,
+};
 use zeroize::Zeroizing;
 
 use crate::{Aes128Gcm, Prk};
@@ -101,11 +103,13 @@ impl Opener {
 pub fn seal_whole(ikm: &[u8; 32], header: &Header, plain: &[u8]) -> Result<Vec<u8>, Error> {
     let key = MessageKey::derive(ikm, &header.salt);
     let mut splitter = Splitter::new(header.record_size);
+    let mut records = splitter.push(plain);
+    records.push(splitter.finish());
     let mut sealed = header.encode();
-    for record in splitter.push(plain) {
+    sealed.reserve_exact(plain.len() + records.len() * (1 + TAG_LEN));
+    for record in records {
         sealed.extend(key.seal(record)?);
     }
-    sealed.extend(key.seal(splitter.finish())?);
     Ok(sealed)
 }
 

@@ -23,7 +23,7 @@ compile_error!("bulla-keys needs a backend: enable the feature `aws-lc` or `rust
 
 #[cfg(feature = "aws-lc")]
 pub use aws_lc::{
-    Aes128Gcm, Aes256Gcm, AgreementKey, MacKey, Prk, SigningKey, SystemRandom, verify,
+    Aes128Gcm, Aes256Gcm, AgreementKey, MacKey, Prk, SigningKey, SystemRandom, VerifyingKey, verify,
 };
 #[cfg(all(
     feature = "rustcrypto",
@@ -32,7 +32,9 @@ pub use aws_lc::{
 ))]
 pub use rustcrypto::SystemRandom;
 #[cfg(all(feature = "rustcrypto", not(feature = "aws-lc")))]
-pub use rustcrypto::{Aes128Gcm, Aes256Gcm, AgreementKey, MacKey, Prk, SigningKey, verify};
+pub use rustcrypto::{
+    Aes128Gcm, Aes256Gcm, AgreementKey, MacKey, Prk, SigningKey, VerifyingKey, verify,
+};
 
 /// Where random bytes come from.
 pub trait Random: Send + Sync {

@@ -8,7 +8,7 @@ use hkdf::{Hkdf, HmacImpl};
 use hmac::{Hmac, Mac as _};
 use p256::SecretKey;
 use p256::ecdsa::signature::{Signer as _, Verifier as _};
-use p256::ecdsa::{Signature, SigningKey as EcdsaKey, VerifyingKey};
+use p256::ecdsa::{self, Signature, SigningKey as EcdsaKey};
 use p256::elliptic_curve::ecdh::diffie_hellman;
 use p256::elliptic_curve::sec1::ToSec1Point as _;
 use p256::pkcs8::{DecodePrivateKey as _, EncodePrivateKey as _};
@@ -86,12 +86,29 @@ impl fmt::Debug for SigningKey {
     }
 }
 
-/// Verifies an ES256 signature, `r || s`.
+/// A public key that is made ready once to verify many signatures.
+#[derive(Debug)]
+pub struct VerifyingKey(ecdsa::VerifyingKey);
+
+impl VerifyingKey {
+    /// Takes a point.
+    pub fn new(key: &PublicKey) -> Result<Self, KeyError> {
+        let parsed = ecdsa::VerifyingKey::from_sec1_bytes(key.as_uncompressed());
+        parsed.map(Self).map_err(|_| KeyError)
+    }
+
+    /// Verifies an ES256 signature, `r || s`.
+    pub fn verify(&self, message: &[u8], signature: &[u8]) -> Result<(), BadSignature> {
+        Signature::from_slice(signature)
+            .and_then(|signature| self.0.verify(message, &signature))
+            .map_err(|_| BadSignature)
+    }
+}
+
+/// Verifies one ES256 signature, `r || s`.
 pub fn verify(key: &PublicKey, message: &[u8], signature: &[u8]) -> Result<(), BadSignature> {
-    let signature = Signature::from_slice(signature).map_err(|_| BadSignature)?;
-    VerifyingKey::from_sec1_bytes(key.as_uncompressed())
-        .and_then(|key| key.verify(message, &signature))
-        .map_err(|_| BadSignature)
+    let key = VerifyingKey::new(key).map_err(|_| BadSignature)?;
+    key.verify(message, signature)
 }
 
 /// An ephemeral ECDH key on P-256.

@@ -24,9 +24,9 @@ impl ContentDigest {
     /// Takes the `sha-256` member of a field value; other algorithms are ignored (RFC 9530 section 2).
     pub fn parse(value: &str) -> Result<Self, Error> {
         structured::dictionary(value)?
-            .iter()
+            .into_iter()
             .find(|member| member.key == "sha-256")
-            .and_then(|member| member.bytes()?.try_into().ok())
+            .and_then(|member| member.into_bytes()?.try_into().ok())
             .map(Self)
             .ok_or(Code::DigestMismatch.because("there is no sha-256 content digest"))
     }

@@ -2,6 +2,7 @@
 
 use core::fmt;
 use core::str::FromStr;
+use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
@@ -181,18 +182,18 @@ impl FromStr for Code {
 pub struct Problem {
     /// Always `about:blank`: the code says it all (RFC 9457 section 4.2.1).
     #[serde(rename = "type", default)]
-    pub kind: String,
+    pub kind: Cow<'static, str>,
     /// For people; the title of the code.
     #[serde(default)]
-    pub title: String,
+    pub title: Cow<'static, str>,
     /// The HTTP status, repeated.
     #[serde(default)]
     pub status: u16,
     /// For people; what in particular was wrong.
     #[serde(default)]
-    pub detail: String,
+    pub detail: Cow<'static, str>,
     /// The stable code.
-    pub code: String,
+    pub code: Cow<'static, str>,
 }
 
 impl Problem {
@@ -206,8 +207,10 @@ impl Problem {
 
     /// The JSON text.
     pub fn to_json(&self) -> Vec<u8> {
+        let mut json = Vec::with_capacity(256);
         // Strings and a number: this cannot fail.
-        serde_json::to_vec(self).unwrap_or_default()
+        let _ = serde_json::to_writer(&mut json, self);
+        json
     }
 }
 

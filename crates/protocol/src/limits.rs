@@ -40,8 +40,9 @@ pub struct Limits {
     pub max_head_len: usize,
     /// Header fields of an inner message.
     pub max_fields: usize,
-    /// A request body that is collected before the handler runs, in bytes. Streamed bodies are not
-    /// collected and have no limit here.
+    /// A request body that is collected before the handler runs, in bytes. Collecting takes up to
+    /// three times as much memory for a moment. Streamed bodies are not collected and have no limit
+    /// here.
     pub max_body_len: usize,
 }
 

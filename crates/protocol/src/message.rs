@@ -44,52 +44,63 @@ pub struct Head {
 }
 
 impl Head {
-    fn control_data(&self) -> Result<ControlData, Error> {
-        Ok(match &self.control {
+    /// About how long it is when it is written, in bytes: a little more than it will be.
+    fn len(&self) -> usize {
+        let control = match &self.control {
             Control::Request {
                 method,
                 scheme,
                 authority,
                 target,
-            } => ControlData::Request {
-                method: method.as_bytes().to_vec(),
-                scheme: scheme.as_bytes().to_vec(),
-                authority: authority.as_bytes().to_vec(),
-                path: target.as_bytes().to_vec(),
-            },
-            Control::Response(status) => {
-                ControlData::Response(StatusCode::try_from(*status).map_err(|_| MALFORMED)?)
-            }
-        })
+            } => method.len() + scheme.len() + authority.len() + target.len() + 16,
+            Control::Response(_) => 2,
+        };
+        let fields = self.fields.iter();
+        let fields: usize = fields
+            .map(|(name, value)| name.len() + value.len() + 6)
+            .sum();
+        control + fields + 8
     }
 
-    fn section(&self) -> FieldSection {
-        let mut section = FieldSection::default();
-        for (name, value) in &self.fields {
-            section.put(name.as_bytes(), value.as_bytes());
-        }
-        section
-    }
-
-    fn write(&self, mode: Mode) -> Result<Vec<u8>, Error> {
+    /// Leaves room for this much content.
+    fn write(self, mode: Mode, content_len: usize) -> Result<Vec<u8>, Error> {
         let framing = match (&self.control, mode) {
             (Control::Request { .. }, Mode::KnownLength) => 0,
             (Control::Response(_), Mode::KnownLength) => 1,
             (Control::Request { .. }, Mode::IndeterminateLength) => 2,
             (Control::Response(_), Mode::IndeterminateLength) => 3,
         };
-        let mut bytes = vec![framing];
-        self.control_data()?
+        let mut bytes = Vec::with_capacity(padme(self.len() + content_len));
+        bytes.push(framing);
+        let control = match self.control {
+            Control::Request {
+                method,
+                scheme,
+                authority,
+                target,
+            } => ControlData::Request {
+                method: method.into(),
+                scheme: scheme.into(),
+                authority: authority.into(),
+                path: target.into(),
+            },
+            Control::Response(status) => {
+                ControlData::Response(StatusCode::try_from(status).map_err(|_| MALFORMED)?)
+            }
+        };
+        let mut section = FieldSection::default();
+        for (name, value) in self.fields {
+            section.put(name, value);
+        }
+        control
             .write_bhttp(&mut bytes)
-            .map_err(|_| MALFORMED)?;
-        self.section()
-            .write_bhttp(mode, &mut bytes)
+            .and_then(|()| section.write_bhttp(mode, &mut bytes))
             .map_err(|_| MALFORMED)?;
         Ok(bytes)
     }
 
-    fn read(control: &ControlData, section: &FieldSection, limits: &Limits) -> Result<Self, Error> {
-        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).map_err(|_| MALFORMED);
+    fn read(control: ControlData, section: &FieldSection, limits: &Limits) -> Result<Self, Error> {
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).map_err(|_| MALFORMED);
         let control = match control {
             ControlData::Request {
                 method,
@@ -132,8 +143,8 @@ impl Head {
 
 /// Writes a whole message of known length, padded with zeros to its Padmé length (RFC 9292 section
 /// 3.8).
-pub fn whole(head: &Head, content: &[u8]) -> Result<Vec<u8>, Error> {
-    let mut bytes = head.write(Mode::KnownLength)?;
+pub fn whole(head: Head, content: &[u8]) -> Result<Vec<u8>, Error> {
+    let mut bytes = head.write(Mode::KnownLength, content.len())?;
     write_varint(content.len(), &mut bytes);
     bytes.extend_from_slice(content);
     bytes.push(0); // an empty trailer section
@@ -142,19 +153,23 @@ pub fn whole(head: &Head, content: &[u8]) -> Result<Vec<u8>, Error> {
 }
 
 /// Writes the head of a message of indeterminate length.
-pub fn head(head: &Head) -> Result<Vec<u8>, Error> {
-    head.write(Mode::IndeterminateLength)
+pub fn head(head: Head) -> Result<Vec<u8>, Error> {
+    head.write(Mode::IndeterminateLength, 0)
 }
 
-/// Writes a piece of content of a message of indeterminate length. An empty piece is nothing, since
-/// it would end the content.
-pub fn chunk(content: &[u8]) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(content.len() + 8);
-    if !content.is_empty() {
-        write_varint(content.len(), &mut bytes);
-        bytes.extend_from_slice(content);
+/// Writes what stands before a piece of content of this length in a message of indeterminate length.
+/// An empty piece is nothing, since it would end the content.
+pub fn chunk_len(len: usize) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(8);
+    if len > 0 {
+        write_varint(len, &mut bytes);
     }
     bytes
+}
+
+/// Writes a piece of content of a message of indeterminate length.
+pub fn chunk(content: &[u8]) -> Vec<u8> {
+    [&chunk_len(content.len()), content].concat()
 }
 
 /// Ends a message of indeterminate length: no more content, no trailers.
@@ -196,12 +211,21 @@ impl Reader {
     }
 
     /// Adds bytes and returns what can be told from them.
-    pub fn push(&mut self, bytes: &[u8]) -> Result<Vec<Event>, Error> {
-        self.pending.extend_from_slice(bytes);
+    pub fn push(&mut self, mut bytes: Vec<u8>) -> Result<Vec<Event>, Error> {
+        if self.pending.is_empty() {
+            self.pending = bytes;
+        } else {
+            self.pending.append(&mut bytes);
+        }
         let mut events = Vec::new();
         let mut at = 0;
         while let Some(used) = self.step(at, &mut events)? {
-            at += used;
+            // Nothing is left where all of it was handed on.
+            at = if self.pending.is_empty() {
+                0
+            } else {
+                at + used
+            };
         }
         self.pending.drain(..at);
         Ok(events)
@@ -251,7 +275,12 @@ impl Reader {
                 if used == 0 {
                     return Ok(None);
                 }
-                events.push(Event::Content(bytes[..used].to_vec()));
+                if used == self.pending.len() {
+                    // A record of a stream: nothing but content.
+                    events.push(Event::Content(core::mem::take(&mut self.pending)));
+                } else {
+                    events.push(Event::Content(bytes[..used].to_vec()));
+                }
                 let left = left - used as u64;
                 self.state = match (mode, left) {
                     (Mode::KnownLength, 0) => State::Trailer,
@@ -295,7 +324,7 @@ fn read_head(bytes: &[u8], limits: &Limits) -> Result<Option<(Mode, Head, usize)
     match read {
         Ok((control, section)) => {
             let used = 1 + usize::try_from(cursor.position()).map_err(|_| MALFORMED)?;
-            Ok(Some((mode, Head::read(&control, &section, limits)?, used)))
+            Ok(Some((mode, Head::read(control, &section, limits)?, used)))
         }
         Err(bhttp::Error::Truncated) if bytes.len() < limits.max_head_len => Ok(None),
         Err(bhttp::Error::Truncated) => Err(Code::TooLarge.because("the inner head is too large")),
@@ -346,7 +375,7 @@ mod tests {
         let mut reader = Reader::new(Limits::default());
         let (mut head, mut content) = (None, Vec::new());
         for chunk in bytes.chunks(chunk) {
-            for event in reader.push(chunk)? {
+            for event in reader.push(chunk.to_vec())? {
                 match event {
                     Event::Head(found) => head = Some(found),
                     Event::Content(bytes) => content.extend(bytes),
@@ -361,14 +390,14 @@ mod tests {
     fn both_framings_round_trip_in_any_cut() {
         for len in [0, 1, 63, 64, 300, 20_000] {
             let content = vec![b'x'; len];
-            let known = whole(&request(), &content).unwrap();
+            let known = whole(request(), &content).unwrap();
             let reply = Head {
                 control: Control::Response(201),
                 fields: vec![],
             };
             let (first, second) = content.split_at(len / 2);
             let stream = [
-                head(&reply).unwrap(),
+                head(reply.clone()).unwrap(),
                 chunk(first),
                 chunk(second),
                 END.to_vec(),
@@ -409,14 +438,14 @@ mod tests {
 
     #[test]
     fn incomplete_and_overlong_messages_are_refused() {
-        let stream = [head(&request()).unwrap(), chunk(b"abc"), END.to_vec()].concat();
+        let stream = [head(request()).unwrap(), chunk(b"abc"), END.to_vec()].concat();
         for cut in 0..stream.len() - 1 {
             assert!(read(&stream[..cut], 5).is_err() || cut == 0, "{cut}");
         }
         for tail in [&b"\0\0x"[..], b"x", b"\x40"] {
             assert!(read(&[&stream[..], tail].concat(), 5).is_err());
         }
-        let mut claims = whole(&request(), b"").unwrap();
+        let mut claims = whole(request(), b"").unwrap();
         let at = claims.len() - 1;
         claims.truncate(at);
         claims.extend([0xff; 8]);
@@ -435,7 +464,9 @@ mod tests {
             let mut head = request();
             head.fields.push((name.into(), value.into()));
             assert_eq!(
-                read(&whole(&head, b"").unwrap(), 99).unwrap_err().code,
+                read(&whole(head.clone(), b"").unwrap(), 99)
+                    .unwrap_err()
+                    .code,
                 code,
                 "{name}"
             );
@@ -448,18 +479,24 @@ mod tests {
             target: "/a/../b".into(),
         };
         assert_eq!(
-            read(&whole(&head, b"").unwrap(), 99).unwrap_err().code,
+            read(&whole(head.clone(), b"").unwrap(), 99)
+                .unwrap_err()
+                .code,
             Code::PathRefused
         );
         let mut head = request();
         head.fields = (0..101).map(|at| (format!("x-{at}"), "1".into())).collect();
         assert_eq!(
-            read(&whole(&head, b"").unwrap(), 99).unwrap_err().code,
+            read(&whole(head.clone(), b"").unwrap(), 99)
+                .unwrap_err()
+                .code,
             Code::TooLarge
         );
         head.fields = vec![("x".into(), "y".repeat(40_000))];
         assert_eq!(
-            read(&whole(&head, b"").unwrap(), 99).unwrap_err().code,
+            read(&whole(head.clone(), b"").unwrap(), 99)
+                .unwrap_err()
+                .code,
             Code::TooLarge
         );
     }

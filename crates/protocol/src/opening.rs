@@ -361,15 +361,11 @@ impl SentOpening {
         let input = fields.line(field::SIGNATURE_INPUT)?.ok_or(INVALID)?;
         let signature = fields.line(field::SIGNATURE)?.ok_or(INVALID)?;
         let received = ReceivedSignature::find(input, signature, OPENED_TAG)?.ok_or(INVALID)?;
-        let params = received.params()?;
+        let params = &received.params;
         if params.alg != ES256 || params.keyid != identity.to_string() {
             return Err(INVALID);
         }
-        let components = received.components()?;
-        if !OPENED_COMPONENTS
-            .iter()
-            .all(|wanted| components.contains(wanted))
-        {
+        if !received.covers(&OPENED_COMPONENTS) {
             return Err(INVALID);
         }
         let request = Request {
@@ -379,9 +375,14 @@ impl SentOpening {
             query: None,
             fields: &self.0.fields,
         };
-        let params = received.serialized_params()?;
         Ok(UnverifiedOpened {
-            base: response_base(status, fields, &request, &components, &params)?,
+            base: response_base(
+                status,
+                fields,
+                &request,
+                &received.components,
+                &received.signature_params,
+            )?,
             signature: received.signature,
             transcript: Transcript::new(
                 self.0.base(),
@@ -464,21 +465,17 @@ impl ReceivedOpening {
         let signature = request.fields.line(field::SIGNATURE)?.ok_or(MISSING)?;
         let received = ReceivedSignature::find(input, signature, OPEN_TAG)?.ok_or(MISSING)?;
         // The answer signs the request's signature by this label.
-        if received.label() != LABEL {
+        if received.label != LABEL {
             return Err(INVALID);
         }
-        let params = received.params()?;
+        let params = &received.params;
         if params.alg != ES256 || params.keyid != open.device.thumbprint().to_string() {
             return Err(Code::ProofMismatch.because("the opening is signed with another key"));
         }
-        let components = received.components()?;
-        if !OPEN_COMPONENTS
-            .iter()
-            .all(|wanted| components.contains(wanted))
-        {
+        if !received.covers(&OPEN_COMPONENTS) {
             return Err(Code::CoverageMissing.because("the opening's signature covers too little"));
         }
-        let base = request_base(request, &components, &received.serialized_params()?)?;
+        let base = request_base(request, &received.components, &received.signature_params)?;
         Ok(Self {
             open,
             base,

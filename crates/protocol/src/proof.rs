@@ -153,7 +153,7 @@ impl<'a> ReceivedProof<'a> {
         let input = fields.line(field::SIGNATURE_INPUT)?.ok_or(MISSING)?;
         let signature = fields.line(field::SIGNATURE)?.ok_or(MISSING)?;
         let signature = ReceivedSignature::find(input, signature, TAG)?.ok_or(MISSING)?;
-        let params = signature.params()?;
+        let params = &signature.params;
         let kind = match params.alg {
             ES256 => ProofKind::Device,
             HS256 => ProofKind::Session,
@@ -173,16 +173,13 @@ impl<'a> ReceivedProof<'a> {
     }
 
     /// How the proof binds the content. [`Binding::Salt`] is for the verifier to allow or refuse.
-    pub fn binding(&self) -> Result<Binding, Error> {
-        let components = self.signature.components()?;
-        let salted = components
-            .iter()
-            .any(|component| component.name == field::SALT);
-        Ok(if salted {
+    pub fn binding(&self) -> Binding {
+        let mut components = self.signature.components.iter();
+        if components.any(|component| component.name == field::SALT) {
             Binding::Salt
         } else {
             Binding::Digest
-        })
+        }
     }
 
     /// Checks that the proof covers all that it must, and returns what must now be verified.
@@ -193,26 +190,24 @@ impl<'a> ReceivedProof<'a> {
         &self,
         request: &Request<'_>,
         binding: Binding,
-    ) -> Result<CoveredProof, Error> {
-        let components = self.signature.components()?;
+    ) -> Result<CoveredProof<'a>, Error> {
+        let components = &self.signature.components;
         if components
             .iter()
             .any(|component| component.req || component.key.is_some())
         {
             return Err(Code::CoverageMissing.because("a component has parameters"));
         }
-        for wanted in required(request.fields, binding)? {
-            if !components.contains(&wanted) {
-                return Err(Code::CoverageMissing.because("a required component is not covered"));
-            }
+        if !self.signature.covers(&required(request.fields, binding)?) {
+            return Err(Code::CoverageMissing.because("a required component is not covered"));
         }
-        let params = self.signature.serialized_params()?;
+        let params = &self.signature.signature_params;
         Ok(CoveredProof {
-            base: crate::signature::request_base(request, &components, &params)?,
+            base: crate::signature::request_base(request, components, params)?,
             covered: components
                 .iter()
-                .filter(|component| !component.name.starts_with('@'))
-                .map(|component| component.name.to_owned())
+                .map(|component| component.name)
+                .filter(|name| !name.starts_with('@'))
                 .collect(),
             signature: self.signature.signature.clone(),
         })
@@ -221,11 +216,11 @@ impl<'a> ReceivedProof<'a> {
 
 /// A proof that covers all that it must. Its signature is still to be verified over `base`.
 #[derive(Debug)]
-pub struct CoveredProof {
+pub struct CoveredProof<'a> {
     /// The signature base.
     pub base: String,
     /// The fields that it covers.
-    pub covered: Vec<String>,
+    pub covered: Vec<&'a str>,
     /// The signature.
     pub signature: Vec<u8>,
 }
@@ -298,7 +293,7 @@ mod tests {
                 .starts_with("\"@method\": POST\n\"@authority\": bank.example\n")
         );
         assert!(covered.base.contains("\n\"@query\": ?\n"));
-        assert!(covered.covered.iter().any(|name| name == "x-app"));
+        assert!(covered.covered.contains(&"x-app"));
     }
 
     #[test]

@@ -64,6 +64,12 @@ impl Attempt {
     }
 }
 
+/// Whether a ticket of this age is to be replaced by the next one, which only the reply to a device
+/// proof carries: for half of its life it is not.
+pub fn is_renewal_due(age: Duration, life: Duration) -> bool {
+    age > life / 2
+}
+
 /// Whether a refusal says that the session is there no more: another one is to be taken, and one that
 /// was to be ended has ended.
 pub const fn is_over(refusal: Code) -> bool {

@@ -121,14 +121,25 @@ impl Splitter {
         let mut records = Vec::new();
         while bytes.len() > self.capacity - self.pending.len() {
             let (now, rest) = bytes.split_at(self.capacity - self.pending.len());
+            self.reserve(now.len());
             let mut full = core::mem::take(&mut self.pending);
-            full.reserve_exact(now.len() + 1 + TAG_LEN);
             full.extend_from_slice(now);
             records.push(self.record(full, MORE));
             bytes = rest;
         }
+        self.reserve(bytes.len());
         self.pending.extend_from_slice(bytes);
         records
+    }
+
+    /// How many more bytes make one more record, at least 1.
+    pub fn room(&self) -> usize {
+        self.capacity - self.pending.len() + 1
+    }
+
+    /// Makes room for data, and for what comes behind it once the record is sealed.
+    fn reserve(&mut self, len: usize) {
+        self.pending.reserve_exact(len + 1 + TAG_LEN);
     }
 
     /// Pads what is pending out to a full record, so that it can be sent now. `None` if nothing is.

@@ -5,11 +5,13 @@
 
 use core::fmt::Write as _;
 
+use std::borrow::Cow;
+
 use sfv::{BareItemFromInput, ListSerializer, StringRef, integer, key_ref};
 
 use crate::error::{Code, Error};
 use crate::field::Fields;
-use crate::structured::{self, Params, Value};
+use crate::structured::{self, Member, Params, Value};
 
 /// The label that Bulla's own halves use (RFC 9421 section 4.1). A verifier goes by the tag.
 pub const LABEL: &str = "bulla";
@@ -60,16 +62,24 @@ impl<'a> Component<'a> {
         }
     }
 
-    fn parse(name: &'a BareItemFromInput<'_>, params: &'a Params<'_>) -> Result<Self, Error> {
-        let mut component = Self::new(name.as_string().ok_or(MALFORMED)?.as_str());
+    fn parse(name: &BareItemFromInput<'a>, params: &Params<'a>) -> Result<Self, Error> {
+        let mut component = Self::new(text(name)?);
         for (key, value) in params {
             match key.as_str() {
                 "req" if value.as_boolean() == Some(true) => component.req = true,
-                "key" => component.key = Some(value.as_string().ok_or(MALFORMED)?.as_str()),
+                "key" => component.key = Some(text(value)?),
                 _ => return Err(MALFORMED),
             }
         }
         Ok(component)
+    }
+}
+
+/// A String without escapes. What Bulla names in a signature has none.
+fn text<'a>(item: &BareItemFromInput<'a>) -> Result<&'a str, Error> {
+    match item {
+        BareItemFromInput::String(Cow::Borrowed(text)) => Ok(text.as_str()),
+        _ => Err(MALFORMED),
     }
 }
 
@@ -88,7 +98,36 @@ pub struct SignatureParams<'a> {
     pub tag: &'a str,
 }
 
-impl SignatureParams<'_> {
+impl<'a> SignatureParams<'a> {
+    /// Unknown ones are an error: they might mean something to the signer.
+    fn parse(params: &Params<'a>) -> Result<Self, Error> {
+        let mut created = None;
+        let (mut keyid, mut nonce, mut alg, mut tag) = (None, None, None, None);
+        for (key, value) in params {
+            match key.as_str() {
+                "created" => {
+                    let seconds = value.as_integer().map(i64::from);
+                    created = seconds.and_then(|seconds| u64::try_from(seconds).ok());
+                }
+                "keyid" => keyid = Some(text(value)?),
+                "nonce" => nonce = Some(text(value)?),
+                "alg" => alg = Some(text(value)?),
+                "tag" => tag = Some(text(value)?),
+                _ => return Err(MALFORMED),
+            }
+        }
+        match (created, keyid, alg, tag) {
+            (Some(created), Some(keyid), Some(alg), Some(tag)) => Ok(Self {
+                created,
+                keyid,
+                nonce,
+                alg,
+                tag,
+            }),
+            _ => Err(Code::Malformed.because("a signature parameter is missing")),
+        }
+    }
+
     /// The value of `@signature-params`: the Inner List of components with these parameters.
     pub fn serialize(&self, components: &[Component<'_>]) -> Result<String, Error> {
         let text = |text| {
@@ -127,9 +166,14 @@ impl SignatureParams<'_> {
 /// One signature as it came: not checked yet.
 #[derive(Debug)]
 pub struct ReceivedSignature<'a> {
-    label: &'a str,
-    items: Vec<(BareItemFromInput<'a>, Params<'a>)>,
-    params: Params<'a>,
+    /// The label that the signer chose.
+    pub label: &'a str,
+    /// The covered components, each at most once.
+    pub components: Vec<Component<'a>>,
+    /// The parameters.
+    pub params: SignatureParams<'a>,
+    /// The value of `@signature-params`, serialized anew from what was parsed (RFC 9421 section 2.5).
+    pub signature_params: String,
     /// The signature itself.
     pub signature: Vec<u8>,
 }
@@ -141,8 +185,8 @@ impl<'a> ReceivedSignature<'a> {
     ///
     /// # Errors
     ///
-    /// [`Code::Malformed`] if the fields cannot be parsed strictly (a key or label stands twice, an
-    /// unknown parameter), or if two signatures have this tag.
+    /// [`Code::Malformed`] if the fields cannot be parsed strictly (a key, label or component stands
+    /// twice, an unknown parameter), or if two signatures have this tag.
     pub fn find(input: &'a str, signature: &'a str, tag: &str) -> Result<Option<Self>, Error> {
         let tagged = |params: &Params<'_>| {
             let found = params.iter().find(|(key, _)| key.as_str() == "tag");
@@ -161,73 +205,31 @@ impl<'a> ReceivedSignature<'a> {
             return Err(MALFORMED);
         };
         let signature = structured::dictionary(signature)?
-            .iter()
+            .into_iter()
             .find(|other| other.key == member.key)
-            .and_then(|other| other.bytes().map(<[u8]>::to_vec))
+            .and_then(Member::into_bytes)
             .ok_or(MALFORMED)?;
-        Ok(Some(Self {
-            label: member.key,
-            items,
-            params: member.params,
-            signature,
-        }))
-    }
-
-    /// The label that the signer chose.
-    pub fn label(&self) -> &str {
-        self.label
-    }
-
-    /// The covered components, each at most once.
-    pub fn components(&self) -> Result<Vec<Component<'_>>, Error> {
-        let mut components = Vec::with_capacity(self.items.len());
-        for (name, params) in &self.items {
+        let signature_params = structured::inner_list(&items, &member.params).ok_or(MALFORMED)?;
+        let mut components = Vec::with_capacity(items.len());
+        for (name, params) in &items {
             let component = Component::parse(name, params)?;
             if components.contains(&component) {
                 return Err(MALFORMED);
             }
             components.push(component);
         }
-        Ok(components)
+        Ok(Some(Self {
+            label: member.key,
+            components,
+            params: SignatureParams::parse(&member.params)?,
+            signature_params,
+            signature,
+        }))
     }
 
-    /// The parameters. Unknown ones are an error: they might mean something to the signer.
-    pub fn params(&self) -> Result<SignatureParams<'_>, Error> {
-        let mut created = None;
-        let (mut keyid, mut nonce, mut alg, mut tag) = (None, None, None, None);
-        for (key, value) in &self.params {
-            let text = || value.as_string().map(StringRef::as_str).ok_or(MALFORMED);
-            match key.as_str() {
-                "created" => {
-                    let seconds = value.as_integer().map(i64::from);
-                    created = Some(
-                        seconds
-                            .and_then(|s| u64::try_from(s).ok())
-                            .ok_or(MALFORMED)?,
-                    );
-                }
-                "keyid" => keyid = Some(text()?),
-                "nonce" => nonce = Some(text()?),
-                "alg" => alg = Some(text()?),
-                "tag" => tag = Some(text()?),
-                _ => return Err(MALFORMED),
-            }
-        }
-        match (created, keyid, alg, tag) {
-            (Some(created), Some(keyid), Some(alg), Some(tag)) => Ok(SignatureParams {
-                created,
-                keyid,
-                nonce,
-                alg,
-                tag,
-            }),
-            _ => Err(Code::Malformed.because("a signature parameter is missing")),
-        }
-    }
-
-    /// The value of `@signature-params`, serialized anew from what was parsed (RFC 9421 section 2.5).
-    pub fn serialized_params(&self) -> Result<String, Error> {
-        structured::inner_list(&self.items, &self.params).ok_or(MALFORMED)
+    /// Whether it covers all of these.
+    pub fn covers(&self, wanted: &[Component<'_>]) -> bool {
+        wanted.iter().all(|wanted| self.components.contains(wanted))
     }
 }
 
@@ -415,11 +417,7 @@ mod tests {
         let received = ReceivedSignature::find(&with_tag, "sig-b26=:AA==:", "t")
             .unwrap()
             .unwrap();
-        let base = request_base(
-            &request,
-            &received.components().unwrap(),
-            &received.serialized_params().unwrap(),
-        );
+        let base = request_base(&request, &received.components, &received.signature_params);
         let expected = [
             r#""date": Tue, 20 Apr 2021 02:07:55 GMT"#,
             r#""@method": POST"#,
@@ -460,9 +458,8 @@ mod tests {
     #[test]
     fn parameters_and_components_are_strict() {
         let parse = |input: &str| {
-            let received = ReceivedSignature::find(input, "a=:AA==:", "t")?.ok_or(MALFORMED)?;
-            received.params()?;
-            received.components().map(|components| components.len())
+            let received = ReceivedSignature::find(input, "a=:AA==:", "t")?;
+            Ok::<_, Error>(received.ok_or(MALFORMED)?.components.len())
         };
         let with = |list: &str, params: &str| parse(&format!("a={list};tag=\"t\"{params}"));
         let good = r#";created=1;keyid="k";alg="a""#;
@@ -471,6 +468,7 @@ mod tests {
             ("(\"a\" \"a\")", good),
             ("(a)", good),
             (r#"("a";bs)"#, good),
+            (r#"("a\"b")"#, good),
             (r#"("a";req=?0)"#, good),
             (r#"("a")"#, r#";created=1;keyid="k";alg="a";x=1"#),
             (r#"("a")"#, r#";created=1.5;keyid="k";alg="a""#),

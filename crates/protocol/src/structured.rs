@@ -29,10 +29,10 @@ pub(crate) enum Value<'a> {
 pub(crate) type Params<'a> = Vec<(&'a KeyRef, BareItemFromInput<'a>)>;
 
 impl Member<'_> {
-    pub(crate) fn bytes(&self) -> Option<&[u8]> {
-        match &self.value {
-            Value::Item(item) => item.as_byte_sequence(),
-            Value::List(_) => None,
+    pub(crate) fn into_bytes(self) -> Option<Vec<u8>> {
+        match self.value {
+            Value::Item(BareItemFromInput::ByteSequence(bytes)) => Some(bytes),
+            _ => None,
         }
     }
 }

@@ -1,11 +1,13 @@
 //! For axum: [`Bulla::protect`] and the [`Session`] extractor.
 
 use axum::Router;
-use axum::extract::{FromRequestParts, OptionalFromRequestParts};
+use axum::extract::{FromRequestParts, OptionalFromRequestParts, OriginalUri};
 use axum::response::{IntoResponse, Response};
 use bulla_protocol::error::{Code, Error};
+use http::Request;
 use http::request::Parts;
 use tower::Layer as _;
+use tower::util::MapRequest;
 
 use crate::body::Body;
 use crate::bulla::Bulla;
@@ -16,6 +18,11 @@ impl Bulla {
     /// Puts the verifier before a router. What is merged into the result afterwards is not protected.
     pub fn protect(&self, router: Router) -> Router {
         // Not `Router::layer`: that runs after routing, and the path to route by is inside the seal.
+        let router = MapRequest::new(router, |mut request: Request<Body>| {
+            // The outer router has put the envelope's here. The inner one puts its own.
+            request.extensions_mut().remove::<OriginalUri>();
+            request
+        });
         Router::new().fallback_service(self.layer().layer(router))
     }
 }

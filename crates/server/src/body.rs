@@ -62,6 +62,12 @@ pub(crate) async fn collect(body: Body, limit: usize) -> Result<Bytes, Error> {
     }
 }
 
+/// How much cipher text may come for so many bytes inside. Padding and records with nothing in them
+/// cost time, not memory; they have an end too.
+fn room(limit: usize) -> usize {
+    limit.saturating_add(limit / 4 + 2 * MAX_RECORD_SIZE as usize)
+}
+
 /// A sealed body of which the envelope's header has been read, and hardly more.
 pub(crate) struct Envelope {
     pub(crate) header: Header,
@@ -111,11 +117,12 @@ impl Envelope {
             head: None,
             ready: VecDeque::new(),
             has_ended: false,
-            left: None,
+            left: Some(room(limits.max_head_len)),
         };
         content.open(&self.records)?;
         loop {
             if let Some(head) = content.head.take() {
+                content.left = None;
                 return Ok((head, content));
             }
             if content.has_ended {
@@ -146,8 +153,7 @@ pub(crate) struct Unsealing {
 impl Unsealing {
     /// Collects the content, at most `limit` bytes.
     pub(crate) async fn collect_all(mut self, limit: usize) -> Result<Bytes, Error> {
-        // Padding and records with nothing in them cost time, not memory; they have an end too.
-        self.left = Some(limit.saturating_add(limit / 4 + 2 * MAX_RECORD_SIZE as usize));
+        self.left = Some(room(limit));
         let mut content = BytesMut::new();
         while let Some(more) = poll_fn(|cx| self.poll_content(cx)).await {
             let more = more?;
@@ -185,7 +191,7 @@ impl Unsealing {
         self.has_ended = true;
         let Some(frame) = frame else {
             let last = self.opener.finish()?;
-            self.read(&last)?;
+            self.read(last)?;
             self.reader.finish()?;
             return Poll::Ready(Ok(()));
         };
@@ -201,10 +207,10 @@ impl Unsealing {
 
     fn open(&mut self, records: &[u8]) -> Result<(), Error> {
         let plain = self.opener.push(records)?;
-        self.read(&plain)
+        self.read(plain)
     }
 
-    fn read(&mut self, plain: &[u8]) -> Result<(), Error> {
+    fn read(&mut self, plain: Vec<u8>) -> Result<(), Error> {
         for event in self.reader.push(plain)? {
             match event {
                 Event::Head(head) => self.head = Some(head),

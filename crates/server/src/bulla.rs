@@ -20,7 +20,7 @@ use crate::event::{Listener, SecurityEvent};
 use crate::identity::Identity;
 use crate::layer::BullaLayer;
 use crate::live;
-use crate::nonce::Nonces;
+use crate::nonce::{Nonce, Nonces};
 use crate::ring::{Ring, RingKey};
 use crate::store::{Revocation, Store};
 
@@ -50,12 +50,15 @@ pub(crate) struct Inner {
     pub(crate) revoked: broadcast::Sender<Revocation>,
 }
 
-/// How long things live.
+/// How long things live, in whole seconds: fractions are cut off. Nothing is checked; shorter is safer
+/// and costs more openings and retries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lifetimes {
-    /// A server nonce: taken for this long at least, twice as long at most. Default one minute.
+    /// A server nonce: taken for this long at least, twice as long at most. One second at least; default
+    /// one minute.
     pub nonce: Duration,
-    /// A ticket, and so the idle timeout. Default 15 minutes.
+    /// A ticket, and so the idle timeout: a session that is not used ends after half of this at the
+    /// earliest and all of it at the latest. Default 15 minutes.
     pub ticket: Duration,
     /// A session at most, from its opening or login on. Default 12 hours.
     pub session: Duration,
@@ -125,7 +128,7 @@ impl Bulla {
         u32::try_from(self.0.clock.now()).unwrap_or(u32::MAX)
     }
 
-    pub(crate) fn ring_key(&self) -> Result<Arc<RingKey>, Error> {
+    pub(crate) fn ring_key(&self, now: u32) -> Result<Arc<RingKey>, Error> {
         let lifetimes = &self.0.lifetimes;
         let mut keep = lifetimes.ticket.max(lifetimes.carry_over);
         if self.0.cookies.are_on() {
@@ -133,16 +136,13 @@ impl Bulla {
         }
         self.0
             .ring
-            .current(u64::from(self.now()), keep, &*self.0.random)
+            .current(u64::from(now), keep, &*self.0.random)
             .map_err(|_| Code::StoreUnavailable.because("the ring could not be rotated"))
     }
 
-    pub(crate) fn nonce(&self) -> Result<String, Error> {
-        let key = self.ring_key()?;
-        Ok(self
-            .0
-            .nonces
-            .issue(u64::from(self.now()), &key, self.0.store.domain()))
+    pub(crate) fn nonce(&self, now: u32) -> Result<Nonce, Error> {
+        let (key, domain) = (self.ring_key(now)?, self.0.store.domain());
+        self.0.nonces.issue(u64::from(now), &key, domain)
     }
 
     pub(crate) fn random<const N: usize>(&self) -> Result<[u8; N], Error> {
@@ -225,14 +225,15 @@ impl Builder {
         self
     }
 
-    /// Lets requests without any proof through to paths that begin so, without a session. A request
-    /// with a wrong proof is refused all the same.
+    /// Lets requests without any proof through to paths that begin so, without a session. Text is
+    /// compared: end a folder with `/`. A request with a wrong proof is refused all the same.
     pub fn unsigned(mut self, path_prefix: impl Into<String>) -> Self {
         self.unsigned.push(path_prefix.into());
         self
     }
 
-    /// Lets pages of another origin use this server (CORS).
+    /// Lets pages of another origin, such as `https://app.example`, use this server (CORS). There is no
+    /// wildcard.
     pub fn allow_origin(mut self, origin: impl Into<String>) -> Self {
         self.cors.push(origin.into());
         self
@@ -263,6 +264,12 @@ impl Builder {
     }
 
     /// Builds the verifier.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::Origin`] without an origin, or if any is not one; [`ConfigError::Prefix`];
+    /// [`ConfigError::Identity`] and [`ConfigError::Store`] if there is none;
+    /// [`ConfigError::RingOutlivesRevocations`] for a kept ring with a store that forgets.
     pub fn build(self) -> Result<Bulla, ConfigError> {
         let origins = |texts: &[String]| {
             let parsed = texts.iter().map(|text| Origin::parse(text));

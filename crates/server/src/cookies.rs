@@ -236,7 +236,7 @@ impl Bulla {
             path,
             value: Zeroizing::new(cookie.value().to_owned()),
         };
-        let key = self.ring_key()?;
+        let key = self.ring_key(now)?;
         let plain = bound.encode();
         let context = context(&name, holder);
         let sealed = vault::seal(&key, Purpose::Cookie, &context, &plain, &*self.0.random)

@@ -4,24 +4,24 @@
 //! costs more than all the symmetric cryptography of a request, so both are kept for a while. Only keys
 //! out of tickets that opened get in here, and what falls out costs time and nothing else.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use bulla_protocol::jwk::{InvalidKey, PublicKey, Thumbprint};
+use bulla_keys::{KeyError, VerifyingKey};
+use bulla_protocol::jwk::{PublicKey, Thumbprint};
 
 /// A device key, ready for use.
-#[derive(Clone, Copy)]
 pub(crate) struct Device {
-    pub(crate) key: PublicKey,
+    pub(crate) key: VerifyingKey,
     pub(crate) thumbprint: Thumbprint,
 }
 
-type Slot = Mutex<Option<([u8; PublicKey::COMPRESSED_LEN], Device)>>;
+type Slot = Mutex<Option<([u8; PublicKey::COMPRESSED_LEN], Arc<Device>)>>;
 
 /// A table of fixed size: each key has one place, and the newest that wants it has it.
 pub(crate) struct Devices(Box<[Slot]>);
 
 impl Devices {
-    /// Some 130 bytes each.
+    /// Less than 1 KiB each, once they are taken.
     const PLACES: usize = 8192;
 
     pub(crate) fn new() -> Self {
@@ -32,7 +32,7 @@ impl Devices {
     pub(crate) fn find(
         &self,
         compressed: &[u8; PublicKey::COMPRESSED_LEN],
-    ) -> Result<Device, InvalidKey> {
+    ) -> Result<Arc<Device>, KeyError> {
         // The end of an x coordinate is as good as random, unless somebody makes keys that collide: he
         // slows down those that share his place.
         let at = usize::from(u16::from_be_bytes([compressed[31], compressed[32]]));
@@ -43,14 +43,14 @@ impl Devices {
         if let Some((known, device)) = &*place
             && known == compressed
         {
-            return Ok(*device);
+            return Ok(Arc::clone(device));
         }
-        let key = PublicKey::from_compressed(compressed)?;
-        let device = Device {
-            key,
+        let key = PublicKey::from_compressed(compressed).map_err(|_| KeyError)?;
+        let device = Arc::new(Device {
+            key: VerifyingKey::new(&key)?,
             thumbprint: key.thumbprint(),
-        };
-        *place = Some((*compressed, device));
+        });
+        *place = Some((*compressed, Arc::clone(&device)));
         Ok(device)
     }
 }
@@ -64,10 +64,12 @@ mod tests {
     #[test]
     fn a_device_is_itself_whoever_had_its_place_before() {
         let devices = Devices(Box::new([Slot::default()]));
-        let keys = [(); 2].map(|()| *SigningKey::generate(&SystemRandom).unwrap().public());
-        for key in [keys[0], keys[1], keys[0], keys[0]] {
-            let found = devices.find(&key.to_compressed()).unwrap();
-            assert_eq!((found.key, found.thumbprint), (key, key.thumbprint()));
+        let keys = [(); 2].map(|()| SigningKey::generate(&SystemRandom).unwrap());
+        for at in [0, 1, 0, 0] {
+            let found = devices.find(&keys[at].public().to_compressed()).unwrap();
+            assert_eq!(found.thumbprint, keys[at].thumbprint());
+            let signature = keys[at].sign(b"text").unwrap();
+            assert_eq!(found.key.verify(b"text", &signature), Ok(()));
         }
         assert!(devices.find(&[0xff; 33]).is_err());
     }

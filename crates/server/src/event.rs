@@ -63,6 +63,10 @@ impl About {
 impl Bulla {
     /// Tells the log and the listener.
     pub(crate) fn report(&self, refusal: Error, about: &About) {
+        let is_logged = tracing::enabled!(target: "bulla::refused", tracing::Level::WARN);
+        if !is_logged && self.0.listener.is_none() {
+            return;
+        }
         let event = SecurityEvent {
             time: u64::from(self.now()),
             refusal,

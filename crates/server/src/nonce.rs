@@ -5,12 +5,14 @@
 //! it. Epochs never run backwards, whatever the clock does.
 
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bulla_keys::MacKey;
 use bulla_protocol::base64;
 use bulla_protocol::error::{Code, Error};
+use bulla_protocol::structured;
+use http::HeaderValue;
 use zeroize::Zeroizing;
 
 use crate::ring::{Purpose, Ring, RingKey};
@@ -31,7 +33,16 @@ struct Known {
     epoch: u32,
     key: u8,
     domain: [u8; 16],
-    nonce: [u8; LEN],
+    nonce: Nonce,
+}
+
+/// A server nonce, in the ways in which it is handed out.
+#[derive(Clone)]
+pub(crate) struct Nonce {
+    /// As it stands in a proof's `nonce` parameter.
+    pub(crate) text: Arc<str>,
+    /// As the value of its field, a String.
+    pub(crate) field: HeaderValue,
 }
 
 impl Nonces {
@@ -43,8 +54,8 @@ impl Nonces {
         }
     }
 
-    pub(crate) fn issue(&self, now: u64, key: &RingKey, domain: [u8; 16]) -> String {
-        base64::encode(self.make(self.epoch(now), key, domain))
+    pub(crate) fn issue(&self, now: u64, key: &RingKey, domain: [u8; 16]) -> Result<Nonce, Error> {
+        self.make(self.epoch(now), key, domain)
     }
 
     pub(crate) fn check(
@@ -63,32 +74,39 @@ impl Nonces {
         }
         let key = ring.by_id(nonce[4]).ok_or(STALE)?;
         // A nonce is no secret: everyone is handed the same one.
-        if self.make(epoch, &key, domain) != nonce {
+        if *self.make(epoch, &key, domain)?.text != *text {
             return Err(STALE);
         }
         Ok(())
     }
 
     /// The one nonce of an epoch. Callers ask for the current epoch and the one before.
-    fn make(&self, epoch: u32, key: &RingKey, domain: [u8; 16]) -> [u8; LEN] {
+    fn make(&self, epoch: u32, key: &RingKey, domain: [u8; 16]) -> Result<Nonce, Error> {
+        const FAILED: Error = Code::StoreUnavailable.because("no nonce could be made");
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let place = &mut known[usize::from(epoch % 2 == 1)];
         if let Some(known) = place
             && (known.epoch, known.key, known.domain) == (epoch, key.id, domain)
         {
-            return known.nonce;
+            return Ok(known.nonce.clone());
         }
-        let mut nonce = [0; LEN];
-        nonce[..4].copy_from_slice(&epoch.to_be_bytes());
-        nonce[4] = key.id;
-        nonce[5..].copy_from_slice(&mac(key, domain, epoch)[..MAC_LEN]);
+        let mut bytes = [0; LEN];
+        bytes[..4].copy_from_slice(&epoch.to_be_bytes());
+        bytes[4] = key.id;
+        bytes[5..].copy_from_slice(&mac(key, domain, epoch)[..MAC_LEN]);
+        let text = base64::encode(bytes);
+        let field = HeaderValue::try_from(structured::from_string(&text)?);
+        let nonce = Nonce {
+            text: text.into(),
+            field: field.map_err(|_| FAILED)?,
+        };
         *place = Some(Known {
             epoch,
             key: key.id,
             domain,
-            nonce,
+            nonce: nonce.clone(),
         });
-        nonce
+        Ok(nonce)
     }
 
     /// Until when a proof with a nonce that is current now could be accepted again, in seconds since
@@ -124,7 +142,7 @@ mod tests {
             .current(600, Duration::from_mins(1), &SystemRandom)
             .unwrap();
         let nonces = Nonces::new(Duration::from_mins(1));
-        let nonce = nonces.issue(600, &key, [1; 16]);
+        let nonce = nonces.issue(600, &key, [1; 16]).unwrap().text;
         for now in [600, 659, 660, 719] {
             assert_eq!(nonces.check(&nonce, now, &ring, [1; 16]), Ok(()));
         }
@@ -138,7 +156,7 @@ mod tests {
         let nonces = Nonces::new(Duration::from_mins(1));
         assert!(stale(&nonces, &nonce, 600, [2; 16]));
         assert!(stale(&nonces, &nonce[1..], 600, [1; 16]));
-        let mut changed = nonce.into_bytes();
+        let mut changed = nonce.as_bytes().to_vec();
         changed[20] ^= 1;
         assert!(stale(
             &nonces,

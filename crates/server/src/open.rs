@@ -173,12 +173,12 @@ impl Bulla {
             identity: *self.0.identity.key().public(),
             agreement,
             random,
-            ticket: state.seal(&*self.ring_key()?, origin, &*self.0.random)?,
+            ticket: state.seal(&*self.ring_key(now)?, origin, &*self.0.random)?,
             nonce_life: seconds(self.0.lifetimes.nonce),
             ticket_life: seconds(self.0.lifetimes.ticket),
             session_life: self.ends(&state).saturating_sub(now),
             proof: self.0.proof,
-            nonce: self.nonce()?,
+            nonce: self.nonce(now)?.text.to_string(),
             authenticated: !state.subject.is_empty(),
         };
         Ok((opened, NO_KEY))

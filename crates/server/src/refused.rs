@@ -29,9 +29,8 @@ impl From<Refused> for Response<Body> {
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(Problem::MEDIA_TYPE));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        let challenge = HeaderValue::from_str(&format!("Bulla error=\"{}\"", error.code));
         if error.code.status() == 401
-            && let Ok(challenge) = challenge
+            && let Ok(challenge) = format!("Bulla error=\"{}\"", error.code).try_into()
         {
             headers.insert(WWW_AUTHENTICATE, challenge);
         }

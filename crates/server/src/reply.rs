@@ -1,5 +1,7 @@
 //! A reply's way out: session fields, reply binding, seal, bytes.
 
+use std::time::Duration;
+
 use bulla_keys::body::Sealing;
 use bulla_keys::ece;
 use bulla_protocol::error::{Code, Error};
@@ -7,6 +9,7 @@ use bulla_protocol::field;
 use bulla_protocol::limits::{BULK_RECORD_SIZE, EVENT_RECORD_SIZE, STREAM_RECORD_SIZE};
 use bulla_protocol::message::{self, Control, Head};
 use bulla_protocol::proof::ProofKind;
+use bulla_protocol::retry::is_renewal_due;
 use bulla_protocol::seal::Header;
 use bulla_protocol::structured;
 use http::header::{CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
@@ -35,9 +38,9 @@ impl Bulla {
         facts: &Facts,
         reply_to: &ReplyTo,
     ) -> Result<HeaderMap, Error> {
-        let mut fields = HeaderMap::new();
-        self.add_nonce(&mut fields)?;
         let now = self.now();
+        let mut fields = HeaderMap::new();
+        fields.insert(field::NONCE, self.nonce(now)?.field);
         let device_proof = facts.proof == ProofKind::Device;
         match facts.outcome() {
             Outcome::LoggedIn(subject) => {
@@ -48,16 +51,17 @@ impl Bulla {
                 next.began = now;
                 next.expires = now.saturating_add(seconds(self.0.lifetimes.carry_over));
                 next.replaces = None;
-                let ticket = next.seal(&*self.ring_key()?, &reply_to.origin, &*self.0.random)?;
-                fields.insert(field::CARRY_OVER, value(&ticket.to_field())?);
+                let ticket = next.seal(&*self.ring_key(now)?, &reply_to.origin, &*self.0.random)?;
+                fields.insert(field::CARRY_OVER, value(ticket.to_field())?);
             }
             Outcome::Ended => {
                 fields.insert(field::ENDED, HeaderValue::from_static("?1"));
             }
             Outcome::Unchanged if device_proof => {
                 let left = state.expires.saturating_sub(now);
-                let due = left < seconds(self.0.lifetimes.ticket) / 2
-                    || state.kind == TicketKind::Unconfirmed;
+                let life = self.0.lifetimes.ticket;
+                let age = life.saturating_sub(Duration::from_secs(left.into()));
+                let due = is_renewal_due(age, life) || state.kind == TicketKind::Unconfirmed;
                 // Looked up again: the session may have ended while the handler ran.
                 if due && self.0.store.is_revoked(facts.session_ref()).await == Ok(false) {
                     let mut next = state;
@@ -65,21 +69,13 @@ impl Bulla {
                     next.expires = self.ticket_end(now).min(self.ends(&next));
                     next.replaces = None;
                     let ticket =
-                        next.seal(&*self.ring_key()?, &reply_to.origin, &*self.0.random)?;
-                    fields.insert(field::TICKET, value(&ticket.to_field())?);
+                        next.seal(&*self.ring_key(now)?, &reply_to.origin, &*self.0.random)?;
+                    fields.insert(field::TICKET, value(ticket.to_field())?);
                 }
             }
             Outcome::Unchanged => {}
         }
         Ok(fields)
-    }
-
-    fn add_nonce(&self, fields: &mut HeaderMap) -> Result<(), Error> {
-        fields.insert(
-            field::NONCE,
-            value(&structured::from_string(&self.nonce()?)?)?,
-        );
-        Ok(())
     }
 
     /// A refusal: Problem Details, and how to go on.
@@ -90,7 +86,9 @@ impl Bulla {
             headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
         }
         // Without a nonce the client cannot go on; but then nothing else works here either.
-        let _ = self.add_nonce(headers);
+        if let Ok(nonce) = self.nonce(self.now()) {
+            headers.insert(field::NONCE, nonce.field);
+        }
         response
     }
 
@@ -129,7 +127,7 @@ impl Bulla {
         };
         let sealed = if size.is_some_and(|size| size <= WHOLE) {
             let content = content.collect().await.map_err(|_| FAILED)?.to_bytes();
-            let plain = message::whole(&head, &content)?;
+            let plain = message::whole(head, &content)?;
             body::full(ece::seal_whole(key, &header(BULK_RECORD_SIZE)?, &plain)?)
         } else {
             let is_event_stream = parts
@@ -141,7 +139,7 @@ impl Bulla {
                 Some(_) => BULK_RECORD_SIZE,
                 None => STREAM_RECORD_SIZE,
             })?;
-            let sealing = Sealing::new(key, &header, &head, content)?;
+            let sealing = Sealing::new(key, &header, head, content)?;
             body::boxed(sealing)
         };
         let mut response = Response::new(sealed);
@@ -178,6 +176,6 @@ fn is_for_the_browser(name: &HeaderName) -> bool {
     )
 }
 
-fn value(text: &str) -> Result<HeaderValue, Error> {
-    HeaderValue::from_str(text).map_err(|_| FAILED)
+fn value(text: String) -> Result<HeaderValue, Error> {
+    HeaderValue::try_from(text).map_err(|_| FAILED)
 }

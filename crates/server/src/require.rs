@@ -58,6 +58,11 @@ impl Require {
     }
 
     /// Whether a request may pass.
+    ///
+    /// # Errors
+    ///
+    /// In this order: [`Code::ProofMissing`], [`Code::SealRequired`], [`Code::ProofWeak`],
+    /// [`Code::LoginRequired`].
     pub fn check(&self, session: Option<&Session>) -> Result<(), Error> {
         let session = session.ok_or(Code::ProofMissing.because("the request carries no proof"))?;
         if self.sealed && !session.is_sealed() {

@@ -64,7 +64,7 @@ impl Ring {
         })
     }
 
-    /// Sets how long a key seals before the next one takes over.
+    /// Sets how long a key seals before the next one takes over, in whole seconds. A day, by default.
     #[must_use]
     pub fn with_period(self, period: Duration) -> Self {
         Self { period, ..self }
@@ -94,11 +94,7 @@ impl Ring {
         let mut secret = Zeroizing::new([0; 32]);
         random.fill(secret.as_mut()).map_err(|_| RingError)?;
         let id = keys.last().map_or(0, |key| key.id.wrapping_add(1));
-        let key = Arc::new(RingKey {
-            id,
-            created: now,
-            secret,
-        });
+        let key = Arc::new(RingKey::new(id, now, secret));
         let horizon = (self.period + keep).as_secs();
         let mut next: Vec<_> = keys
             .iter()
@@ -132,10 +128,22 @@ impl Ring {
 pub(crate) struct RingKey {
     pub(crate) id: u8,
     created: u64,
+    /// What is kept.
     secret: Zeroizing<[u8; 32]>,
+    /// What is used.
+    prk: Prk,
 }
 
 impl RingKey {
+    fn new(id: u8, created: u64, secret: Zeroizing<[u8; 32]>) -> Self {
+        Self {
+            id,
+            created,
+            prk: Prk::from_uniform(&secret),
+            secret,
+        }
+    }
+
     /// The labelled subkey for a purpose, expanded with `context`.
     pub(crate) fn derive(&self, purpose: Purpose, context: &[u8], out: &mut [u8]) {
         let label: &[u8] = match purpose {
@@ -143,7 +151,7 @@ impl RingKey {
             Purpose::Nonce => b"bulla ring v1 nonce\0",
             Purpose::Cookie => b"bulla ring v1 cookie\0",
         };
-        Prk::from_uniform(&self.secret).expand(&[label, context], out);
+        self.prk.expand(&[label, context], out);
     }
 }
 
@@ -166,11 +174,8 @@ struct StoredKey {
 fn parse(bytes: &[u8]) -> Option<Vec<Arc<RingKey>>> {
     let stored: Stored = serde_json::from_slice(bytes).ok()?;
     let key = |key: StoredKey| {
-        Some(Arc::new(RingKey {
-            id: key.id,
-            created: key.created,
-            secret: Zeroizing::new(base64::decode_array(key.secret.as_bytes())?),
-        }))
+        let secret = Zeroizing::new(base64::decode_array(key.secret.as_bytes())?);
+        Some(Arc::new(RingKey::new(key.id, key.created, secret)))
     };
     stored.keys.into_iter().map(key).collect()
 }

@@ -102,6 +102,10 @@ impl Session {
     }
 
     /// Ends this session, everywhere and at once.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::StoreUnavailable`] if that could not be remembered.
     pub async fn logout(&self) -> Result<(), Error> {
         self.bulla
             .revoke(Revocation::Session(self.facts.id.into()))
@@ -110,7 +114,11 @@ impl Session {
         Ok(())
     }
 
-    /// Ends all sessions of this session's user, this one included.
+    /// Ends all sessions of this session's user that logged in up to now, this one included.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::StoreUnavailable`] if that could not be remembered.
     pub async fn logout_everywhere(&self) -> Result<(), Error> {
         if let Some((subject, _)) = &self.facts.subject {
             let now = self.bulla.now();

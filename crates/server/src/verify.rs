@@ -5,11 +5,11 @@
 
 use std::sync::Arc;
 
-use bulla_keys::{MacKey, verify};
+use bulla_keys::{MacKey, VerifyingKey};
 use bulla_protocol::digest::ContentDigest;
 use bulla_protocol::error::{Code, Error};
 use bulla_protocol::field::{self, Fields};
-use bulla_protocol::jwk::{PublicKey, Thumbprint};
+use bulla_protocol::jwk::Thumbprint;
 use bulla_protocol::message::{Control, Head};
 use bulla_protocol::opening::Ticket;
 use bulla_protocol::proof::{Binding, CoveredProof, ProofKind, ProofNonce, ReceivedProof};
@@ -25,7 +25,6 @@ use zeroize::Zeroizing;
 use crate::body::{self, Body, Envelope, Unsealing};
 use crate::bulla::Bulla;
 use crate::cookies::Holder;
-use crate::device::Device;
 use crate::event::About;
 use crate::live::Live;
 use crate::session::{Facts, Session};
@@ -89,8 +88,8 @@ struct Proven {
     kind: ProofKind,
     nonce: ProofNonce,
     device: Thumbprint,
-    /// The fields that the proof covers.
-    covered: Vec<String>,
+    /// The fields that the handler may not see.
+    hidden: Vec<HeaderName>,
     /// `None` where the envelope's salt binds the content.
     digest: Option<ContentDigest>,
 }
@@ -300,9 +299,9 @@ impl Unsealed {
         };
         let covered = proof.check_coverage(&request, binding)?;
         let device = bulla.0.devices.find(&self.state.device);
-        let Device { key, thumbprint } = device.map_err(|_| WRONG)?;
-        about.device = Some(thumbprint);
-        self.check_signature(proof.kind, &key, &covered)?;
+        let device = device.map_err(|_| WRONG)?;
+        about.device = Some(device.thumbprint);
+        self.check_signature(proof.kind, &device.key, &covered)?;
         if proof.kind == ProofKind::Session && self.state.kind == TicketKind::Unconfirmed {
             return Err(Code::SessionUnconfirmed.because("the first proof must be a device proof"));
         }
@@ -316,8 +315,8 @@ impl Unsealed {
         Ok(Proven {
             kind: proof.kind,
             nonce: proof.nonce,
-            device: thumbprint,
-            covered: covered.covered,
+            device: device.thumbprint,
+            hidden: hidden(&self.headers, &covered.covered),
             digest: digest.map(ContentDigest::parse).transpose()?,
             request: self,
         })
@@ -325,7 +324,7 @@ impl Unsealed {
 
     /// How the proof binds the content; where that is by the salt, whether it may.
     fn binding(&self, proof: &ReceivedProof<'_>) -> Result<Binding, Error> {
-        let binding = proof.binding()?;
+        let binding = proof.binding();
         if binding == Binding::Salt {
             if self.salt.is_none() {
                 return Err(UNSEALED_STREAM);
@@ -341,12 +340,12 @@ impl Unsealed {
     fn check_signature(
         &self,
         kind: ProofKind,
-        device: &PublicKey,
-        covered: &CoveredProof,
+        device: &VerifyingKey,
+        covered: &CoveredProof<'_>,
     ) -> Result<(), Error> {
         let base = covered.base.as_bytes();
         match kind {
-            ProofKind::Device => verify(device, base, &covered.signature),
+            ProofKind::Device => device.verify(base, &covered.signature),
             ProofKind::Session => MacKey::new(&self.state.mac_key).verify(base, &covered.signature),
         }
         .map_err(|_| WRONG)
@@ -372,7 +371,7 @@ impl Proven {
             kind,
             nonce,
             device,
-            covered,
+            hidden,
             digest,
         } = self;
         let mut body = request.content.read(digest, bulla, about).await?;
@@ -410,7 +409,10 @@ impl Proven {
         }
 
         let facts = Arc::new(facts);
-        let mut headers = for_handler(&request.headers, &covered);
+        let mut headers = request.headers;
+        for name in hidden {
+            headers.remove(name);
+        }
         let holder = Holder {
             origin: &request.origin,
             device: &device,
@@ -486,22 +488,19 @@ pub(crate) fn replay_key(device: &Thumbprint, random: &[u8; 16]) -> [u8; 16] {
     key
 }
 
-/// What a handler sees: what the proof covers, and a short list of what the browser adds.
-fn for_handler(headers: &HeaderMap, covered: &[String]) -> HeaderMap {
+/// What a handler does not see: everything but what the proof covers, and a short list of what the
+/// browser adds.
+fn hidden(headers: &HeaderMap, covered: &[&str]) -> Vec<HeaderName> {
     let own = [field::SIGNATURE, field::SIGNATURE_INPUT];
-    headers
-        .iter()
-        .filter(|(name, _)| {
-            let name = name.as_str();
-            let is_covered = covered.iter().any(|covered| covered == name);
-            // What may not stand inside a seal is no better where there is none: anyone can sign a
-            // cookie or an `x-forwarded-for` with his own key.
-            !own.contains(&name)
-                && !field::is_refused_inside(name)
-                && (is_covered || field::is_benign(name))
-        })
-        .map(|(name, value)| (name.clone(), value.clone()))
-        .collect()
+    let is_shown = |name: &str| {
+        // What may not stand inside a seal is no better where there is none: anyone can sign a cookie
+        // or an `x-forwarded-for` with his own key.
+        !own.contains(&name)
+            && !field::is_refused_inside(name)
+            && (covered.contains(&name) || field::is_benign(name))
+    };
+    let names = headers.keys().filter(|name| !is_shown(name.as_str()));
+    names.cloned().collect()
 }
 
 /// The fields of a sealed request: those inside, and what only the browser can say, which stands

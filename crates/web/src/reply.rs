@@ -211,7 +211,7 @@ impl Unsealer {
             // A short record that is not the final one is what is left of a longer message.
             if is_last { TRUNCATED } else { error }
         })?;
-        let events = self.message.push(&plain).map_err(|_| INVALID)?;
+        let events = self.message.push(plain).map_err(|_| INVALID)?;
         self.events.extend(events);
         Ok(())
     }

@@ -194,7 +194,7 @@ impl Outgoing {
                 record_size: BULK_RECORD_SIZE,
                 keyid: ticket.as_bytes().to_vec(),
             };
-            let inner = message::whole(&head, &self.body).map_err(invalid)?;
+            let inner = message::whole(head, &self.body).map_err(invalid)?;
             let sealed = seal(live, &header, &inner).await?;
             set_body(&init, "POST", &SEALED_FIELDS.map(owned), &sealed);
             set(&init, "redirect", &"error".into());

@@ -1,11 +1,13 @@
 //! One session as this client holds it, in memory and in the store.
 
+use core::time::Duration;
 use std::cell::{Cell, RefCell};
 
 use bulla_protocol::error::Error;
 use bulla_protocol::jwk::Thumbprint;
 use bulla_protocol::opening::{SessionId, Ticket, VerifiedOpened};
 use bulla_protocol::proof::ProofKind;
+use bulla_protocol::retry::is_renewal_due;
 use js_sys::Uint8Array;
 use wasm_bindgen::prelude::*;
 
@@ -112,13 +114,19 @@ impl Live {
     /// Whether the ticket is at its end, as far as the client's clock can be believed. Only the server
     /// knows; asking it first saves the application a refusal.
     pub(crate) fn seems_over(&self) -> bool {
-        let age = seconds() - self.ticket_came.get();
-        !(0.0..self.ticket_life).contains(&age)
+        !(0.0..self.ticket_life).contains(&self.ticket_age())
+    }
+
+    /// How long ago the ticket came, in seconds by the client's clock.
+    fn ticket_age(&self) -> f64 {
+        seconds() - self.ticket_came.get()
     }
 
     /// Which key proves the next request.
     pub(crate) fn proof_kind(&self) -> ProofKind {
-        if self.confirmed.get() && !self.wants_device.get() {
+        let duration = |seconds| Duration::try_from_secs_f64(seconds).unwrap_or_default();
+        let due = is_renewal_due(duration(self.ticket_age()), duration(self.ticket_life));
+        if self.confirmed.get() && !self.wants_device.get() && !due {
             self.proof
         } else {
             ProofKind::Device

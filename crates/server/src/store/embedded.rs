@@ -53,7 +53,14 @@ impl EmbeddedStore {
         Ok(Self { memory, database })
     }
 
-    /// Drops revocations that nothing valid can be concerned by any more.
+    /// Drops revocations from disk that nothing valid can be concerned by any more. Nobody else does it:
+    /// call it before the store is handed to the builder.
+    ///
+    /// `now` is in seconds since 1970.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if the disk fails; nothing is lost then.
     pub fn compact(&self, now: u64) -> Result<(), StoreError> {
         let transaction = self.database.begin_write().map_err(|_| StoreError)?;
         {

@@ -41,8 +41,8 @@ struct Bucket {
 }
 
 impl MemoryStore {
-    /// Proofs of confirmed sessions that are remembered at once, by default. Unconfirmed sessions have
-    /// a tenth of that to share.
+    /// Proofs of confirmed sessions that are remembered at once, by default; some 37 bytes each.
+    /// Unconfirmed sessions have a tenth of that to share.
     pub const DEFAULT_CAPACITY: usize = 4_000_000;
     /// Proofs of one session that are remembered at once, by default.
     pub const DEFAULT_QUOTA: usize = 20_000;
@@ -65,13 +65,15 @@ impl MemoryStore {
         })
     }
 
-    /// Sets how many proofs are remembered at once.
+    /// Sets how many proofs are remembered at once. When it is full, requests are refused with
+    /// `store_unavailable`.
     #[must_use]
     pub fn with_capacity(self, capacity: usize) -> Self {
         Self { capacity, ..self }
     }
 
-    /// Sets how many proofs of one session are remembered at once.
+    /// Sets how many proofs of one session are remembered at once. Beyond, its requests are refused with
+    /// `rate_limited`.
     #[must_use]
     pub fn with_quota(self, quota: usize) -> Self {
         Self { quota, ..self }

@@ -363,7 +363,7 @@ impl Client {
     ) -> Sealed {
         let (fields, nonce) = self.signed_fields(device, kind, at, Bound::Content(content), extra);
         let header = self.header(BULK_RECORD_SIZE);
-        let plain = message::whole(&inner_head(at, fields), content).unwrap();
+        let plain = message::whole(inner_head(at, fields), content).unwrap();
         Sealed {
             bytes: ece::seal_whole(&self.request_key, &header, &plain).unwrap(),
             nonce,
@@ -406,7 +406,7 @@ impl Client {
     ) -> Sealed {
         fields.retain(|(name, _)| name != field::SALT);
         let plain = [
-            message::head(&inner_head(at, fields)).unwrap(),
+            message::head(inner_head(at, fields)).unwrap(),
             message::chunk(content),
             message::END.to_vec(),
         ]
@@ -435,7 +435,7 @@ impl Client {
         let plain = ece::open_whole(&self.response_key, &header, records).unwrap();
         let mut reader = Reader::new(Limits::default());
         let (mut head, mut content) = (None, Vec::new());
-        for event in reader.push(&plain).unwrap() {
+        for event in reader.push(plain).unwrap() {
             match event {
                 Event::Head(found) => head = Some(found),
                 Event::Content(bytes) => content.extend(bytes),

@@ -1,0 +1,86 @@
+//! Notes behind Bulla, with axum: `cargo run -p bulla-examples --bin with-axum -- 8080 data`.
+//!
+//! A name is all that its login asks for, since it shows how to mount; the demo in `www/` checks
+//! passwords.
+#![forbid(unsafe_code)]
+
+use std::collections::HashMap;
+use std::error::Error;
+use std::net::Ipv4Addr;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use bulla_server::{
+    Bulla, ConfigError, EmbeddedStore, Identity, Refused, Require, Ring, SecurityEvent, Session,
+};
+use serde::Deserialize;
+use tokio::net::TcpListener;
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let mut arguments = std::env::args().skip(1);
+    let port: u16 = arguments.next().ok_or("a port is needed")?.parse()?;
+    let folder = arguments.next().ok_or("a folder for keys is needed")?;
+
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?;
+    let origin = format!("http://localhost:{}", listener.local_addr()?.port());
+    let app = app(&origin, folder.as_ref())?;
+    println!("{origin}");
+    axum::serve(listener, app).await?;
+    Ok(())
+}
+
+/// The whole server: what stands behind the verifier, and what does not.
+fn app(origin: &str, folder: &Path) -> Result<Router, ConfigError> {
+    let bulla = Bulla::builder()
+        .origin(origin)
+        .identity(Identity::load_or_create(folder.join("identity.pem"))?)
+        .ring(Ring::load_or_create(folder.join("ring.json"))?)
+        .store(EmbeddedStore::open(folder.join("store.redb"))?)
+        .on_event(|event: &SecurityEvent| eprintln!("refused: {}", event.refusal))
+        .build()?;
+    let personal = Require::session().logged_in().sealed();
+    let notes = Router::new()
+        .route("/login", post(login).layer(Require::session().sealed()))
+        .route("/logout", post(logout))
+        .route("/notes", get(read).post(write).layer(personal))
+        .with_state(Notes::default());
+    // A probe comes without a session, and by another name.
+    let outside = Router::new().route("/health", get(|| async { "well" }));
+    Ok(bulla.protect(notes).merge(outside))
+}
+
+/// Notes by user.
+type Notes = Arc<Mutex<HashMap<String, Vec<String>>>>;
+
+#[derive(Deserialize)]
+struct Who {
+    name: String,
+}
+
+async fn login(session: Session, Json(who): Json<Who>) -> Result<StatusCode, Refused> {
+    session.login(&who.name).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn logout(session: Session) -> Result<StatusCode, Refused> {
+    session.logout().await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn write(State(notes): State<Notes>, session: Session, note: String) -> StatusCode {
+    let user = session.subject().unwrap_or_default().to_owned();
+    let mut notes = notes.lock().unwrap_or_else(PoisonError::into_inner);
+    notes.entry(user).or_default().push(note);
+    StatusCode::CREATED
+}
+
+async fn read(State(notes): State<Notes>, session: Session) -> Json<Vec<String>> {
+    let user = session.subject().unwrap_or_default();
+    let notes = notes.lock().unwrap_or_else(PoisonError::into_inner);
+    Json(notes.get(user).cloned().unwrap_or_default())
+}

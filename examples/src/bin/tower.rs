@@ -1,0 +1,57 @@
+//! An echo behind Bulla, with hyper and no framework: the verifier as a plain tower layer.
+//! `cargo run -p bulla-examples --bin with-tower -- 8080`.
+#![forbid(unsafe_code)]
+
+use std::error::Error;
+use std::net::Ipv4Addr;
+
+use bulla_server::{Body, BodyError, Bulla, Identity, MemoryStore, Require, Session, SystemRandom};
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::{BodyExt as _, Full};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto;
+use hyper_util::service::TowerToHyperService;
+use tokio::net::TcpListener;
+use tower::{Layer as _, service_fn};
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let port: u16 = std::env::args().nth(1).ok_or("a port is needed")?.parse()?;
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?;
+    let origin = format!("http://localhost:{}", listener.local_addr()?.port());
+
+    let bulla = Bulla::builder()
+        .origin(&origin)
+        .identity(Identity::generate(&SystemRandom)?)
+        .store(MemoryStore::new()?)
+        .build()?;
+    // The verifier outermost; what a route asks for beyond it, around the route.
+    let echo = Require::session().sealed().layer(service_fn(echo));
+    let service = bulla.layer().layer(echo);
+    println!("{origin}");
+    loop {
+        let (stream, _) = listener.accept().await?;
+        let service = TowerToHyperService::new(service.clone());
+        tokio::spawn(async move {
+            let connections = auto::Builder::new(TokioExecutor::new());
+            // A connection that breaks is nobody's error.
+            let _ = connections
+                .serve_connection(TokioIo::new(stream), service)
+                .await;
+        });
+    }
+}
+
+/// Answers with what was sent, and with the name of the session that it came through.
+async fn echo(request: Request<Body>) -> Result<Response<Full<Bytes>>, BodyError> {
+    let session = request.extensions().get::<Session>().map(Session::id);
+    let content = request.into_body().collect().await?.to_bytes();
+    let mut response = Response::new(Full::new(content));
+    if let Some(session) = session
+        && let Ok(session) = session.to_string().parse()
+    {
+        response.headers_mut().insert("x-session", session);
+    }
+    Ok(response)
+}

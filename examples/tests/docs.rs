@@ -1,0 +1,165 @@
+//! The tables of the documentation, held against the code.
+#![allow(clippy::unwrap_used, clippy::panic)] // in tests a surprise may panic
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bulla_protocol::field::is_benign;
+use bulla_protocol::limits::{
+    DEFAULT_PREFIX, MAX_OPENING_LEN, MAX_RECORD_SIZE, MAX_SUBJECT_LEN, MAX_TICKET_LEN,
+};
+use bulla_server::{Bulla, Code, Identity, Lifetimes, Limits, MemoryStore, Ring, SystemRandom};
+use tower::ServiceExt as _;
+
+const SERVER: &str = include_str!("../../docs/server.md");
+const BROWSER: &str = include_str!("../../docs/browser.md");
+const PROTOCOL: &str = include_str!("../../docs/protocol.md");
+const TYPES: &str = include_str!("../../npm/index.d.ts");
+
+/// The rows of all tables whose first cell is in backticks: that, and the other cells.
+fn rows(page: &str) -> impl Iterator<Item = (&str, Vec<&str>)> {
+    page.lines().filter_map(|line| {
+        let (name, rest) = line.strip_prefix("| `")?.split_once("` |")?;
+        let cells = rest.trim_end().trim_end_matches('|');
+        Some((name, cells.split(" |").map(str::trim).collect()))
+    })
+}
+
+/// The rows of the table below the first heading that is this one.
+fn below<'a>(page: &'a str, heading: &str) -> Vec<(&'a str, Vec<&'a str>)> {
+    let (_, below) = page.split_once(heading).unwrap();
+    let section = below.split("\n## ").next().unwrap();
+    rows(section).collect()
+}
+
+#[test]
+fn every_code_is_listed_everywhere() {
+    let all: Vec<_> = Code::ALL.iter().map(|code| code.as_str()).collect();
+    for (page, heading) in [
+        (SERVER, "\n## Refusals"),
+        (BROWSER, "\n## Errors"),
+        (PROTOCOL, "\n## Refusals"),
+    ] {
+        let listed = below(page, heading);
+        let names: Vec<_> = listed.iter().map(|(name, _)| *name).collect();
+        assert_eq!(names, all);
+    }
+    for (name, cells) in below(SERVER, "\n## Refusals") {
+        let code: Code = name.parse().unwrap();
+        let (status, noticed_by) = match code.status() {
+            0 => (String::new(), "client"),
+            status => (status.to_string(), "server"),
+        };
+        assert_eq!(cells[..2], [status.as_str(), noticed_by], "{name}");
+        assert!(!cells[2].is_empty(), "{name}");
+    }
+    let (_, types) = TYPES.split_once("type BullaErrorCode =").unwrap();
+    let types = types.split(';').next().unwrap().lines();
+    let types: Vec<_> = types
+        .filter_map(|line| Some(line.trim().strip_prefix("| \"")?.trim_end_matches('"')))
+        .collect();
+    assert_eq!(types, all);
+}
+
+#[test]
+fn defaults_are_as_listed() {
+    let table: BTreeMap<_, _> = below(SERVER, "\n## Options").into_iter().collect();
+    let default = |name: &str| table[name][0].parse::<u64>().unwrap();
+    let lifetimes = Lifetimes::default();
+    for (name, duration) in [
+        ("nonce", lifetimes.nonce),
+        ("ticket", lifetimes.ticket),
+        ("session", lifetimes.session),
+        ("carry_over", lifetimes.carry_over),
+    ] {
+        assert_eq!(Duration::from_secs(default(name)), duration, "{name}");
+    }
+    let limits = Limits::default();
+    for (name, limit) in [
+        ("max_head_len", limits.max_head_len),
+        ("max_fields", limits.max_fields),
+        ("max_body_len", limits.max_body_len),
+    ] {
+        assert_eq!(usize::try_from(default(name)), Ok(limit), "{name}");
+    }
+    assert_eq!(table["prefix"][1], format!("`{DEFAULT_PREFIX}`"));
+    let hours = Ring::DEFAULT_PERIOD.as_secs() / 3600;
+    for sentence in [
+        format!(
+            "a record has {MAX_RECORD_SIZE} bytes at most, an opening {MAX_OPENING_LEN}, a ticket \
+             {MAX_TICKET_LEN}, a subject {MAX_SUBJECT_LEN}."
+        ),
+        format!("{} by default, of", MemoryStore::DEFAULT_CAPACITY),
+        format!("{} by default, some", MemoryStore::DEFAULT_QUOTA),
+        format!("A key seals for {hours} hours"),
+    ] {
+        assert!(SERVER.contains(&sentence), "{sentence}");
+    }
+}
+
+/// The code of the builder, for its options.
+#[test]
+fn every_option_is_listed() {
+    const CODE: &str = include_str!("../../crates/server/src/bulla.rs");
+    let (_, builder) = CODE.split_once("impl Builder {").unwrap();
+    let mut options: Vec<_> = builder
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("pub fn ")?.split('(').next())
+        .filter(|name| *name != "build")
+        .collect();
+    let mut listed: Vec<_> = below(SERVER, "\n## Options")
+        .into_iter()
+        .take_while(|(name, _)| *name != "nonce")
+        .map(|(name, _)| name)
+        .collect();
+    options.sort_unstable();
+    listed.sort_unstable();
+    assert_eq!(listed, options);
+
+    let options: Vec<_> = below(BROWSER, "\n## Opening")
+        .into_iter()
+        .map(|(name, _)| name)
+        .collect();
+    let (_, types) = TYPES.split_once("interface OpenOptions {").unwrap();
+    let types = types.split("\n}").next().unwrap().lines();
+    let types: Vec<_> = types
+        .filter(|line| line.ends_with(';'))
+        .filter_map(|line| Some(line.trim().split(':').next()?.trim_end_matches('?')))
+        .collect();
+    assert_eq!(options, types);
+}
+
+#[test]
+fn fields_that_handlers_see_are_as_listed() {
+    let (_, section) = SERVER.split_once("of what browsers add").unwrap();
+    let listed = section.split(". ").next().unwrap();
+    let names: Vec<_> = listed.split('`').skip(1).step_by(2).collect();
+    assert!(names.len() >= 8, "{names:?}");
+    for name in names {
+        assert!(is_benign(&name.replace('*', "site")), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn exposed_fields_are_as_listed() {
+    let bulla = Bulla::builder()
+        .origin("https://bank.example")
+        .allow_origin("https://app.example")
+        .identity(Identity::generate(&SystemRandom).unwrap())
+        .store(MemoryStore::new().unwrap())
+        .build()
+        .unwrap();
+    let app = bulla.protect(axum::Router::new());
+    let request = http::Request::get("/")
+        .header("host", "bank.example")
+        .header("origin", "https://app.example")
+        .body(axum::body::Body::empty())
+        .unwrap();
+    let reply = app.oneshot(request).await.unwrap();
+    let exposed = reply.headers()["access-control-expose-headers"].to_str();
+    let exposed: Vec<_> = exposed.unwrap().split(", ").collect();
+    let (_, section) = SERVER.split_once("Exposed are").unwrap();
+    let listed = section.split(". ").next().unwrap();
+    let listed: Vec<_> = listed.split('`').skip(1).step_by(2).collect();
+    assert_eq!(listed, exposed);
+}
