@@ -6,6 +6,8 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
+use crate::json;
+
 /// A refusal: a stable [`Code`] and a fixed sentence for people.
 ///
 /// The sentence never holds anything from the message, so it can be logged and sent.
@@ -200,7 +202,7 @@ impl Problem {
 
     /// Reads a refusal. `None` if this is not one of ours.
     pub fn parse(body: &[u8]) -> Option<Code> {
-        serde_json::from_slice::<Self>(body).ok()?.code.parse().ok()
+        json::read::<CodeOnly>(body)?.code.parse().ok()
     }
 
     /// The JSON text.
@@ -222,6 +224,11 @@ impl From<Error> for Problem {
             code: error.code.as_str().into(),
         }
     }
+}
+
+#[derive(Deserialize)]
+struct CodeOnly {
+    code: String,
 }
 
 #[cfg(test)]

@@ -4,6 +4,8 @@
 use core::fmt;
 use core::str::FromStr;
 
+use p256::AffinePoint;
+use p256::elliptic_curve::point::AffineCoordinates;
 use p256::elliptic_curve::sec1::ToSec1Point;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -27,11 +29,17 @@ impl PublicKey {
     /// Takes an uncompressed point (SEC 1 section 2.3.3).
     pub fn from_uncompressed(point: &[u8]) -> Result<Self, InvalidKey> {
         let bytes: [u8; Self::UNCOMPRESSED_LEN] = point.try_into().map_err(|_| InvalidKey)?;
-        if bytes[0] != 0x04 {
+        let key = Self(bytes);
+        // Not by `from_sec1_bytes`, which takes compressed points too: a square root is dead weight in
+        // a browser.
+        let (x, y) = (key.x().try_into(), key.y().try_into());
+        let (Ok(x), Ok(y)) = (x, y) else {
+            return Err(InvalidKey);
+        };
+        if bytes[0] != 0x04 || bool::from(AffinePoint::from_coordinates(x, y).is_none()) {
             return Err(InvalidKey);
         }
-        p256::PublicKey::from_sec1_bytes(&bytes).map_err(|_| InvalidKey)?;
-        Ok(Self(bytes))
+        Ok(key)
     }
 
     /// Takes a compressed point. Costs a square root, so only tickets use it.

@@ -22,6 +22,7 @@ pub mod base64;
 pub mod digest;
 pub mod error;
 pub mod field;
+mod json;
 pub mod jwk;
 pub mod limits;
 pub mod message;

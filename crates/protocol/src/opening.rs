@@ -11,6 +11,7 @@ use crate::base64;
 use crate::digest::ContentDigest;
 use crate::error::{Code, Error};
 use crate::field::{self, Fields};
+use crate::json;
 use crate::jwk::{PublicKey, Thumbprint};
 use crate::limits::{MAX_OPENING_LEN, MAX_TICKET_LEN, VERSION};
 use crate::proof::ProofKind;
@@ -342,7 +343,7 @@ impl SentOpening {
         }
         let digest = fields.line(field::CONTENT_DIGEST)?.ok_or(INVALID)?;
         ContentDigest::check(digest, body)?;
-        let opened: Opened = serde_json::from_slice(body).map_err(|_| INVALID)?;
+        let opened: Opened = json::read(body).ok_or(INVALID)?;
         if opened.version != VERSION {
             return Err(Code::ReplyInvalid.because("the server answers with another version"));
         }

@@ -29,23 +29,28 @@ mod storage;
 
 use std::rc::Rc;
 
-use bulla_protocol::error::Code;
+use bulla_protocol::error::{Code, Error};
 use bulla_protocol::limits::DEFAULT_PREFIX;
 use bulla_protocol::target::{Origin, Target};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use wasm_bindgen::prelude::*;
 use web_sys::Response;
 
 use crate::client::{Client, Settings};
 use crate::error::Failure;
 
-/// What `open` takes.
-#[derive(Deserialize)]
-struct Options {
-    server: String,
-    identity: Option<String>,
-    prefix: Option<String>,
-    seal: Option<bool>,
+/// A quarter of the code of the standard library's allocator.
+#[cfg(target_arch = "wasm32")]
+#[global_allocator]
+static ALLOCATOR: rlsf::GlobalTlsf<Allocation> = rlsf::GlobalTlsf::new();
+
+#[cfg(target_arch = "wasm32")]
+struct Allocation;
+
+#[cfg(target_arch = "wasm32")]
+impl rlsf::GlobalTlsfOptions for Allocation {
+    // A buffer that grows is copied, which costs less than the code that would look for room.
+    const ENABLE_REALLOCATION: bool = false;
 }
 
 /// What a session tells about itself.
@@ -65,7 +70,7 @@ pub struct Session(Rc<Client>);
 /// Opens a session, or takes the one that is in the store.
 #[wasm_bindgen]
 pub async fn open(options: JsValue) -> Result<Session, JsValue> {
-    let settings = settings(options)?;
+    let settings = settings(&options)?;
     Ok(Session(Rc::new(Client::start(settings).await?)))
 }
 
@@ -102,21 +107,23 @@ impl Session {
     }
 }
 
-fn settings(options: JsValue) -> Result<Settings, Failure> {
+fn settings(options: &JsValue) -> Result<Settings, Failure> {
     let wrong = |detail| Failure::from(Code::RequestInvalid.because(detail));
-    let options: Options = serde_wasm_bindgen::from_value(options)
-        .map_err(|_| wrong("open wants { server, identity?, prefix?, seal? }"))?;
-    let origin = platform::url(&options.server, None)
+    // Member by member: serde's reasons for refusing would be a tenth of the module.
+    let server = optional(options, "server", JsValue::as_string)?.ok_or(WRONG_SHAPE)?;
+    let identity = optional(options, "identity", JsValue::as_string)?;
+    let prefix = optional(options, "prefix", JsValue::as_string)?;
+    let prefix = prefix.unwrap_or_else(|| DEFAULT_PREFIX.to_owned());
+    let seal = optional(options, "seal", JsValue::as_bool)?;
+    let origin = platform::url(&server, None)
         .filter(|url| url.pathname() == "/" && url.search().is_empty())
         .and_then(|url| Origin::parse(&url.origin()).ok())
         .ok_or_else(|| wrong("the server is not an origin"))?;
-    let prefix = options.prefix.unwrap_or_else(|| DEFAULT_PREFIX.to_owned());
     let is_path = Target::parse(&prefix).is_ok_and(|target| target.query.is_none());
     if !is_path || prefix.ends_with('/') {
         return Err(wrong("the prefix is not a path without a slash at its end"));
     }
-    let pin = options
-        .identity
+    let pin = identity
         .map(|text| text.parse())
         .transpose()
         .map_err(|_| wrong("the identity is not a thumbprint"))?;
@@ -124,6 +131,22 @@ fn settings(options: JsValue) -> Result<Settings, Failure> {
         origin,
         prefix,
         pin,
-        seal: options.seal.unwrap_or(true),
+        seal: seal.unwrap_or(true),
     })
+}
+
+const WRONG_SHAPE: Error =
+    Code::RequestInvalid.because("open wants { server, identity?, prefix?, seal? }");
+
+/// A member that may be missing, but not something else than it should be.
+fn optional<T>(
+    object: &JsValue,
+    name: &str,
+    read: impl FnOnce(&JsValue) -> Option<T>,
+) -> Result<Option<T>, Error> {
+    let member = platform::member(object, name);
+    if member.is_undefined() || member.is_null() {
+        return Ok(None);
+    }
+    read(&member).map(Some).ok_or(WRONG_SHAPE)
 }

@@ -1,7 +1,6 @@
 //! One opening at a time: across tabs with `navigator.locks`, else within this realm.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
 
 use js_sys::{Array, Function, Promise};
 use wasm_bindgen::prelude::*;
@@ -11,7 +10,7 @@ use crate::platform::{deferred, global, member, race};
 
 thread_local! {
     /// For each name, what the last one in the queue will resolve.
-    static QUEUES: RefCell<HashMap<String, Promise>> = RefCell::default();
+    static QUEUES: RefCell<Vec<(String, Promise)>> = RefCell::default();
 }
 
 #[wasm_bindgen]
@@ -53,12 +52,13 @@ impl Drop for Lock {
 /// turn still keeps the others behind those ahead of it.
 fn enqueue(name: &str, held: Promise) -> Option<Promise> {
     QUEUES.with_borrow_mut(|queues| {
-        let ahead = queues.remove(name);
+        let at = queues.iter().position(|(known, _)| known == name);
+        let ahead = at.map(|at| queues.swap_remove(at).1);
         let end = match &ahead {
             Some(ahead) => Promise::all(&Array::of2(ahead, &held)),
             None => held,
         };
-        queues.insert(name.to_owned(), end);
+        queues.push((name.to_owned(), end));
         ahead
     })
 }

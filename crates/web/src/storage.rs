@@ -2,7 +2,6 @@
 //! server's origin. In IndexedDB, or in this realm's memory where there is none.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
 
 use js_sys::Promise;
 use wasm_bindgen::prelude::*;
@@ -15,7 +14,8 @@ const DATABASE: &str = "bulla";
 const STORE: &str = "records";
 
 thread_local! {
-    static MEMORY: RefCell<HashMap<String, JsValue>> = RefCell::default();
+    /// A handful: a map would be more code than it saves.
+    static MEMORY: RefCell<Vec<(String, JsValue)>> = RefCell::default();
 }
 
 /// Where records are kept.
@@ -115,11 +115,13 @@ impl Storage {
 
 fn change_memory(key: String, decide: impl FnOnce(&JsValue) -> Change) -> JsValue {
     MEMORY.with_borrow_mut(|records| {
-        let found = records.get(&key).cloned().unwrap_or(JsValue::UNDEFINED);
+        let at = records.iter().position(|(name, _)| *name == key);
+        let found = at.map_or(JsValue::UNDEFINED, |at| records.swap_remove(at).1);
         match decide(&found) {
-            Change::Keep => {}
-            Change::Put(record) => drop(records.insert(key, record)),
-            Change::Delete => drop(records.remove(&key)),
+            Change::Keep if at.is_none() => {}
+            Change::Keep => records.push((key, found.clone())),
+            Change::Put(record) => records.push((key, record)),
+            Change::Delete => {}
         }
         found
     })

@@ -1,0 +1,87 @@
+//! JSON that clients read: answers to openings, and refusals.
+//!
+//! By a reader that is made for small machines. It keeps neither places nor reasons of errors, which
+//! nobody is told, and so is a tenth of what the one that servers use adds to the browser's module.
+
+use serde::Deserialize;
+
+/// How many objects and lists a text may have, so that a deep one cannot use up the stack.
+const MAX_NESTED: usize = 64;
+
+/// Reads a text that is one value and nothing else.
+pub(crate) fn read<'a, T: Deserialize<'a>>(text: &'a [u8]) -> Option<T> {
+    let nested = text.iter().filter(|byte| matches!(byte, b'{' | b'['));
+    if nested.count() > MAX_NESTED {
+        return None;
+    }
+    // Strings do not grow when their escapes are resolved.
+    let mut unescaped = vec![0; text.len()];
+    let (value, _) = serde_json_core::from_slice_escaped(text, &mut unescaped).ok()?;
+    Some(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, PartialEq, Eq, Deserialize)]
+    struct Shape {
+        text: String,
+        number: u32,
+        #[serde(default)]
+        inner: Option<Box<Shape>>,
+    }
+
+    fn shape(text: &str, number: u32, inner: Option<Shape>) -> Shape {
+        Shape {
+            text: text.into(),
+            number,
+            inner: inner.map(Box::new),
+        }
+    }
+
+    #[test]
+    fn escapes_white_space_and_unknown_members_are_read() {
+        assert_eq!(
+            read(br#" { "text" : "a\n\"\u00e9\\" , "new":[{"x":[1,-2.5e3,null]}], "number":7 } "#),
+            Some(shape("a\n\"\u{e9}\\", 7, None))
+        );
+        assert_eq!(
+            read(br#"{"number":0,"inner":{"text":"","number":4294967295},"text":"b"}"#),
+            Some(shape("b", 0, Some(shape("", u32::MAX, None))))
+        );
+    }
+
+    #[test]
+    fn what_is_not_of_the_shape_is_refused() {
+        for bad in [
+            "",
+            "{}",
+            r#"{"text":"a"}"#,
+            r#"{"text":"a","number":1"#,
+            r#"{"text":"a","number":1}x"#,
+            r#"{"text":"a","number":1,}"#,
+            r#"{"text":"a","number":1,"number":1}"#,
+            r#"{"text":"a","number":4294967296}"#,
+            r#"{"text":"a","number":-1}"#,
+            r#"{"text":"a","number":1.5}"#,
+            r#"{"text":"a","number":"1"}"#,
+            r#"{"text":"a","number":01}"#,
+            r#"{"text":"\x","number":1}"#,
+            r#"["a",1]"#,
+        ] {
+            assert_eq!(read::<Shape>(bad.as_bytes()), None, "{bad}");
+        }
+        assert_eq!(read::<Shape>(b"{\"text\":\"\xff\",\"number\":1}"), None);
+    }
+
+    #[test]
+    fn deep_texts_do_not_use_up_the_stack() {
+        let nested = |depth| {
+            let (open, close) = ("[".repeat(depth), "]".repeat(depth));
+            format!(r#"{{"text":"a","number":1,"new":{open}{close}}}"#)
+        };
+        assert!(read::<Shape>(nested(MAX_NESTED - 1).as_bytes()).is_some());
+        assert_eq!(read::<Shape>(nested(MAX_NESTED).as_bytes()), None);
+    }
+}
