@@ -1,14 +1,17 @@
 //! An opening, as a server reads it.
 #![no_main]
 
+use bulla_fuzz::lines;
 use bulla_protocol::digest::ContentDigest;
 use bulla_protocol::field;
 use bulla_protocol::opening::{Open, Opened, ReceivedOpening};
 use bulla_protocol::signature::Request;
 use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(|message: (&str, &str, &[u8])| {
-    let (input, signature, body) = message;
+fuzz_target!(|input: &[u8]| {
+    let Some(([input, signature], body)) = lines(input) else {
+        return;
+    };
     let _ = serde_json::from_slice::<Open>(body);
     let _ = serde_json::from_slice::<Opened>(body);
     let fields: Vec<(String, String)> = vec![

@@ -1,13 +1,16 @@
 //! A request's proof, as a verifier reads it.
 #![no_main]
 
+use bulla_fuzz::lines;
 use bulla_protocol::field;
 use bulla_protocol::proof::{Binding, ReceivedProof};
 use bulla_protocol::signature::Request;
 use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(|message: (&str, &str, &str)| {
-    let (input, signature, other) = message;
+fuzz_target!(|input: &[u8]| {
+    let Some(([input, signature, other], _)) = lines(input) else {
+        return;
+    };
     let fields: Vec<(String, String)> = [
         (field::SIGNATURE_INPUT, input),
         (field::SIGNATURE, signature),

@@ -1,13 +1,16 @@
 //! Structured fields, and the signatures in them: what parses serializes and parses to the same.
 #![no_main]
 
+use bulla_fuzz::lines;
 use bulla_protocol::proof::TAG;
 use bulla_protocol::signature::ReceivedSignature;
 use bulla_protocol::structured;
 use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(|fields: (&str, &str)| {
-    let (input, signature) = fields;
+fuzz_target!(|input: &[u8]| {
+    let Some(([input, signature], _)) = lines(input) else {
+        return;
+    };
     if let Ok(bytes) = structured::bytes(input) {
         let written = structured::from_bytes(&bytes);
         assert_eq!(structured::bytes(&written).ok(), Some(bytes));

@@ -13,6 +13,8 @@
 #[cfg(not(target_family = "wasm"))]
 pub mod cases;
 #[cfg(not(target_family = "wasm"))]
+pub mod corpus;
+#[cfg(not(target_family = "wasm"))]
 pub mod example;
 #[cfg(not(target_family = "wasm"))]
 pub mod exchange;

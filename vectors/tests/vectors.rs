@@ -2,10 +2,12 @@
 #![allow(clippy::unwrap_used)] // in tests a surprise may panic
 
 use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
 
 use bulla_protocol::error::Code;
 use bulla_vectors::cases::{FILES, File};
-use bulla_vectors::{Vector, example, exchange, run};
+use bulla_vectors::{Vector, corpus, example, exchange, run};
 use serde_json::{Value, json};
 
 #[test]
@@ -42,6 +44,25 @@ fn the_files_are_up_to_date() {
             "{}.json is out of date: cargo run -p bulla-vectors --bin generate",
             file.name
         );
+    }
+}
+
+#[test]
+fn every_fuzz_target_has_seeds_and_they_are_up_to_date() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz");
+    let seeds = corpus::seeds();
+    for (name, seed) in &seeds {
+        assert!(
+            fs::read(folder.join("corpus").join(name)).ok().as_ref() == Some(seed),
+            "{name} is out of date: cargo run -p bulla-vectors --bin generate"
+        );
+    }
+    for target in fs::read_dir(folder.join("fuzz_targets")).unwrap() {
+        let target = target.unwrap().path();
+        let name = target.file_stem().unwrap().to_str().unwrap();
+        let folder = folder.join("corpus").join(name);
+        let count = fs::read_dir(folder).map_or(0, Iterator::count);
+        assert!(count > 0, "{name} has no seed");
     }
 }
 

@@ -25,7 +25,10 @@ impl Origin {
         let authority = authority.to_ascii_lowercase();
         let authority = authority.strip_suffix(default_port).unwrap_or(&authority);
         let wanted = |b: u8| b.is_ascii_alphanumeric() || b"-._:[]".contains(&b);
-        if authority.is_empty() || authority.starts_with(':') || !authority.bytes().all(wanted) {
+        // What is left must not read as another origin's with its default port.
+        let has_two_ports = authority.ends_with(default_port);
+        let has_host = !authority.is_empty() && !authority.starts_with(':');
+        if !has_host || has_two_ports || !authority.bytes().all(wanted) {
             return Err(WRONG);
         }
         Ok(Self {
@@ -163,6 +166,7 @@ mod tests {
             "https://a/b",
             "https://u@a",
             "https://:1",
+            "https://a:443:443",
         ] {
             assert!(Origin::parse(bad).is_err(), "{bad}");
         }
