@@ -182,8 +182,7 @@ impl Bulla {
         let body = body::collect(received.body, MAX_OPENING_LEN).await?;
         let view = View {
             headers: &received.headers,
-            ticket: "",
-            salt: None,
+            stated: None,
         };
         let request = SignedRequest {
             method: received.method.as_str(),

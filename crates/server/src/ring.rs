@@ -174,7 +174,8 @@ struct StoredKey {
 fn parse(bytes: &[u8]) -> Option<Vec<Arc<RingKey>>> {
     let stored: Stored = serde_json::from_slice(bytes).ok()?;
     let key = |key: StoredKey| {
-        let secret = Zeroizing::new(base64::decode_array(key.secret.as_bytes())?);
+        let bytes = Zeroizing::new(base64::decode(key.secret.as_bytes())?);
+        let secret = Zeroizing::new(bytes.as_slice().try_into().ok()?);
         Some(Arc::new(RingKey::new(key.id, key.created, secret)))
     };
     stored.keys.into_iter().map(key).collect()

@@ -272,12 +272,13 @@ impl Unsealed {
         reply_to: &mut ReplyTo,
         about: &mut About,
     ) -> Result<Proven, Error> {
-        let ticket_field = self.ticket.to_field();
-        let salt_field = self.salt.map(|salt| structured::from_bytes(&salt));
+        let stated = self.salt.map(|salt| Stated {
+            ticket: self.ticket.to_field(),
+            salt: structured::from_bytes(&salt),
+        });
         let view = View {
             headers: &self.headers,
-            ticket: &ticket_field,
-            salt: salt_field.as_deref(),
+            stated: stated.as_ref(),
         };
         let proof = ReceivedProof::parse(&view)?;
         // From here on an answer can say what it answers.
@@ -520,20 +521,24 @@ fn inner_headers(fields: &[(String, String)], outer: &HeaderMap) -> Result<Heade
     Ok(headers)
 }
 
-/// The fields as the verifier sees them: those of the message, and the ticket and the salt as it knows
-/// them.
+/// The fields as the verifier sees them: those of the message, and what it states itself.
 pub(crate) struct View<'a> {
     pub(crate) headers: &'a HeaderMap,
-    pub(crate) ticket: &'a str,
-    pub(crate) salt: Option<&'a str>,
+    pub(crate) stated: Option<&'a Stated>,
+}
+
+/// The fields that stand for an envelope's header, which RFC 8188 does not authenticate.
+pub(crate) struct Stated {
+    ticket: String,
+    salt: String,
 }
 
 impl Fields for View<'_> {
     fn line(&self, name: &str) -> Result<Option<&str>, Error> {
-        match name {
-            field::TICKET => Ok(Some(self.ticket)),
-            field::SALT => Ok(self.salt),
-            name => field::single(self.headers.get_all(name).iter().map(HeaderValue::as_bytes)),
+        match (name, self.stated) {
+            (field::TICKET, Some(stated)) => Ok(Some(&stated.ticket)),
+            (field::SALT, stated) => Ok(stated.map(|stated| stated.salt.as_str())),
+            _ => field::single(self.headers.get_all(name).iter().map(HeaderValue::as_bytes)),
         }
     }
 }
