@@ -129,6 +129,11 @@ impl Bulla {
             }
             response
         };
+        if !self.0.cors.is_empty() {
+            // On every reply, and beside what the application says: a cache may hand it to any page.
+            let vary = HeaderValue::from_static("origin");
+            response.headers_mut().append(header::VARY, vary);
+        }
         if let Some(cors) = cors {
             response.headers_mut().extend(cors);
         }
@@ -305,7 +310,6 @@ impl Bulla {
             header::ACCESS_CONTROL_ALLOW_CREDENTIALS,
             HeaderValue::from_static("true"),
         );
-        fields.insert(header::VARY, HeaderValue::from_static("origin"));
         fields.insert(
             header::ACCESS_CONTROL_EXPOSE_HEADERS,
             HeaderValue::from_str(&exposed).ok()?,

@@ -166,7 +166,10 @@ impl Bulla {
             login: carried.map_or(0, |carried| carried.login),
             began: carried.map_or(now, |carried| carried.began),
             expires: self.ticket_end(now),
-            replaces: carried.map(|carried| carried.id.into()),
+            // A login has ended the session that it came from.
+            replaces: carried
+                .filter(|carried| carried.kind != TicketKind::CarryOver)
+                .map(|carried| carried.id.into()),
         };
         let opened = Opened {
             version: VERSION,

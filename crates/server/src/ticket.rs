@@ -10,7 +10,9 @@ use bulla_protocol::target::Origin;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use crate::ring::{Purpose, Ring, RingKey};
+use crate::store::SessionRef;
 use crate::vault;
+use crate::verify::replay_key;
 
 const PLAIN_LEN: usize = 1 + 16 + 33 + 3 * 32 + (1 + MAX_SUBJECT_LEN) + 3 * 4 + RevocationId::LEN;
 const SEALED_LEN: usize = PLAIN_LEN + vault::OVERHEAD;
@@ -36,6 +38,16 @@ pub struct RevocationId(pub [u8; Self::LEN]);
 impl RevocationId {
     /// Its length in bytes.
     pub const LEN: usize = 12;
+
+    /// A name that stands for "this session has taken the place of another".
+    pub(crate) fn mark(session: &SessionRef) -> Self {
+        let mut random = [0; 16];
+        random[..Self::LEN].copy_from_slice(&session.session.0);
+        let hash = replay_key(&session.device, &random);
+        let mut mark = [0; Self::LEN];
+        mark.copy_from_slice(&hash[..Self::LEN]);
+        Self(mark)
+    }
 }
 
 impl From<SessionId> for RevocationId {

@@ -28,8 +28,8 @@ use crate::cookies::Holder;
 use crate::event::About;
 use crate::live::Live;
 use crate::session::{Facts, Session};
-use crate::store::{Revocation, StoreError, UsedProof, Verdict};
-use crate::ticket::{SessionState, TicketKind};
+use crate::store::{Revocation, SessionRef, StoreError, UsedProof, Verdict};
+use crate::ticket::{RevocationId, SessionState, TicketKind};
 
 /// A request as it reached the server, its body not read yet.
 pub(crate) struct Received {
@@ -356,6 +356,34 @@ impl Unsealed {
 const WRONG: Error = Code::ProofMismatch.because("the signature is wrong");
 
 impl Bulla {
+    /// Lets a confirmed session take the place of the one that it was carried over from.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::SessionRevoked`] if that one has ended in any other way: what was carried over from it,
+    /// however long ago, has ended with it.
+    async fn replace(&self, replaced: RevocationId, by: SessionRef) -> Result<(), Error> {
+        let ended = |session| {
+            let session = SessionRef {
+                session,
+                ..by.clone()
+            };
+            let revoked = self.0.store.is_revoked(session);
+            async move { revoked.await.map_err(|_| UNKNOWN) }
+        };
+        // Requests that were made at once all have the first ticket. The mark that one of them leaves
+        // is there before the session ends that it replaces.
+        let mark = RevocationId::mark(&by);
+        if !ended(replaced).await? {
+            self.revoke(Revocation::Session(mark)).await?;
+            return self.revoke(Revocation::Session(replaced)).await;
+        }
+        if ended(mark).await? {
+            return Ok(());
+        }
+        Err(Code::SessionRevoked.because("the session that it was carried over from has ended"))
+    }
+
     fn check_nonce(&self, nonce: &ProofNonce) -> Result<(), Error> {
         let (ring, domain) = (&self.0.ring, self.0.store.domain());
         self.0
@@ -406,7 +434,7 @@ impl Proven {
             ));
         }
         if let Some(replaced) = state.replaces.filter(|_| kind == ProofKind::Device) {
-            bulla.revoke(Revocation::Session(replaced)).await?;
+            bulla.replace(replaced, facts.session_ref()).await?;
         }
 
         let facts = Arc::new(facts);
@@ -474,9 +502,11 @@ pub(crate) fn accept(verdict: Result<Verdict, StoreError>) -> Result<(), Error> 
         Ok(Verdict::Replayed) => Code::Replayed.because("the proof has been used before"),
         Ok(Verdict::Revoked) => Code::SessionRevoked.because("the session has ended"),
         Ok(Verdict::OverQuota) => Code::RateLimited.because("too many requests in this session"),
-        Err(StoreError) => Code::StoreUnavailable.because("the proof could not be looked up"),
+        Err(StoreError) => UNKNOWN,
     })
 }
+
+const UNKNOWN: Error = Code::StoreUnavailable.because("the proof could not be looked up");
 
 /// Names a proof: the device and the random part of its nonce.
 pub(crate) fn replay_key(device: &Thumbprint, random: &[u8; 16]) -> [u8; 16] {

@@ -46,6 +46,9 @@ impl MemoryStore {
     pub const DEFAULT_CAPACITY: usize = 4_000_000;
     /// Proofs of one session that are remembered at once, by default.
     pub const DEFAULT_QUOTA: usize = 20_000;
+    /// Proofs of one session at most as long as it is unconfirmed, which one proof suffices to end:
+    /// what a page may send at once, before the first reply is there.
+    pub const UNCONFIRMED_QUOTA: usize = 100;
 
     /// An empty store.
     ///
@@ -102,14 +105,15 @@ impl MemoryStore {
             .values()
             .filter_map(|bucket| bucket.per_session.get(&session))
             .sum();
-        if of_session >= self.quota {
+        let (kept, capacity, quota) = if used.confirmed {
+            (&mut inner.confirmed, self.capacity, self.quota)
+        } else {
+            let quota = self.quota.min(Self::UNCONFIRMED_QUOTA);
+            (&mut inner.unconfirmed, self.capacity / 10, quota)
+        };
+        if of_session >= quota {
             return Ok(Verdict::OverQuota);
         }
-        let (kept, capacity) = if used.confirmed {
-            (&mut inner.confirmed, self.capacity)
-        } else {
-            (&mut inner.unconfirmed, self.capacity / 10)
-        };
         if *kept >= capacity {
             return Err(StoreError);
         }
@@ -254,6 +258,20 @@ mod tests {
         let mut other = used(2, 1000);
         other.session.session = RevocationId([7; 12]);
         assert_eq!(store.insert_now(&other), Ok(Verdict::Fresh));
+    }
+
+    #[test]
+    fn an_unconfirmed_session_cannot_fill_the_part_that_all_of_them_share() {
+        let store = MemoryStore::new().unwrap();
+        let unconfirmed = |proof| UsedProof {
+            confirmed: false,
+            ..used(proof, 1000)
+        };
+        for proof in 0..100 {
+            assert_eq!(store.insert_now(&unconfirmed(proof)), Ok(Verdict::Fresh));
+        }
+        assert_eq!(store.insert_now(&unconfirmed(100)), Ok(Verdict::OverQuota));
+        assert_eq!(store.insert_now(&used(100, 1000)), Ok(Verdict::Fresh));
     }
 
     #[test]

@@ -357,6 +357,37 @@ async fn carrying_over_ends_the_old_session_once_the_new_one_is_confirmed() {
 }
 
 #[tokio::test]
+async fn what_was_carried_over_from_an_ended_session_has_ended() {
+    let server = Server::new();
+    let device = Device::new();
+    let end = ("DELETE", &*session_path(DEFAULT_PREFIX));
+
+    // Carried over ahead of time; then the user logs out in another tab.
+    let old = device.open(&server, None).await.unwrap();
+    let kept = device.open(&server, Some(old.ticket.clone())).await;
+    let out = server.send(old.signed(&device, ProofKind::Device, end, b""));
+    assert_eq!(out.await.status().as_u16(), 204);
+    let kept = kept.unwrap();
+    let after = server.send(kept.signed(&device, ProofKind::Device, ECHO, b""));
+    assert_eq!(code(&after.await), Some(Code::SessionRevoked));
+
+    // Carried over twice: whichever is confirmed first is the one that goes on.
+    let old = device.open(&server, None).await.unwrap();
+    let first = device.open(&server, Some(old.ticket.clone())).await;
+    let second = device.open(&server, Some(old.ticket.clone())).await;
+    let (first, second) = (first.unwrap(), second.unwrap());
+    for (client, expected) in [
+        (&first, None),
+        (&second, Some(Code::SessionRevoked)),
+        // With the ticket that is not confirmed yet, as requests are that were made at once.
+        (&first, None),
+    ] {
+        let sent = server.send(client.signed(&device, ProofKind::Device, ECHO, b""));
+        assert_eq!(code(&sent.await), expected);
+    }
+}
+
+#[tokio::test]
 async fn proofs_of_an_earlier_process_are_stale() {
     let server = Server::new();
     let other = Server::new();
