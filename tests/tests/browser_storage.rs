@@ -1,0 +1,78 @@
+//! Sessions in real browsers that let a page keep nothing, or forget what was kept.
+
+use bulla_tests::bank::Bank;
+use bulla_tests::browser::{Browser, Engine};
+use serde_json::json;
+
+type Outcome<T = ()> = Result<T, Box<dyn std::error::Error>>;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn chromium() -> Outcome {
+    everything_works(Engine::Chromium).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn firefox() -> Outcome {
+    everything_works(Engine::Firefox).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn webkit() -> Outcome {
+    everything_works(Engine::WebKit).await
+}
+
+async fn everything_works(engine: Engine) -> Outcome {
+    let browser = Browser::launch(engine).await?;
+    without_a_database_sessions_live_in_memory(&browser).await?;
+    a_wrong_pin_is_refused(&browser).await?;
+    browser.quit().await?;
+    Ok(())
+}
+
+/// The package looks for the database when a session is opened, through the global object alone: what
+/// is missing or throws there is all that it can know of a private window or a full disk.
+async fn without_a_database_sessions_live_in_memory(browser: &Browser) -> Outcome {
+    for breakage in [
+        "Object.defineProperty(window, 'indexedDB', { value: undefined })",
+        "window.IDBFactory.prototype.open = () => { throw new DOMException('no', 'SecurityError') }",
+    ] {
+        let bank = Bank::open().await?;
+        assert_eq!(
+            bank.visit(browser, json!({})).await?["storage"],
+            "indexeddb"
+        );
+        browser.goto(&bank.page()).await?;
+        browser
+            .wait_until("return window.bulla", bulla_tests::bank::PATIENCE)
+            .await?;
+        browser.eval(breakage, []).await?;
+        let opened = bank.open_in(browser, json!({})).await?;
+        assert_eq!(opened["storage"], "memory", "{breakage}");
+        let found = browser
+            .eval(
+                "await post('/api/login', { user: 'ann' });
+                 await post('/api/transfer', { to: 'bob', amount: 7 });
+                 return about(session);",
+                [],
+            )
+            .await?;
+        assert_eq!(found["authenticated"], true, "{breakage}");
+        assert_eq!(found["storage"], "memory", "{breakage}");
+        assert_eq!(bank.ledger.transfers().len(), 1, "{breakage}");
+        assert_eq!(bank.ledger.refusals(), [""; 0], "{breakage}");
+    }
+    Ok(())
+}
+
+async fn a_wrong_pin_is_refused(browser: &Browser) -> Outcome {
+    let (bank, other) = (Bank::open().await?, Bank::open().await?);
+    let wrong = json!({ "identity": other.identity() });
+    let refused = bank
+        .visit(browser, wrong)
+        .await
+        .expect_err("it is another server's");
+    assert_eq!(refused.code(), Some("identity_changed"));
+    let opened = bank.visit(browser, json!({})).await?;
+    assert_eq!(opened["identity"], json!(bank.identity()));
+    Ok(())
+}
