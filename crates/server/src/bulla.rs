@@ -10,6 +10,7 @@ use bulla_protocol::limits::{DEFAULT_PREFIX, Limits};
 use bulla_protocol::opening::{sealed_path, session_path};
 use bulla_protocol::proof::ProofKind;
 use bulla_protocol::target::Origin;
+use http::HeaderName;
 use tokio::sync::broadcast;
 
 use crate::clock::{Clock, SystemClock};
@@ -43,6 +44,7 @@ pub(crate) struct Inner {
     pub(crate) lifetimes: Lifetimes,
     pub(crate) proof: ProofKind,
     pub(crate) unsigned: Vec<String>,
+    pub(crate) upstream: Vec<HeaderName>,
     pub(crate) cors: Vec<Origin>,
     pub(crate) cookies: Cookies,
     pub(crate) listener: Option<Listener>,
@@ -92,6 +94,7 @@ impl Bulla {
             lifetimes: Lifetimes::default(),
             proof: ProofKind::Device,
             unsigned: Vec::new(),
+            upstream: Vec::new(),
             cors: Vec::new(),
             cookies: Cookies::Off,
             listener: None,
@@ -169,6 +172,7 @@ pub struct Builder {
     lifetimes: Lifetimes,
     proof: ProofKind,
     unsigned: Vec<String>,
+    upstream: Vec<HeaderName>,
     cors: Vec<String>,
     cookies: Cookies,
     listener: Option<Listener>,
@@ -229,6 +233,15 @@ impl Builder {
     /// compared: end a folder with `/`. A request with a wrong proof is refused all the same.
     pub fn unsigned(mut self, path_prefix: impl Into<String>) -> Self {
         self.unsigned.push(path_prefix.into());
+        self
+    }
+
+    /// Names a field that a proxy before this server states and the application trusts, such as
+    /// `cf-connecting-ip` or `x-client-cert`; once or more. A proxy cannot strip it from inside a seal.
+    /// So a sealed request that has it is refused, and of a signed one no handler sees it. The common
+    /// fields that speak of forwarding are treated so without being named.
+    pub fn upstream_field(mut self, name: HeaderName) -> Self {
+        self.upstream.push(name);
         self
     }
 
@@ -304,6 +317,7 @@ impl Builder {
             lifetimes: self.lifetimes,
             proof: self.proof,
             unsigned: self.unsigned,
+            upstream: self.upstream,
             cors,
             cookies: self.cookies,
             listener: self.listener,

@@ -233,7 +233,7 @@ impl Ticketed {
             method: method
                 .parse()
                 .map_err(|_| Code::Malformed.because("not a method"))?,
-            headers: inner_headers(&fields, &headers)?,
+            headers: inner_headers(&fields, &headers, &bulla.0.upstream)?,
             cookies,
             content: Content::Sealed(Box::new(content)),
             extensions,
@@ -317,7 +317,7 @@ impl Unsealed {
             kind: proof.kind,
             nonce: proof.nonce,
             device: device.thumbprint,
-            hidden: hidden(&self.headers, &covered.covered),
+            hidden: hidden(&self.headers, &covered.covered, &bulla.0.upstream),
             digest: digest.map(ContentDigest::parse).transpose()?,
             request: self,
         })
@@ -521,7 +521,7 @@ pub(crate) fn replay_key(device: &Thumbprint, random: &[u8; 16]) -> [u8; 16] {
 
 /// What a handler does not see: everything but what the proof covers, and a short list of what the
 /// browser adds.
-fn hidden(headers: &HeaderMap, covered: &[&str]) -> Vec<HeaderName> {
+fn hidden(headers: &HeaderMap, covered: &[&str], upstream: &[HeaderName]) -> Vec<HeaderName> {
     let own = [field::SIGNATURE, field::SIGNATURE_INPUT];
     let is_shown = |name: &str| {
         // What may not stand inside a seal is no better where there is none: anyone can sign a cookie
@@ -530,17 +530,26 @@ fn hidden(headers: &HeaderMap, covered: &[&str]) -> Vec<HeaderName> {
             && !field::is_refused_inside(name)
             && (covered.contains(&name) || field::is_benign(name))
     };
-    let names = headers.keys().filter(|name| !is_shown(name.as_str()));
+    let names = headers.keys();
+    let names = names.filter(|name| upstream.contains(name) || !is_shown(name.as_str()));
     names.cloned().collect()
 }
 
 /// The fields of a sealed request: those inside, and what only the browser can say, which stands
 /// outside.
-fn inner_headers(fields: &[(String, String)], outer: &HeaderMap) -> Result<HeaderMap, Error> {
+fn inner_headers(
+    fields: &[(String, String)],
+    outer: &HeaderMap,
+    upstream: &[HeaderName],
+) -> Result<HeaderMap, Error> {
     const BAD: Error = Code::FieldRefused.because("a field cannot be carried");
+    const UPSTREAM: Error = Code::FieldRefused.because("a field may not stand inside the seal");
     let mut headers = HeaderMap::with_capacity(fields.len() + outer.len());
     for (name, value) in fields {
         let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| BAD)?;
+        if upstream.contains(&name) {
+            return Err(UPSTREAM);
+        }
         headers.append(name, HeaderValue::from_str(value).map_err(|_| BAD)?);
     }
     for (name, value) in outer {

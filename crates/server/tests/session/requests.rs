@@ -357,6 +357,19 @@ async fn carrying_over_ends_the_old_session_once_the_new_one_is_confirmed() {
 }
 
 #[tokio::test]
+async fn a_proof_is_for_the_session_of_its_ticket() {
+    let server = Server::new();
+    let device = Device::new();
+    let mut client = device.open(&server, None).await.unwrap();
+    let other = device.open(&server, None).await.unwrap();
+    // The same device, so that its signature holds.
+    client.id = other.id;
+    let sent = server.send(client.signed(&device, ProofKind::Device, ECHO, b""));
+    assert_eq!(code(&sent.await), Some(Code::ProofMismatch));
+    assert_eq!(server.handled(), 0);
+}
+
+#[tokio::test]
 async fn what_was_carried_over_from_an_ended_session_has_ended() {
     let server = Server::new();
     let device = Device::new();
@@ -421,4 +434,27 @@ async fn a_signature_makes_no_field_trustworthy_that_a_client_may_not_send() {
         !seen.contains("stolen") && !seen.contains("127.0.0.1"),
         "{seen}"
     );
+}
+
+#[tokio::test]
+async fn what_a_proxy_states_no_client_can_state() {
+    let server = Server::with(|builder| {
+        let certificate = http::HeaderName::from_static("x-client-cert");
+        builder.upstream_field(certificate)
+    });
+    let device = Device::new();
+    let client = device.open(&server, None).await.unwrap();
+    let at = ("POST", "/api/headers");
+    let stated = [("x-client-cert", "the director"), ("x-app", "1")];
+    let signed = client.signed_with(&device, ProofKind::Device, at, b"", &stated);
+    let seen = server.send(signed).await;
+    let seen = String::from_utf8(seen.body().to_vec()).unwrap();
+    assert!(
+        seen.contains("x-app") && !seen.contains("x-client-cert"),
+        "{seen}"
+    );
+
+    let sealed = client.sealed_with(&device, ProofKind::Device, at, b"", &stated);
+    let refused = server.send(concealed(&sealed.bytes)).await;
+    assert_eq!(code(&refused), Some(Code::FieldRefused));
 }
