@@ -2,15 +2,11 @@
 //! comes in, and what goes out is bound.
 #![no_main]
 
-use std::sync::LazyLock;
-
-use bulla_client::{Mode, ProofKind, Session};
+use bulla_client::{Mode, ProofKind};
 use bulla_fuzz::{ask, lines, session, wait};
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response};
 use libfuzzer_sys::fuzz_target;
-
-static SESSION: LazyLock<Session> = LazyLock::new(session);
 
 fuzz_target!(|input: &[u8]| {
     let Some(([comes, goes], _)) = lines(input) else {
@@ -20,8 +16,10 @@ fuzz_target!(|input: &[u8]| {
         return;
     };
     let request = Request::get("/api/me").body(Bytes::new()).expect("a request");
-    let nonce = SESSION.fresh_nonce().expect("a nonce");
-    let prepared = SESSION
+    // Each its own: an unconfirmed session has not many proofs.
+    let session = session();
+    let nonce = session.fresh_nonce().expect("a nonce");
+    let prepared = session
         .prepare(request, Mode::Sealed, ProofKind::Device, nonce)
         .expect("a request");
     let mut request = prepared.request.clone();

@@ -1,7 +1,7 @@
 //! JSON that clients read: answers to openings, and refusals.
 //!
 //! By a reader that is made for small machines. It keeps neither places nor reasons of errors, which
-//! nobody is told, and so is a tenth of what the one that servers use adds to the browser's module.
+//! nobody is told, and so adds some 10 KB less to the browser's module than the one that servers use.
 
 use serde::Deserialize;
 

@@ -46,7 +46,7 @@ const PANICS: [&str; 13] = [
 ];
 
 /// Makes panics trap without a message. On this target messages go nowhere, and a panic ends in a
-/// trap all the same; what puts the messages together would be a tenth of the module.
+/// trap all the same; what puts the messages together would be some 3 % of the module.
 fn trap_at_once(module: &mut Module) {
     let panics: Vec<_> = module
         .funcs
