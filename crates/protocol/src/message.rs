@@ -391,6 +391,7 @@ mod tests {
         for len in [0, 1, 63, 64, 300, 20_000] {
             let content = vec![b'x'; len];
             let known = whole(request(), &content).unwrap();
+            assert_eq!(padme(known.len()), known.len());
             let reply = Head {
                 control: Control::Response(201),
                 fields: vec![],

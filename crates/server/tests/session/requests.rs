@@ -1,13 +1,16 @@
 //! What passes the verifier, and what does not.
 
+use std::convert::Infallible;
+
 use bulla_protocol::error::Problem;
 use bulla_protocol::limits::DEFAULT_PREFIX;
 use bulla_protocol::opening::session_path;
 use bulla_protocol::{error::Code, field};
-use bulla_server::{ProofKind, Revocation};
-use http::Request;
+use bulla_server::{ProofKind, Revocation, Session};
+use http::{Request, Response};
+use tower::{Layer as _, service_fn};
 
-use crate::support::{AUTHORITY, Device, ECHO, Server, body, code, concealed, fields_of};
+use crate::support::{AUTHORITY, Device, ECHO, Server, app, body, code, concealed, fields_of};
 
 #[tokio::test]
 async fn signed_and_sealed_requests_reach_the_handler() {
@@ -457,4 +460,91 @@ async fn what_a_proxy_states_no_client_can_state() {
     let sealed = client.sealed_with(&device, ProofKind::Device, at, b"", &stated);
     let refused = server.send(concealed(&sealed.bytes)).await;
     assert_eq!(code(&refused), Some(Code::FieldRefused));
+}
+
+#[tokio::test]
+async fn an_envelope_goes_where_its_request_goes() {
+    let server = Server::new();
+    let device = Device::new();
+    let client = device.open(&server, None).await.unwrap();
+    let sealed = client.sealed(&device, ProofKind::Device, ECHO, b"");
+    let at = |path: &str| {
+        let mut request = concealed(&sealed.bytes);
+        *request.uri_mut() = path.parse().unwrap();
+        request
+    };
+    let elsewhere = server.send(at("/api/headers")).await;
+    assert_eq!(code(&elsewhere), Some(Code::PathRefused));
+    assert_eq!(server.send(at("/api/echo")).await.status(), 200);
+
+    let other = client.sealed_for("other.example", &device, ECHO);
+    let other = server.send(concealed(&other.bytes)).await;
+    assert_eq!(code(&other), Some(Code::AuthorityMismatch));
+    assert_eq!(server.handled(), 1);
+}
+
+#[tokio::test]
+async fn a_session_that_ends_while_it_is_served_is_not_renewed() {
+    let ends = |does: bool| {
+        Server::around(
+            |builder| builder,
+            move |bulla| {
+                let revoker = bulla.clone();
+                let handler = service_fn(move |request: Request<bulla_server::Body>| {
+                    let revoker = revoker.clone();
+                    async move {
+                        let session = request.extensions().get::<Session>().unwrap().id();
+                        if does {
+                            let revocation = Revocation::Session(session.into());
+                            revoker.revoke(revocation).await.unwrap();
+                        }
+                        Ok::<_, Infallible>(Response::new(String::from("done")))
+                    }
+                });
+                app(bulla.layer().layer(handler))
+            },
+        )
+    };
+    for does in [false, true] {
+        let server = ends(does);
+        let device = Device::new();
+        let client = device.open(&server, None).await.unwrap();
+        let reply = server.send(client.signed(&device, ProofKind::Device, ECHO, b""));
+        let reply = reply.await;
+        assert_eq!(reply.status(), 200);
+        assert_eq!(reply.headers().contains_key(field::TICKET), !does);
+    }
+}
+
+#[tokio::test]
+async fn pages_of_other_origins_are_told_what_they_may_read() {
+    let server = Server::with(|builder| builder.allow_origin("https://app.example"));
+    for (origin, allowed) in [
+        ("https://app.example", true),
+        ("https://evil.example", false),
+    ] {
+        let mut request = concealed(b"");
+        let value = http::HeaderValue::from_static(origin);
+        request.headers_mut().insert("origin", value);
+        let reply = server.send(request).await;
+        let line = |name: &str| Some(reply.headers().get(name)?.to_str().unwrap());
+        assert_eq!(
+            line("access-control-allow-origin"),
+            allowed.then_some(origin)
+        );
+        assert_eq!(line("vary"), Some("origin"));
+        let exposed = line("access-control-expose-headers").unwrap_or_default();
+        for name in [
+            field::NONCE,
+            field::TICKET,
+            field::CARRY_OVER,
+            "retry-after",
+        ] {
+            assert_eq!(
+                exposed.split(", ").any(|one| one == name),
+                allowed,
+                "{name}"
+            );
+        }
+    }
 }

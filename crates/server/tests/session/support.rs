@@ -370,6 +370,27 @@ impl Client {
         }
     }
 
+    /// A request whose message names this authority.
+    pub(crate) fn sealed_for(&self, authority: &str, device: &Device, at: (&str, &str)) -> Sealed {
+        let content = Bound::Content(b"");
+        let (fields, nonce) = self.signed_fields(device, ProofKind::Device, at, content, &[]);
+        let mut head = inner_head(at, fields);
+        if let Control::Request {
+            authority: named, ..
+        } = &mut head.control
+        {
+            authority.clone_into(named);
+        }
+        let (header, plain) = (
+            self.header(BULK_RECORD_SIZE),
+            message::whole(head, b"").unwrap(),
+        );
+        Sealed {
+            bytes: ece::seal_whole(&self.request_key, &header, &plain).unwrap(),
+            nonce,
+        }
+    }
+
     /// A request whose proof covers the envelope's salt, in records of 100 bytes.
     pub(crate) fn sealed_stream(
         &self,
