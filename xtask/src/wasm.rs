@@ -99,7 +99,7 @@ fn compile(project: &Project, name: &str) -> Outcome<PathBuf> {
         .chain(root)
         .map(|(from, to)| format!("--remap-path-prefix={}={to}", from.display()))
         .collect();
-    // SHA-256 as a loop, not unrolled: a tenth of the code.
+    // SHA-256 as a loop, not unrolled: less code.
     flags.push("--cfg=sha2_backend_soft=\"compact\"".to_owned());
     build.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"));
 

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use bulla_protocol::base64;
-use redb::{Database, Durability, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{Database, Durability, ReadableTable, TableDefinition};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -93,15 +93,6 @@ impl EmbeddedStore {
                 .map_err(|_| StoreError)?;
         }
         transaction.commit().map_err(|_| StoreError)
-    }
-
-    /// How many revocations are on disk.
-    pub fn revocations(&self) -> Result<u64, StoreError> {
-        let transaction = self.database.begin_read().map_err(|_| StoreError)?;
-        let table = transaction
-            .open_table(REVOCATIONS)
-            .map_err(|_| StoreError)?;
-        redb::ReadableTableMetadata::len(&table).map_err(|_| StoreError)
     }
 }
 
