@@ -116,12 +116,12 @@ impl Storage {
 fn change_memory(key: String, decide: impl FnOnce(&JsValue) -> Change) -> JsValue {
     MEMORY.with_borrow_mut(|records| {
         let at = records.iter().position(|(name, _)| *name == key);
-        let found = at.map_or(JsValue::UNDEFINED, |at| records.swap_remove(at).1);
-        match decide(&found) {
-            Change::Keep if at.is_none() => {}
-            Change::Keep => records.push((key, found.clone())),
-            Change::Put(record) => records.push((key, record)),
-            Change::Delete => {}
+        let found = at.map_or(JsValue::UNDEFINED, |at| records[at].1.clone());
+        match (decide(&found), at) {
+            (Change::Put(record), Some(at)) => records[at].1 = record,
+            (Change::Put(record), None) => records.push((key, record)),
+            (Change::Delete, Some(at)) => drop(records.swap_remove(at)),
+            (Change::Keep, _) | (Change::Delete, None) => {}
         }
         found
     })
