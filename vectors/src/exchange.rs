@@ -296,7 +296,7 @@ async fn session(origin: &str) -> Result<bulla_client::Session, Stop> {
     let server = Server::new(Input(&state), SystemRandom)?;
     let mut opening = client.prepare_opening(None).map_err(unusable)?;
     let request = std::mem::take(&mut opening.request).map(full);
-    let answer = opening.answer(&server.answer(request).await).await;
+    let answer = opening.answer(&server.answer(request).await);
     answer.map_err(unusable)
 }
 

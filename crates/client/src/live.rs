@@ -5,9 +5,9 @@ use core::time::Duration;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bulla_keys::{AgreementKey, KeyError, MacKey, Prk};
-use bulla_protocol::error::Error;
 use bulla_protocol::opening::{MAC_INFO, SessionId, Ticket, VerifiedOpened};
 use bulla_protocol::proof::ProofKind;
+use bulla_protocol::reply::Handout;
 use bulla_protocol::retry::is_renewal_due;
 use zeroize::Zeroizing;
 
@@ -150,18 +150,18 @@ impl Live {
         }
     }
 
-    /// Takes a further ticket. The server hands one out only after it has seen a device proof.
-    pub(crate) fn take_ticket(&self, field: &str, now: Duration) -> Result<(), Error> {
-        let ticket = Ticket::from_field(field)?;
+    /// Takes the next nonce and the next ticket, if there are any.
+    pub(crate) fn take(&self, handout: &Handout, now: Duration) {
         let mut notes = self.notes();
-        notes.ticket = ticket;
-        notes.ticket_came = now;
-        notes.confirmed = true;
-        Ok(())
-    }
-
-    pub(crate) fn take_nonce(&self, nonce: String) {
-        self.notes().nonce = nonce;
+        if let Some(nonce) = &handout.nonce {
+            notes.nonce.clone_from(nonce);
+        }
+        if let Some(ticket) = &handout.ticket {
+            notes.ticket.clone_from(ticket);
+            notes.ticket_came = now;
+            // The server hands one out only after it has seen a device proof.
+            notes.confirmed = true;
+        }
     }
 
     pub(crate) fn want_device(&self) {

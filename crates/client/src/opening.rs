@@ -3,7 +3,6 @@
 use core::fmt;
 
 use bulla_keys::{AgreementKey, verify};
-use bulla_protocol::error::Code;
 use bulla_protocol::limits::VERSION;
 use bulla_protocol::opening::{Open, Opening, SentOpening, Ticket};
 use bytes::Bytes;
@@ -12,7 +11,7 @@ use http::{Request, Response};
 use crate::client::Client;
 use crate::error::Error;
 use crate::live::Live;
-use crate::reply::{Headers, refusal};
+use crate::reply::Headers;
 use crate::request::http_request;
 use crate::session::Session;
 
@@ -64,30 +63,18 @@ impl PreparedOpening {
     ///
     /// The server's refusal; [`Code::IdentityChanged`] if the identity is not the pinned one, or if
     /// the server says so; [`Code::ReplyInvalid`] for all else that is wrong with the answer.
-    pub async fn answer(&self, response: &Response<Bytes>) -> Result<Session, Error> {
-        let live = self.read(response).await?;
+    pub fn answer(&self, response: &Response<Bytes>) -> Result<Session, Error> {
+        let live = self.read(response)?;
         Ok(Session::new(self.client.clone(), Some(live)))
     }
 
-    pub(crate) async fn read(&self, response: &Response<Bytes>) -> Result<Live, Error> {
+    pub(crate) fn read(&self, response: &Response<Bytes>) -> Result<Live, Error> {
         let status = response.status();
-        if let Some(refusal) = refusal(status, response.headers(), response.body()) {
-            return Err(match refusal.code {
-                // What the client expects is the pin.
-                Code::IdentityMismatch => Code::IdentityChanged
-                    .because("the server says that its identity is not the pinned one"),
-                _ => refusal,
-            }
-            .into());
-        }
         let fields = Headers(response.headers());
         let verified = self
             .sent
-            .read(status.as_u16(), &fields, response.body())
-            .map_err(Error::reply)?
-            .verify(async |key, base, signature| verify(key, base, signature).is_ok())
-            .await
-            .map_err(Error::reply)?;
+            .read(status.as_u16(), &fields, response.body())?
+            .verify(|key, base, signature| verify(key, base, signature).is_ok())?;
         let identity = verified.opened.identity.thumbprint();
         let live = Live::new(verified, &self.agreement, self.client.0.clock.monotonic())?;
         self.client.pin(identity);

@@ -1,13 +1,11 @@
 //! A reply: what it may be, and opening it as it comes.
 
 use bulla_keys::ece::MessageKey;
-use bulla_protocol::error::{Code, Error as Refusal, Problem};
+use bulla_protocol::error::{Code, Error as Refusal};
 use bulla_protocol::field::{self, Fields};
-use bulla_protocol::limits::{Limits, MAX_PROBLEM_LEN};
-use bulla_protocol::message::{Control, Event, Head, Reader};
-use bulla_protocol::seal::{Header, Joiner};
-use bulla_protocol::structured;
-use http::header::CONTENT_TYPE;
+use bulla_protocol::limits::MAX_PROBLEM_LEN;
+use bulla_protocol::message::{Control, Event, Head};
+use bulla_protocol::reply::{self, Handout, UNSEALED};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use zeroize::Zeroizing;
 
@@ -16,7 +14,6 @@ use crate::error::Error;
 use crate::transport::Incoming;
 
 const INVALID: Refusal = Code::ReplyInvalid.because("the sealed reply is not valid");
-const TRUNCATED: Refusal = Code::ReplyTruncated.because("the reply ends before its final record");
 
 /// What a reply to one request must be, and how to read it.
 #[derive(Clone)]
@@ -29,16 +26,16 @@ pub(crate) struct ReplyReader {
 #[derive(Clone)]
 struct Seal {
     key: Zeroizing<[u8; 32]>,
-    /// The request's nonce, whole.
+    /// The `nonce` parameter of the request.
     nonce: String,
 }
 
 /// A reply that has been checked as far as it has come.
 pub(crate) enum Answer {
-    Reply(Response<Body>),
+    Reply(Response<Body>, Handout),
     Refused {
         refusal: Refusal,
-        headers: HeaderMap,
+        handout: Handout,
         /// It came sealed.
         sealed: bool,
     },
@@ -67,14 +64,15 @@ impl ReplyReader {
             Some(seal) if is_sealed(&response) => seal.open(response).await?,
             Some(_) => return read_unsealed(response).await,
         };
-        if is_problem(response.status(), response.headers()) {
+        let status = response.status().as_u16();
+        let handout = Handout::read(&Headers(response.headers()))?;
+        if reply::is_problem(status, &Headers(response.headers())) {
             let content = response.body_mut().peek(MAX_PROBLEM_LEN).await?;
             let content = content.unwrap_or_default();
-            if let Some(refusal) = refusal(response.status(), response.headers(), &content) {
-                let headers = response.into_parts().0.headers;
+            if let Some(refusal) = reply::refusal(status, &Headers(response.headers()), &content) {
                 return Ok(Answer::Refused {
                     refusal,
-                    headers,
+                    handout,
                     sealed: self.seal.is_some(),
                 });
             }
@@ -84,22 +82,16 @@ impl ReplyReader {
             let body = core::mem::take(response.body_mut());
             body.bytes().await?;
         }
-        Ok(Answer::Reply(response))
+        Ok(Answer::Reply(response, handout))
     }
 }
 
 impl Seal {
     async fn open(&self, response: Response<Incoming>) -> Result<Response<Body>, Error> {
-        const MISMATCH: Refusal = Code::ReplyMismatch.because("the reply answers another request");
         let unsealer = Unsealer::new(self.key.clone());
         let (head, body) = Body::sealed(response.into_body(), unsealer).await?;
         let (status, headers) = inner_head(&head).ok_or(INVALID)?;
-        let in_reply_to = line(&headers, field::IN_REPLY_TO)
-            .map_err(Error::reply)?
-            .ok_or(MISMATCH)?;
-        if structured::string(in_reply_to).map_err(Error::reply)? != self.nonce {
-            return Err(MISMATCH.into());
-        }
+        reply::check_in_reply_to(&Headers(&headers), &self.nonce)?;
         let mut response = Response::new(body);
         *response.status_mut() = status;
         *response.headers_mut() = headers;
@@ -109,115 +101,66 @@ impl Seal {
 
 /// Opens a sealed reply: cipher text in, parts of the inner message out.
 pub(crate) struct Unsealer {
-    key: Zeroizing<[u8; 32]>,
-    /// Bytes of a header that is not complete.
-    pending: Vec<u8>,
-    records: Option<(MessageKey, Joiner)>,
-    message: Reader,
+    ikm: Zeroizing<[u8; 32]>,
+    key: Option<MessageKey>,
+    reply: reply::Unsealer,
 }
 
 impl Unsealer {
-    pub(crate) fn new(key: Zeroizing<[u8; 32]>) -> Self {
+    pub(crate) fn new(ikm: Zeroizing<[u8; 32]>) -> Self {
         Self {
-            key,
-            pending: Vec::new(),
-            records: None,
-            message: Reader::new(Limits::default()),
+            ikm,
+            key: None,
+            reply: reply::Unsealer::new(),
         }
     }
 
     pub(crate) fn push(&mut self, bytes: &[u8]) -> Result<Vec<Event>, Refusal> {
-        let Some((key, joiner)) = &mut self.records else {
-            self.pending.extend_from_slice(bytes);
-            let pending = core::mem::take(&mut self.pending);
-            let Some((header, rest)) = Header::parse(&pending)? else {
-                self.pending = pending;
-                return Ok(Vec::new());
-            };
-            if !header.keyid.is_empty() {
-                return Err(INVALID);
-            }
-            let key = MessageKey::derive(&self.key, &header.salt);
-            self.records = Some((key, Joiner::new(header.record_size)));
-            return self.push(rest);
-        };
-        let mut events = Vec::new();
-        for record in joiner.push(bytes)? {
-            let mut plain = key.open(record)?;
-            joiner.opened(&mut plain)?;
-            events.extend(self.message.push(plain).map_err(|_| INVALID)?);
-        }
-        Ok(events)
+        self.reply.push(bytes)?;
+        self.open()
     }
 
     /// The cipher text is at its end. What comes out are the last parts; nothing is missing then.
     pub(crate) fn finish(&mut self) -> Result<Vec<Event>, Refusal> {
-        let (key, joiner) = self.records.as_mut().ok_or(TRUNCATED)?;
-        // Less than a tag is left: the last record was cut.
-        let last = joiner.finish().map_err(|_| TRUNCATED)?;
-        let was_complete = joiner.is_complete();
+        self.reply.end()?;
+        let events = self.open()?;
+        self.reply.finish()?;
+        Ok(events)
+    }
+
+    fn open(&mut self) -> Result<Vec<Event>, Refusal> {
+        let Some(salt) = self.reply.salt() else {
+            return Ok(Vec::new());
+        };
+        let key = &*self
+            .key
+            .get_or_insert_with(|| MessageKey::derive(&self.ikm, salt));
         let mut events = Vec::new();
-        if let Some(record) = last {
-            let mut plain = key.open(record)?;
-            joiner.opened(&mut plain).map_err(|error| {
-                // A short record that is not the final one is what is left of a longer reply.
-                if was_complete { error } else { TRUNCATED }
-            })?;
-            events = self.message.push(plain).map_err(|_| INVALID)?;
+        while let Some(record) = self.reply.record() {
+            events.extend(self.reply.opened(key.open(record)?)?);
         }
-        if !joiner.is_complete() {
-            return Err(TRUNCATED);
-        }
-        self.message.finish().map_err(|_| INVALID)?;
         Ok(events)
     }
 }
 
-/// The refusal that a reply is, if it is one of the server's. Codes that only clients use are not.
-pub(crate) fn refusal(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Option<Refusal> {
-    if !is_problem(status, headers) || body.len() > MAX_PROBLEM_LEN {
-        return None;
-    }
-    Problem::parse(body)
-        .filter(|code| code.status() != 0)
-        .map(|code| code.because(code.title()))
-}
-
 /// A reply to a sealed request that is not sealed can only be a refusal.
 async fn read_unsealed(response: Response<Incoming>) -> Result<Answer, Error> {
-    const UNSEALED: Refusal =
-        Code::ReplyUnsealed.because("the reply to a sealed request is not sealed");
-    let (mut parts, body) = response.into_parts();
-    if !is_problem(parts.status, &parts.headers) {
+    let (parts, body) = response.into_parts();
+    let (status, fields) = (parts.status.as_u16(), Headers(&parts.headers));
+    if !reply::is_problem(status, &fields) {
         return Err(UNSEALED.into());
     }
     let content = Body::plain(body).peek(MAX_PROBLEM_LEN).await?;
-    let refusal = content.and_then(|content| refusal(parts.status, &parts.headers, &content));
-    let refusal = refusal.ok_or(UNSEALED)?;
-    // Nobody vouches for this answer: a nonce is all that is taken from it.
-    let nonce = parts.headers.remove(field::NONCE);
-    let mut headers = HeaderMap::new();
-    if let Some(nonce) = nonce {
-        headers.insert(field::NONCE, nonce);
-    }
+    let refusal = reply::refusal(status, &fields, &content.unwrap_or_default());
     Ok(Answer::Refused {
-        refusal,
-        headers,
+        refusal: refusal.ok_or(UNSEALED)?,
+        handout: Handout::read_unsealed(&fields)?,
         sealed: false,
     })
 }
 
 fn is_sealed(response: &Response<Incoming>) -> bool {
-    let kind = line(response.headers(), CONTENT_TYPE.as_str());
-    response.status() == StatusCode::OK && kind == Ok(Some(field::BHTTP))
-}
-
-/// Whether a reply may be a refusal.
-fn is_problem(status: StatusCode, headers: &HeaderMap) -> bool {
-    let kind = line(headers, CONTENT_TYPE.as_str()).ok().flatten();
-    let kind = kind.and_then(|kind| kind.split(';').next());
-    status.as_u16() >= 400
-        && kind.is_some_and(|kind| kind.trim_end().eq_ignore_ascii_case(Problem::MEDIA_TYPE))
+    reply::is_sealed(response.status().as_u16(), &Headers(response.headers()))
 }
 
 fn has_no_content(status: StatusCode) -> bool {

@@ -58,7 +58,7 @@ impl Prepared {
     pub async fn open_reply(&self, response: Response<Bytes>) -> Result<Response<Bytes>, Error> {
         let response = response.map(|body| Full::new(body).map_err(|never| match never {}).boxed());
         match self.reply.read(response).await? {
-            Answer::Reply(response) => {
+            Answer::Reply(response, _) => {
                 let (parts, body) = response.into_parts();
                 Ok(Response::from_parts(parts, body.bytes().await?))
             }

@@ -6,12 +6,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bulla_keys::MacKey;
 use bulla_protocol::error::{Code, Error as Refusal};
-use bulla_protocol::field::{self, Fields};
 use bulla_protocol::limits::{MAX_OPENING_LEN, MAX_PROBLEM_LEN};
 use bulla_protocol::opening::{SessionId, Ticket, sealed_path, session_path};
 use bulla_protocol::proof::{ProofKind, ProofNonce};
+use bulla_protocol::reply::Handout;
 use bulla_protocol::retry::{Attempt, Next, is_over};
-use bulla_protocol::structured;
 use bulla_protocol::target::is_safe;
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
@@ -23,7 +22,7 @@ use crate::client::Client;
 use crate::error::{BoxError, Error};
 use crate::live::{Live, Loot};
 use crate::opening::PreparedOpening;
-use crate::reply::{Answer, Headers};
+use crate::reply::Answer;
 use crate::request::{Content, Mode, Outgoing, Prepared, seal};
 use crate::transport::Outbound;
 
@@ -246,7 +245,7 @@ impl Session {
             .peek(MAX_OPENING_LEN.max(MAX_PROBLEM_LEN))
             .await?
             .ok_or(Code::ReplyInvalid.because("the answer to the opening is too long"))?;
-        prepared.read(&Response::from_parts(parts, body)).await
+        prepared.read(&Response::from_parts(parts, body))
     }
 
     /// Sends a request until there is a reply or nothing more to try.
@@ -274,7 +273,7 @@ impl Session {
             nonce.server = live.nonce();
             let answer = self.send(&live, outgoing, content, attempt.proof, nonce.clone());
             let (refusal, sealed) = match answer.await? {
-                Answer::Reply(response) => return Ok(response),
+                Answer::Reply(response, _) => return Ok(response),
                 Answer::Refused {
                     refusal, sealed, ..
                 } => (refusal, sealed),
@@ -314,11 +313,10 @@ impl Session {
         let ready = outgoing.ready(client, live, kind, nonce, content)?;
         let response = client.http.send(ready.request).await?;
         let answer = ready.reply.read(response).await?;
-        let headers = match &answer {
-            Answer::Reply(response) => response.headers(),
-            Answer::Refused { headers, .. } => headers,
+        let handout = match &answer {
+            Answer::Reply(_, handout) | Answer::Refused { handout, .. } => handout,
         };
-        if self.learn(live, headers).map_err(Error::reply)? {
+        if self.learn(live, handout) {
             // The new session is there before the application sees the reply.
             self.live().await?;
         }
@@ -326,26 +324,17 @@ impl Session {
     }
 
     /// Takes what the server hands out. Returns whether a session is to be carried over.
-    fn learn(&self, live: &Arc<Live>, headers: &HeaderMap) -> Result<bool, Refusal> {
-        let fields = Headers(headers);
-        if let Some(nonce) = fields.line(field::NONCE)? {
-            live.take_nonce(structured::string(nonce)?);
-        }
-        if let Some(ticket) = fields.line(field::TICKET)? {
-            live.take_ticket(ticket, self.0.client.0.clock.monotonic())?;
-        }
-        let carry_over = fields.line(field::CARRY_OVER)?;
-        let carry_over = carry_over.map(Ticket::from_field).transpose()?;
-        let has_ended = carry_over.is_some() || fields.line(field::ENDED)? == Some("?1");
-        let carries_over = carry_over.is_some();
+    fn learn(&self, live: &Arc<Live>, handout: &Handout) -> bool {
+        live.take(handout, self.0.client.0.clock.monotonic());
         let mut state = self.state();
-        if has_ended {
+        if handout.ended {
             state.live.take_if(|current| current.id == live.id);
         }
+        let carries_over = handout.carry_over.is_some();
         if carries_over {
-            state.carry_over = carry_over;
+            state.carry_over.clone_from(&handout.carry_over);
         }
-        Ok(carries_over)
+        carries_over
     }
 
     /// The current session, unless it is the refused one.

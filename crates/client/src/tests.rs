@@ -424,13 +424,13 @@ async fn an_identity_that_is_not_the_pinned_one_is_refused() {
     client.open().await.unwrap();
     let prepared = client.prepare_opening(None).unwrap();
     let answer = other.carry(prepared.request.clone()).await;
-    let refused = prepared.answer(&answer).await.unwrap_err();
+    let refused = prepared.answer(&answer).unwrap_err();
     assert_eq!(refused.code, Code::IdentityChanged);
 
     let mut answer = wire.carry(prepared.request.clone()).await;
-    assert!(prepared.answer(&answer).await.is_ok());
+    assert!(prepared.answer(&answer).is_ok());
     *answer.body_mut() = Bytes::from(answer.body().to_vec().repeat(2));
-    let refused = prepared.answer(&answer).await.unwrap_err();
+    let refused = prepared.answer(&answer).unwrap_err();
     assert_eq!(refused.code, Code::ReplyInvalid);
 }
 
@@ -443,7 +443,7 @@ async fn each_step_can_be_held_in_hand() {
         .send_unverified(opening.request.clone())
         .await
         .unwrap();
-    let session = opening.answer(&answer).await.unwrap();
+    let session = opening.answer(&answer).unwrap();
 
     let prepare = |mode| {
         let nonce = session.fresh_nonce().unwrap();
@@ -506,7 +506,7 @@ async fn loot_opens_nothing() {
     let opening = thief.client().prepare_opening(Some(loot.ticket)).unwrap();
     let answer = wire.carry(opening.request.clone()).await;
     assert_eq!(
-        opening.answer(&answer).await.unwrap_err().code,
+        opening.answer(&answer).unwrap_err().code,
         Code::TicketInvalid
     );
     assert_eq!(wire.handled(), handled);
@@ -527,7 +527,7 @@ async fn an_ended_session_is_closed() {
     let opening = session.client().prepare_opening(Some(loot.ticket)).unwrap();
     let answer = wire.carry(opening.request.clone()).await;
     assert_eq!(
-        opening.answer(&answer).await.unwrap_err().code,
+        opening.answer(&answer).unwrap_err().code,
         Code::SessionRevoked
     );
 }

@@ -15,6 +15,7 @@
 //! | what the proof must cover | [`proof`], on [`signature`] |
 //! | what the body must be | [`digest`] |
 //! | what a refusal says | [`error`] |
+//! | how a client reads the reply | [`reply`] |
 //! | what a client does about it | [`retry`] |
 #![forbid(unsafe_code)]
 
@@ -29,6 +30,7 @@ pub mod message;
 pub mod opening;
 pub mod padding;
 pub mod proof;
+pub mod reply;
 pub mod retry;
 pub mod seal;
 pub mod signature;

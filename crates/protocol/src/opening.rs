@@ -15,6 +15,7 @@ use crate::json;
 use crate::jwk::{PublicKey, Thumbprint};
 use crate::limits::{MAX_OPENING_LEN, MAX_TICKET_LEN, VERSION};
 use crate::proof::ProofKind;
+use crate::reply::refusal;
 use crate::signature::{
     Component, ES256, LABEL, ReceivedSignature, Request, SignatureParams, ToSign, request_base,
     response_base,
@@ -327,8 +328,30 @@ impl SentOpening {
     ///
     /// # Errors
     ///
-    /// [`Code::IdentityChanged`] if the identity is not the pinned one, else [`Code::ReplyInvalid`].
+    /// The server's refusal; [`Code::IdentityChanged`] if the identity is not the pinned one, or if the
+    /// server says so; [`Code::ReplyInvalid`] for all else that is wrong with the answer.
     pub fn read(
+        &self,
+        status: u16,
+        fields: &dyn Fields,
+        body: &[u8],
+    ) -> Result<UnverifiedOpened, Error> {
+        if let Some(refusal) = refusal(status, fields, body) {
+            return Err(match refusal.code {
+                // What the client expects is the pin.
+                Code::IdentityMismatch => Code::IdentityChanged
+                    .because("the server says that its identity is not the pinned one"),
+                _ => refusal,
+            });
+        }
+        self.read_opened(status, fields, body)
+            .map_err(|error| match error.code {
+                Code::IdentityChanged => error,
+                _ => Code::ReplyInvalid.because(error.detail),
+            })
+    }
+
+    fn read_opened(
         &self,
         status: u16,
         fields: &dyn Fields,
@@ -405,13 +428,27 @@ pub struct UnverifiedOpened {
 }
 
 impl UnverifiedOpened {
-    /// Has the signature checked, by whatever checks signatures here, with the identity key, over
-    /// the base.
-    pub async fn verify(
+    /// The server's identity key, which has to have made the signature.
+    pub fn identity(&self) -> &PublicKey {
+        &self.opened.identity
+    }
+
+    /// What has to have been signed.
+    pub fn base(&self) -> &str {
+        &self.base
+    }
+
+    /// The signature.
+    pub fn signature(&self) -> &[u8] {
+        &self.signature
+    }
+
+    /// Has the signature checked, with the identity key, over the base.
+    pub fn verify(
         self,
-        check: impl AsyncFnOnce(&PublicKey, &[u8], &[u8]) -> bool,
+        check: impl FnOnce(&PublicKey, &[u8], &[u8]) -> bool,
     ) -> Result<VerifiedOpened, Error> {
-        if !check(&self.opened.identity, self.base.as_bytes(), &self.signature).await {
+        if !check(&self.opened.identity, self.base.as_bytes(), &self.signature) {
             return Err(Code::ReplyInvalid.because("the server's signature is wrong"));
         }
         Ok(VerifiedOpened {

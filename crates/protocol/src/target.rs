@@ -8,22 +8,20 @@ use crate::error::{Code, Error};
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Origin {
     text: String,
-    authority_at: usize,
+    scheme: &'static str,
+    authority: String,
 }
 
 impl Origin {
     /// Takes `https://host`, `https://host:port`, or the same with `http` for local use.
     pub fn parse(text: &str) -> Result<Self, Error> {
         const WRONG: Error = Code::AuthorityMismatch.because("not an origin");
-        let (scheme, authority) = text.split_once("://").ok_or(WRONG)?;
-        let scheme = scheme.to_ascii_lowercase();
-        let default_port = match scheme.as_str() {
-            "https" => ":443",
-            "http" => ":80",
-            _ => return Err(WRONG),
+        let text = text.to_ascii_lowercase();
+        let (scheme, authority, default_port) = match text.strip_prefix("https://") {
+            Some(authority) => ("https", authority, ":443"),
+            None => ("http", text.strip_prefix("http://").ok_or(WRONG)?, ":80"),
         };
-        let authority = authority.to_ascii_lowercase();
-        let authority = authority.strip_suffix(default_port).unwrap_or(&authority);
+        let authority = authority.strip_suffix(default_port).unwrap_or(authority);
         let wanted = |b: u8| b.is_ascii_alphanumeric() || b"-._:[]".contains(&b);
         // What is left must not read as another origin's with its default port.
         let has_two_ports = authority.ends_with(default_port);
@@ -32,19 +30,20 @@ impl Origin {
             return Err(WRONG);
         }
         Ok(Self {
-            authority_at: scheme.len() + "://".len(),
             text: format!("{scheme}://{authority}"),
+            scheme,
+            authority: authority.to_owned(),
         })
     }
 
     /// `https` or `http`.
     pub fn scheme(&self) -> &str {
-        &self.text[..self.authority_at - "://".len()]
+        self.scheme
     }
 
     /// The value of `@authority` (RFC 9421 section 2.2.3).
     pub fn authority(&self) -> &str {
-        &self.text[self.authority_at..]
+        &self.authority
     }
 
     /// The whole origin.

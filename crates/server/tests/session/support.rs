@@ -237,8 +237,7 @@ impl Device {
         let verified = sent
             .read(response.status().as_u16(), &fields, response.body())
             .unwrap()
-            .verify(async |key, base, signature| verify(key, base, signature).is_ok())
-            .await
+            .verify(|key, base, signature| verify(key, base, signature).is_ok())
             .unwrap();
         let secret = |key| *agreement.agree(key).unwrap().as_bytes();
         let keys = verified.opened.agreement;

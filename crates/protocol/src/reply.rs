@@ -1,0 +1,227 @@
+//! A reply, on the client's side: what it may be, how a sealed one is opened, and what the server
+//! hands out beside it. Who does the deciphering, and when, is left to the caller.
+
+use std::collections::VecDeque;
+
+use crate::error::{Code, Error, Problem};
+use crate::field::{self, Fields};
+use crate::limits::{Limits, MAX_PROBLEM_LEN, MAX_RECORDS_IN_FLIGHT};
+use crate::message::{Event, Reader};
+use crate::opening::Ticket;
+use crate::seal::{Header, Joiner, Record};
+use crate::structured;
+
+const INVALID: Error = Code::ReplyInvalid.because("the sealed reply is not valid");
+const TRUNCATED: Error = Code::ReplyTruncated.because("the reply ends before its final record");
+
+/// The answer to a sealed request that is neither sealed nor a refusal.
+pub const UNSEALED: Error =
+    Code::ReplyUnsealed.because("the reply to a sealed request is not sealed");
+
+/// Whether the outer reply holds a sealed one.
+pub fn is_sealed(status: u16, fields: &dyn Fields) -> bool {
+    status == 200 && fields.line("content-type") == Ok(Some(field::BHTTP))
+}
+
+/// Whether a reply may be a refusal, so that its content is worth reading: at most
+/// [`MAX_PROBLEM_LEN`] bytes of it.
+pub fn is_problem(status: u16, fields: &dyn Fields) -> bool {
+    let media_type = fields.line("content-type").ok().flatten();
+    let media_type = media_type.and_then(|value| value.split(';').next());
+    status >= 400
+        && media_type.is_some_and(|name| name.trim_end().eq_ignore_ascii_case(Problem::MEDIA_TYPE))
+}
+
+/// The refusal that a reply is, if it is one of the server's. Codes that only clients use are not.
+pub fn refusal(status: u16, fields: &dyn Fields, content: &[u8]) -> Option<Error> {
+    if !is_problem(status, fields) || content.len() > MAX_PROBLEM_LEN {
+        return None;
+    }
+    Problem::parse(content)
+        .filter(|code| code.status() != 0)
+        .map(|code| code.because(code.title()))
+}
+
+/// Checks that a sealed reply answers the request whose `nonce` parameter was this.
+///
+/// # Errors
+///
+/// [`Code::ReplyMismatch`].
+pub fn check_in_reply_to(fields: &dyn Fields, nonce: &str) -> Result<(), Error> {
+    let answered = fields.line(field::IN_REPLY_TO).ok().flatten();
+    match answered.map(structured::string) {
+        Some(Ok(answered)) if answered == nonce => Ok(()),
+        _ => Err(Code::ReplyMismatch.because("the reply answers another request")),
+    }
+}
+
+/// What the server hands out beside a reply.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Handout {
+    /// The server nonce to be used from now on.
+    pub nonce: Option<String>,
+    /// The ticket to be used from now on.
+    pub ticket: Option<Ticket>,
+    /// A ticket for one opening; the session is over.
+    pub carry_over: Option<Ticket>,
+    /// The session is over.
+    pub ended: bool,
+}
+
+impl Handout {
+    /// Reads the fields of a reply that the session's keys, or TLS, vouch for.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::ReplyInvalid`].
+    pub fn read(fields: &dyn Fields) -> Result<Self, Error> {
+        let ticket = |name| of_reply(fields, name, Ticket::from_field);
+        let carry_over = ticket(field::CARRY_OVER)?;
+        let ended = of_reply(fields, field::ENDED, |value| Ok(value == "?1"))?;
+        Ok(Self {
+            ticket: ticket(field::TICKET)?,
+            ended: carry_over.is_some() || ended == Some(true),
+            carry_over,
+            ..Self::read_unsealed(fields)?
+        })
+    }
+
+    /// Reads the fields of an answer to a sealed request that is not sealed: nobody vouches for it, and
+    /// a nonce is all that is taken from it.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::ReplyInvalid`].
+    pub fn read_unsealed(fields: &dyn Fields) -> Result<Self, Error> {
+        Ok(Self {
+            nonce: of_reply(fields, field::NONCE, structured::string)?,
+            ..Self::default()
+        })
+    }
+}
+
+fn of_reply<T>(
+    fields: &dyn Fields,
+    name: &str,
+    read: impl Fn(&str) -> Result<T, Error>,
+) -> Result<Option<T>, Error> {
+    let line = fields.line(name);
+    line.and_then(|line| line.map(read).transpose())
+        .map_err(|error| Code::ReplyInvalid.because(error.detail))
+}
+
+/// Opens a sealed reply as it comes.
+///
+/// Cipher text goes in through [`push`](Self::push), its end through [`end`](Self::end). Once
+/// [`salt`](Self::salt) is known the caller derives the keys, deciphers what [`record`](Self::record)
+/// gives and hands the plain texts to [`opened`](Self::opened), in the same order.
+pub struct Unsealer {
+    /// Bytes of a header that is not complete.
+    pending: Vec<u8>,
+    header: Option<(Header, Joiner)>,
+    waiting: VecDeque<Record>,
+    in_flight: usize,
+    has_ended: bool,
+    message: Reader,
+}
+
+impl Default for Unsealer {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Unsealer {
+    /// For one reply.
+    pub fn new() -> Self {
+        Self {
+            pending: Vec::new(),
+            header: None,
+            waiting: VecDeque::new(),
+            in_flight: 0,
+            has_ended: false,
+            message: Reader::new(Limits::default()),
+        }
+    }
+
+    /// Adds cipher text.
+    pub fn push(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        if let Some((_, joiner)) = &mut self.header {
+            self.waiting.extend(joiner.push(bytes)?);
+            return Ok(());
+        }
+        self.pending.extend_from_slice(bytes);
+        let Some((header, rest)) = Header::parse(&self.pending)? else {
+            return Ok(());
+        };
+        if !header.keyid.is_empty() {
+            return Err(INVALID);
+        }
+        let mut joiner = Joiner::new(header.record_size);
+        self.waiting.extend(joiner.push(rest)?);
+        self.header = Some((header, joiner));
+        self.pending = Vec::new();
+        Ok(())
+    }
+
+    /// The cipher text is at its end.
+    pub fn end(&mut self) -> Result<(), Error> {
+        self.has_ended = true;
+        let (_, joiner) = self.header.as_mut().ok_or(TRUNCATED)?;
+        // Less than a tag is left: the last record was cut.
+        self.waiting.extend(joiner.finish().map_err(|_| TRUNCATED)?);
+        Ok(())
+    }
+
+    /// What the keys are derived with; `None` as long as too little has come.
+    pub fn salt(&self) -> Option<&[u8; 16]> {
+        self.header.as_ref().map(|(header, _)| &header.salt)
+    }
+
+    /// The next record to be deciphered. `None` if it has not come yet, or as long as
+    /// [`MAX_RECORDS_IN_FLIGHT`] are on their way.
+    pub fn record(&mut self) -> Option<Record> {
+        if self.in_flight == MAX_RECORDS_IN_FLIGHT {
+            return None;
+        }
+        let record = self.waiting.pop_front()?;
+        self.in_flight += 1;
+        Some(record)
+    }
+
+    /// Takes the plain text of the record that was handed out first of those on their way, and returns
+    /// what it says.
+    pub fn opened(&mut self, mut plain: Vec<u8>) -> Result<Vec<Event>, Error> {
+        let (_, joiner) = self.header.as_mut().ok_or(INVALID)?;
+        self.in_flight = self.in_flight.saturating_sub(1);
+        let is_last = self.has_ended && self.in_flight == 0 && self.waiting.is_empty();
+        let was_complete = joiner.is_complete();
+        joiner.opened(&mut plain).map_err(|error| {
+            // A short record that is not the final one is what is left of a longer reply.
+            if is_last && !was_complete {
+                TRUNCATED
+            } else {
+                error
+            }
+        })?;
+        self.message.push(plain).map_err(|_| INVALID)
+    }
+
+    /// Whether the final record has been opened.
+    pub fn is_complete(&self) -> bool {
+        let joiner = self.header.as_ref().map(|(_, joiner)| joiner);
+        joiner.is_some_and(Joiner::is_complete) && self.waiting.is_empty() && self.in_flight == 0
+    }
+
+    /// Everything has been opened, up to the end of the cipher text: checks that nothing is missing.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::ReplyTruncated`] without the final record.
+    pub fn finish(&self) -> Result<(), Error> {
+        if !self.has_ended || !self.is_complete() {
+            return Err(TRUNCATED);
+        }
+        self.message.finish().map_err(|_| INVALID)
+    }
+}
