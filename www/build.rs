@@ -4,7 +4,7 @@ use std::path::Path;
 
 fn main() {
     let dist = Path::new("../npm/dist");
-    for name in ["bulla_web.js", "bulla_web_bg.wasm"] {
+    for name in ["index.js", "bulla_web_bg.wasm"] {
         let file = dist.join(name);
         println!("cargo::rerun-if-changed={}", file.display());
         if !file.is_file() {

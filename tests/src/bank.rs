@@ -456,16 +456,16 @@ fn twin_user(headers: &HeaderMap) -> Option<String> {
 ///
 /// If it is not built.
 pub fn package() -> io::Result<Router<()>> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../npm");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../npm/dist");
     let mut router = Router::new();
     for (file, kind) in [
         ("index.js", "text/javascript"),
-        ("support.js", "text/javascript"),
-        ("dist/bulla_web.js", "text/javascript"),
-        ("dist/bulla_web_bg.wasm", "application/wasm"),
+        ("bulla_web_bg.wasm", "application/wasm"),
     ] {
         let content = std::fs::read(folder.join(file)).map_err(|error| {
-            io::Error::other(format!("npm/{file}: {error}; `cargo xtask wasm` builds it"))
+            io::Error::other(format!(
+                "npm/dist/{file}: {error}; `cargo xtask wasm` builds it"
+            ))
         })?;
         router = router.route(&format!("/npm/{file}"), crate::serve::bytes(kind, content));
     }

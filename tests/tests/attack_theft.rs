@@ -219,8 +219,7 @@ async fn in_another_program(bank: &Bank, proxy: &Proxy, stolen: &Stolen) -> Outc
     // With the ticket, the nonce and the name, and keys of his own.
     let session = &record(&stolen.storage, "session ")?["object"];
     let text = |name: &str| session[name]["value"].as_str().unwrap_or_default();
-    let ticket: Vec<u8> = serde_json::from_value(session["ticket"]["bytes"].clone())?;
-    let ticket = Ticket::new(ticket)?;
+    let ticket = Ticket::from_field(text("ticket"))?;
     let own = thief.dangerous_loot()?;
     let forged = thief.dangerous_with_loot(Loot {
         session: text("id").parse()?,

@@ -75,8 +75,7 @@ export async function spoils() {
   const records = database.transaction("records").objectStore("records");
   const { id, ticket, nonce } = await settled(records.get(`session ${location.origin}`));
   database.close();
-  const field = `:${btoa(String.fromCharCode(...ticket))}:`;
-  return { session: id, ticket: field, nonce, token: localStorage.getItem(TOKEN) };
+  return { session: id, ticket, nonce, token: localStorage.getItem(TOKEN) };
 }
 
 function settled(request) {

@@ -46,10 +46,8 @@ files! {
     "/page/seal.svg" SVG "page/seal.svg",
     "/page/hanken-grotesk.woff2" WOFF2 "page/hanken-grotesk.woff2",
     "/favicon.ico" SVG "page/seal.svg",
-    "/bulla/index.js" SCRIPT "../npm/index.js",
-    "/bulla/support.js" SCRIPT "../npm/support.js",
-    "/bulla/dist/bulla_web.js" SCRIPT "../npm/dist/bulla_web.js",
-    "/bulla/dist/bulla_web_bg.wasm" WASM "../npm/dist/bulla_web_bg.wasm",
+    "/bulla/index.js" SCRIPT "../npm/dist/index.js",
+    "/bulla/bulla_web_bg.wasm" WASM "../npm/dist/bulla_web_bg.wasm",
 }
 
 /// The page at `/`, and what it loads.

@@ -27,7 +27,7 @@ usage: cargo xtask <command>
   test [--suite NAME]    every test, or those of one suite: unit, fuzz, browsers, attacks
   bench [ARGUMENT]...    the benchmarks
   pack                   the npm package, within its size budget, into target/package
-  wasm                   the Wasm module and its glue, into npm/dist
+  wasm                   the Wasm module and its scripts, into npm/dist
   fuzz [--seconds N]     every fuzz target for N seconds (default 60)
   deny                   licences, sources and known vulnerabilities of all dependencies
 

@@ -73,7 +73,7 @@ impl Node {
             return Ok(());
         }
         say(
-            "installing npm packages into the target folder: wasm-opt, and checks of the npm package and its docs",
+            "installing npm packages into the target folder: wasm-opt, esbuild, and checks of the npm package and its docs",
         );
         fs::create_dir_all(&self.packages)?;
         fs::write(self.packages.join("package.json"), &wanted)?;

@@ -49,15 +49,13 @@ impl Sizes {
     }
 }
 
-/// Every script of the package, kept by hand or built.
+/// Every script of the package.
 fn scripts(package: &Package) -> Outcome<Vec<PathBuf>> {
     let mut scripts = Vec::new();
-    for folder in [package.folder.clone(), package.folder.join("dist")] {
-        for file in fs::read_dir(folder)? {
-            let file = file?.path();
-            if file.extension().is_some_and(|extension| extension == "js") {
-                scripts.push(file);
-            }
+    for file in fs::read_dir(package.folder.join("dist"))? {
+        let file = file?.path();
+        if file.extension().is_some_and(|extension| extension == "js") {
+            scripts.push(file);
         }
     }
     Ok(scripts)

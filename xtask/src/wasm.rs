@@ -11,8 +11,8 @@ use crate::size::Sizes;
 
 const TARGET: &str = "wasm32-unknown-unknown";
 
-/// Builds the Wasm module and its glue into the package's `dist` folder, and says how large they
-/// are. What did not change is not built again.
+/// Builds the package's `dist` folder, the Wasm module and the scripts as one file, and says how large
+/// they are. What did not change is not built again. The scripts find the module's glue in `build`.
 pub(crate) fn build(project: &mut Project) -> Outcome<(Node, Sizes)> {
     if !project
         .recipe
@@ -25,46 +25,44 @@ pub(crate) fn build(project: &mut Project) -> Outcome<(Node, Sizes)> {
     let node = Node::set_up(project)?;
 
     let work = project.target.join("wasm");
-    let dist = project.recipe.package.folder.join("dist");
+    let folder = project.recipe.package.folder.clone();
     let stem = project.recipe.package.name.replace('-', "_");
-    let outputs = [
-        format!("{stem}.js"),
-        format!("{stem}.d.ts"),
-        format!("{stem}_bg.wasm"),
-        format!("{stem}_bg.wasm.d.ts"),
-    ];
-    let shipped: Vec<_> = outputs.iter().map(|name| dist.join(name)).collect();
+    let bound = folder.join(format!("build/{stem}_bg.wasm"));
+    let shipped = folder.join(format!("dist/{stem}_bg.wasm"));
+    let bundle = folder.join("dist/index.js");
 
     let module = compile(project, &project.recipe.package.name)?;
-    let inputs = [module.clone(), PathBuf::from("wasm-pack.toml")];
+    let mut files = vec![module.clone(), PathBuf::from("wasm-pack.toml")];
+    for script in fs::read_dir(folder.join("src"))? {
+        files.push(script?.path());
+    }
+    files[2..].sort();
+    files.extend([shipped.clone(), bundle.clone()]);
     let stamp = work.join("stamp");
-    let fresh = |inputs: &[PathBuf]| -> Outcome<bool> {
-        let seen = fs::read_to_string(&stamp).ok();
-        Ok(seen.is_some() && seen == fingerprint([inputs, &shipped].concat().as_slice()).ok())
-    };
+    let seen = fs::read_to_string(&stamp).ok();
 
-    if fresh(&inputs)? {
+    if seen.is_some() && seen == fingerprint(&files).ok() {
         say("npm/dist is up to date");
     } else {
-        let glue = work.join("glue");
-        bind(project, &module, &glue)?;
+        bind(project, &module, &folder.join("build"))?;
 
-        let bound = glue.join(format!("{stem}_bg.wasm"));
+        fs::create_dir_all(folder.join("dist"))?;
         let mut optimise = node.tool(project, "wasm-opt");
         optimise.args(&project.recipe.package.wasm_opt);
-        project::run(optimise.arg(&bound).arg("-o").arg(&bound))?;
+        project::run(optimise.arg(&bound).arg("-o").arg(&shipped))?;
 
-        fs::create_dir_all(&dist)?;
-        for name in &outputs {
-            fs::copy(glue.join(name), dist.join(name))?;
-        }
-        fs::write(
-            &stamp,
-            fingerprint([&inputs[..], &shipped].concat().as_slice())?,
-        )?;
+        let mut join = node.tool(project, "esbuild");
+        join.arg(folder.join("src/index.js"))
+            .args(["--bundle", "--minify", "--format=esm", "--target=es2022"])
+            // The sources are in the map, for whoever reads or debugs what runs.
+            .args(["--sourcemap", "--log-level=warning"])
+            .arg(format!("--outfile={}", bundle.display()));
+        project::run(&mut join)?;
+        fs::create_dir_all(&work)?;
+        fs::write(&stamp, fingerprint(&files)?)?;
     }
 
-    let sizes = Sizes::measure(project, &dist.join(format!("{stem}_bg.wasm")))?;
+    let sizes = Sizes::measure(project, &shipped)?;
     if let Some(beyond) = sizes.compare(&project.recipe.budget) {
         say(&format!("WARNING: {beyond}"));
     }

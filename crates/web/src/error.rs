@@ -3,44 +3,42 @@
 use bulla_protocol::error::{Code, Error};
 use wasm_bindgen::prelude::*;
 
-/// Why something did not come about.
+/// A refusal: becomes a `BullaError`.
 #[derive(Debug)]
-pub(crate) enum Failure {
-    /// A refusal with a code: becomes a `BullaError`.
-    Refused(Error),
-    /// The platform's own, passed on as it is: the reason of an abort, a `TypeError` from a wrong
-    /// argument, an error in the application's body stream.
-    Platform(JsValue),
-}
-
-impl Failure {
-    /// The code, if there is one.
-    pub(crate) fn code(&self) -> Option<Code> {
-        match self {
-            Self::Refused(error) => Some(error.code),
-            Self::Platform(_) => None,
-        }
-    }
-}
+pub struct Failure(pub(crate) Error);
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        Self::Refused(error)
+        Self(error)
     }
 }
 
 impl From<Failure> for JsValue {
-    fn from(failure: Failure) -> Self {
-        match failure {
-            Failure::Refused(error) => BullaError::new(error.code.as_str(), error.detail).into(),
-            Failure::Platform(value) => value,
-        }
+    fn from(Failure(error): Failure) -> Self {
+        BullaError::from(error).into()
     }
 }
 
-#[wasm_bindgen(raw_module = "../support.js")]
+impl From<Error> for BullaError {
+    fn from(error: Error) -> Self {
+        Self::new(error.code.as_str(), error.detail)
+    }
+}
+
+/// What the application asks for is wrong.
+pub(crate) fn wrong(detail: &'static str) -> Failure {
+    Failure(Code::RequestInvalid.because(detail))
+}
+
+/// Whatever rule a request breaks, it is the application's request that is wrong.
+pub(crate) fn invalid(error: Error) -> Failure {
+    wrong(error.detail)
+}
+
+#[wasm_bindgen(raw_module = "../src/error.js")]
 extern "C" {
-    type BullaError;
+    /// What the package throws.
+    pub type BullaError;
 
     #[wasm_bindgen(constructor)]
     fn new(code: &str, message: &str) -> BullaError;

@@ -1,43 +1,37 @@
-//! The browser half of Bulla: opens a session, signs and seals what `fetch` sends, and opens what
-//! comes back.
+//! The browser half of Bulla, as far as it is rules: what an opening and a request look like, what has
+//! to be signed, how a reply is opened, and what a refusal asks for.
 //!
-//! Every key is WebCrypto's and `extractable: false`; this code holds handles, never key bytes, and
-//! hands no handle out. Runs in pages, in workers and in Node 20.
+//! Nothing here waits. The package's scripts in `npm/` do what needs promises (WebCrypto, `fetch`,
+//! IndexedDB, streams) and ask this module for each next step: a promise that crosses between Wasm and
+//! the page costs more than the cryptography behind it, and the code that waits for it was more than
+//! half of the module.
 //!
-//! A request's way, and where it is:
+//! | step | here | script |
+//! | --- | --- | --- |
+//! | find or open a session | [`opening`] | `client.js`, on `keys.js` and `storage.js` |
+//! | sign and seal a request | [`request`] | `fetch.js` |
+//! | open the reply as it comes | [`reply`] | `reply.js` |
+//! | retry, reopen | [`retry`] | `fetch.js` |
 //!
-//! | step | module |
-//! | --- | --- |
-//! | find or open a session | `client`, on `storage`, `lock` and `session` |
-//! | read what the application wants to send; sign, seal | `request`, on `crypto` |
-//! | send; retry, reopen, follow | `fetch` |
-//! | open the reply as it comes | `reply` |
-//!
-//! JavaScript sees the npm package's own face in `npm/`, not these exports.
+//! Keys are WebCrypto's and `extractable: false`; this module sees neither their bytes nor their
+//! handles.
 #![forbid(unsafe_code)]
 
-mod client;
-mod crypto;
-mod error;
-mod fetch;
-mod lock;
-mod platform;
-mod reply;
-mod request;
-mod session;
-mod storage;
+pub mod error;
+pub mod opening;
+pub mod reply;
+pub mod request;
+pub mod retry;
 
-use std::rc::Rc;
-
-use bulla_protocol::error::{Code, Error};
+use bulla_protocol::error::Code;
+use bulla_protocol::jwk::{PublicKey, Thumbprint};
 use bulla_protocol::limits::DEFAULT_PREFIX;
+use bulla_protocol::opening::{sealed_path, session_path};
+use bulla_protocol::seal::{CEK_INFO, NONCE_INFO, RecordNonce};
 use bulla_protocol::target::{Origin, Target};
-use serde::Serialize;
 use wasm_bindgen::prelude::*;
-use web_sys::Response;
 
-use crate::client::{Client, Settings};
-use crate::error::Failure;
+use crate::error::{Failure, wrong};
 
 /// A quarter of the code of the standard library's allocator.
 #[cfg(target_arch = "wasm32")]
@@ -53,100 +47,95 @@ impl rlsf::GlobalTlsfOptions for Allocation {
     const ENABLE_REALLOCATION: bool = false;
 }
 
-/// What a session tells about itself.
-#[derive(Serialize)]
-struct Info {
-    id: Option<String>,
-    authenticated: bool,
-    storage: &'static str,
-    identity: Option<String>,
-    device: String,
-}
-
-/// A session with one server.
+/// A server: its origin, and where its endpoints are.
 #[wasm_bindgen]
-pub struct Session(Rc<Client>);
-
-/// Opens a session, or takes the one that is in the store.
-#[wasm_bindgen]
-pub async fn open(options: JsValue) -> Result<Session, JsValue> {
-    let settings = settings(&options)?;
-    Ok(Session(Rc::new(Client::start(settings).await?)))
+pub struct Server {
+    pub(crate) origin: Origin,
+    pub(crate) prefix: String,
 }
 
 #[wasm_bindgen]
-impl Session {
-    /// What the platform's `fetch` does, through the session.
-    pub async fn fetch(&self, input: JsValue, init: JsValue) -> Result<Response, JsValue> {
-        Ok(fetch::run(self.0.clone(), input, init).await?)
+impl Server {
+    /// Takes the origin as the platform serialises it.
+    #[wasm_bindgen(constructor)]
+    pub fn new(origin: &str, prefix: Option<String>) -> Result<Self, Failure> {
+        let origin = Origin::parse(origin).map_err(|_| wrong("the server is not an origin"))?;
+        let prefix = prefix.unwrap_or_else(|| DEFAULT_PREFIX.to_owned());
+        let is_path = Target::parse(&prefix).is_ok_and(|target| target.query.is_none());
+        if !is_path || prefix.ends_with('/') {
+            return Err(wrong("the prefix is not a path without a slash at its end"));
+        }
+        Ok(Self { origin, prefix })
     }
 
-    /// The session's name, whether it has a subject, where it is kept, and both sides' thumbprints.
-    pub fn info(&self) -> Result<JsValue, JsValue> {
-        let live = self.0.current();
-        let info = Info {
-            id: live.as_ref().map(|live| live.id.to_string()),
-            authenticated: live.is_some_and(|live| live.authenticated),
-            storage: self.0.storage.name(),
-            identity: self.0.identity().map(|identity| identity.to_string()),
-            device: self.0.device.public().thumbprint().to_string(),
-        };
-        Ok(serde_wasm_bindgen::to_value(&info)?)
+    /// The origin.
+    #[wasm_bindgen(getter)]
+    pub fn origin(&self) -> String {
+        self.origin.as_str().to_owned()
     }
 
-    /// Ends the session, at the server and here.
-    pub async fn end(&self) -> Result<(), JsValue> {
-        Ok(fetch::end(self.0.clone()).await?)
+    /// The path of the session, where sessions are opened and ended.
+    #[wasm_bindgen(getter, js_name = sessionPath)]
+    pub fn session_path(&self) -> String {
+        session_path(&self.prefix)
     }
 
-    /// Ends the session and deletes the device key.
-    pub async fn forget(&self) -> Result<(), JsValue> {
-        let ended = fetch::end(self.0.clone()).await;
-        self.0.forget_device().await?;
-        Ok(ended?)
+    /// The path of sealed requests.
+    #[wasm_bindgen(getter, js_name = sealedPath)]
+    pub fn sealed_path(&self) -> String {
+        sealed_path(&self.prefix)
     }
 }
 
-fn settings(options: &JsValue) -> Result<Settings, Failure> {
-    let wrong = |detail| Failure::from(Code::RequestInvalid.because(detail));
-    // Member by member: serde's reasons for refusing would be a tenth of the module.
-    let server = optional(options, "server", JsValue::as_string)?.ok_or(WRONG_SHAPE)?;
-    let identity = optional(options, "identity", JsValue::as_string)?;
-    let prefix = optional(options, "prefix", JsValue::as_string)?;
-    let prefix = prefix.unwrap_or_else(|| DEFAULT_PREFIX.to_owned());
-    let seal = optional(options, "seal", JsValue::as_bool)?;
-    let origin = platform::url(&server, None)
-        .filter(|url| url.pathname() == "/" && url.search().is_empty())
-        .and_then(|url| Origin::parse(&url.origin()).ok())
-        .ok_or_else(|| wrong("the server is not an origin"))?;
-    let is_path = Target::parse(&prefix).is_ok_and(|target| target.query.is_none());
-    if !is_path || prefix.ends_with('/') {
-        return Err(wrong("the prefix is not a path without a slash at its end"));
-    }
-    let pin = identity
-        .map(|text| text.parse())
-        .transpose()
-        .map_err(|_| wrong("the identity is not a thumbprint"))?;
-    Ok(Settings {
-        origin,
-        prefix,
-        pin,
-        seal: seal.unwrap_or(true),
-    })
+/// Checks the thumbprint that is to be pinned.
+#[wasm_bindgen(js_name = checkThumbprint)]
+pub fn check_thumbprint(text: &str) -> Result<(), Failure> {
+    let thumbprint = text.parse::<Thumbprint>();
+    thumbprint
+        .map(drop)
+        .map_err(|_| wrong("the identity is not a thumbprint"))
 }
 
-const WRONG_SHAPE: Error =
-    Code::RequestInvalid.because("open wants { server, identity?, prefix?, seal? }");
+/// The RFC 7638 thumbprint of a point, which is checked to be on the curve.
+#[wasm_bindgen]
+pub fn thumbprint(point: &[u8]) -> Result<String, Failure> {
+    Ok(public_key(point)?.thumbprint().to_string())
+}
 
-/// A member that may be missing, but not something else than it should be.
-fn optional<T>(
-    object: &JsValue,
-    name: &str,
-    read: impl FnOnce(&JsValue) -> Option<T>,
-) -> Result<Option<T>, Error> {
-    let member = platform::member(object, name);
-    if member.is_undefined() || member.is_null() {
-        return Ok(None);
+fn public_key(point: &[u8]) -> Result<PublicKey, Failure> {
+    const NO_KEY: bulla_protocol::error::Error =
+        Code::Unsupported.because("WebCrypto gives no P-256 key");
+    PublicKey::from_uncompressed(point).map_err(|_| NO_KEY.into())
+}
+
+/// HKDF `info` of a message's key.
+#[wasm_bindgen(js_name = keyInfo)]
+pub fn key_info() -> Vec<u8> {
+    CEK_INFO.to_vec()
+}
+
+/// HKDF `info` of a message's base nonce.
+#[wasm_bindgen(js_name = nonceInfo)]
+pub fn nonce_info() -> Vec<u8> {
+    NONCE_INFO.to_vec()
+}
+
+/// A record, to be sealed or to be opened.
+#[wasm_bindgen]
+pub struct Record(bulla_protocol::seal::Record);
+
+#[wasm_bindgen]
+impl Record {
+    /// Its nonce, from the 12 bytes that were derived for the message.
+    pub fn nonce(&self, base: &[u8]) -> Result<Vec<u8>, Failure> {
+        let base = base
+            .try_into()
+            .map_err(|_| wrong("a base nonce has 12 bytes"))?;
+        Ok(RecordNonce::new(base).at(self.0.number).to_vec())
     }
-    read(&member).map(Some).ok_or(WRONG_SHAPE)
+
+    /// Its bytes; the record is used up.
+    pub fn bytes(self) -> Vec<u8> {
+        self.0.bytes
+    }
 }

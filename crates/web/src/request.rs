@@ -1,142 +1,89 @@
 //! A request as the application made it, and how it leaves: signed, and sealed.
 
+use std::vec;
+
 use bulla_protocol::digest::ContentDigest;
-use bulla_protocol::error::{Code, Error};
 use bulla_protocol::field;
 use bulla_protocol::limits::{BULK_RECORD_SIZE, MAX_RECORDS_IN_FLIGHT};
 use bulla_protocol::message::{self, Control, Head};
-use bulla_protocol::opening::sealed_path;
+use bulla_protocol::opening::Ticket;
 use bulla_protocol::proof::{Binding, ProofKind, ProofNonce, prove};
-use bulla_protocol::seal::{Header, Splitter, TAG_LEN};
-use bulla_protocol::signature;
-use bulla_protocol::target::{Origin, Target, check_method};
-use js_sys::{Object, Uint8Array};
+use bulla_protocol::seal::{Header, Splitter};
+use bulla_protocol::signature::{self, ToSign};
+use bulla_protocol::target::{self, Target, check_method};
 use wasm_bindgen::prelude::*;
-use web_sys::{AbortSignal, Request, RequestInit, Url};
 
-use crate::client::{Settings, headers};
-use crate::crypto::{DeviceKey, bytes};
-use crate::error::Failure;
-use crate::platform::{self, global, member, object, set, settle, unless_aborted};
-use crate::session::Live;
+use crate::error::{Failure, invalid, wrong};
+use crate::{Record, Server};
 
 /// A request that can be sent, again and again if need be.
-pub(crate) struct Outgoing {
-    pub(crate) method: String,
+#[wasm_bindgen]
+pub struct Outgoing {
+    method: String,
+    scheme: String,
+    authority: String,
     /// Path and query as they are signed and sent.
-    pub(crate) target: String,
+    target: String,
     /// The application's fields.
-    pub(crate) fields: Vec<(String, String)>,
-    pub(crate) body: Vec<u8>,
-    /// What makes the proof unique: drawn once, kept when the request is sent again.
-    pub(crate) random: [u8; 16],
-    pub(crate) redirect: String,
-    pub(crate) signal: AbortSignal,
-    /// Members of the platform's `Request` that apply to what really leaves.
-    carried: Object,
+    fields: Vec<(String, String)>,
+    body: Vec<u8>,
 }
 
+#[wasm_bindgen]
 impl Outgoing {
-    /// Reads what the application has given to `fetch`. The platform serialises the body.
-    pub(crate) async fn read(
-        input: &JsValue,
-        init: &JsValue,
-        origin: &Origin,
+    /// Takes a request apart. `target` is the path with the query, as the platform serialises them;
+    /// `fields` are names and values in turn.
+    #[wasm_bindgen(constructor)]
+    pub fn new(
+        server: &Server,
+        method: String,
+        target: &str,
+        fields: Vec<String>,
+        body: Vec<u8>,
     ) -> Result<Self, Failure> {
-        let request = platform_request(input, init, origin)?;
-        let url = platform::url(&request.url(), None).ok_or(Failure::from(ELSEWHERE))?;
-        let target = target_of(&url, origin)?;
-        let method = request.method();
         check_method(&method).map_err(invalid)?;
-        let fields = platform::fields(&request.headers());
+        let target = encode_rest(target);
+        Target::parse(&target).map_err(invalid)?;
+        let fields = pairs(fields);
         check_fields(&fields)?;
-        if member(&request, "integrity").as_string() != Some(String::new()) {
-            const INTEGRITY: Error = Code::RequestInvalid
-                .because("subresource integrity is not checked inside the seal");
-            return Err(INTEGRITY.into());
-        }
-        let signal = request.signal();
-        let body = unless_aborted(&signal, async {
-            settle(request.array_buffer())
-                .await
-                .map_err(Failure::Platform)
-        })
-        .await?;
-        let carried = Object::new();
-        for name in ["credentials", "keepalive", "referrerPolicy"] {
-            set(&carried, name, &member(&request, name));
-        }
         Ok(Self {
             method,
+            scheme: server.origin.scheme().to_owned(),
+            authority: server.origin.authority().to_owned(),
             target,
             fields,
-            body: Uint8Array::new(&body).to_vec(),
-            random: platform::random()?,
-            redirect: member(&request, "redirect").as_string().unwrap_or_default(),
-            signal,
-            carried,
+            body,
         })
     }
 
-    /// A request that the client makes by itself.
-    pub(crate) fn own(method: &str, target: String) -> Result<Self, Failure> {
-        Ok(Self {
-            method: method.to_owned(),
-            target,
-            fields: Vec::new(),
-            body: Vec::new(),
-            random: platform::random()?,
-            redirect: "error".to_owned(),
-            signal: web_sys::AbortController::new()
-                .map_err(Failure::Platform)?
-                .signal(),
-            carried: Object::new(),
-        })
+    /// Path and query as they are signed and sent.
+    #[wasm_bindgen(getter)]
+    pub fn target(&self) -> String {
+        self.target.clone()
     }
 
-    /// Turns this into the request that follows a redirect (Fetch standard, HTTP-redirect fetch).
-    pub(crate) fn redirected(
-        mut self,
-        status: u16,
-        location: &str,
-        origin: &Origin,
-    ) -> Result<Self, Failure> {
-        let url =
-            platform::url(location, Some(&self.url(origin))).ok_or(Failure::from(ELSEWHERE))?;
-        self.target = target_of(&url, origin)?;
-        self.random = platform::random()?;
-        let becomes_get = match status {
-            301 | 302 => self.method == "POST",
-            303 => self.method != "GET" && self.method != "HEAD",
-            _ => false,
-        };
-        if becomes_get {
-            "GET".clone_into(&mut self.method);
-            self.body.clear();
-            self.fields.retain(|(name, _)| !describes_body(name));
-        }
-        Ok(self)
+    /// Whether the method is safe (RFC 9110 section 9.2.1).
+    #[wasm_bindgen(getter, js_name = isSafe)]
+    pub fn is_safe(&self) -> bool {
+        target::is_safe(&self.method)
     }
 
-    /// Where it goes, as the application sees it.
-    pub(crate) fn url(&self, origin: &Origin) -> String {
-        format!("{origin}{}", self.target)
-    }
-
-    /// Signs it, and seals it if that is wanted.
-    pub(crate) async fn prepare(
+    /// Prepares the proof. `random` has 16 bytes and stays the same when the request is sent again;
+    /// `created` is in seconds since 1970.
+    pub fn prove(
         &self,
-        settings: &Settings,
-        device: &DeviceKey,
-        live: &Live,
-        kind: ProofKind,
-        random: [u8; 16],
-    ) -> Result<Prepared, Failure> {
+        session: &str,
+        ticket: &str,
+        nonce: &str,
+        random: &[u8],
+        session_proof: bool,
+        created: f64,
+    ) -> Result<Proof, Failure> {
+        let ticket = Ticket::from_field(ticket)?;
         let nonce = ProofNonce {
-            server: live.nonce.borrow().clone(),
-            random,
+            server: nonce.to_owned(),
+            random: sixteen(random)?,
         };
-        let ticket = live.ticket.borrow().clone();
         let mut fields = self.fields.clone();
         fields.push((
             field::CONTENT_DIGEST.to_owned(),
@@ -145,11 +92,11 @@ impl Outgoing {
         fields.push((field::TICKET.to_owned(), ticket.to_field()));
         let target = Target::parse(&self.target).map_err(invalid)?;
         let to_sign = prove(
-            kind,
-            live.id,
+            proof_kind(session_proof),
+            session.parse().map_err(invalid)?,
             &signature::Request {
                 method: &self.method,
-                authority: settings.origin.authority(),
+                authority: &self.authority,
                 path: target.path,
                 query: target.query,
                 fields: &fields,
@@ -157,118 +104,164 @@ impl Outgoing {
             self.fields.iter().map(|(name, _)| name.as_str()),
             Binding::Digest,
             &nonce,
-            platform::unix_seconds(),
+            seconds(created),
         )
         .map_err(invalid)?;
-        let base = to_sign.base.as_bytes();
-        let signature = match kind {
-            ProofKind::Device => device.sign(base).await?,
-            ProofKind::Session => live.keys.mac(base).await?,
-        };
-        if settings.seal {
-            // The verifier takes the ticket from the envelope.
-            fields.pop();
-        }
-        let signed = to_sign.fields(&signature);
-        fields.extend(signed.map(|(name, value)| (name.to_owned(), value)));
-        let init = Object::assign(
-            &object([
-                ("cache", "no-store".into()),
-                ("signal", self.signal.clone().into()),
-            ]),
-            &self.carried,
-        );
-        let url = if settings.seal {
-            let salt = platform::random()?;
-            let head = Head {
-                control: Control::Request {
-                    method: self.method.clone(),
-                    scheme: settings.origin.scheme().to_owned(),
-                    authority: settings.origin.authority().to_owned(),
-                    target: self.target.clone(),
-                },
-                fields,
-            };
-            let header = Header {
-                salt,
-                record_size: BULK_RECORD_SIZE,
-                keyid: ticket.as_bytes().to_vec(),
-            };
-            let inner = message::whole(head, &self.body).map_err(invalid)?;
-            let sealed = seal(live, &header, &inner).await?;
-            set_body(&init, "POST", &SEALED_FIELDS.map(owned), &sealed);
-            set(&init, "redirect", &"error".into());
-            format!("{}{}", settings.origin, sealed_path(&settings.prefix))
-        } else {
-            set_body(&init, &self.method, &fields, &self.body);
-            set(&init, "redirect", &"manual".into());
-            self.url(&settings.origin)
-        };
-        Ok(Prepared { url, init, nonce })
+        Ok(Proof {
+            to_sign,
+            ticket,
+            nonce,
+            fields,
+        })
     }
 }
 
-/// A request as it leaves.
-pub(crate) struct Prepared {
-    pub(crate) url: String,
-    pub(crate) init: Object,
-    /// What a sealed reply must answer to.
-    pub(crate) nonce: ProofNonce,
-}
-
-const ELSEWHERE: Error =
-    Code::RequestInvalid.because("a session reaches its own server's origin only");
-const SEALED_FIELDS: [(&str, &str); 2] = [
-    ("content-type", field::BHTTP),
-    ("content-encoding", field::AES128GCM),
-];
-
-fn owned((name, value): (&str, &str)) -> (String, String) {
-    (name.to_owned(), value.to_owned())
-}
-
-/// Whatever rule a request breaks, it is the application's request that is wrong.
-fn invalid(error: Error) -> Error {
-    Code::RequestInvalid.because(error.detail)
+/// The proof of one sending, without its signature.
+#[wasm_bindgen]
+pub struct Proof {
+    to_sign: ToSign,
+    ticket: Ticket,
+    nonce: ProofNonce,
+    fields: Vec<(String, String)>,
 }
 
 #[wasm_bindgen]
-extern "C" {
-    #[wasm_bindgen(js_name = String, catch)]
-    fn to_string(value: &JsValue) -> Result<String, JsValue>;
-}
-
-fn platform_request(input: &JsValue, init: &JsValue, origin: &Origin) -> Result<Request, Failure> {
-    let init = init.unchecked_ref::<RequestInit>();
-    if let Some(request) = input.dyn_ref::<Request>() {
-        return Request::new_with_request_and_init(request, init).map_err(Failure::Platform);
+impl Proof {
+    /// What the device key or the session MAC key signs.
+    #[wasm_bindgen(getter)]
+    pub fn base(&self) -> Vec<u8> {
+        self.to_sign.base.as_bytes().to_vec()
     }
-    let text = to_string(input).map_err(Failure::Platform)?;
-    // What cannot be resolved here is left for the platform to refuse in its own words.
-    let url = platform::url(&text, Some(&base(origin))).map_or(text, |url| url.href());
-    Request::new_with_str_and_init(&url, init).map_err(Failure::Platform)
-}
 
-/// What relative URLs are relative to: this page, if it is the server's, else the server.
-fn base(origin: &Origin) -> String {
-    let here = member(&global("document"), "baseURI")
-        .as_string()
-        .or_else(|| member(&global("location"), "href").as_string());
-    // Not a `blob:` URL, which has an origin and no hierarchy.
-    here.filter(|here| {
-        let rest = here.strip_prefix(origin.as_str());
-        rest.is_some_and(|rest| rest.starts_with('/'))
-    })
-    .unwrap_or_else(|| format!("{origin}/"))
-}
-
-fn target_of(url: &Url, origin: &Origin) -> Result<String, Error> {
-    if url.origin() != origin.as_str() {
-        return Err(ELSEWHERE);
+    /// What a sealed reply has to answer to.
+    #[wasm_bindgen(getter)]
+    pub fn nonce(&self) -> String {
+        self.nonce.to_param()
     }
-    let target = encode_rest(&format!("{}{}", url.pathname(), url.search()));
-    Target::parse(&target).map_err(invalid)?;
-    Ok(target)
+
+    /// The fields of a request that is only signed: names and values in turn.
+    pub fn signed(self, signature: &[u8]) -> Vec<String> {
+        let Self {
+            to_sign,
+            mut fields,
+            ..
+        } = self;
+        fields.extend(owned(to_sign.fields(signature)));
+        flat(fields)
+    }
+
+    /// The sealed message, before its encryption. `salt` has 16 bytes, drawn for this one.
+    pub fn sealed(
+        self,
+        outgoing: &Outgoing,
+        signature: &[u8],
+        salt: &[u8],
+    ) -> Result<Sealing, Failure> {
+        let Self {
+            to_sign,
+            ticket,
+            mut fields,
+            ..
+        } = self;
+        // The verifier takes the ticket from the envelope.
+        fields.pop();
+        fields.extend(owned(to_sign.fields(signature)));
+        let head = Head {
+            control: Control::Request {
+                method: outgoing.method.clone(),
+                scheme: outgoing.scheme.clone(),
+                authority: outgoing.authority.clone(),
+                target: outgoing.target.clone(),
+            },
+            fields,
+        };
+        let header = Header {
+            salt: sixteen(salt)?,
+            record_size: BULK_RECORD_SIZE,
+            keyid: ticket.as_bytes().to_vec(),
+        };
+        let inner = message::whole(head, &outgoing.body).map_err(invalid)?;
+        let mut splitter = Splitter::new(header.record_size);
+        let mut records = splitter.push(&inner);
+        records.push(splitter.finish());
+        Ok(Sealing {
+            header,
+            records: records.into_iter(),
+        })
+    }
+}
+
+/// A message that is being sealed.
+#[wasm_bindgen]
+pub struct Sealing {
+    header: Header,
+    records: vec::IntoIter<bulla_protocol::seal::Record>,
+}
+
+#[wasm_bindgen]
+impl Sealing {
+    /// The header, which is sent first.
+    #[wasm_bindgen(getter)]
+    pub fn header(&self) -> Vec<u8> {
+        self.header.encode()
+    }
+
+    /// The fields that say what it is: names and values in turn.
+    #[wasm_bindgen(getter)]
+    pub fn fields(&self) -> Vec<String> {
+        [
+            "content-type",
+            field::BHTTP,
+            "content-encoding",
+            field::AES128GCM,
+        ]
+        .map(str::to_owned)
+        .into()
+    }
+
+    /// The next records, as many as WebCrypto is given at once; none at the end.
+    pub fn records(&mut self) -> Vec<Record> {
+        let some = self.records.by_ref().take(MAX_RECORDS_IN_FLIGHT);
+        some.map(Record).collect()
+    }
+}
+
+pub(crate) fn proof_kind(session_proof: bool) -> ProofKind {
+    if session_proof {
+        ProofKind::Session
+    } else {
+        ProofKind::Device
+    }
+}
+
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a float to integer cast saturates"
+)]
+pub(crate) fn seconds(created: f64) -> u64 {
+    created as u64
+}
+
+/// Names and values in turn, as fields.
+pub(crate) fn pairs(flat: Vec<String>) -> Vec<(String, String)> {
+    let mut flat = flat.into_iter();
+    core::iter::from_fn(|| Some((flat.next()?, flat.next()?))).collect()
+}
+
+/// Fields, as names and values in turn.
+pub(crate) fn flat(fields: Vec<(String, String)>) -> Vec<String> {
+    fields.into_iter().flat_map(<[_; 2]>::from).collect()
+}
+
+fn owned(fields: [(&'static str, String); 2]) -> [(String, String); 2] {
+    fields.map(|(name, value)| (name.to_owned(), value))
+}
+
+fn sixteen(bytes: &[u8]) -> Result<[u8; 16], Failure> {
+    bytes
+        .try_into()
+        .map_err(|_| wrong("a random value has 16 bytes"))
 }
 
 /// URLs may hold characters that a request target may not (RFC 3986 appendix A); browsers send them
@@ -293,56 +286,21 @@ fn encode_rest(target: &str) -> String {
 }
 
 /// Refuses what the server would refuse, and what Bulla sets itself.
-fn check_fields(fields: &[(String, String)]) -> Result<(), Error> {
+fn check_fields(fields: &[(String, String)]) -> Result<(), Failure> {
     for (name, value) in fields {
         let name = field::check_name(name.as_bytes()).map_err(invalid)?;
         field::check_value(value.as_bytes()).map_err(invalid)?;
         if field::is_refused_of_application(name) {
-            return Err(
-                Code::RequestInvalid.because("a header field cannot be sent through a session")
-            );
+            return Err(wrong("a header field cannot be sent through a session"));
         }
     }
     Ok(())
 }
 
-fn describes_body(name: &str) -> bool {
-    matches!(
-        name,
-        "content-encoding" | "content-language" | "content-location" | "content-type"
-    )
-}
-
-fn set_body(init: &Object, method: &str, fields: &[(String, String)], body: &[u8]) {
-    set(init, "method", &method.into());
-    set(init, "headers", &headers(fields));
-    if !body.is_empty() {
-        set(init, "body", &Uint8Array::from(body));
-    }
-}
-
-async fn seal(live: &Live, header: &Header, plain: &[u8]) -> Result<Vec<u8>, Failure> {
-    const REFUSED: Error = Code::Unsupported.because("WebCrypto refused to seal");
-    let key = live.keys.request(&header.salt).await?;
-    let mut splitter = Splitter::new(header.record_size);
-    let mut records = splitter.push(plain);
-    records.push(splitter.finish());
-    let mut sealed = header.encode();
-    sealed.reserve_exact(plain.len() + records.len() * (1 + TAG_LEN));
-    for batch in records.chunks(MAX_RECORDS_IN_FLIGHT) {
-        let mut in_flight = Vec::with_capacity(batch.len());
-        for record in batch {
-            in_flight.push(key.seal(record).map_err(|_| REFUSED)?);
-        }
-        for record in in_flight {
-            sealed.extend_from_slice(&bytes(Ok(record)).await?);
-        }
-    }
-    Ok(sealed)
-}
-
 #[cfg(test)]
 mod tests {
+    use bulla_protocol::error::Code;
+
     use super::*;
 
     fn pair(name: &str, value: &str) -> (String, String) {
@@ -359,10 +317,7 @@ mod tests {
 
     #[test]
     fn fields_that_are_ours_or_refused_are_refused_at_once() {
-        assert_eq!(
-            check_fields(&[pair("x-app", "1"), pair("accept", "*/*")]),
-            Ok(())
-        );
+        assert!(check_fields(&[pair("x-app", "1"), pair("accept", "*/*")]).is_ok());
         for (name, value) in [
             ("bulla-ticket", ":AA==:"),
             ("signature", "a=:AA==:"),
@@ -371,8 +326,15 @@ mod tests {
             ("x-forwarded-for", "1.2.3.4"),
             ("x-app", "caf\u{e9}"),
         ] {
-            let error = check_fields(&[pair(name, value)]).unwrap_err();
+            let Failure(error) = check_fields(&[pair(name, value)]).unwrap_err();
             assert_eq!(error.code, Code::RequestInvalid, "{name}");
         }
+    }
+
+    #[test]
+    fn fields_cross_the_boundary_flat() {
+        let fields = vec![pair("a", "1"), pair("b", "2")];
+        assert_eq!(flat(fields.clone()), ["a", "1", "b", "2"]);
+        assert_eq!(pairs(flat(fields.clone())), fields);
     }
 }

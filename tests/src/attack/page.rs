@@ -143,7 +143,7 @@ return window.instances.map(({ exports }) => {
 pub const TAKE_REACHABLE: &str = r#"
 const found = [];
 const seen = new Set();
-const queue = [globalThis, await import("/npm/index.js"), await import("/npm/dist/bulla_web.js"), document.cookie];
+const queue = [globalThis, await import("/npm/index.js"), document.cookie];
 for (const { exports } of window.instances ?? []) {
   for (const member of Object.values(exports)) {
     if (!(member instanceof WebAssembly.Table)) continue;

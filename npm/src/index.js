@@ -1,5 +1,8 @@
-import load, { open as openSession } from "./dist/bulla_web.js";
-import { BullaError, encoded } from "./support.js";
+import { Client } from "./client.js";
+import load from "../build/bulla_web.js";
+import { BullaError } from "./error.js";
+import { end, run } from "./fetch.js";
+import { encoded } from "./platform.js";
 
 export { BullaError };
 
@@ -25,60 +28,64 @@ async function start(source) {
 }
 
 // Node's fetch does not read files.
-async function bundled() {
-  const url = new URL("./dist/bulla_web_bg.wasm", import.meta.url);
-  if (url.protocol !== "file:" || !globalThis.process?.versions?.node) return url;
-  const { readFile } = await import(/* webpackIgnore: true */ /* @vite-ignore */ "node:fs/promises");
-  return readFile(url);
+function bundled() {
+  const url = new URL("./bulla_web_bg.wasm", import.meta.url);
+  const files = url.protocol === "file:" && globalThis.process?.getBuiltinModule?.("node:fs/promises");
+  return files ? files.readFile(url) : url;
 }
 
 export async function open(options) {
   await init();
-  return new Session(ours, await openSession(options));
+  return new Session(ours, await Client.start(options));
 }
 
 const ours = Symbol();
 
 export class Session {
-  #session;
+  #client;
 
-  constructor(token, session) {
+  constructor(token, client) {
     if (token !== ours) throw new TypeError("Illegal constructor");
-    this.#session = session;
+    this.#client = client;
     // An own property, so that it can be handed on by itself, like the platform's.
     Object.defineProperty(this, "fetch", {
       async value(input, init = undefined) {
         if (arguments.length === 0) throw new TypeError("fetch wants a request");
-        return session.fetch(input, init?.body instanceof FormData ? { __proto__: init, body: encoded(init.body) } : init);
+        const body = init?.body;
+        return run(client, input, body instanceof FormData ? { __proto__: init, body: encoded(body) } : init);
       },
     });
   }
 
   get id() {
-    return this.#session.info().id ?? null;
+    return this.#client.session?.id ?? null;
   }
 
   get authenticated() {
-    return this.#session.info().authenticated;
+    return this.#client.session?.authenticated ?? false;
   }
 
   get storage() {
-    return this.#session.info().storage;
+    return this.#client.storage;
   }
 
   get identity() {
-    return this.#session.info().identity;
+    return this.#client.pin;
   }
 
   get device() {
-    return this.#session.info().device;
+    return this.#client.thumbprint;
   }
 
   end() {
-    return this.#session.end();
+    return end(this.#client);
   }
 
-  forget() {
-    return this.#session.forget();
+  async forget() {
+    try {
+      await end(this.#client);
+    } finally {
+      await this.#client.forgetDevice();
+    }
   }
 }

@@ -1,0 +1,335 @@
+// What stands behind a `Session` object: the device, the current session and how to come by one.
+
+import { Opening, Server, checkThumbprint, isOver, isRenewalDue, maxAnswer, thumbprint } from "../build/bulla_web.js";
+import { BullaError } from "./error.js";
+import { agree, generateAgreement, generateDevice, randomBytes, sign, verify } from "./keys.js";
+import { flat, locked, pairs, readAtMost } from "./platform.js";
+import { change, findStorage, get, put, remove } from "./storage.js";
+
+const CHANNEL = "bulla";
+
+/** Seconds since 1970 by the client's clock, which nobody relies on. */
+export const seconds = () => Date.now() / 1000;
+
+export const unreachable = () => new BullaError("network", "the server could not be reached");
+
+/** What the application wants. */
+function settings(options) {
+  const wrong = (message) => new BullaError("request_invalid", message);
+  const is = (value, type) => value === undefined || value === null || typeof value === type;
+  const { server, identity, prefix, seal } = options ?? {};
+  if (typeof server !== "string" || !is(identity, "string") || !is(prefix, "string") || !is(seal, "boolean")) {
+    throw wrong("open wants { server, identity?, prefix?, seal? }");
+  }
+  const url = URL.canParse?.(server) === false ? undefined : parsed(server);
+  if (url?.pathname !== "/" || url.search) throw wrong("the server is not an origin");
+  if (typeof identity === "string") checkThumbprint(identity);
+  return { server: new Server(url.origin, prefix ?? undefined), pin: identity ?? undefined, seal: seal ?? true };
+}
+
+function parsed(url) {
+  try {
+    return new URL(url);
+  } catch {
+    return undefined;
+  }
+}
+
+/** One device's standing with one server. */
+export class Client {
+  server;
+  origin;
+  seal;
+  device;
+  storage;
+  /** The thumbprint of the device key. */
+  thumbprint;
+  /** The session as it stands, if there is one: plain data and handles of keys, as it is stored. */
+  session;
+  /** The thumbprint of the pinned identity. */
+  pin;
+  #isPinned;
+  #isClosed = false;
+  #news;
+
+  constructor(options) {
+    const { server, pin, seal } = settings(options);
+    this.server = server;
+    this.origin = server.origin;
+    this.seal = seal;
+    this.pin = pin;
+    this.#isPinned = pin !== undefined;
+  }
+
+  /** Loads or makes the device key, and takes a session from the store or opens one. */
+  static async start(options) {
+    const client = new Client(options);
+    await client.#locked(async () => {
+      await client.#loadDevice();
+      await client.#readPin();
+    });
+    client.#news = News.of(client);
+    await client.current();
+    return client;
+  }
+
+  /** The session to be used now: the current one, a newer one from the store, or one opened anew. */
+  async current() {
+    this.#checkOpen();
+    const { session } = this;
+    return session && !this.#news?.isOutdated && !seemsOver(session) ? session : this.otherThan(undefined);
+  }
+
+  /** A session in the place of one that the server refuses: a newer one from the store, or one opened anew. */
+  otherThan(refused) {
+    return this.#locked(async () => {
+      this.#checkOpen();
+      await this.#readPin();
+      if (refused !== undefined && this.session && this.session.id !== refused) return this.session;
+      this.session = (await this.#stored()) ?? this.session;
+      const { session } = this;
+      if (!session || session.id === refused) return this.#open(undefined);
+      this.#news?.read();
+      if (!seemsOver(session)) return session;
+      try {
+        return await this.#open(session.ticket);
+      } catch (error) {
+        if (isOver(String(error?.code))) return this.#open(undefined);
+        throw error;
+      }
+    });
+  }
+
+  /** Takes what the server hands out beside a reply. */
+  async take(session, handout) {
+    const { nonce = session.nonce, ticket, carryOver, ended } = handout;
+    handout.free();
+    const isNew = nonce !== session.nonce || (ticket !== undefined && ticket !== session.ticket);
+    session.nonce = nonce;
+    // The server hands one out only after it has seen a device proof.
+    if (ticket !== undefined) Object.assign(session, { ticket, ticketCame: seconds(), confirmed: true });
+    // Even if the application gives up meanwhile: the old session is over.
+    if (carryOver !== undefined) await this.#carryOver(carryOver);
+    else if (ended) await this.drop(session);
+    else if (isNew) await this.#save(session);
+  }
+
+  /** Lets go of a session that the server has ended. */
+  async drop(session) {
+    if (this.session?.id === session.id) this.session = undefined;
+    // If it stays, the server refuses it.
+    await this.#changeSession((stored) => (stored?.id === session.id ? null : undefined));
+  }
+
+  /** From now on nothing is sent. */
+  close() {
+    this.#isClosed = true;
+    this.#news?.close();
+  }
+
+  /** Removes the device key, so that the next opening is another device's. */
+  async forgetDevice() {
+    try {
+      await remove(this.storage, this.#key("device"));
+    } catch (cause) {
+      throw Object.assign(new BullaError("unsupported", "the device key could not be deleted"), { cause });
+    }
+  }
+
+  /** Opens a session with a carry-over ticket, which is good for one opening. */
+  #carryOver(ticket) {
+    return this.#locked(async () => {
+      try {
+        await this.#open(ticket);
+      } catch (error) {
+        // The server has ended the old session already.
+        this.session = undefined;
+        throw error;
+      }
+    });
+  }
+
+  /** Writes what the server has handed out for this session, unless another session is stored. */
+  #save(session) {
+    // The next page will have to ask the server once more if this fails; nothing else is lost.
+    return this.#changeSession((stored) => (stored?.id === session.id ? session : undefined));
+  }
+
+  async #changeSession(decide) {
+    try {
+      await change(this.storage, this.#key("session"), decide);
+    } catch {
+      // Whoever calls this says what is lost then.
+    }
+  }
+
+  /** Opens a session. The caller holds the lock. */
+  async #open(ticket) {
+    const agreement = await generateAgreement();
+    const { device, server } = this;
+    const opening = new Opening(
+      server,
+      device.public,
+      agreement.public,
+      this.pin,
+      randomBytes(32),
+      ticket,
+      seconds(),
+    );
+    const sent = opening.signed(await sign(device.private, opening.base));
+    const opened = await this.#exchange(sent);
+    const { id, identity, authenticated, sessionProof, nonceLife, ticketLife, nonce } = opened;
+    this.session = {
+      ...{ id, identity, device: this.thumbprint, authenticated, sessionProof, nonceLife, ticketLife, nonce },
+      ticket: opened.ticket,
+      ticketCame: seconds(),
+      /** A device proof has been seen by the server: it has handed out a further ticket. */
+      confirmed: false,
+      /** The server has refused a session proof. */
+      wantsDevice: false,
+      ...(await agree(agreement.private, opened)),
+    };
+    opened.free();
+    this.#news?.read();
+    await this.#storeOpened();
+    return this.session;
+  }
+
+  /** Sends an opening, and reads and verifies the answer. */
+  async #exchange(sent) {
+    const { fields, body } = sent;
+    const init = { method: "POST", headers: pairs(fields), body, redirect: "error", cache: "no-store" };
+    const url = this.origin + this.server.sessionPath;
+    const response = await fetch(url, init).catch(() => {
+      throw unreachable();
+    });
+    const answer = await readAtMost(response, maxAnswer());
+    if (!answer) throw new BullaError("reply_invalid", "the answer is cut off or too long");
+    const unverified = sent.read(response.status, flat(response.headers), answer);
+    return unverified.verified(await verify(unverified.identity, unverified.signature, unverified.base));
+  }
+
+  /** Stores a new session and tells the other tabs. What cannot be stored lives as long as this page. */
+  async #storeOpened() {
+    const { identity } = this.session;
+    try {
+      if (this.pin !== identity || this.#isPinned) await put(this.storage, this.#key("identity"), identity);
+    } catch {
+      // The next page trusts on first use again, or is told the pin again.
+    }
+    this.pin = identity;
+    try {
+      await put(this.storage, this.#key("session"), this.session);
+      this.#news?.tell();
+    } catch {
+      // As said above.
+    }
+  }
+
+  async #loadDevice() {
+    this.storage = await findStorage();
+    this.device = await this.#storedDevice().catch(() => undefined);
+    if (!this.device) {
+      // Some private modes open a database and refuse to keep keys in it.
+      this.storage = "memory";
+      this.device = await this.#storedDevice();
+    }
+    this.thumbprint = thumbprint(this.device.public);
+  }
+
+  /** The device key that is stored, or else one that is now. */
+  async #storedDevice() {
+    const key = this.#key("device");
+    const stored = await get(this.storage, key);
+    if (stored?.private && stored.public instanceof Uint8Array) return stored;
+    const device = await generateDevice();
+    await put(this.storage, key, device);
+    return device;
+  }
+
+  /** Takes the identity that was pinned here before, or by another tab since. The caller holds the lock. */
+  async #readPin() {
+    if (this.pin !== undefined) return;
+    try {
+      const pin = await get(this.storage, this.#key("identity"));
+      checkThumbprint(pin);
+      this.pin = pin;
+    } catch {
+      // There is none.
+    }
+  }
+
+  /** The session in the store, if it is one between this device and this identity. */
+  async #stored() {
+    try {
+      const stored = await get(this.storage, this.#key("session"));
+      return stored?.device === this.thumbprint && stored.identity === this.pin
+        ? { ...stored, wantsDevice: false }
+        : undefined;
+    } catch {
+      return undefined;
+    }
+  }
+
+  #checkOpen() {
+    if (this.#isClosed) throw new BullaError("session_closed", "the session is closed");
+  }
+
+  #key(kind) {
+    return `${kind} ${this.origin}`;
+  }
+
+  #locked(work) {
+    return locked(`bulla ${this.origin}`, work);
+  }
+}
+
+/** Whether the next request can be proved by the session MAC key. */
+export function takesSessionProof(session) {
+  const { confirmed, wantsDevice, sessionProof } = session;
+  return confirmed && !wantsDevice && sessionProof && !isRenewalDue(ticketAge(session), session.ticketLife);
+}
+
+/**
+ * Whether the ticket is at its end, as far as the client's clock can be believed. Only the server knows;
+ * asking it first saves the application a refusal.
+ */
+function seemsOver(session) {
+  const age = ticketAge(session);
+  return !(age >= 0 && age < session.ticketLife);
+}
+
+const ticketAge = (session) => seconds() - session.ticketCame;
+
+/** How tabs tell each other that there is a newer session in the store. */
+class News {
+  isOutdated = false;
+  #origin;
+  #channel;
+
+  constructor(origin) {
+    this.#origin = origin;
+    this.#channel = new BroadcastChannel(CHANNEL);
+    this.#channel.onmessage = ({ data }) => {
+      if (data === origin) this.isOutdated = true;
+    };
+  }
+
+  /** Nothing where there are no channels, and no store that other tabs share. */
+  static of({ storage, origin }) {
+    return storage === "indexeddb" && globalThis.BroadcastChannel ? new News(origin) : undefined;
+  }
+
+  read() {
+    this.isOutdated = false;
+  }
+
+  tell() {
+    // A tab that does not hear it finds out by being refused.
+    this.#channel.postMessage(this.#origin);
+  }
+
+  close() {
+    this.#channel.close();
+  }
+}

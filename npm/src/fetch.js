@@ -1,0 +1,283 @@
+// `fetch` through a session: sign, seal and send; check the reply, and do what a refusal asks for.
+
+import { Attempt, Head, Next, Outgoing, isOver, maxAnswer, unsealed } from "../build/bulla_web.js";
+import { seconds, takesSessionProof, unreachable } from "./client.js";
+import { BullaError } from "./error.js";
+import { encrypt, mac, messageKey, randomBytes, sign } from "./keys.js";
+import { described, flat, ignore, joined, pairs, readAtMost, unlessAborted } from "./platform.js";
+import { SealedContent } from "./reply.js";
+
+/** As many as the platform's own `fetch` follows. */
+const MAX_REDIRECTS = 20;
+
+/** What the platform's `fetch` does, through a session. */
+export async function run(client, input, init) {
+  let request = await read(client, input, init);
+  for (let redirects = 0; redirects <= MAX_REDIRECTS; redirects += 1) {
+    const reply = await exchange(client, request, true);
+    const location = reply.location();
+    if (location === undefined || request.redirect === "manual") {
+      const response = await reply.intoResponse(request.method === "HEAD");
+      return described(response, request.url, redirects > 0);
+    }
+    reply.cancel();
+    if (request.redirect === "error") throw new BullaError("network", "there was an unexpected redirect");
+    request = redirected(client, request, reply.status, location);
+  }
+  throw new BullaError("network", "there were too many redirects");
+}
+
+/** Ends the session at the server and here. */
+export async function end(client) {
+  const { session } = client;
+  if (!session) return client.close();
+  const request = outgoing(client, {
+    method: "DELETE",
+    url: client.origin + client.server.sessionPath,
+    fields: [],
+    body: new Uint8Array(),
+    redirect: "error",
+    signal: new AbortController().signal,
+    carried: {},
+  });
+  try {
+    (await exchange(client, request, false)).cancel();
+  } catch (error) {
+    // Unless it had ended already.
+    if (!isOver(String(error?.code)) && error?.code !== "session_closed") throw error;
+  } finally {
+    client.close();
+    await client.drop(session);
+  }
+}
+
+/** Reads what the application has given to `fetch`. The platform serialises the body. */
+async function read(client, input, init) {
+  const request = new Request(input instanceof Request ? input : resolved(client, String(input)), init);
+  if (request.integrity) {
+    throw new BullaError("request_invalid", "subresource integrity is not checked inside the seal");
+  }
+  const { method, signal, redirect, credentials, keepalive, referrerPolicy } = request;
+  const parts = { method, url: request.url, fields: flat(request.headers), body: new Uint8Array() };
+  const carried = { credentials, keepalive, referrerPolicy };
+  // Before the body is read, so that what cannot be sent is refused at once.
+  const whole = outgoing(client, { ...parts, redirect, signal, carried });
+  const body = new Uint8Array(await unlessAborted(signal, request.arrayBuffer()));
+  return body.length === 0 ? whole : outgoing(client, { ...whole, body });
+}
+
+/** A request that can be sent, again and again if need be. */
+function outgoing(client, parts) {
+  // The fragment is not sent.
+  const { origin, pathname, search, href } = new URL(parts.url);
+  if (origin !== client.origin) {
+    throw new BullaError("request_invalid", "a session reaches its own server's origin only");
+  }
+  const rules = new Outgoing(client.server, parts.method, pathname + search, parts.fields, parts.body);
+  // What makes the proof unique: drawn once, kept when the request is sent again.
+  return { ...parts, url: client.origin + rules.target, href, rules, random: randomBytes(16) };
+}
+
+/** What a relative URL is relative to: this page, if it is the server's, else the server. */
+function resolved(client, url) {
+  const here = globalThis.document?.baseURI ?? globalThis.location?.href;
+  // Not a `blob:` URL, which has an origin and no hierarchy.
+  const base = here?.startsWith(`${client.origin}/`) ? here : client.origin;
+  try {
+    return new URL(url, base).href;
+  } catch {
+    // Left for the platform to refuse in its own words.
+    return url;
+  }
+}
+
+/** The request that follows a redirect (Fetch standard, HTTP-redirect fetch). */
+function redirected(client, request, status, location) {
+  let { method, fields, body } = request;
+  const becomesGet =
+    status === 303 ? method !== "GET" && method !== "HEAD" : (status === 301 || status === 302) && method === "POST";
+  if (becomesGet) {
+    method = "GET";
+    body = new Uint8Array();
+    const describesBody = /^content-(encoding|language|location|type)$/;
+    fields = pairs(fields).filter(([name]) => !describesBody.test(name)).flat();
+  }
+  let url;
+  try {
+    url = new URL(location, request.url).href;
+  } catch {
+    throw new BullaError("request_invalid", "a session reaches its own server's origin only");
+  }
+  return outgoing(client, { ...request, method, url, fields, body });
+}
+
+/** Sends a request until there is a reply or nothing more to try. */
+async function exchange(client, request, mayReopen) {
+  const { signal, rules } = request;
+  let session = await unlessAborted(signal, client.current());
+  let { random } = request;
+  const firstSent = performance.now();
+  const attempt = new Attempt(rules.isSafe, session.nonceLife);
+  for (;;) {
+    const sessionProof = takesSessionProof(session);
+    const answer = await send(client, session, request, sessionProof, random);
+    const { refusal } = answer;
+    if (!refusal) return answer;
+    if (refusal.code === "proof_weak" || refusal.code === "session_unconfirmed") session.wantsDevice = true;
+    const elapsed = (performance.now() - firstSent) / 1000;
+    switch (attempt.after(refusal.code, answer.isSealed, sessionProof, elapsed)) {
+      case Next.Retry:
+      case Next.Prove:
+        break;
+      case Next.ProveAnew:
+        random = randomBytes(16);
+        break;
+      case Next.Reopen:
+        if (!mayReopen) throw refusal;
+        session = await unlessAborted(signal, client.otherThan(session.id));
+        break;
+      case Next.ReopenAndFail:
+        // The application gets this refusal, whatever becomes of the next session.
+        if (mayReopen) await client.otherThan(session.id).catch(() => {});
+        throw refusal;
+      default:
+        throw refusal;
+    }
+  }
+}
+
+/** Sends a request once. Resolves with a reply, or with a refusal and whether it came sealed. */
+async function send(client, session, request, sessionProof, random) {
+  const { signal, rules } = request;
+  const proof = rules.prove(session.id, session.ticket, session.nonce, random, sessionProof, seconds());
+  const { base, nonce } = proof;
+  const signing = sessionProof ? mac(session.mac, base) : sign(client.device.private, base);
+  const common = { cache: "no-store", signal, ...request.carried };
+  if (!client.seal) {
+    const headers = pairs(proof.signed(await signing));
+    const body = request.body.length > 0 ? request.body : undefined;
+    const init = { ...common, method: request.method, headers, body, redirect: "manual" };
+    return readPlain(client, session, await transmit(request.url, init));
+  }
+  const salt = randomBytes(16);
+  const [signature, key] = await Promise.all([signing, messageKey(session.request, salt, "encrypt")]);
+  const sealing = proof.sealed(rules, signature, salt);
+  const headers = pairs(sealing.fields);
+  const body = await seal(sealing, key);
+  const url = client.origin + client.server.sealedPath;
+  const init = { ...common, method: "POST", headers, body, redirect: "error" };
+  return openSealed(client, session, request, nonce, await transmit(url, init));
+}
+
+/** The platform's `fetch`. */
+async function transmit(url, init) {
+  init.signal.throwIfAborted();
+  try {
+    return await fetch(url, init);
+  } catch {
+    init.signal.throwIfAborted();
+    throw unreachable();
+  }
+}
+
+/** Encrypts a message, record by record. */
+async function seal(sealing, key) {
+  const parts = [sealing.header];
+  for (let batch; (batch = sealing.records()).length > 0; ) {
+    parts.push(...(await Promise.all(batch.map((record) => encrypt(key, record)))));
+  }
+  sealing.free();
+  return joined(parts);
+}
+
+/** Opens the reply to a sealed request. One that is not sealed can only be a refusal. */
+async function openSealed(client, session, request, nonce, response) {
+  const outer = headOf(response);
+  if (!outer.isSealed || !response.body) {
+    const refusal = await readRefusal(outer, response);
+    if (!refusal) throw unsealed();
+    // Nobody vouches for this answer.
+    await client.take(session, outer.handout(false));
+    return { refusal, isSealed: false };
+  }
+  const content = new SealedContent(response.body, request.signal);
+  try {
+    const head = await content.head(session.response);
+    head.checkInReplyTo(nonce);
+    const problem = head.isProblem ? await content.peek(maxAnswer()) : undefined;
+    const refusal = problem && head.refusal(problem);
+    await client.take(session, head.handout(true));
+    return refusal ? { refusal, isSealed: true } : new Reply(head, content, undefined);
+  } catch (error) {
+    content.cancel();
+    throw error;
+  }
+}
+
+/** Reads the reply to a request that was signed only. TLS alone vouches for it. */
+async function readPlain(client, session, response) {
+  const head = headOf(response);
+  const refusal = head.isProblem ? await readRefusal(head, response.clone()) : undefined;
+  await client.take(session, head.handout(true));
+  return refusal ? { refusal, isSealed: false } : new Reply(head, undefined, response);
+}
+
+async function readRefusal(head, response) {
+  const content = head.isProblem ? await readAtMost(response, maxAnswer()) : undefined;
+  return content && head.refusal(content);
+}
+
+function headOf(response) {
+  return new Head(response.status, flat(response.headers));
+}
+
+/** A reply that has been checked as far as it has come. */
+class Reply {
+  status;
+  #fields;
+  #content;
+  #plain;
+
+  constructor(head, content, plain) {
+    this.status = head.status;
+    this.#fields = pairs(head.fields);
+    this.#content = content;
+    this.#plain = plain;
+  }
+
+  /** Where a redirect leads. */
+  location() {
+    if (this.#plain?.type === "opaqueredirect") {
+      throw new BullaError(
+        "reply_invalid",
+        "browsers hide where a redirect leads unless the request is sealed",
+      );
+    }
+    if (![301, 302, 303, 307, 308].includes(this.status)) return undefined;
+    return this.#fields.find(([name]) => name === "location")?.[1];
+  }
+
+  cancel() {
+    this.#content?.cancel();
+    const body = this.#plain?.body;
+    if (body) ignore(body.cancel());
+  }
+
+  /** What the application gets. */
+  async intoResponse(isHead) {
+    const hasNoBody = isHead || [204, 205, 304].includes(this.status);
+    const init = { status: this.status, headers: this.#fields };
+    if (this.#plain) {
+      init.statusText = this.#plain.statusText;
+      // Platforms give a body of no bytes where there can be none.
+      return new Response(hasNoBody ? null : this.#plain.body, init);
+    }
+    const content = this.#content;
+    if (hasNoBody) {
+      // Nothing may follow, and the final record must be there.
+      while (await content.next());
+      return new Response(null, init);
+    }
+    return new Response(content.isComplete ? await content.rest() : content.stream(), init);
+  }
+}

@@ -1,0 +1,118 @@
+// What pages, workers and Node have in common, and how to wait for it.
+
+const queues = new Map();
+
+/** Does something while nobody else holds the lock: across tabs with `navigator.locks`, else within this realm. */
+export async function locked(name, work) {
+  const locks = globalThis.navigator?.locks;
+  if (locks) {
+    let isGranted = false;
+    try {
+      return await locks.request(name, () => {
+        isGranted = true;
+        return work();
+      });
+    } catch (error) {
+      // Where locks are refused, as in an opaque origin, go without.
+      if (isGranted) throw error;
+    }
+  }
+  const done = Promise.resolve(queues.get(name)).then(work);
+  queues.set(name, done.catch(() => {}));
+  return done;
+}
+
+/** Waits for something unless the application gives up first. */
+export async function unlessAborted(signal, work) {
+  signal.throwIfAborted();
+  let onAbort;
+  const aborted = new Promise((_, reject) => {
+    onAbort = () => reject(signal.reason);
+    signal.addEventListener("abort", onAbort);
+  });
+  try {
+    return await Promise.race([work, aborted]);
+  } finally {
+    signal.removeEventListener("abort", onAbort);
+  }
+}
+
+/** Fields as the module wants them: names and values in turn. */
+export function flat(headers) {
+  return [...headers].flat();
+}
+
+/** The way back: fields as the platform wants them. */
+export function pairs(fields) {
+  const pairs = [];
+  for (let at = 0; at < fields.length; at += 2) pairs.push([fields[at], fields[at + 1]]);
+  return pairs;
+}
+
+/** A whole body, if it is no longer than this; else nothing. */
+export async function readAtMost(response, limit) {
+  if (!response.body) return new Uint8Array();
+  const reader = response.body.getReader();
+  const chunks = [];
+  let length = 0;
+  try {
+    for (;;) {
+      const { done, value } = await reader.read();
+      if (done) return joined(chunks);
+      length += value.length;
+      if (length > limit) break;
+      chunks.push(value);
+    }
+    ignore(reader.cancel());
+  } catch {
+    // Cut off.
+  }
+  return undefined;
+}
+
+/** Pieces as one. */
+export function joined(chunks) {
+  if (chunks.length === 1) return chunks[0];
+  const whole = new Uint8Array(chunks.reduce((length, chunk) => length + chunk.length, 0));
+  let at = 0;
+  for (const chunk of chunks) {
+    whole.set(chunk, at);
+    at += chunk.length;
+  }
+  return whole;
+}
+
+/** Lets a promise come to its end, whatever that is: one that nobody looks at would be reported. */
+export function ignore(promise) {
+  promise.catch(() => {});
+}
+
+/** Makes a constructed response tell what a fetched one would: it has no URL, and `clone` loses what was defined. */
+export function described(response, url, redirected) {
+  const define = (name, value) => Object.defineProperty(response, name, { value, configurable: true });
+  define("url", url);
+  define("redirected", redirected);
+  define("type", "basic");
+  define("clone", () => described(Response.prototype.clone.call(response), url, redirected));
+  return response;
+}
+
+/**
+ * A form as `multipart/form-data` (HTML standard, section 4.10.21.8). WebKitGTK does not read a form with
+ * files back from a request.
+ */
+export function encoded(form) {
+  const boundary = `----bulla-${crypto.randomUUID()}`;
+  const lines = (text) => text.replace(/\r\n?|\n/g, "\r\n");
+  const quoted = (text) => `"${text.replace(/\n/g, "%0A").replace(/\r/g, "%0D").replace(/"/g, "%22")}"`;
+  const parts = [];
+  for (const [name, value] of form) {
+    parts.push(`--${boundary}\r\nContent-Disposition: form-data; name=${quoted(lines(name))}`);
+    if (typeof value === "string") parts.push(`\r\n\r\n${lines(value)}\r\n`);
+    else {
+      const type = value.type || "application/octet-stream";
+      parts.push(`; filename=${quoted(value.name)}\r\nContent-Type: ${type}\r\n\r\n`, value, "\r\n");
+    }
+  }
+  return new Blob([...parts, `--${boundary}--\r\n`], { type: `multipart/form-data; boundary=${boundary}` });
+}

@@ -1,0 +1,81 @@
+// What outlives a page: the device key, the pinned identity and the session, one of each for a server's
+// origin. In IndexedDB, or in this realm's memory where there is none.
+
+const DATABASE = "bulla";
+const STORE = "records";
+
+const memory = new Map();
+
+/** Where records can be kept: `indexeddb` if it is there and opens, else `memory`. */
+export async function findStorage() {
+  try {
+    (await connect()).close();
+    return "indexeddb";
+  } catch {
+    return "memory";
+  }
+}
+
+/** A record, or `undefined`. */
+export function get(storage, key) {
+  return change(storage, key);
+}
+
+/** Puts a record in the place of whatever was there. */
+export function put(storage, key, record) {
+  return change(storage, key, () => record);
+}
+
+/** Removes a record. */
+export function remove(storage, key) {
+  return change(storage, key, () => null);
+}
+
+/**
+ * Looks at a record and changes it, with nobody in between. Resolves with the record as it was. What
+ * `decide` returns takes its place: `null` removes it, `undefined` leaves it alone.
+ */
+export async function change(storage, key, decide = undefined) {
+  if (storage === "memory") {
+    const found = memory.get(key);
+    apply(decide?.(found), (record) => memory.set(key, record), () => memory.delete(key));
+    return found;
+  }
+  const database = await connect();
+  try {
+    const transaction = database.transaction(STORE, decide ? "readwrite" : "readonly");
+    const complete = new Promise((resolve, reject) => {
+      transaction.oncomplete = resolve;
+      transaction.onabort = () => reject(transaction.error);
+    });
+    // Whoever did not write need not look.
+    complete.catch(() => {});
+    const store = transaction.objectStore(STORE);
+    const found = await settled(store.get(key));
+    // The transaction stays open as long as each step follows in the same turn.
+    apply(decide?.(found), (record) => store.put(record, key), () => store.delete(key));
+    if (decide) await complete;
+    return found;
+  } finally {
+    database.close();
+  }
+}
+
+function apply(decision, put, remove) {
+  if (decision === null) remove();
+  else if (decision !== undefined) put(decision);
+}
+
+function connect() {
+  const request = indexedDB.open(DATABASE);
+  // If this fails, so does the first transaction.
+  request.onupgradeneeded = () => request.result.createObjectStore(STORE);
+  return settled(request);
+}
+
+function settled(request) {
+  return new Promise((resolve, reject) => {
+    request.onsuccess = () => resolve(request.result);
+    request.onerror = () => reject(request.error);
+  });
+}
