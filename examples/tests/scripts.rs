@@ -95,12 +95,33 @@ fn all_compile() {
         "module": "esnext", "moduleResolution": "bundler"
       }
     }"#;
+    compile(&folder, config);
+}
+
+#[test]
+fn the_packages_own_scripts_agree_with_the_module_and_with_its_codes() {
+    let folder = installed();
+    // Not by way of `node_modules`, where the compiler takes a script's word for it.
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../npm/src/index.js");
+    let config = r#"{
+      "compilerOptions": {
+        "strict": true, "noImplicitAny": false, "allowJs": true, "checkJs": true, "noEmit": true, "types": [],
+        "target": "es2022", "lib": ["es2022", "dom", "dom.iterable", "esnext.disposable"],
+        "module": "esnext", "moduleResolution": "bundler"
+      },
+      "files": ["SCRIPT"]
+    }"#;
+    compile(&folder, &config.replace("SCRIPT", script.to_str().unwrap()));
+}
+
+/// Runs the TypeScript compiler with this configuration.
+fn compile(folder: &TempDir, config: &str) {
     fs::write(folder.path().join("tsconfig.json"), config).unwrap();
     // Beside the folder of the tests' own files.
     let tools = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("../tools/npm");
     let compiler = tools.join("node_modules/typescript/bin/tsc");
     assert!(compiler.exists(), "`cargo xtask wasm` installs TypeScript");
-    if let Err(said) = node(&folder, &compiler, &["--project", "."]) {
+    if let Err(said) = node(folder, &compiler, &["--project", "."]) {
         panic!("{said}");
     }
 }

@@ -1,7 +1,7 @@
 // What stands behind a `Session` object: the device, the current session and how to come by one.
 
 import { Opening, Server, checkThumbprint, isOver, isRenewalDue, maxAnswer, thumbprint } from "../build/bulla_web.js";
-import { BullaError } from "./error.js";
+import { BullaError, codeOf } from "./error.js";
 import { agree, generateAgreement, generateDevice, randomBytes, sign, verify } from "./keys.js";
 import { flat, locked, pairs, readAtMost } from "./platform.js";
 import { change, findStorage, get, put, remove } from "./storage.js";
@@ -21,7 +21,7 @@ function settings(options) {
   if (typeof server !== "string" || !is(identity, "string") || !is(prefix, "string") || !is(seal, "boolean")) {
     throw wrong("open wants { server, identity?, prefix?, seal? }");
   }
-  const url = URL.canParse?.(server) === false ? undefined : parsed(server);
+  const url = parsed(server);
   if (url?.pathname !== "/" || url.search) throw wrong("the server is not an origin");
   if (typeof identity === "string") checkThumbprint(identity);
   return { server: new Server(url.origin, prefix ?? undefined), pin: identity ?? undefined, seal: seal ?? true };
@@ -94,7 +94,7 @@ export class Client {
       try {
         return await this.#open(session.ticket);
       } catch (error) {
-        if (isOver(String(error?.code))) return this.#open(undefined);
+        if (isOver(codeOf(error))) return this.#open(undefined);
         throw error;
       }
     });
@@ -198,9 +198,13 @@ export class Client {
   /** Sends an opening, and reads and verifies the answer. */
   async #exchange(sent) {
     const { fields, body } = sent;
-    const init = { method: "POST", headers: pairs(fields), body, redirect: "error", cache: "no-store" };
-    const url = this.origin + this.server.sessionPath;
-    const response = await fetch(url, init).catch(() => {
+    const response = await fetch(this.origin + this.server.sessionPath, {
+      method: "POST",
+      headers: pairs(fields),
+      body,
+      redirect: "error",
+      cache: "no-store",
+    }).catch(() => {
       throw unreachable();
     });
     const answer = await readAtMost(response, maxAnswer());
@@ -241,7 +245,7 @@ export class Client {
   async #storedDevice() {
     const key = this.#key("device");
     const stored = await get(this.storage, key);
-    if (stored?.private && stored.public instanceof Uint8Array) return stored;
+    if (isDevice(stored)) return stored;
     const device = await generateDevice();
     await put(this.storage, key, device);
     return device;
@@ -263,9 +267,8 @@ export class Client {
   async #stored() {
     try {
       const stored = await get(this.storage, this.#key("session"));
-      return stored?.device === this.thumbprint && stored.identity === this.pin
-        ? { ...stored, wantsDevice: false }
-        : undefined;
+      const isOurs = isSession(stored) && stored.device === this.thumbprint && stored.identity === this.pin;
+      return isOurs ? { ...stored, wantsDevice: false } : undefined;
     } catch {
       return undefined;
     }
@@ -282,6 +285,24 @@ export class Client {
   #locked(work) {
     return locked(`bulla ${this.origin}`, work);
   }
+}
+
+function isDevice(stored) {
+  try {
+    return stored.private instanceof CryptoKey && thumbprint(stored.public) !== "";
+  } catch {
+    return false;
+  }
+}
+
+function isSession(stored) {
+  const are = (names, is) => names.every((name) => is(stored[name]));
+  return (
+    typeof stored === "object" &&
+    are(["id", "ticket", "nonce"], (value) => typeof value === "string") &&
+    are(["nonceLife", "ticketLife", "ticketCame"], Number.isFinite) &&
+    are(["request", "response", "mac"], (value) => value instanceof CryptoKey)
+  );
 }
 
 /** Whether the next request can be proved by the session MAC key. */

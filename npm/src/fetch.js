@@ -2,13 +2,15 @@
 
 import { Attempt, Head, Next, Outgoing, isOver, maxAnswer, unsealed } from "../build/bulla_web.js";
 import { seconds, takesSessionProof, unreachable } from "./client.js";
-import { BullaError } from "./error.js";
+import { BullaError, codeOf } from "./error.js";
 import { encrypt, mac, messageKey, randomBytes, sign } from "./keys.js";
 import { described, flat, ignore, joined, pairs, readAtMost, unlessAborted } from "./platform.js";
 import { SealedContent } from "./reply.js";
 
 /** As many as the platform's own `fetch` follows. */
 const MAX_REDIRECTS = 20;
+
+/** @typedef {{ refusal: BullaError, isSealed: boolean }} Refused The server's refusal, and whether it came sealed. */
 
 /** What the platform's `fetch` does, through a session. */
 export async function run(client, input, init) {
@@ -44,7 +46,8 @@ export async function end(client) {
     (await exchange(client, request, false)).cancel();
   } catch (error) {
     // Unless it had ended already.
-    if (!isOver(String(error?.code)) && error?.code !== "session_closed") throw error;
+    const code = codeOf(error);
+    if (!isOver(code) && code !== "session_closed") throw error;
   } finally {
     client.close();
     await client.drop(session);
@@ -58,24 +61,28 @@ async function read(client, input, init) {
     throw new BullaError("request_invalid", "subresource integrity is not checked inside the seal");
   }
   const { method, signal, redirect, credentials, keepalive, referrerPolicy } = request;
-  const parts = { method, url: request.url, fields: flat(request.headers), body: new Uint8Array() };
   const carried = { credentials, keepalive, referrerPolicy };
+  const parts = { method, url: request.url, fields: flat(request.headers), redirect, signal, carried };
   // Before the body is read, so that what cannot be sent is refused at once.
-  const whole = outgoing(client, { ...parts, redirect, signal, carried });
-  const body = new Uint8Array(await unlessAborted(signal, request.arrayBuffer()));
-  return body.length === 0 ? whole : outgoing(client, { ...whole, body });
+  const whole = outgoing(client, { ...parts, body: new Uint8Array() });
+  if (method !== "GET" && method !== "HEAD") {
+    whole.body = new Uint8Array(await unlessAborted(signal, () => request.arrayBuffer()));
+    whole.rules.body = whole.body;
+  }
+  return whole;
 }
 
 /** A request that can be sent, again and again if need be. */
 function outgoing(client, parts) {
   // The fragment is not sent.
-  const { origin, pathname, search, href } = new URL(parts.url);
+  const { origin, pathname, search } = new URL(parts.url);
   if (origin !== client.origin) {
     throw new BullaError("request_invalid", "a session reaches its own server's origin only");
   }
-  const rules = new Outgoing(client.server, parts.method, pathname + search, parts.fields, parts.body);
+  const rules = new Outgoing(client.server, parts.method, pathname + search, parts.fields);
+  rules.body = parts.body;
   // What makes the proof unique: drawn once, kept when the request is sent again.
-  return { ...parts, url: client.origin + rules.target, href, rules, random: randomBytes(16) };
+  return { ...parts, url: client.origin + rules.target, rules, random: randomBytes(16) };
 }
 
 /** What a relative URL is relative to: this page, if it is the server's, else the server. */
@@ -113,19 +120,28 @@ function redirected(client, request, status, location) {
 
 /** Sends a request until there is a reply or nothing more to try. */
 async function exchange(client, request, mayReopen) {
+  try {
+    return await attempts(client, request, mayReopen);
+  } finally {
+    // With it goes a copy of the body.
+    request.rules.free();
+  }
+}
+
+async function attempts(client, request, mayReopen) {
   const { signal, rules } = request;
-  let session = await unlessAborted(signal, client.current());
+  let session = await unlessAborted(signal, () => client.current());
   let { random } = request;
   const firstSent = performance.now();
   const attempt = new Attempt(rules.isSafe, session.nonceLife);
   for (;;) {
     const sessionProof = takesSessionProof(session);
-    const answer = await send(client, session, request, sessionProof, random);
-    const { refusal } = answer;
-    if (!refusal) return answer;
+    const { reply, refusal, isSealed } = await send(client, session, request, sessionProof, random);
+    if (reply) return reply;
     if (refusal.code === "proof_weak" || refusal.code === "session_unconfirmed") session.wantsDevice = true;
     const elapsed = (performance.now() - firstSent) / 1000;
-    switch (attempt.after(refusal.code, answer.isSealed, sessionProof, elapsed)) {
+    const refused = session.id;
+    switch (attempt.after(refusal.code, isSealed, sessionProof, elapsed)) {
       case Next.Retry:
       case Next.Prove:
         break;
@@ -134,11 +150,11 @@ async function exchange(client, request, mayReopen) {
         break;
       case Next.Reopen:
         if (!mayReopen) throw refusal;
-        session = await unlessAborted(signal, client.otherThan(session.id));
+        session = await unlessAborted(signal, () => client.otherThan(refused));
         break;
       case Next.ReopenAndFail:
         // The application gets this refusal, whatever becomes of the next session.
-        if (mayReopen) await client.otherThan(session.id).catch(() => {});
+        if (mayReopen) await client.otherThan(refused).catch(() => {});
         throw refusal;
       default:
         throw refusal;
@@ -146,7 +162,10 @@ async function exchange(client, request, mayReopen) {
   }
 }
 
-/** Sends a request once. Resolves with a reply, or with a refusal and whether it came sealed. */
+/**
+ * Sends a request once.
+ * @returns {Promise<{ reply: Reply } & Partial<Refused> | { reply?: undefined } & Refused>}
+ */
 async function send(client, session, request, sessionProof, random) {
   const { signal, rules } = request;
   const proof = rules.prove(session.id, session.ticket, session.nonce, random, sessionProof, seconds());
@@ -207,7 +226,7 @@ async function openSealed(client, session, request, nonce, response) {
     const problem = head.isProblem ? await content.peek(maxAnswer()) : undefined;
     const refusal = problem && head.refusal(problem);
     await client.take(session, head.handout(true));
-    return refusal ? { refusal, isSealed: true } : new Reply(head, content, undefined);
+    return refusal ? { refusal, isSealed: true } : { reply: new Reply(head, content, undefined) };
   } catch (error) {
     content.cancel();
     throw error;
@@ -219,7 +238,7 @@ async function readPlain(client, session, response) {
   const head = headOf(response);
   const refusal = head.isProblem ? await readRefusal(head, response.clone()) : undefined;
   await client.take(session, head.handout(true));
-  return refusal ? { refusal, isSealed: false } : new Reply(head, undefined, response);
+  return refusal ? { refusal, isSealed: false } : { reply: new Reply(head, undefined, response) };
 }
 
 async function readRefusal(head, response) {
@@ -241,6 +260,7 @@ class Reply {
   constructor(head, content, plain) {
     this.status = head.status;
     this.#fields = pairs(head.fields);
+    head.free();
     this.#content = content;
     this.#plain = plain;
   }
@@ -266,6 +286,7 @@ class Reply {
   /** What the application gets. */
   async intoResponse(isHead) {
     const hasNoBody = isHead || [204, 205, 304].includes(this.status);
+    /** @type {ResponseInit} */
     const init = { status: this.status, headers: this.#fields };
     if (this.#plain) {
       init.statusText = this.#plain.statusText;

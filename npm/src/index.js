@@ -49,6 +49,10 @@ export class Session {
     this.#client = client;
     // An own property, so that it can be handed on by itself, like the platform's.
     Object.defineProperty(this, "fetch", {
+      /**
+       * @param {RequestInfo | URL} input
+       * @param {RequestInit | undefined} init
+       */
       async value(input, init = undefined) {
         if (arguments.length === 0) throw new TypeError("fetch wants a request");
         const body = init?.body;

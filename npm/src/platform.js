@@ -22,16 +22,22 @@ export async function locked(name, work) {
   return done;
 }
 
-/** Waits for something unless the application gives up first. */
+/**
+ * Begins something and waits for it, unless the application gives up first.
+ * @template T
+ * @param {AbortSignal} signal
+ * @param {() => Promise<T>} work
+ */
 export async function unlessAborted(signal, work) {
   signal.throwIfAborted();
-  let onAbort;
+  let onAbort = () => {};
+  /** @type {Promise<never>} */
   const aborted = new Promise((_, reject) => {
     onAbort = () => reject(signal.reason);
-    signal.addEventListener("abort", onAbort);
   });
+  signal.addEventListener("abort", onAbort);
   try {
-    return await Promise.race([work, aborted]);
+    return await Promise.race([work(), aborted]);
   } finally {
     signal.removeEventListener("abort", onAbort);
   }
@@ -42,8 +48,12 @@ export function flat(headers) {
   return [...headers].flat();
 }
 
-/** The way back: fields as the platform wants them. */
+/**
+ * The way back: fields as the platform wants them.
+ * @param {string[]} fields
+ */
 export function pairs(fields) {
+  /** @type {[string, string][]} */
   const pairs = [];
   for (let at = 0; at < fields.length; at += 2) pairs.push([fields[at], fields[at + 1]]);
   return pairs;

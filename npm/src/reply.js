@@ -21,6 +21,8 @@ export class SealedContent {
   /** What came from the network and is not in the module yet. */
   #chunk = new Uint8Array();
   #isDrained = false;
+  /** Nothing is missing, and nothing will come. */
+  #isDone = false;
   /** Content that was read ahead. */
   #ahead = [];
 
@@ -49,6 +51,7 @@ export class SealedContent {
   /** The next piece of content; nothing when the final record has been seen and nothing is missing. */
   async next() {
     if (this.#ahead.length > 0) return this.#ahead.shift();
+    if (this.#isDone) return undefined;
     const unsealer = this.#unsealer;
     for (;;) {
       // Small records that came together go on together.
@@ -57,6 +60,8 @@ export class SealedContent {
       if (unsealer.held > 0) return unsealer.content();
       if (this.#isDrained) {
         unsealer.finish();
+        unsealer.free();
+        this.#isDone = true;
         return undefined;
       }
       await this.#take();
@@ -78,7 +83,7 @@ export class SealedContent {
 
   /** Whether the final record is here already, so that there is nothing to wait for. */
   get isComplete() {
-    return this.#unsealer.isComplete;
+    return this.#isDone || this.#unsealer.isComplete;
   }
 
   /** The content to its end. */

@@ -34,6 +34,9 @@ export function remove(storage, key) {
 /**
  * Looks at a record and changes it, with nobody in between. Resolves with the record as it was. What
  * `decide` returns takes its place: `null` removes it, `undefined` leaves it alone.
+ * @param {"indexeddb" | "memory"} storage
+ * @param {string} key
+ * @param {((found: any) => any) | undefined} decide
  */
 export async function change(storage, key, decide = undefined) {
   if (storage === "memory") {

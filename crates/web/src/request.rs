@@ -39,7 +39,6 @@ impl Outgoing {
         method: String,
         target: &str,
         fields: Vec<String>,
-        body: Vec<u8>,
     ) -> Result<Self, Failure> {
         check_method(&method).map_err(invalid)?;
         let target = encode_rest(target);
@@ -52,8 +51,14 @@ impl Outgoing {
             authority: server.origin.authority().to_owned(),
             target,
             fields,
-            body,
+            body: Vec::new(),
         })
+    }
+
+    /// Sets the body.
+    #[wasm_bindgen(setter)]
+    pub fn set_body(&mut self, body: Vec<u8>) {
+        self.body = body;
     }
 
     /// Path and query as they are signed and sent.
