@@ -14,7 +14,7 @@ use axum::http::header::{
 };
 use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{any, get, post};
+use axum::routing::{MethodRouter, any, get, post};
 use axum::{Json, Router};
 use bulla_server::{
     Builder, Bulla, Clock, Identity, MemoryStore, Refused, Require, SecurityEvent, Session,
@@ -239,7 +239,7 @@ const PAGE: &str = r#"<!doctype html>
 fn routes(ledger: Ledger) -> Router {
     let required = Require::session().logged_in();
     Router::new()
-        .route("/page", html(PAGE))
+        .route("/page", page())
         .route("/api/me", get(me))
         .route("/api/login", post(login))
         .route("/api/logout", post(logout))
@@ -448,6 +448,11 @@ fn twin_user(headers: &HeaderMap) -> Option<String> {
         .filter_map(|cookie| cookie.strip_prefix("twin="))
         .chain(value(AUTHORIZATION).and_then(|value| value.strip_prefix("Bearer ")));
     tokens.find_map(|token| token.strip_prefix("token-of-").map(str::to_owned))
+}
+
+/// The page that imports the npm package from `/npm` as `window.bulla`.
+pub fn page<S: Clone + Send + Sync + 'static>() -> MethodRouter<S> {
+    html(PAGE)
 }
 
 /// The files of the npm package, below `/npm`.

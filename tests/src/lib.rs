@@ -22,4 +22,5 @@
 pub mod attack;
 pub mod bank;
 pub mod browser;
+pub mod restart;
 pub mod serve;

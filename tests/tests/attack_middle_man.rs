@@ -8,20 +8,12 @@ use bulla_protocol::base64;
 use bulla_protocol::digest::ContentDigest;
 use bulla_protocol::seal::Header;
 use bulla_tests::attack::{
-    Exchange, Outcome, Proxy, code, error_code, forged, log_in, post, transfer,
+    Exchange, Outcome, Proxy, bank_behind, code, error_code, forged, log_in, post, transfer,
 };
 use bulla_tests::bank::Bank;
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response};
 use serde_json::{Value, json};
-
-/// A bank that is reached through a middle man only.
-async fn bank_behind(proxy: &Proxy) -> Outcome<Bank> {
-    let origin = proxy.origin();
-    let bank = Bank::open_with(|builder| builder.origin(origin)).await?;
-    proxy.forward_to(bank.server.port());
-    Ok(bank)
-}
 
 async fn open(proxy: &Proxy, bank: &Bank) -> Outcome<Session> {
     let client = Client::builder(proxy.origin())

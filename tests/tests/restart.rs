@@ -1,86 +1,30 @@
 //! A server that is killed, and started again over the files that are left.
 
-use std::fs;
-use std::io::{BufRead as _, BufReader};
-use std::process::{Child, Command, Stdio};
-
 use bulla_client::{Client, Code, Mode, Prepared, ProofKind, Session};
 use bulla_tests::attack::{Outcome, code, error_code, log_in, transfer};
+use bulla_tests::restart::Process;
 use bytes::Bytes;
 use http::{Request, Response};
 use serde_json::Value;
-use tempfile::TempDir;
 
-/// A bank in a process of its own.
-struct Process {
-    folder: TempDir,
-    child: Child,
-    port: u16,
+fn start() -> Outcome<Process> {
+    Process::start(env!("CARGO_BIN_EXE_restarted"))
 }
 
-impl Process {
-    fn start() -> Outcome<Self> {
-        let folder = tempfile::tempdir()?;
-        let (child, port) = spawn(&folder, 0)?;
-        Ok(Self {
-            folder,
-            child,
-            port,
-        })
-    }
-
-    /// Kills it at once, as a power cut would, and starts it again without the files named.
-    fn restart_without(&mut self, files: &[&str]) -> Outcome {
-        self.child.kill()?;
-        self.child.wait()?;
-        for file in files {
-            fs::remove_file(self.folder.path().join(file))?;
-        }
-        (self.child, self.port) = spawn(&self.folder, self.port)?;
-        Ok(())
-    }
-
-    fn origin(&self) -> String {
-        format!("http://localhost:{}", self.port)
-    }
-
-    async fn open(&self) -> Outcome<Session> {
-        // No connection outlives the process that it led to.
-        let http = reqwest::Client::builder()
-            .no_proxy()
-            .pool_max_idle_per_host(0)
-            .build()?;
-        Ok(Client::builder(self.origin())
-            .http(http)
-            .build()?
-            .open()
-            .await?)
-    }
-
-    async fn logged_in(&self) -> Outcome<Session> {
-        let session = self.open().await?;
-        log_in(&session).await?;
-        Ok(session)
-    }
+async fn open(bank: &Process) -> Outcome<Session> {
+    // No connection outlives the process that it led to.
+    let http = reqwest::Client::builder()
+        .no_proxy()
+        .pool_max_idle_per_host(0)
+        .build()?;
+    let client = Client::builder(bank.origin()).http(http).build()?;
+    Ok(client.open().await?)
 }
 
-impl Drop for Process {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn spawn(folder: &TempDir, port: u16) -> Outcome<(Child, u16)> {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_restarted"))
-        .arg(folder.path())
-        .arg(port.to_string())
-        .stdout(Stdio::piped())
-        .spawn()?;
-    let mut line = String::new();
-    BufReader::new(child.stdout.take().ok_or("no output")?).read_line(&mut line)?;
-    Ok((child, line.trim().parse()?))
+async fn logged_in(bank: &Process) -> Outcome<Session> {
+    let session = open(bank).await?;
+    log_in(&session).await?;
+    Ok(session)
 }
 
 async fn subject(session: &Session) -> Outcome<Option<String>> {
@@ -108,8 +52,8 @@ async fn refusal(session: &Session, prepared: &Prepared) -> Outcome<Option<Code>
 
 #[tokio::test]
 async fn with_the_ring_kept_sessions_go_on() -> Outcome {
-    let mut bank = Process::start()?;
-    let session = bank.logged_in().await?;
+    let mut bank = start()?;
+    let session = logged_in(&bank).await?;
     let id = session.id();
     for _ in 0..2 {
         assert_eq!(session.fetch(transfer(1)?).await?.status(), 200);
@@ -123,8 +67,8 @@ async fn with_the_ring_kept_sessions_go_on() -> Outcome {
 
 #[tokio::test]
 async fn with_the_ring_lost_clients_open_anew_and_nobody_is_logged_in() -> Outcome {
-    let mut bank = Process::start()?;
-    let (reader, writer) = (bank.logged_in().await?, bank.logged_in().await?);
+    let mut bank = start()?;
+    let (reader, writer) = (logged_in(&bank).await?, logged_in(&bank).await?);
     let before = reader.id();
     let kept = prepare(&reader, Mode::Sealed)?;
     bank.restart_without(&["ring.json"])?;
@@ -147,8 +91,8 @@ async fn with_the_ring_lost_clients_open_anew_and_nobody_is_logged_in() -> Outco
 
 #[tokio::test]
 async fn with_the_identity_lost_the_client_refuses() -> Outcome {
-    let mut bank = Process::start()?;
-    let session = bank.logged_in().await?;
+    let mut bank = start()?;
+    let session = logged_in(&bank).await?;
     bank.restart_without(&["identity.pem", "ring.json"])?;
     let error = subject(&session).await.err().ok_or("it was trusted")?;
     let error = error.downcast::<bulla_client::Error>()?;
@@ -158,8 +102,8 @@ async fn with_the_identity_lost_the_client_refuses() -> Outcome {
 
 #[tokio::test]
 async fn no_older_proof_gets_through() -> Outcome {
-    let mut bank = Process::start()?;
-    let session = bank.logged_in().await?;
+    let mut bank = start()?;
+    let session = logged_in(&bank).await?;
     for mode in [Mode::Sealed, Mode::SealedAtPath, Mode::Signed] {
         let (used, unused) = (prepare(&session, mode)?, prepare(&session, mode)?);
         assert_eq!(refusal(&session, &used).await?, None);
@@ -180,8 +124,8 @@ async fn no_older_proof_gets_through() -> Outcome {
 
 #[tokio::test]
 async fn no_ended_session_comes_back() -> Outcome {
-    let mut bank = Process::start()?;
-    let (ended, everywhere) = (bank.logged_in().await?, bank.logged_in().await?);
+    let mut bank = start()?;
+    let (ended, everywhere) = (logged_in(&bank).await?, logged_in(&bank).await?);
     let loot = [ended.dangerous_loot()?, everywhere.dangerous_loot()?];
     let clients = [ended.client().clone(), everywhere.client().clone()];
     ended.end().await?;
@@ -228,8 +172,8 @@ async fn no_ended_session_comes_back() -> Outcome {
 /// remembered of proofs is gone.
 #[tokio::test]
 async fn no_login_is_carried_over_twice() -> Outcome {
-    let mut bank = Process::start()?;
-    let session = bank.open().await?;
+    let mut bank = start()?;
+    let session = open(&bank).await?;
     let request = bulla_tests::attack::post("/api/login", &serde_json::json!({ "user": "ann" }))?;
     let nonce = session.fresh_nonce()?;
     let login = session.prepare(request, Mode::Sealed, ProofKind::Device, nonce)?;

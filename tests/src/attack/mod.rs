@@ -15,6 +15,7 @@ use crate::bank::Bank;
 
 pub use page::{
     EXTRACT_KEYS, HOOK_WASM, PLANT_STORAGE, TAKE_MEMORY, TAKE_REACHABLE, TAKE_STORAGE, in_page,
+    records,
 };
 pub use proxy::{Exchange, Proxy};
 pub use scan::find;
@@ -54,6 +55,18 @@ pub fn transfer(amount: u64) -> Outcome<Request<Bytes>> {
 pub fn client(bank: &Bank) -> Outcome<Client> {
     let builder = Client::builder(bank.server.origin()).identity(bank.bulla.identity());
     Ok(builder.build()?)
+}
+
+/// A bank that is reached through a middle man.
+///
+/// # Errors
+///
+/// As [`Bank::open`].
+pub async fn bank_behind(proxy: &Proxy) -> Outcome<Bank> {
+    let origin = proxy.origin();
+    let bank = Bank::open_with(|builder| builder.origin(origin)).await?;
+    proxy.forward_to(bank.server.port());
+    Ok(bank)
 }
 
 /// Logs Ann in.

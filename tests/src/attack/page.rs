@@ -1,5 +1,7 @@
 //! What script in a page can take from it, and put into another.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
 
 use super::Outcome;
@@ -68,6 +70,21 @@ return {
   databases,
 };
 "#;
+
+/// What the package keeps in the page's database, by the first word of each record's key, each in the
+/// form of [`TAKE_STORAGE`].
+///
+/// # Errors
+///
+/// If there is no such database.
+pub async fn records(browser: &Browser) -> Outcome<BTreeMap<String, Value>> {
+    let storage = in_page(browser, TAKE_STORAGE, json!([])).await?;
+    let records = storage["databases"][0]["stores"][0]["records"].as_array();
+    let records = records.ok_or("nothing was ever stored")?;
+    let name = |key: &Value| Some(key.as_str()?.split_once(' ')?.0.to_owned());
+    let named = |record: &Value| Some((name(&record["key"])?, record["value"].clone()));
+    Ok(records.iter().filter_map(named).collect())
+}
 
 /// An async function body: puts into an empty profile what [`TAKE_STORAGE`] gave. Where a key belongs,
 /// it puts one of its own of the same kind; a device key's public half is replaced by its own too if

@@ -145,6 +145,11 @@ impl Proxy {
         lock(&self.shared.seen).clone()
     }
 
+    /// As [`seen`](Self::seen), and forgets it: what comes next stands alone.
+    pub fn take_seen(&self) -> Vec<Exchange> {
+        std::mem::take(&mut *lock(&self.shared.seen))
+    }
+
     /// Changes the next request before it is forwarded.
     pub fn change_request(
         &self,

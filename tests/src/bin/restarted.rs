@@ -1,7 +1,8 @@
 //! A bank in a process of its own, to be killed and started again over the same files.
 //!
 //! `restarted FOLDER PORT` serves `http://localhost:PORT`, port 0 being any free one, and prints the
-//! port once it listens. Its unprotected twin remembers who has logged out, as long as it lives.
+//! port once it listens. The page is that of the tests' bank. The unprotected twin remembers who has
+//! logged out, as long as the process lives.
 
 use std::collections::HashSet;
 use std::net::Ipv4Addr;
@@ -13,6 +14,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use bulla_server::{Bulla, EmbeddedStore, Identity, Refused, Require, Ring, Session};
+use bulla_tests::bank::{package, page};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
@@ -32,8 +34,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .store(EmbeddedStore::open(folder.join("store.redb"))?)
         .unsigned("/twin/")
         .build()?;
+    let pages = package()?.route("/page", page());
     println!("{port}");
-    axum::serve(listener, bulla.protect(routes())).await?;
+    axum::serve(listener, bulla.protect(routes()).merge(pages)).await?;
     Ok(())
 }
 

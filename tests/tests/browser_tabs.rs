@@ -1,0 +1,283 @@
+//! Two tabs of one browser: what one ends or forgets under the other, and what both do at once.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bulla_tests::attack::{Outcome, Proxy, bank_behind, records};
+use bulla_tests::bank::{Bank, PATIENCE};
+use bulla_tests::browser::{Browser, Engine, WindowHandle};
+use bytes::Bytes;
+use http::Request;
+use serde_json::{Value, json};
+
+/// How often both tabs do the same at once: no two times are alike.
+const ROUNDS: usize = 3;
+
+const PAY: &str = "await post('/api/transfer', { to: 'bob', amount: 7 })";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn chromium() -> Outcome {
+    everything_works(Engine::Chromium).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn firefox() -> Outcome {
+    everything_works(Engine::Firefox).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn webkit() -> Outcome {
+    everything_works(Engine::WebKit).await
+}
+
+async fn everything_works(engine: Engine) -> Outcome {
+    let browser = Browser::launch(engine).await?;
+    let tabs = [browser.tab().await?, browser.new_tab().await?];
+    for forgets in [false, true] {
+        what_ends_is_gone(&browser, &tabs, forgets).await?;
+    }
+    tabs_that_renew_at_once_share_a_session(&browser, &tabs).await?;
+    tabs_that_log_in_at_once_share_a_session(&browser, &tabs).await?;
+    browser.quit().await?;
+    Ok(())
+}
+
+/// By `end` or by `forget`, in the first of two tabs.
+async fn what_ends_is_gone(browser: &Browser, tabs: &[WindowHandle; 2], forgets: bool) -> Outcome {
+    let proxy = Proxy::start().await?;
+    let bank = bank_behind(&proxy).await?;
+    for tab in tabs {
+        browser.switch(tab).await?;
+        visit(browser, &proxy.origin()).await?;
+    }
+    browser.switch(&tabs[0]).await?;
+    let before = log_in(browser).await?;
+    let stored = records(browser).await?;
+    assert_eq!(names(&stored), ["device", "identity", "session"]);
+    let captured = capture(browser, &proxy).await?;
+
+    let end = if forgets { "forget" } else { "end" };
+    let ended = browser
+        .eval(&format!("await session.{end}(); return about(session)"), [])
+        .await?;
+    assert_eq!(
+        (&ended["id"], &ended["authenticated"]),
+        (&json!(null), &json!(false))
+    );
+    let refused = browser.eval(PAY, []).await.expect_err("it has ended");
+    assert_eq!(refused.code(), Some("session_closed"));
+    let mut left = stored;
+    left.remove("session");
+    if forgets {
+        left.remove("device");
+    }
+    assert_eq!(records(browser).await?, left);
+
+    // What would have been a transfer is none.
+    proxy.send(captured).await?;
+    assert_eq!(bank.ledger.refusals().last(), Some(&"session_revoked"));
+
+    // The other tab, which has the old key as long as it is open.
+    browser.switch(&tabs[1]).await?;
+    let refused = browser
+        .eval(PAY, [])
+        .await
+        .expect_err("the session has ended");
+    assert_eq!(refused.code(), Some("session_revoked"));
+    let refused = browser
+        .eval(PAY, [])
+        .await
+        .expect_err("nobody is logged in");
+    assert_eq!(refused.code(), Some("login_required"));
+    let other = browser.eval("return about(session)", []).await?;
+    assert_eq!(other["device"], before["device"]);
+    assert_ne!(other["id"], before["id"]);
+
+    // And who opens a session later.
+    browser.switch(&tabs[0]).await?;
+    let later = open(browser).await?;
+    assert_eq!(later["authenticated"], false);
+    assert_eq!(later["identity"], before["identity"]);
+    assert_eq!(later["device"] == before["device"], !forgets, "{later}");
+    assert_eq!(later["id"] == other["id"], !forgets, "{later}");
+    assert_eq!(bank.ledger.transfers(), [Value::Null; 0]);
+    Ok(())
+}
+
+/// A transfer that has left the browser and has never come to the server.
+async fn capture(browser: &Browser, proxy: &Proxy) -> Outcome<Request<Bytes>> {
+    let captured = Arc::new(Mutex::new(None));
+    let capturing = captured.clone();
+    proxy.change_request(move |mut request| {
+        *capturing.lock().unwrap_or_else(PoisonError::into_inner) = Some(request.clone());
+        *request.body_mut() = Bytes::new();
+        request
+    });
+    browser.eval(PAY, []).await.expect_err("it was held back");
+    let captured = captured
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .take();
+    Ok(captured.ok_or("nothing was sent")?)
+}
+
+fn names(records: &BTreeMap<String, Value>) -> Vec<&str> {
+    records.keys().map(String::as_str).collect()
+}
+
+/// By their own clock, the ticket of both is at its end.
+async fn tabs_that_renew_at_once_share_a_session(
+    browser: &Browser,
+    tabs: &[WindowHandle; 2],
+) -> Outcome {
+    let bank = shared_by(browser, tabs).await?;
+    browser.switch(&tabs[0]).await?;
+    log_in(browser).await?;
+    for round in 1..=ROUNDS {
+        let found = at_once(
+            browser,
+            tabs,
+            &format!("window.skew = {};", round * 1000),
+            "const before = openings();
+             const me = () => session.fetch('/api/me').then((reply) => reply.json());
+             const [receipt, one, two] = await Promise.all([
+               post('/api/transfer', { to: 'bob', amount: 7 }), me(), me(),
+             ]);
+             return { paid: receipt.receipt.amount, one, two, openings: openings() - before };",
+        )
+        .await?;
+        let id = &found[0]["one"]["id"];
+        for seen in &found {
+            assert_eq!(seen["paid"], 7);
+            for me in [&seen["one"], &seen["two"]] {
+                assert_eq!(
+                    (&me["id"], &me["subject"]),
+                    (id, &json!("ann")),
+                    "{found:?}"
+                );
+            }
+        }
+        assert_eq!(openings(&found), 1, "{found:?}");
+        assert_eq!(bank.ledger.transfers().len(), 2 * round);
+    }
+    assert_eq!(bank.ledger.refusals(), [""; 0]);
+    Ok(())
+}
+
+/// A login ends the session under the other's, which is told so and tries again.
+async fn tabs_that_log_in_at_once_share_a_session(
+    browser: &Browser,
+    tabs: &[WindowHandle; 2],
+) -> Outcome {
+    for _ in 0..ROUNDS {
+        let _bank = shared_by(browser, tabs).await?;
+        let found = at_once(
+            browser,
+            tabs,
+            "",
+            "const before = openings();
+             let refused = 0;
+             const log_in = async () => {
+               try {
+                 return await post('/api/login', { user: 'ann' });
+               } catch (error) {
+                 if (error.code !== 'session_revoked') throw error;
+                 refused += 1;
+                 return log_in();
+               }
+             };
+             const { hello } = await log_in();
+             return { hello, refused, openings: openings() - before };",
+        )
+        .await?;
+        for seen in &found {
+            assert_eq!(seen["hello"], "ann");
+            assert!(seen["refused"].as_u64() <= Some(1), "{found:?}");
+        }
+        assert!(openings(&found) <= 3, "{found:?}");
+        let mut sessions = Vec::new();
+        for tab in tabs {
+            browser.switch(tab).await?;
+            let me = "return session.fetch('/api/me').then((reply) => reply.json())";
+            sessions.push(browser.eval(me, []).await?);
+        }
+        assert_eq!(sessions[0], sessions[1]);
+        assert_eq!(sessions[0]["subject"], "ann");
+    }
+    Ok(())
+}
+
+fn openings(found: &[Value; 2]) -> u64 {
+    found
+        .iter()
+        .filter_map(|seen| seen["openings"].as_u64())
+        .sum()
+}
+
+/// A bank with which both tabs have the same session.
+async fn shared_by(browser: &Browser, tabs: &[WindowHandle; 2]) -> Outcome<Bank> {
+    let bank = Bank::open().await?;
+    for tab in tabs {
+        browser.switch(tab).await?;
+        visit(browser, &bank.server.origin()).await?;
+    }
+    Ok(bank)
+}
+
+async fn visit(browser: &Browser, origin: &str) -> Outcome<Value> {
+    browser.goto(&format!("{origin}/page")).await?;
+    browser.wait_until("return window.bulla", PATIENCE).await?;
+    open(browser).await
+}
+
+async fn open(browser: &Browser) -> Outcome<Value> {
+    Ok(browser
+        .eval(
+            "window.session = await bulla.open({ server: location.origin });
+             return about(session);",
+            [],
+        )
+        .await?)
+}
+
+async fn log_in(browser: &Browser) -> Outcome<Value> {
+    Ok(browser
+        .eval(
+            "await post('/api/login', { user: 'ann' }); return about(session)",
+            [],
+        )
+        .await?)
+}
+
+/// Runs `first` in each tab, then `work` in both at the same moment. Returns what it gives in each.
+async fn at_once(
+    browser: &Browser,
+    tabs: &[WindowHandle; 2],
+    first: &str,
+    work: &str,
+) -> Outcome<[Value; 2]> {
+    let prepare = format!(
+        "{first}
+         window.outcome = undefined;
+         window.start = () => {{ window.outcome = (async () => {{ {work} }})(); }};
+         window.channel?.close();
+         window.channel = new BroadcastChannel('test');
+         channel.onmessage = start;"
+    );
+    for tab in tabs {
+        browser.switch(tab).await?;
+        browser.eval(&prepare, []).await?;
+    }
+    browser
+        .eval("channel.postMessage('now'); start()", [])
+        .await?;
+    let mut found = [Value::Null, Value::Null];
+    for (found, tab) in found.iter_mut().zip(tabs) {
+        browser.switch(tab).await?;
+        browser
+            .wait_until("return window.outcome !== undefined", PATIENCE)
+            .await?;
+        *found = browser.eval("return outcome", []).await?;
+    }
+    Ok(found)
+}

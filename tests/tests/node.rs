@@ -1,0 +1,77 @@
+//! The npm package in Node, against a bank.
+
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::process::Command;
+
+use bulla_tests::attack::Outcome;
+use bulla_tests::bank::Bank;
+use serde_json::{Value, json};
+
+/// Imports the package and uses it. Prints what came of it, as JSON.
+const SCRIPT: &str = include_str!("pages/node.mjs");
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_from_import_to_end() -> Outcome {
+    let bank = Bank::open().await?;
+    let (origin, identity) = (bank.server.origin(), bank.identity());
+    let told = tokio::task::spawn_blocking(move || run(&[&origin, &identity])).await??;
+
+    assert_eq!(told["touched"], json!([]), "by the import alone");
+    let version = told["version"].as_str().unwrap_or_default();
+    let major = version.trim_start_matches('v').split('.').next();
+    assert!(
+        major.and_then(|major| major.parse().ok()) >= Some(20),
+        "{version}"
+    );
+
+    assert_eq!(told["opened"]["storage"], "memory");
+    assert_eq!(told["opened"]["authenticated"], false);
+    assert_eq!(told["refused"], "login_required");
+    assert_eq!(told["hello"], json!({ "hello": "ann" }));
+    let session = &told["session"];
+    assert_eq!(session["authenticated"], true);
+    assert_ne!(session["id"], told["opened"]["id"]);
+    assert_eq!(session["device"], told["opened"]["device"]);
+    assert_eq!(
+        told["me"],
+        json!({ "id": session["id"], "subject": "ann", "sealed": true, "proof": "device" })
+    );
+    assert_eq!(told["receipt"]["number"], 1);
+    assert_eq!(
+        bank.ledger.transfers(),
+        [json!({ "from": "ann", "to": "bob", "amount": 7 })]
+    );
+
+    let heard = told["heard"].as_str().unwrap_or_default();
+    assert!(
+        heard.starts_with("data: 0\n\ndata: 1\n\ndata: 2\n\n"),
+        "{heard}"
+    );
+    bank.ledger.until_open_streams(0).await?;
+
+    assert_eq!(told["second"], *session, "one process, one session");
+    assert_eq!(told["closed"], "session_closed");
+    assert_eq!(told["next"]["device"], session["device"]);
+    assert_eq!(told["next"]["authenticated"], false);
+    assert_ne!(told["next"]["id"], session["id"]);
+    assert_ne!(told["forgotten"]["device"], session["device"]);
+    assert_eq!(bank.ledger.refusals(), ["login_required"]);
+    Ok(())
+}
+
+/// Runs the script where the package is installed, to its end. Gives what it prints.
+fn run(arguments: &[&str]) -> std::io::Result<Value> {
+    let folder = tempfile::tempdir()?;
+    let package = Path::new(env!("CARGO_MANIFEST_DIR")).join("../npm");
+    std::fs::create_dir(folder.path().join("node_modules"))?;
+    symlink(package, folder.path().join("node_modules/bulla"))?;
+    let script = folder.path().join("script.mjs");
+    std::fs::write(&script, SCRIPT)?;
+    let output = Command::new("node").arg(script).args(arguments).output()?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    if !output.status.success() || !said.is_empty() {
+        return Err(std::io::Error::other(format!("{}: {said}", output.status)));
+    }
+    Ok(serde_json::from_slice(&output.stdout)?)
+}

@@ -1,0 +1,53 @@
+// What an import could do behind the application's back is watched while it imports.
+const touched = [];
+const restores = [
+  [globalThis, "fetch"], [globalThis, "BroadcastChannel"], [globalThis, "setTimeout"],
+  [WebAssembly, "instantiate"], [WebAssembly, "compile"],
+  [crypto.subtle, "generateKey"], [crypto, "getRandomValues"],
+].map(([owner, name]) => {
+  const original = owner[name];
+  owner[name] = function (...given) {
+    touched.push(name);
+    return Reflect.apply(original, this, given);
+  };
+  return () => { owner[name] = original; };
+});
+const state = () => [...Reflect.ownKeys(globalThis).map(String), ...process.getActiveResourcesInfo()];
+const before = state();
+const bulla = await import("bulla");
+touched.push(...state().filter((name) => !before.includes(name)));
+for (const restore of restores) restore();
+
+const [server, identity] = process.argv.slice(2);
+const open = () => bulla.open({ server, identity });
+const about = ({ id, authenticated, storage, device }) => ({ id, authenticated, storage, device });
+const told = { version: process.version, touched: [...touched] };
+
+let session = await open();
+told.opened = about(session);
+const post = async (path, body) => {
+  const headers = { "content-type": "application/json" };
+  return (await session.fetch(path, { method: "POST", headers, body: JSON.stringify(body) })).json();
+};
+told.refused = await post("/api/transfer", { to: "bob", amount: 7 }).catch(({ code }) => code);
+told.hello = await post("/api/login", { user: "ann" });
+told.session = about(session);
+told.receipt = await post("/api/transfer", { to: "bob", amount: 7 });
+told.me = await session.fetch("/api/me").then((reply) => reply.json());
+
+// This stream has no end.
+const decoder = new TextDecoder();
+told.heard = "";
+for await (const piece of (await session.fetch("/api/ticks/1000000/10")).body) {
+  told.heard += decoder.decode(piece, { stream: true });
+  if (told.heard.includes("data: 2\n\n")) break;
+}
+
+told.second = about(await open());
+await session.end();
+told.closed = await session.fetch("/api/me").catch(({ code }) => code);
+session = await open();
+told.next = about(session);
+await session.forget();
+told.forgotten = about(await open());
+console.log(JSON.stringify(told));
