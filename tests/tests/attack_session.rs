@@ -1,8 +1,10 @@
 //! What a thief, a middle man and a vandal try, with a real client over real connections. Each attack
 //! that moves money is also carried out against the unprotected twin, where it succeeds.
 
-use bulla_client::{Client, Code, Mode, ProofKind, Session};
+use bulla_client::{Client, Code, Mode, ProofKind, Session, Ticket};
 use bulla_protocol::error::Problem;
+use bulla_protocol::message::{self, Control, Head};
+use bulla_protocol::seal::Header;
 use bulla_tests::bank::Bank;
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response};
@@ -438,5 +440,165 @@ async fn another_servers_identity_is_refused() -> Outcome {
     let response = send(&victim, elsewhere).await?;
     assert_eq!(code(&response), Some(Code::TicketInvalid));
     assert!(other.ledger.transfers().is_empty());
+    Ok(())
+}
+
+/// One thing done to the records of a message.
+type Spoil = fn(&mut Vec<Vec<u8>>);
+
+fn spoiled(sealed: &[u8], spoil: Spoil) -> Outcome<Bytes> {
+    let (header, records) = Header::parse(sealed)?.ok_or("no envelope")?;
+    let mut records: Vec<_> = records
+        .chunks(header.record_size.try_into()?)
+        .map(<[u8]>::to_vec)
+        .collect();
+    assert!(records.len() > 3);
+    spoil(&mut records);
+    Ok([header.encode(), records.concat()].concat().into())
+}
+
+#[tokio::test]
+async fn no_record_is_dropped_repeated_or_moved() -> Outcome {
+    let bank = Bank::open().await?;
+    let session = client(&bank)?.open().await?;
+    let long = "x".repeat(200_000);
+    let prepare = || -> Outcome<_> {
+        let request = Request::post("/api/echo").body(Bytes::from(long.clone()))?;
+        let nonce = session.fresh_nonce()?;
+        Ok(session.prepare(request, Mode::Sealed, ProofKind::Device, nonce)?)
+    };
+    let ways: [(&str, Spoil, Code); 5] = [
+        ("dropped", |r| drop(r.remove(1)), Code::SealBroken),
+        ("repeated", |r| r.insert(1, r[1].clone()), Code::SealBroken),
+        ("moved", |r| r.swap(1, 2), Code::SealBroken),
+        ("put last", |r| r.rotate_left(1), Code::SealBroken),
+        ("cut", |r| drop(r.pop()), Code::ReplyTruncated),
+    ];
+    for (what, spoil, wanted) in ways {
+        let prepared = prepare()?;
+        let mut request = copy(&prepared.request);
+        *request.body_mut() = spoiled(prepared.request.body(), spoil)?;
+        let response = send(&session, request).await?;
+        let refused = match code(&response) {
+            None => prepared.open_reply(response).await.err().map(|e| e.code),
+            refused => refused,
+        };
+        assert_eq!(refused, Some(Code::SealBroken), "{what}");
+
+        // It passes as it is; now its reply.
+        let mut response = send(&session, copy(&prepared.request)).await?;
+        let whole = response.clone();
+        *response.body_mut() = spoiled(whole.body(), spoil)?;
+        let refused = prepared.open_reply(response).await.err();
+        assert_eq!(refused.map(|error| error.code), Some(wanted), "{what}");
+        assert_eq!(prepared.open_reply(whole).await?.status(), 200, "{what}");
+    }
+
+    // The twin takes what is left for the whole.
+    let request = absolute(
+        &bank,
+        Request::post("/twin/echo").body(Bytes::from("left"))?,
+    )?;
+    let left = send(&session, request).await?;
+    let left: Value = serde_json::from_slice(left.body())?;
+    assert_eq!(left["body"], "left");
+    Ok(())
+}
+
+/// Each direction has a key of its own.
+#[tokio::test]
+async fn nothing_is_taken_for_its_own_answer() -> Outcome {
+    let bank = Bank::open().await?;
+    let session = client(&bank)?.open().await?;
+    let nonce = session.fresh_nonce()?;
+    let request = Request::get("/api/me").body(Bytes::new())?;
+    let prepared = session.prepare(request, Mode::Sealed, ProofKind::Device, nonce)?;
+    let reply = send(&session, copy(&prepared.request)).await?;
+
+    let (header, records) = Header::parse(prepared.request.body())?.ok_or("no envelope")?;
+    let bare = Header {
+        keyid: Vec::new(),
+        ..header.clone()
+    };
+    for (header, wanted) in [(&header, Code::ReplyInvalid), (&bare, Code::SealBroken)] {
+        let mut reflected = reply.clone();
+        *reflected.body_mut() = [&header.encode(), records].concat().into();
+        let refused = prepared.open_reply(reflected).await.err();
+        assert_eq!(refused.map(|error| error.code), Some(wanted));
+    }
+    let (bare, records) = Header::parse(reply.body())?.ok_or("no envelope")?;
+    let ticketed = Header {
+        keyid: header.keyid,
+        ..bare.clone()
+    };
+    for (header, wanted) in [(bare, Code::Malformed), (ticketed, Code::SealBroken)] {
+        let mut reflected = copy(&prepared.request);
+        *reflected.body_mut() = [&header.encode(), records].concat().into();
+        assert_eq!(code(&send(&session, reflected).await?), Some(wanted));
+    }
+    assert_eq!(prepared.open_reply(reply).await?.status(), 200);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_login_is_carried_over_once_also_at_once() -> Outcome {
+    let bank = Bank::open().await?;
+    let session = client(&bank)?.open().await?;
+    let nonce = session.fresh_nonce()?;
+    let request = post("/api/login", &json!({ "user": "ann" }))?;
+    let login = session.prepare(request, Mode::Sealed, ProofKind::Device, nonce)?;
+    let reply = send(&session, copy(&login.request)).await?;
+    let reply = login.open_reply(reply).await?;
+    let ticket = Ticket::from_field(reply.headers()["bulla-carry-over"].to_str()?)?;
+    let client = session.client();
+    let mut openings = Vec::new();
+    for _ in 0..4 {
+        openings.push(client.prepare_opening(Some(ticket.clone()))?.request);
+    }
+    let answers = openings.into_iter().map(|one| client.send_unverified(one));
+    let answers = futures_util::future::try_join_all(answers).await?;
+    let mut codes: Vec<_> = answers.iter().map(code).collect();
+    codes.sort_by_key(Option::is_some);
+    assert_eq!(codes[0], None);
+    // Which of the two it is tells who was first, and nothing else.
+    for code in &codes[1..] {
+        let refused = matches!(code, Some(Code::Replayed | Code::SessionRevoked));
+        assert!(refused, "{codes:?}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_signature_that_is_taken_off_is_missed_on_either_side() -> Outcome {
+    let bank = Bank::open().await?;
+    let client = client(&bank)?;
+    for name in ["signature", "signature-input"] {
+        let opening = client.prepare_opening(None)?;
+        let mut request = copy(&opening.request);
+        request.headers_mut().remove(name);
+        let refused = client.send_unverified(request).await?;
+        assert_eq!(code(&refused), Some(Code::ProofMissing), "{name}");
+
+        let mut answer = client.send_unverified(copy(&opening.request)).await?;
+        assert!(opening.answer(&answer).await.is_ok());
+        answer.headers_mut().remove(name);
+        let refused = opening.answer(&answer).await.err();
+        let refused = refused.map(|error| error.code);
+        assert_eq!(refused, Some(Code::ReplyInvalid), "{name}");
+    }
+    let session = client.open().await?;
+    let origin = bank.server.origin();
+    let head = Head {
+        control: Control::Request {
+            method: "GET".into(),
+            scheme: "http".into(),
+            authority: origin.trim_start_matches("http://").into(),
+            target: "/api/me".into(),
+        },
+        fields: Vec::new(),
+    };
+    let unsigned = session.dangerous_seal(&message::whole(head, b"")?)?;
+    let refused = send(&session, unsigned).await?;
+    assert_eq!(code(&refused), Some(Code::ProofMissing));
     Ok(())
 }

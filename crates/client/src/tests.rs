@@ -361,6 +361,60 @@ async fn a_forged_refusal_does_not_make_anything_happen_twice() {
     assert!(session.fetch(echo("go on")).await.is_ok());
 }
 
+/// Where nothing is sealed, a reply can be forged, with what it says of the session.
+#[tokio::test]
+async fn what_is_said_in_the_open_moves_nobody_into_anothers_session() {
+    let wire = Wire::new();
+    let log_in = async |session: &Session, user: &'static str| {
+        let login = Request::post("/api/login").body(user).unwrap();
+        session.fetch(login).await.unwrap();
+        assert!(session.is_authenticated());
+    };
+    let mallory = wire.open().await;
+    log_in(&mallory, "mallory").await;
+    let foreign = mallory.dangerous_loot().unwrap().ticket.to_field();
+    let builder = Client::builder(ORIGIN).identity(wire.0.bulla.identity());
+    let client = wire.build(builder.seal(false));
+    let nobody = || Ok("-:Device:".to_owned());
+    for (name, value, paid, then) in [
+        (
+            field::NONCE,
+            "\"forged\"",
+            Ok(()),
+            Ok("ann:Device:".to_owned()),
+        ),
+        (field::ENDED, "?1", Ok(()), nobody()),
+        (
+            field::CARRY_OVER,
+            foreign.as_str(),
+            Err(Code::TicketInvalid),
+            nobody(),
+        ),
+        // Until that ticket ends.
+        (
+            field::TICKET,
+            foreign.as_str(),
+            Ok(()),
+            Err(Code::ProofMismatch),
+        ),
+        (field::TICKET, ":AA==:", Ok(()), nobody()),
+    ] {
+        let session = client.open().await.unwrap();
+        log_in(&session, "ann").await;
+        let handled = wire.handled();
+        let forged = value.parse().unwrap();
+        wire.tamper(move |mut response| {
+            response.headers_mut().insert(name, forged);
+            response
+        });
+        let pay = text(session.fetch(echo("pay")).await).await;
+        assert_eq!(pay.map(drop), paid, "{name} {value}");
+        assert_eq!(wire.handled(), handled + 1, "{name} {value}");
+        let me = Request::get("/api/me").body("").unwrap();
+        assert_eq!(text(session.fetch(me).await).await, then, "{name} {value}");
+    }
+}
+
 #[tokio::test]
 async fn a_refused_session_is_replaced() {
     let wire = Wire::new();

@@ -15,6 +15,7 @@ use crate::padding::padme;
 use crate::target::{self, Target};
 
 const MALFORMED: Error = Code::Malformed.because("the inner message could not be parsed");
+const TOO_MANY: Error = Code::TooLarge.because("the inner message has too many fields");
 
 /// The control data of an inner message (RFC 9292 section 3.4 and 3.5).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -123,7 +124,7 @@ impl Head {
             ControlData::Response(status) => Control::Response(status.code()),
         };
         if section.len() > limits.max_fields {
-            return Err(Code::TooLarge.because("the inner message has too many fields"));
+            return Err(TOO_MANY);
         }
         let is_request = matches!(control, Control::Request { .. });
         let mut fields = Vec::with_capacity(section.len());
@@ -275,11 +276,14 @@ impl Reader {
                 if used == 0 {
                     return Ok(None);
                 }
-                if used == self.pending.len() {
+                match events.last_mut() {
+                    // A sender may cut it into single bytes; it costs no more than in one piece.
+                    Some(Event::Content(before)) => before.extend_from_slice(&bytes[..used]),
                     // A record of a stream: nothing but content.
-                    events.push(Event::Content(core::mem::take(&mut self.pending)));
-                } else {
-                    events.push(Event::Content(bytes[..used].to_vec()));
+                    _ if used == self.pending.len() => {
+                        events.push(Event::Content(core::mem::take(&mut self.pending)));
+                    }
+                    _ => events.push(Event::Content(bytes[..used].to_vec())),
                 }
                 let left = left - used as u64;
                 self.state = match (mode, left) {
@@ -306,30 +310,63 @@ impl Reader {
 
 fn read_head(bytes: &[u8], limits: &Limits) -> Result<Option<(Mode, Head, usize)>, Error> {
     let bounded = &bytes[..bytes.len().min(limits.max_head_len)];
-    let Some((framing, rest)) = bounded.split_first() else {
+    let Some(framing) = bounded.first() else {
         return Ok(None);
     };
     let mode = Mode::try_from(u64::from(*framing)).map_err(|_| MALFORMED)?;
     let is_request = framing % 2 == 0;
-    let mut cursor = Cursor::new(rest);
-    let read =
-        ControlData::read_bhttp::<_, Cursor<&[u8]>>(is_request, &mut cursor).and_then(|control| {
-            // The library takes a missing section for an empty one; here it may still come.
-            if cursor.position() == rest.len() as u64 {
-                return Err(bhttp::Error::Truncated);
-            }
-            let section = FieldSection::read_bhttp::<_, Cursor<&[u8]>>(mode, &mut cursor)?;
-            Ok((control, section))
-        });
-    match read {
-        Ok((control, section)) => {
-            let used = 1 + usize::try_from(cursor.position()).map_err(|_| MALFORMED)?;
-            Ok(Some((mode, Head::read(control, &section, limits)?, used)))
+    let rest = &bounded[1..];
+    if !is_head_whole(rest, is_request, mode, limits)? {
+        if bytes.len() < limits.max_head_len {
+            return Ok(None);
         }
-        Err(bhttp::Error::Truncated) if bytes.len() < limits.max_head_len => Ok(None),
-        Err(bhttp::Error::Truncated) => Err(Code::TooLarge.because("the inner head is too large")),
-        Err(_) => Err(MALFORMED),
+        return Err(Code::TooLarge.because("the inner head is too large"));
     }
+    let mut cursor = Cursor::new(rest);
+    let control = ControlData::read_bhttp::<_, Cursor<&[u8]>>(is_request, &mut cursor);
+    let control = control.map_err(|_| MALFORMED)?;
+    let section = FieldSection::read_bhttp::<_, Cursor<&[u8]>>(mode, &mut cursor);
+    let section = section.map_err(|_| MALFORMED)?;
+    let used = 1 + usize::try_from(cursor.position()).map_err(|_| MALFORMED)?;
+    Ok(Some((mode, Head::read(control, &section, limits)?, used)))
+}
+
+/// Whether all of a head is there, told by lengths alone: this is asked again for each piece that
+/// comes, and a head may come in thousands.
+fn is_head_whole(
+    mut rest: &[u8],
+    is_request: bool,
+    mode: Mode,
+    limits: &Limits,
+) -> Result<bool, Error> {
+    let control = if is_request {
+        // Method, scheme, authority, path.
+        (0..4).all(|_| skip(&mut rest).is_some())
+    } else {
+        // The status.
+        read_varint(rest).is_some_and(|(_, len)| {
+            rest = &rest[len..];
+            true
+        })
+    };
+    if !control || mode == Mode::KnownLength {
+        return Ok(control && skip(&mut rest).is_some());
+    }
+    for _ in 0..=limits.max_fields {
+        match skip(&mut rest) {
+            Some(0) => return Ok(true),
+            Some(_) if skip(&mut rest).is_some() => {}
+            _ => return Ok(false),
+        }
+    }
+    Err(TOO_MANY)
+}
+
+/// Skips what stands behind its length, and returns that.
+fn skip(rest: &mut &[u8]) -> Option<u64> {
+    let (len, at) = read_varint(rest)?;
+    *rest = rest[at..].get(usize::try_from(len).ok()?..)?;
+    Some(len)
 }
 
 /// A variable-length integer (RFC 9000 section 16), and its own length.
@@ -418,6 +455,25 @@ mod tests {
                 );
             }
         }
+    }
+
+    /// Whoever has a session can cut what he seals into single bytes.
+    #[test]
+    fn pieces_cost_no_more_than_a_whole() {
+        // Fields without an end are refused when there are too many, not when they end.
+        let bytes = head(request()).unwrap();
+        let no_end = [&bytes[..bytes.len() - 1], &b"\x01a\0".repeat(100)].concat();
+        let mut reader = Reader::new(Limits::default());
+        let error = reader.push(no_end).unwrap_err();
+        assert_eq!(error.code, Code::TooLarge);
+
+        let bytes = [head(request()).unwrap(), b"\x01x".repeat(1000)].concat();
+        let mut reader = Reader::new(Limits::default());
+        let content = Event::Content(vec![b'x'; 1000]);
+        assert_eq!(
+            reader.push(bytes),
+            Ok(vec![Event::Head(request()), content])
+        );
     }
 
     #[test]

@@ -509,6 +509,7 @@ impl ReceivedOpening {
         if params.alg != ES256 || params.keyid != open.device.thumbprint().to_string() {
             return Err(Code::ProofMismatch.because("the opening is signed with another key"));
         }
+        received.check_whole()?;
         if !received.covers(&OPEN_COMPONENTS) {
             return Err(Code::CoverageMissing.because("the opening's signature covers too little"));
         }

@@ -191,13 +191,8 @@ impl<'a> ReceivedProof<'a> {
         request: &Request<'_>,
         binding: Binding,
     ) -> Result<CoveredProof<'a>, Error> {
+        self.signature.check_whole()?;
         let components = &self.signature.components;
-        if components
-            .iter()
-            .any(|component| component.req || component.key.is_some())
-        {
-            return Err(Code::CoverageMissing.because("a component has parameters"));
-        }
         if !self.signature.covers(&required(request.fields, binding)?) {
             return Err(Code::CoverageMissing.because("a required component is not covered"));
         }

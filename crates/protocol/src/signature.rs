@@ -10,7 +10,7 @@ use std::borrow::Cow;
 use sfv::{BareItemFromInput, ListSerializer, StringRef, integer, key_ref};
 
 use crate::error::{Code, Error};
-use crate::field::Fields;
+use crate::field::{self, Fields};
 use crate::structured::{self, Member, Params, Value};
 
 /// The label that Bulla's own halves use (RFC 9421 section 4.1). A verifier goes by the tag.
@@ -63,7 +63,12 @@ impl<'a> Component<'a> {
     }
 
     fn parse(name: &BareItemFromInput<'a>, params: &Params<'a>) -> Result<Self, Error> {
-        let mut component = Self::new(text(name)?);
+        let name = text(name)?;
+        // A field under many spellings would be many times in the base.
+        if !name.starts_with('@') {
+            field::check_name(name.as_bytes()).map_err(|_| MALFORMED)?;
+        }
+        let mut component = Self::new(name);
         for (key, value) in params {
             match key.as_str() {
                 "req" if value.as_boolean() == Some(true) => component.req = true,
@@ -227,6 +232,19 @@ impl<'a> ReceivedSignature<'a> {
         }))
     }
 
+    /// Refuses components with parameters. The signature of a request needs none.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::CoverageMissing`].
+    pub fn check_whole(&self) -> Result<(), Error> {
+        let mut components = self.components.iter();
+        if components.any(|component| component.req || component.key.is_some()) {
+            return Err(Code::CoverageMissing.because("a component has parameters"));
+        }
+        Ok(())
+    }
+
     /// Whether it covers all of these.
     pub fn covers(&self, wanted: &[Component<'_>]) -> bool {
         wanted.iter().all(|wanted| self.components.contains(wanted))
@@ -261,7 +279,7 @@ impl Request<'_> {
             (name, None) if !name.starts_with('@') => {
                 base.push_str(self.fields.line(name)?.ok_or(ABSENT)?);
             }
-            (name @ (crate::field::SIGNATURE | crate::field::SIGNATURE_INPUT), Some(key)) => {
+            (name @ (field::SIGNATURE | field::SIGNATURE_INPUT), Some(key)) => {
                 let value = self.fields.line(name)?.ok_or(ABSENT)?;
                 base.push_str(&structured::member(value, key)?.ok_or(ABSENT)?);
             }
@@ -377,12 +395,9 @@ impl ToSign {
     /// The two fields that carry the signature.
     pub fn fields(&self, signature: &[u8]) -> [(&'static str, String); 2] {
         [
+            (field::SIGNATURE_INPUT, format!("{LABEL}={}", self.params)),
             (
-                crate::field::SIGNATURE_INPUT,
-                format!("{LABEL}={}", self.params),
-            ),
-            (
-                crate::field::SIGNATURE,
+                field::SIGNATURE,
                 structured::dictionary_of_bytes(LABEL, signature),
             ),
         ]

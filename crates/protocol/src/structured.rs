@@ -1,5 +1,8 @@
 //! Structured Fields (RFC 9651), read without the leniency that a verifier must not have: a key that
 //! stands twice is an error here, where RFC 9651 lets the last one win.
+//!
+//! Each key is compared with all before it, and anyone may send a field before he has proved anything.
+//! So there may be only so many.
 
 use core::fmt;
 
@@ -11,6 +14,12 @@ use sfv::{
 };
 
 use crate::error::{Code, Error};
+
+/// Members of a Dictionary, and Items of an Inner List, at most: what RFC 9651 wants of every parser.
+const MAX_MEMBERS: usize = 1024;
+
+/// Parameters of one Item at most. A signature has six (RFC 9421 section 2.3).
+const MAX_PARAMS: usize = 16;
 
 /// A Dictionary's member: an Item or an Inner List.
 #[derive(Debug)]
@@ -159,7 +168,8 @@ impl<'a> DictionaryVisitor<'a> for Members<'a> {
     type Error = Refused;
 
     fn entry(&mut self, key: &'a KeyRef) -> Result<impl EntryVisitor<'a>, Refused> {
-        if self.0.iter().any(|member| member.key == key.as_str()) {
+        let is_known = |member: &Member<'_>| member.key == key.as_str();
+        if self.0.len() == MAX_MEMBERS || self.0.iter().any(is_known) {
             return Err(Refused);
         }
         Ok(self.0.push_mut(Member {
@@ -204,8 +214,8 @@ impl<'a> InnerListVisitor<'a> for &mut Member<'a> {
 
     fn item(&mut self) -> Result<impl ItemVisitor<'a>, Refused> {
         match &mut self.value {
-            Value::List(items) => Ok(ListItem(items)),
-            Value::Item(_) => Err(Refused),
+            Value::List(items) if items.len() < MAX_MEMBERS => Ok(ListItem(items)),
+            _ => Err(Refused),
         }
     }
 
@@ -235,7 +245,7 @@ impl<'a> ParameterVisitor<'a> for Distinct<'_, 'a> {
     type Error = Refused;
 
     fn parameter(&mut self, key: &'a KeyRef, value: BareItemFromInput<'a>) -> Result<(), Refused> {
-        if self.0.iter().any(|(known, _)| *known == key) {
+        if self.0.len() == MAX_PARAMS || self.0.iter().any(|(known, _)| *known == key) {
             return Err(Refused);
         }
         self.0.push((key, value));
@@ -263,6 +273,24 @@ mod tests {
             "a=1,",
         ] {
             assert_eq!(dictionary(bad).unwrap_err().code, Code::Malformed, "{bad}");
+        }
+    }
+
+    #[test]
+    fn fields_have_only_so_many_parts() {
+        type Write = fn(Vec<String>) -> String;
+        let keys = |count: usize| (0..count).map(|at| format!("a{at}")).collect::<Vec<_>>();
+        let ways: [(usize, Write); 5] = [
+            (MAX_MEMBERS, |keys| keys.join(",")),
+            (MAX_MEMBERS, |keys| format!("a=({})", keys.join(" "))),
+            (MAX_PARAMS, |keys| format!("a;{}", keys.join(";"))),
+            (MAX_PARAMS, |keys| format!("a=(1);{}", keys.join(";"))),
+            (MAX_PARAMS, |keys| format!("a=(1;{})", keys.join(";"))),
+        ];
+        for (most, write) in ways {
+            assert!(dictionary(&write(keys(most))).is_ok());
+            let error = dictionary(&write(keys(most + 1))).unwrap_err();
+            assert_eq!(error.code, Code::Malformed);
         }
     }
 

@@ -5,6 +5,7 @@
 
 use bulla_protocol::base64;
 use bulla_protocol::error::{Code, Error};
+use bulla_protocol::field::check_value;
 use bulla_protocol::jwk::Thumbprint;
 use bulla_protocol::target::{Origin, is_safe};
 use cookie::{Cookie, SameSite, time};
@@ -61,11 +62,10 @@ impl Cookies {
 
     /// Whether a cookie with this name reaches a handler only if it opens.
     fn must_open(&self, name: &str) -> bool {
-        let among = |names: &[String]| names.iter().any(|known| known == name);
         match self {
             Self::Off => true,
-            Self::HttpOnly { readable } => !among(readable),
-            Self::Named(names) => among(names),
+            Self::HttpOnly { readable } => !readable.iter().any(|known| known == name),
+            Self::Named(names) => names.iter().any(|known| reads_as(name, known)),
         }
     }
 
@@ -107,7 +107,7 @@ impl Bulla {
         let is_cross_site = headers
             .get("sec-fetch-site")
             .is_some_and(|site| site == "cross-site");
-        for cookie in lines.filter_map(|line| line.to_str().ok()).flat_map(parse) {
+        for cookie in lines.flat_map(parse) {
             let (name, value) = cookie.name_value();
             let sealed = value.strip_prefix(MARK);
             if !self.0.cookies.must_open(name) {
@@ -168,8 +168,7 @@ impl Bulla {
             return Vec::new();
         }
         let (mut bound, mut others) = (Vec::new(), Vec::new());
-        let lines = headers.get_all(COOKIE).iter();
-        for cookie in lines.filter_map(|line| line.to_str().ok()).flat_map(parse) {
+        for cookie in headers.get_all(COOKIE).iter().flat_map(parse) {
             let (name, value) = cookie.name_value();
             let is_named =
                 matches!(self.0.cookies, Cookies::Named(_)) && self.0.cookies.must_open(name);
@@ -179,10 +178,10 @@ impl Bulla {
                 others.push(format!("{name}={value}"));
             }
         }
-        if !bound.is_empty() {
-            headers.remove(COOKIE);
-            headers.extend(join(&others).map(|line| (COOKIE, line)));
-        }
+        // What could not be read here might be read by the handler.
+        let others = join(&others);
+        headers.remove(COOKIE);
+        headers.extend(others.map(|line| (COOKIE, line)));
         bound
     }
 
@@ -303,8 +302,32 @@ fn join(pairs: &[String]) -> Option<HeaderValue> {
     Some(line)
 }
 
-fn parse(line: &str) -> impl Iterator<Item = Cookie<'_>> {
-    Cookie::split_parse(line).filter_map(Result::ok)
+/// The cookies of a line, each by itself: one that cannot be read takes no other with it.
+fn parse(line: &HeaderValue) -> impl Iterator<Item = Cookie<'_>> {
+    let pairs = line.as_bytes().split(|byte| *byte == b';');
+    pairs.filter_map(|pair| Cookie::parse(check_value(pair).ok()?).ok())
+}
+
+/// Whether a handler may take this name for the known one: cookie jars decode percents, in names too.
+fn reads_as(name: &str, known: &str) -> bool {
+    let mut rest = name.as_bytes();
+    let next = || {
+        let (byte, after) = match rest {
+            [b'%', high, low, after @ ..] => match (hex(*high), hex(*low)) {
+                (Some(high), Some(low)) => (high << 4 | low, after),
+                _ => (b'%', &rest[1..]),
+            },
+            [byte, after @ ..] => (*byte, after),
+            [] => return None,
+        };
+        rest = after;
+        Some(byte)
+    };
+    core::iter::from_fn(next).eq(known.bytes())
+}
+
+fn hex(digit: u8) -> Option<u8> {
+    u8::try_from(char::from(digit).to_digit(16)?).ok()
 }
 
 fn take_set(headers: &mut HeaderMap) -> Vec<HeaderValue> {

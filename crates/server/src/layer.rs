@@ -11,7 +11,7 @@ use bulla_protocol::signature::Request as SignedRequest;
 use bulla_protocol::target::Origin;
 use bytes::Bytes;
 use http::header::{self, HOST, HeaderValue};
-use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderName, Method, Request, Response, StatusCode};
 use http_body::Body as HttpBody;
 use http_body_util::BodyExt as _;
 use tower::{Layer, Service};
@@ -237,6 +237,11 @@ impl Bulla {
             device: &facts.device,
         };
         self.cookies_out(headers, holder, &path)?;
+        // Nobody but the verifier speaks of the session, whatever answers an application passes on.
+        let own = |name: &&HeaderName| name.as_str().starts_with("bulla-");
+        for name in headers.keys().filter(own).cloned().collect::<Vec<_>>() {
+            headers.remove(name);
+        }
         headers.extend(fields);
         Ok(Ok(response))
     }

@@ -47,7 +47,7 @@ impl Bulla {
                 let mut next = state;
                 next.kind = TicketKind::CarryOver;
                 next.subject = subject;
-                next.login = now;
+                next.login = facts.admitted;
                 next.began = now;
                 next.expires = now.saturating_add(seconds(self.0.lifetimes.carry_over));
                 next.replaces = None;

@@ -24,6 +24,8 @@ pub(crate) struct Facts {
     pub(crate) subject: Option<(String, u32)>,
     pub(crate) proof: ProofKind,
     pub(crate) sealed: bool,
+    /// When the request had passed every check, in seconds since 1970.
+    pub(crate) admitted: u32,
     pub(crate) outcome: Mutex<Outcome>,
 }
 
@@ -81,7 +83,8 @@ impl Session {
     /// within a minute. The session that it opens has a new id, fresh keys and this subject, so neither
     /// an id nor a key from before the login is worth anything after it.
     ///
-    /// `subject` is the app's user id, 1 to 48 bytes.
+    /// `subject` is the app's user id, 1 to 48 bytes. The login counts from when this request came, so
+    /// that a revocation in between, say for a new password, ends it too.
     ///
     /// # Errors
     ///

@@ -407,7 +407,7 @@ impl Proven {
         // Once more: the body may have come so slowly that the store has forgotten what was sent along
         // with this proof, a copy of it among them.
         bulla.check_nonce(&nonce)?;
-        let now = u64::from(bulla.now());
+        let now = bulla.now();
         let state = request.state;
         let facts = Facts {
             id: state.id,
@@ -415,12 +415,13 @@ impl Proven {
             subject: (!state.subject.is_empty()).then(|| (state.subject.clone(), state.login)),
             proof: kind,
             sealed: request.salt.is_some(),
+            admitted: now,
             outcome: std::sync::Mutex::default(),
         };
         let used = UsedProof {
             proof: replay_key(&device, &nonce.random),
-            until: bulla.0.nonces.remember_until(now),
-            now,
+            until: bulla.0.nonces.remember_until(now.into()),
+            now: now.into(),
             confirmed: state.kind == TicketKind::Confirmed,
             session: facts.session_ref(),
         };

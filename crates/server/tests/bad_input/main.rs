@@ -1,6 +1,7 @@
 //! Bad input at every endpoint: always an answer with a code, in bounded memory, and no handler runs.
 #![allow(clippy::unwrap_used)] // in tests a surprise may panic
 
+mod costly;
 mod endless;
 mod garbage;
 mod mutated;

@@ -196,7 +196,7 @@ fn a_field_that_is_added_is_refused_or_not_seen() {
 }
 
 /// An opening with any body at all, signed by a device key as it should be.
-fn opening(world: &World, content: &[u8]) -> Request<Body> {
+pub(crate) fn opening(world: &World, content: &[u8]) -> Request<Body> {
     let path = session_path(DEFAULT_PREFIX);
     let mut fields = vec![
         ("content-type".to_owned(), "application/json".to_owned()),
@@ -237,7 +237,7 @@ fn opening(world: &World, content: &[u8]) -> Request<Body> {
     request.body(body(content)).unwrap()
 }
 
-fn open(world: &World) -> Vec<u8> {
+pub(crate) fn open(world: &World) -> Vec<u8> {
     let agreement = bulla_keys::AgreementKey::generate(&bulla_keys::SystemRandom).unwrap();
     let open = Open {
         version: VERSION,

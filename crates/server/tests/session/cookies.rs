@@ -216,6 +216,45 @@ async fn a_stolen_cookie_is_dropped_from_a_thiefs_own_session() {
     }
 }
 
+/// Cookie jars decode percents, in names too.
+#[tokio::test]
+async fn a_bound_name_has_no_other_spelling() {
+    let shop = Shop::new(Cookies::Named(vec!["sid".into()]));
+    let thief = Device::new();
+    let own = thief.open(&shop.server, None).await.unwrap();
+    for (spelling, seen) in [
+        ("%73id=1", ""),
+        ("s%69%64=1", ""),
+        (
+            "%73i%6D=1; %7id=2; %=3; sid%=4",
+            "%73i%6D=1; %7id=2; %=3; sid%=4",
+        ),
+    ] {
+        assert_eq!(shop.send(&own, &thief, SEE, "", spelling).await.0, seen);
+        assert_eq!(shop.send_plain("", spelling).await.0, seen);
+    }
+}
+
+#[tokio::test]
+async fn a_cookie_that_cannot_be_read_hides_no_other() {
+    let shop = Shop::new(Cookies::Named(vec!["sid".into()]));
+    let device = Device::new();
+    let client = device.open(&shop.server, None).await.unwrap();
+    let setting = "sid=secret; HttpOnly";
+    let (_, lines) = shop.send(&client, &device, SEE, setting, "").await;
+    let line = [b"x=\xe9; ", pair(&lines[0]).as_bytes(), b"; y=1"].concat();
+    let line = http::HeaderValue::from_bytes(&line).unwrap();
+
+    let mut signed = client.signed(&device, ProofKind::Device, SEE, b"");
+    signed.headers_mut().insert("cookie", line.clone());
+    assert_eq!(shop.server.send(signed).await.body(), "sid=secret; y=1");
+    let plain = Request::post("/public/see")
+        .header("host", AUTHORITY)
+        .header("cookie", line);
+    let plain = plain.body(body(b"")).unwrap();
+    assert_eq!(shop.server.send(plain).await.body(), "y=1");
+}
+
 #[tokio::test]
 async fn cookies_are_cleared_and_expire() {
     let ring = Ring::ephemeral().with_period(Duration::from_mins(30));

@@ -1,16 +1,20 @@
 //! What passes the verifier, and what does not.
 
 use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use bulla_protocol::error::Problem;
 use bulla_protocol::limits::DEFAULT_PREFIX;
 use bulla_protocol::opening::session_path;
 use bulla_protocol::{error::Code, field};
-use bulla_server::{ProofKind, Revocation, Session};
+use bulla_server::{Clock as _, ProofKind, Revocation, Session};
 use http::{Request, Response};
 use tower::{Layer as _, service_fn};
 
-use crate::support::{AUTHORITY, Device, ECHO, Server, app, body, code, concealed, fields_of};
+use crate::support::{
+    AUTHORITY, Device, ECHO, Server, TestClock, app, body, code, concealed, fields_of,
+};
 
 #[tokio::test]
 async fn signed_and_sealed_requests_reach_the_handler() {
@@ -418,6 +422,24 @@ async fn proofs_of_an_earlier_process_are_stale() {
 }
 
 #[tokio::test]
+async fn a_proof_for_one_origin_is_none_for_another_of_the_same_server() {
+    let server = Server::with(|builder| builder.origin("https://other.example"));
+    let device = Device::new();
+    let client = device.open(&server, None).await.unwrap();
+    let other = http::HeaderValue::from_static("other.example");
+    let mut signed = client.signed(&device, ProofKind::Device, ECHO, b"");
+    signed.headers_mut().insert("host", other.clone());
+    let sealed = client.sealed(&device, ProofKind::Device, ECHO, b"");
+    let mut sealed = concealed(&sealed.bytes);
+    sealed.headers_mut().insert("host", other);
+    for request in [signed, sealed] {
+        let refused = server.send(request).await;
+        assert_eq!(code(&refused), Some(Code::TicketInvalid));
+    }
+    assert_eq!(server.handled(), 0);
+}
+
+#[tokio::test]
 async fn a_signature_makes_no_field_trustworthy_that_a_client_may_not_send() {
     let server = Server::new();
     let device = Device::new();
@@ -513,6 +535,107 @@ async fn a_session_that_ends_while_it_is_served_is_not_renewed() {
         let reply = reply.await;
         assert_eq!(reply.status(), 200);
         assert_eq!(reply.headers().contains_key(field::TICKET), !does);
+    }
+}
+
+/// The password has been checked, and is changed before the reply is there.
+#[tokio::test]
+async fn a_login_that_is_under_way_ends_with_all_of_its_users_logins() {
+    let clock = TestClock(Arc::new(AtomicU64::new(1_800_000_000)));
+    for seconds in [0, 1] {
+        let time = clock.clone();
+        let server = Server::on(
+            clock.clone(),
+            |builder| builder,
+            move |bulla| {
+                let revoker = bulla.clone();
+                let handler = service_fn(move |request: Request<bulla_server::Body>| {
+                    let (revoker, time) = (revoker.clone(), time.clone());
+                    async move {
+                        let session = request.extensions().get::<Session>().unwrap();
+                        time.advance(seconds);
+                        session.login("ann").await.unwrap();
+                        let now = u32::try_from(time.now()).unwrap();
+                        let all = Revocation::Subject("ann".into(), now);
+                        revoker.revoke(all).await.unwrap();
+                        time.advance(seconds);
+                        Ok::<_, Infallible>(Response::new(String::new()))
+                    }
+                });
+                app(bulla.layer().layer(handler))
+            },
+        );
+        let device = Device::new();
+        let mut client = device.open(&server, None).await.unwrap();
+        let reply = server.send(client.signed(&device, ProofKind::Device, ECHO, b""));
+        let carry = client.update(&fields_of(&reply.await));
+        let opened = device.open(&server, carry).await;
+        assert_eq!(opened.err(), Some(Code::SessionRevoked), "{seconds}");
+    }
+}
+
+#[tokio::test]
+async fn an_application_does_not_speak_for_the_verifier() {
+    let names = [
+        field::TICKET,
+        field::CARRY_OVER,
+        field::ENDED,
+        field::IN_REPLY_TO,
+    ];
+    let server = Server::around(
+        |builder| builder,
+        |bulla| {
+            let handler = service_fn(move |_: Request<bulla_server::Body>| async move {
+                let mut response = Response::new(String::from("passed on"));
+                for name in names.into_iter().chain([field::NONCE]) {
+                    let value = http::HeaderValue::from_static("?1");
+                    response.headers_mut().insert(name, value);
+                }
+                Ok::<_, Infallible>(response)
+            });
+            app(bulla.layer().layer(handler))
+        },
+    );
+    let device = Device::new();
+    let mut client = device.open(&server, None).await.unwrap();
+    let first = server.send(client.signed(&device, ProofKind::Device, ECHO, b""));
+    client.update(&fields_of(&first.await));
+    let plain = server.send(client.signed(&device, ProofKind::Device, ECHO, b""));
+    let sealed = client.sealed(&device, ProofKind::Device, ECHO, b"");
+    let reply = server.send(concealed(&sealed.bytes)).await;
+    let (_, inner, content) = client.open_reply(&reply, &sealed.nonce);
+    assert_eq!(content, b"passed on");
+    for fields in [fields_of(&plain.await), inner] {
+        let ours = fields.iter().filter(|(name, _)| name.starts_with("bulla-"));
+        let ours: Vec<_> = ours.filter(|(_, value)| value == "?1").collect();
+        assert!(ours.is_empty(), "{ours:?}");
+    }
+}
+
+/// Whoever gets script into the page can have the device key sign an opening for an agreement key of
+/// his own, and so has a MAC key elsewhere.
+#[tokio::test]
+async fn a_session_that_is_used_without_its_device_ends_with_its_ticket() {
+    let server = Server::with(|builder| builder.proof(ProofKind::Session));
+    let device = Device::new();
+    let mut stolen = device.open(&server, None).await.unwrap();
+    let first = server.send(stolen.signed(&device, ProofKind::Device, ECHO, b""));
+    stolen.update(&fields_of(&first.await));
+    // From here on he has the keys of the session, and no device.
+    let none = Device::new();
+    for (advance, refused) in [
+        (0, None),
+        (800, None),
+        (99, None),
+        (1, Some(Code::TicketExpired)),
+    ] {
+        server.clock.advance(advance);
+        stolen.nonce = device.open(&server, None).await.unwrap().nonce;
+        let used = stolen.signed(&none, ProofKind::Session, ECHO, b"");
+        let reply = server.send(used).await;
+        assert_eq!(code(&reply), refused);
+        assert_eq!(stolen.update(&fields_of(&reply)), None);
+        assert!(!reply.headers().contains_key(field::TICKET));
     }
 }
 
