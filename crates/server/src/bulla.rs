@@ -42,6 +42,8 @@ pub(crate) struct Inner {
     pub(crate) devices: Devices,
     pub(crate) limits: Limits,
     pub(crate) lifetimes: Lifetimes,
+    /// How long anything that a key of the ring sealed can be valid.
+    keep: Duration,
     pub(crate) proof: ProofKind,
     pub(crate) unsigned: Vec<String>,
     pub(crate) upstream: Vec<HeaderName>,
@@ -52,8 +54,9 @@ pub(crate) struct Inner {
     pub(crate) revoked: broadcast::Sender<Revocation>,
 }
 
-/// How long things live, in whole seconds: fractions are cut off. Nothing is checked; shorter is safer
-/// and costs more openings and retries.
+/// How long things live, in whole seconds: fractions are cut off. Shorter is safer and costs more openings
+/// and retries. Nothing is checked but that the ring's period is long enough
+/// ([`Ring::with_period`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lifetimes {
     /// A server nonce: taken for this long at least, twice as long at most. One second at least; default
@@ -76,6 +79,18 @@ impl Default for Lifetimes {
             session: Duration::from_hours(12),
             carry_over: Duration::from_mins(1),
         }
+    }
+}
+
+impl Lifetimes {
+    /// How long anything that the ring seals can be valid.
+    fn sealed(&self, cookies: &Cookies) -> Duration {
+        let nonce = self.nonce.saturating_mul(2);
+        let keep = self.ticket.max(self.carry_over).max(nonce);
+        if cookies.are_on() {
+            return keep.max(self.session);
+        }
+        keep
     }
 }
 
@@ -132,14 +147,9 @@ impl Bulla {
     }
 
     pub(crate) fn ring_key(&self, now: u32) -> Result<Arc<RingKey>, Error> {
-        let lifetimes = &self.0.lifetimes;
-        let mut keep = lifetimes.ticket.max(lifetimes.carry_over);
-        if self.0.cookies.are_on() {
-            keep = keep.max(lifetimes.session);
-        }
         self.0
             .ring
-            .current(u64::from(now), keep, &*self.0.random)
+            .current(u64::from(now), self.0.keep, &*self.0.random)
             .map_err(|_| Code::StoreUnavailable.because("the ring could not be rotated"))
     }
 
@@ -282,7 +292,9 @@ impl Builder {
     ///
     /// [`ConfigError::Origin`] without an origin, or if any is not one; [`ConfigError::Prefix`];
     /// [`ConfigError::Identity`] and [`ConfigError::Store`] if there is none;
-    /// [`ConfigError::RingOutlivesRevocations`] for a kept ring with a store that forgets.
+    /// [`ConfigError::RingOutlivesRevocations`] for a kept ring with a store that forgets;
+    /// [`ConfigError::RingPeriod`] for a period that [`Ring::with_period`] does not allow;
+    /// [`ConfigError::Ring`] if a key whose time is over could not be erased.
     pub fn build(self) -> Result<Bulla, ConfigError> {
         let origins = |texts: &[String]| {
             let parsed = texts.iter().map(|text| Origin::parse(text));
@@ -302,6 +314,12 @@ impl Builder {
         if ring.outlives_process() && !store.outlives_process() {
             return Err(ConfigError::RingOutlivesRevocations);
         }
+        let keep = self.lifetimes.sealed(&self.cookies);
+        if !ring.has_names_for(keep) {
+            return Err(ConfigError::RingPeriod);
+        }
+        ring.erase_past(self.clock.now(), keep)
+            .map_err(|_| ConfigError::Ring)?;
         Ok(Bulla(Arc::new(Inner {
             origins: public,
             session_path: session_path(&self.prefix),
@@ -315,6 +333,7 @@ impl Builder {
             devices: Devices::new(),
             limits: self.limits,
             lifetimes: self.lifetimes,
+            keep,
             proof: self.proof,
             unsigned: self.unsigned,
             upstream: self.upstream,

@@ -3,6 +3,7 @@
 
 #[cfg(feature = "axum")]
 mod axum;
+mod config;
 mod cookies;
 mod events;
 mod live;
