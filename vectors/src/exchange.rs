@@ -122,7 +122,7 @@ impl Server {
         }
         let der = state.signing_key("identity")?.to_pkcs8_der();
         let pem = base64::encode_standard(der.map_err(|error| unusable(&error))?.as_slice());
-        let bulla = Bulla::builder()
+        let builder = Bulla::builder()
             .origin(if state.has("origin") {
                 state.text("origin")?
             } else {
@@ -134,10 +134,13 @@ impl Server {
                 domain: state.array("domain")?,
                 memory,
             })
-            .clock(clock.clone())
-            .random(random)
-            .build()
-            .map_err(|error| unusable(&error))?;
+            .clock(clock.clone());
+        let builder = if state.has("exhausted") {
+            builder.random(Exhausted)
+        } else {
+            builder.random(random)
+        };
+        let bulla = builder.build().map_err(|error| unusable(&error))?;
         let routes = Router::new()
             .route("/api/echo", any(echo))
             .route(

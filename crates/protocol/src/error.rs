@@ -127,6 +127,8 @@ codes! {
     RateLimited "rate_limited" 429 Server "Too many requests",
     /// The server cannot check replays or revocations right now; nothing was done.
     StoreUnavailable "store_unavailable" 503 Server "The session store is unavailable",
+    /// The server failed at something of its own. Whether anything was done is not known.
+    Internal "internal" 500 Server "The server failed",
 
     /// The server's identity is not the pinned one.
     IdentityChanged "identity_changed" 0 Reply "The server's identity is not the expected one",

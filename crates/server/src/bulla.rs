@@ -150,7 +150,7 @@ impl Bulla {
         self.0
             .ring
             .current(u64::from(now), self.0.keep, &*self.0.random)
-            .map_err(|_| Code::StoreUnavailable.because("the ring could not be rotated"))
+            .map_err(|_| Code::Internal.because("the ring could not be rotated"))
     }
 
     pub(crate) fn nonce(&self, now: u32) -> Result<Nonce, Error> {
@@ -163,7 +163,7 @@ impl Bulla {
         self.0
             .random
             .fill(&mut bytes)
-            .map_err(|_| Code::StoreUnavailable.because("the system gave no random bytes"))?;
+            .map_err(|_| Code::Internal.because("the system gave no random bytes"))?;
         Ok(bytes)
     }
 }

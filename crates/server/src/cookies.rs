@@ -51,7 +51,7 @@ pub enum Cookies {
 /// What a bound value begins with.
 const MARK: &str = "bulla.";
 
-const NOT_MADE: Error = Code::StoreUnavailable.because("a cookie could not be sealed");
+const NOT_MADE: Error = Code::Internal.because("a cookie could not be sealed");
 const NOT_OURS: Error = Code::FieldRefused.because("a cookie is not bound to this device");
 
 impl Cookies {

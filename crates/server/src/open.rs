@@ -19,7 +19,7 @@ use crate::ticket::{SessionState, TicketKind};
 use crate::vault;
 use crate::verify::replay_key;
 
-const NO_KEY: Error = Code::StoreUnavailable.because("no key could be made");
+const NO_KEY: Error = Code::Internal.because("no key could be made");
 
 impl Bulla {
     /// Answers an opening.

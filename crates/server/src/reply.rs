@@ -28,7 +28,7 @@ use crate::verify::ReplyTo;
 /// Replies up to this size, in bytes, are sealed as a whole and padded.
 pub(crate) const WHOLE: u64 = 64 * 1024;
 
-const FAILED: Error = Code::StoreUnavailable.because("the reply could not be made");
+const FAILED: Error = Code::Internal.because("the reply could not be made");
 
 impl Bulla {
     /// What the client must learn about its session from this reply.

@@ -94,7 +94,7 @@ impl SessionState {
         origin: &Origin,
         random: &dyn Random,
     ) -> Result<Ticket, Error> {
-        const FAILED: Error = Code::StoreUnavailable.because("no ticket could be made");
+        const FAILED: Error = Code::Internal.because("no ticket could be made");
         let context = [origin.as_str().as_bytes()];
         let plain = self.encode();
         let bytes = vault::seal(key, Purpose::Ticket, &context, &plain, random);

@@ -6,6 +6,7 @@ mod axum;
 mod config;
 mod cookies;
 mod events;
+mod failures;
 mod live;
 mod receive;
 mod requests;
