@@ -46,7 +46,7 @@ impl Bulla {
             Outcome::LoggedIn(subject) => {
                 let mut next = state;
                 next.kind = TicketKind::CarryOver;
-                next.subject = subject;
+                next.subject = Some(subject);
                 next.login = now;
                 next.began = now;
                 next.expires = now.saturating_add(seconds(self.0.lifetimes.carry_over));

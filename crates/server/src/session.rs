@@ -4,12 +4,12 @@ use std::sync::{Arc, Mutex};
 
 use bulla_protocol::error::{Code, Error};
 use bulla_protocol::jwk::Thumbprint;
-use bulla_protocol::limits::MAX_SUBJECT_LEN;
 use bulla_protocol::opening::SessionId;
 use bulla_protocol::proof::ProofKind;
 
 use crate::bulla::Bulla;
 use crate::store::{Revocation, SessionRef};
+use crate::subject::Subject;
 
 /// A verified session. A value of this type exists only for a request that has passed every check.
 #[derive(Clone)]
@@ -21,7 +21,7 @@ pub struct Session {
 pub(crate) struct Facts {
     pub(crate) id: SessionId,
     pub(crate) device: Thumbprint,
-    pub(crate) subject: Option<(String, u32)>,
+    pub(crate) subject: Option<(Subject, u32)>,
     pub(crate) proof: ProofKind,
     pub(crate) sealed: bool,
     pub(crate) outcome: Mutex<Outcome>,
@@ -32,7 +32,7 @@ pub(crate) struct Facts {
 pub(crate) enum Outcome {
     #[default]
     Unchanged,
-    LoggedIn(String),
+    LoggedIn(Subject),
     Ended,
 }
 
@@ -91,13 +91,11 @@ impl Session {
         if self.facts.proof != ProofKind::Device {
             return Err(Code::ProofWeak.because("login needs a device proof"));
         }
-        if !(1..=MAX_SUBJECT_LEN).contains(&subject.len()) {
-            return Err(Code::Malformed.because("a subject has 1 to 48 bytes"));
-        }
+        let subject = subject.parse()?;
         self.bulla
             .revoke(Revocation::Session(self.facts.id.into()))
             .await?;
-        self.conclude(Outcome::LoggedIn(subject.to_owned()));
+        self.conclude(Outcome::LoggedIn(subject));
         Ok(())
     }
 
@@ -123,7 +121,7 @@ impl Session {
         if let Some((subject, _)) = &self.facts.subject {
             let now = self.bulla.now();
             self.bulla
-                .revoke(Revocation::Subject(subject.clone(), now))
+                .revoke(Revocation::Subject(*subject, now))
                 .await?;
         }
         self.logout().await
@@ -160,7 +158,7 @@ impl Facts {
         SessionRef {
             session: self.id.into(),
             device: self.device,
-            subject: self.subject.clone(),
+            subject: self.subject,
         }
     }
 }

@@ -412,7 +412,7 @@ impl Proven {
         let facts = Facts {
             id: state.id,
             device,
-            subject: (!state.subject.is_empty()).then(|| (state.subject.clone(), state.login)),
+            subject: state.subject.map(|subject| (subject, state.login)),
             proof: kind,
             sealed: request.salt.is_some(),
             outcome: std::sync::Mutex::default(),

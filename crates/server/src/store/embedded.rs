@@ -133,7 +133,7 @@ impl Stored {
     fn into_revocation(self) -> Option<Revocation> {
         Some(match self {
             Self::Session(id) => Revocation::Session(RevocationId(base64::decode_array(id)?)),
-            Self::Subject(subject, login) => Revocation::Subject(subject, login),
+            Self::Subject(subject, login) => Revocation::Subject(subject.parse().ok()?, login),
             Self::Device(device) => Revocation::Device(device.parse().ok()?),
         })
     }
@@ -143,7 +143,7 @@ impl From<&Revocation> for Stored {
     fn from(revocation: &Revocation) -> Self {
         match revocation {
             Revocation::Session(id) => Self::Session(base64::encode(id.0)),
-            Revocation::Subject(subject, login) => Self::Subject(subject.clone(), *login),
+            Revocation::Subject(subject, login) => Self::Subject(subject.to_string(), *login),
             Revocation::Device(device) => Self::Device(device.to_string()),
         }
     }

@@ -8,6 +8,7 @@ use bulla_protocol::jwk::Thumbprint;
 
 use super::{Revocation, SessionRef, Store, StoreError, StoreFuture, UsedProof, Verdict};
 use crate::error::ConfigError;
+use crate::subject::Subject;
 use crate::ticket::RevocationId;
 
 /// A store in memory: exact, bounded, closed when full.
@@ -28,7 +29,7 @@ struct Inner {
     confirmed: usize,
     unconfirmed: usize,
     sessions: HashMap<RevocationId, u64>,
-    subjects: HashMap<String, (u32, u64)>,
+    subjects: HashMap<Subject, (u32, u64)>,
     devices: HashMap<Thumbprint, u64>,
 }
 
@@ -216,7 +217,7 @@ mod tests {
             session: SessionRef {
                 session: RevocationId([1; 12]),
                 device: Thumbprint([2; 32]),
-                subject: Some(("ann".into(), 50)),
+                subject: Some(("ann".parse().unwrap(), 50)),
             },
         }
     }
@@ -280,9 +281,9 @@ mod tests {
             (Revocation::Session(RevocationId([1; 12])), true),
             (Revocation::Session(RevocationId([3; 12])), false),
             (Revocation::Device(Thumbprint([2; 32])), true),
-            (Revocation::Subject("ann".into(), 50), true),
-            (Revocation::Subject("ann".into(), 49), false),
-            (Revocation::Subject("bob".into(), 50), false),
+            (Revocation::Subject("ann".parse().unwrap(), 50), true),
+            (Revocation::Subject("ann".parse().unwrap(), 49), false),
+            (Revocation::Subject("bob".parse().unwrap(), 50), false),
         ] {
             let store = MemoryStore::new().unwrap();
             assert_eq!(revocation.ends(&used(1, 1000).session), revoked);

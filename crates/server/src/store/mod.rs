@@ -5,6 +5,7 @@ use std::pin::Pin;
 
 use bulla_protocol::jwk::Thumbprint;
 
+use crate::subject::Subject;
 use crate::ticket::RevocationId;
 
 #[cfg(feature = "embedded")]
@@ -52,7 +53,7 @@ pub struct SessionRef {
     /// The device.
     pub device: Thumbprint,
     /// The user, if logged in, and when that was, in seconds since 1970.
-    pub subject: Option<(String, u32)>,
+    pub subject: Option<(Subject, u32)>,
 }
 
 /// A proof that has passed every other check.
@@ -90,7 +91,7 @@ pub enum Revocation {
     /// One session.
     Session(RevocationId),
     /// All sessions of a user that logged in up to this second since 1970.
-    Subject(String, u32),
+    Subject(Subject, u32),
     /// All sessions of a device.
     Device(Thumbprint),
 }

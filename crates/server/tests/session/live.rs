@@ -188,7 +188,7 @@ async fn revocation_cuts_streams_that_say_nothing() {
                 "session" => bulla.revoke(Revocation::Session(client.id.into())).await,
                 "subject" => {
                     let now = 1_800_000_000;
-                    bulla.revoke(Revocation::Subject("ann".into(), now)).await
+                    bulla.revoke(Revocation::Subject("ann".parse().unwrap(), now)).await
                 }
                 "device" => {
                     let device = stage.device.0.thumbprint();
