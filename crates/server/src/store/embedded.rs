@@ -1,10 +1,15 @@
 //! The store of one node: revocations durable on disk, proofs in memory.
 
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc::{self, Sender};
+use std::thread::{self, JoinHandle};
+use std::{io, iter};
 
 use bulla_protocol::base64;
 use redb::{Database, Durability, ReadableTable, TableDefinition};
 use serde::{Deserialize, Serialize};
+use tokio::sync::oneshot;
 
 use super::{
     MemoryStore, Revocation, SessionRef, Store, StoreError, StoreFuture, UsedProof, Verdict,
@@ -17,9 +22,12 @@ const REVOCATIONS: TableDefinition<'_, &str, u64> = TableDefinition::new("revoca
 
 /// The store of one node. A restart revives nothing: revocations are on disk before they count as
 /// done, and nonces of an earlier process are stale.
+///
+/// The disk has a thread of its own, so that no async runtime waits for it; what comes while it writes is
+/// written together afterwards. To drop the store waits for what has begun.
 pub struct EmbeddedStore {
     memory: MemoryStore,
-    database: Database,
+    disk: Disk,
 }
 
 impl EmbeddedStore {
@@ -36,21 +44,9 @@ impl EmbeddedStore {
         }
         let database = Database::create(path).map_err(|_| FAILED)?;
         let memory = MemoryStore::new()?;
-        let transaction = database.begin_write().map_err(|_| FAILED)?;
-        {
-            let table = transaction.open_table(REVOCATIONS).map_err(|_| FAILED)?;
-            for entry in table.iter().map_err(|_| FAILED)? {
-                let (revocation, until) = entry.map_err(|_| FAILED)?;
-                let stored: Stored =
-                    serde_json::from_str(revocation.value()).map_err(|_| FAILED)?;
-                let revocation = stored.into_revocation().ok_or(FAILED)?;
-                memory
-                    .revoke_now(revocation, until.value())
-                    .map_err(|_| FAILED)?;
-            }
-        }
-        transaction.commit().map_err(|_| FAILED)?;
-        Ok(Self { memory, database })
+        load(&database, &memory).ok_or(FAILED)?;
+        let disk = Disk::new(Arc::new(database)).map_err(|_| FAILED)?;
+        Ok(Self { memory, disk })
     }
 
     /// Drops revocations from disk that nothing valid can be concerned by any more. Nobody else does it:
@@ -62,7 +58,7 @@ impl EmbeddedStore {
     ///
     /// [`StoreError`] if the disk fails; nothing is lost then.
     pub fn compact(&self, now: u64) -> Result<(), StoreError> {
-        let transaction = self.database.begin_write().map_err(|_| StoreError)?;
+        let transaction = self.disk.database.begin_write().map_err(|_| StoreError)?;
         {
             let mut table = transaction
                 .open_table(REVOCATIONS)
@@ -73,27 +69,21 @@ impl EmbeddedStore {
         }
         transaction.commit().map_err(|_| StoreError)
     }
+}
 
-    fn persist(&self, revocation: &Revocation, until: u64) -> Result<(), StoreError> {
-        let key = serde_json::to_string(&Stored::from(revocation)).map_err(|_| StoreError)?;
-        let mut transaction = self.database.begin_write().map_err(|_| StoreError)?;
-        transaction
-            .set_durability(Durability::Immediate)
-            .map_err(|_| StoreError)?;
-        {
-            let mut table = transaction
-                .open_table(REVOCATIONS)
-                .map_err(|_| StoreError)?;
-            let known = table
-                .get(key.as_str())
-                .map_err(|_| StoreError)?
-                .map_or(0, |known| known.value());
-            table
-                .insert(key.as_str(), until.max(known))
-                .map_err(|_| StoreError)?;
+fn load(database: &Database, memory: &MemoryStore) -> Option<()> {
+    let transaction = database.begin_write().ok()?;
+    {
+        let table = transaction.open_table(REVOCATIONS).ok()?;
+        for entry in table.iter().ok()? {
+            let (revocation, until) = entry.ok()?;
+            let stored: Stored = serde_json::from_str(revocation.value()).ok()?;
+            memory
+                .revoke_now(stored.into_revocation()?, until.value())
+                .ok()?;
         }
-        transaction.commit().map_err(|_| StoreError)
     }
+    transaction.commit().ok()
 }
 
 impl Store for EmbeddedStore {
@@ -117,9 +107,79 @@ impl Store for EmbeddedStore {
         Box::pin(async move {
             // In memory first: should the disk fail, this process at least knows.
             self.memory.revoke_now(revocation.clone(), until)?;
-            self.persist(&revocation, until)
+            self.disk.write(&revocation, until).await
         })
     }
+}
+
+/// The thread that writes.
+struct Disk {
+    database: Arc<Database>,
+    /// `None` once it is to end.
+    jobs: Option<Sender<Job>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+struct Job {
+    key: String,
+    until: u64,
+    done: oneshot::Sender<Result<(), StoreError>>,
+}
+
+impl Disk {
+    fn new(database: Arc<Database>) -> io::Result<Self> {
+        let (jobs, waiting) = mpsc::channel::<Job>();
+        let written = Arc::clone(&database);
+        let work = move || {
+            while let Ok(first) = waiting.recv() {
+                let jobs: Vec<_> = iter::once(first).chain(waiting.try_iter()).collect();
+                let outcome = persist(&written, &jobs).map_err(|_| StoreError);
+                for job in jobs {
+                    // Who has asked may have gone; it is written all the same.
+                    let _ = job.done.send(outcome);
+                }
+            }
+        };
+        let thread = thread::Builder::new().name("bulla-store".into());
+        Ok(Self {
+            database,
+            jobs: Some(jobs),
+            thread: Some(thread.spawn(work)?),
+        })
+    }
+
+    async fn write(&self, revocation: &Revocation, until: u64) -> Result<(), StoreError> {
+        let key = serde_json::to_string(&Stored::from(revocation)).map_err(|_| StoreError)?;
+        let (done, outcome) = oneshot::channel();
+        let job = Job { key, until, done };
+        let jobs = self.jobs.as_ref().ok_or(StoreError)?;
+        jobs.send(job).map_err(|_| StoreError)?;
+        outcome.await.map_err(|_| StoreError)?
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        self.jobs.take();
+        if let Some(thread) = self.thread.take() {
+            // If it has panicked, everybody who waited for it knows.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// All of them, or none.
+fn persist(database: &Database, jobs: &[Job]) -> Result<(), redb::Error> {
+    let mut transaction = database.begin_write()?;
+    transaction.set_durability(Durability::Immediate)?;
+    {
+        let mut table = transaction.open_table(REVOCATIONS)?;
+        for Job { key, until, .. } in jobs {
+            let known = table.get(key.as_str())?.map_or(0, |known| known.value());
+            table.insert(key.as_str(), known.max(*until))?;
+        }
+    }
+    Ok(transaction.commit()?)
 }
 
 #[derive(Serialize, Deserialize)]
@@ -145,6 +205,55 @@ impl From<&Revocation> for Stored {
             Revocation::Session(id) => Self::Session(base64::encode(id.0)),
             Revocation::Subject(subject, login) => Self::Subject(subject.to_string(), *login),
             Revocation::Device(device) => Self::Device(device.to_string()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::task::Poll;
+
+    use bulla_protocol::jwk::Thumbprint;
+
+    use super::*;
+
+    fn session(id: u8) -> Revocation {
+        Revocation::Session(RevocationId([id; RevocationId::LEN]))
+    }
+
+    #[tokio::test]
+    async fn nobody_else_waits_while_the_disk_is_busy() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("store.redb");
+        let store = EmbeddedStore::open(&path).unwrap();
+        let busy = store.disk.database.begin_write().unwrap();
+        let mut first = store.revoke(session(1), 5000);
+        let mut second = store.revoke(session(2), 5000);
+        // On this thread, which is the runtime's only one.
+        poll_fn(|cx| {
+            assert!(first.as_mut().poll(cx).is_pending());
+            assert!(second.as_mut().poll(cx).is_pending());
+            Poll::Ready(())
+        })
+        .await;
+        busy.abort().unwrap();
+        assert_eq!((first.await, second.await), (Ok(()), Ok(())));
+
+        // Nobody waits for this one, but it has been asked for.
+        let mut third = store.revoke(session(3), 5000);
+        poll_fn(|cx| Poll::Ready(third.as_mut().poll(cx).is_pending())).await;
+        drop(third);
+        drop(store);
+        // The file is free at once, and all is in it.
+        let store = EmbeddedStore::open(&path).unwrap();
+        for id in 1..=3 {
+            let session = SessionRef {
+                session: RevocationId([id; RevocationId::LEN]),
+                device: Thumbprint([0; 32]),
+                subject: None,
+            };
+            assert_eq!(store.is_revoked(session).await, Ok(true), "{id}");
         }
     }
 }
