@@ -16,10 +16,9 @@ use bulla_protocol::message::{Control, Event, Reader};
 use bulla_protocol::opening::Ticket;
 use bulla_protocol::proof::{ProofKind, ProofNonce};
 use bulla_protocol::seal::Header;
-use bulla_server::store::{SessionRef, StoreFuture, UsedProof, Verdict};
+use bulla_server::store::{Ended, SessionRef, StoreFuture, UsedProof, Verdict};
 use bulla_server::{
-    Body, Bulla, Clock, Identity, Limits, MemoryStore, Refused, Require, Revocation, Ring, Session,
-    Store,
+    Body, Bulla, Clock, Identity, Limits, MemoryStore, Refused, Require, Ring, Session, Store,
 };
 use bytes::Bytes;
 use http::{Request, Response};
@@ -396,7 +395,7 @@ impl Store for FixedStore {
         self.memory.is_revoked(session)
     }
 
-    fn revoke(&self, revocation: Revocation, until: u64) -> StoreFuture<'_, ()> {
-        self.memory.revoke(revocation, until)
+    fn revoke(&self, ended: Ended) -> StoreFuture<'_, bool> {
+        self.memory.revoke(ended)
     }
 }

@@ -23,7 +23,7 @@ use crate::layer::BullaLayer;
 use crate::live;
 use crate::nonce::{Nonce, Nonces};
 use crate::ring::{Ring, RingKey};
-use crate::store::{Revocation, Store};
+use crate::store::{Ended, Party, Revocation, Store};
 
 /// Verifies sealed, signed sessions. Cheap to clone.
 #[derive(Clone)]
@@ -132,13 +132,34 @@ impl Bulla {
     ///
     /// [`Code::StoreUnavailable`] if that could not be remembered.
     pub async fn revoke(&self, revocation: Revocation) -> Result<(), Error> {
-        let until = u64::from(self.now())
+        self.end(revocation, Party::Application).await
+    }
+
+    /// # Errors
+    ///
+    /// [`Code::RateLimited`] if the user who asks has had too many ended, [`Code::StoreUnavailable`] if it
+    /// could not be remembered.
+    pub(crate) async fn end(&self, revocation: Revocation, by: Party) -> Result<(), Error> {
+        let now = u64::from(self.now());
+        let until = now
             .saturating_add(self.0.lifetimes.session.as_secs())
             .saturating_add(self.0.lifetimes.carry_over.as_secs());
-        let stored = self.0.store.revoke(revocation.clone(), until).await;
-        // Whatever becomes of it elsewhere, here it has ended. Nobody may be listening.
+        let ended = Ended {
+            revocation: revocation.clone(),
+            until,
+            now,
+            by,
+        };
+        let stored = self.0.store.revoke(ended).await;
+        // Whatever becomes of it elsewhere, open streams end here. Nobody may be listening.
         let _ = self.0.revoked.send(revocation);
-        stored.map_err(|_| Code::StoreUnavailable.because("the revocation could not be stored"))
+        match stored {
+            Ok(true) => Ok(()),
+            Ok(false) => {
+                Err(Code::RateLimited.because("too many sessions of this user have ended"))
+            }
+            Err(_) => Err(Code::StoreUnavailable.because("the revocation could not be stored")),
+        }
     }
 
     /// Seconds since 1970. Tickets have room for 32 bits, enough until 2106.

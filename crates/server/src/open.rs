@@ -115,7 +115,8 @@ impl Bulla {
             if verdict == Ok(Verdict::Fresh) {
                 // Proofs may be forgotten by a restart, revocations are not: before the answer goes out,
                 // the ticket is used up for good.
-                self.revoke(Revocation::Session(name)).await?;
+                let owner = state.subject.into();
+                self.end(Revocation::Session(name), owner).await?;
             }
             verdict
         } else {

@@ -8,7 +8,7 @@ use bulla_protocol::opening::SessionId;
 use bulla_protocol::proof::ProofKind;
 
 use crate::bulla::Bulla;
-use crate::store::{Revocation, SessionRef};
+use crate::store::{Party, Revocation, SessionRef};
 use crate::subject::Subject;
 
 /// A verified session. A value of this type exists only for a request that has passed every check.
@@ -86,15 +86,14 @@ impl Session {
     /// # Errors
     ///
     /// [`Code::ProofWeak`] if the request had no device proof, [`Code::Malformed`] if the subject does
-    /// not fit, [`Code::StoreUnavailable`] if the old session could not be ended.
+    /// not fit, [`Code::RateLimited`] if too many sessions of this user have ended lately,
+    /// [`Code::StoreUnavailable`] if the old session could not be ended.
     pub async fn login(&self, subject: &str) -> Result<(), Error> {
         if self.facts.proof != ProofKind::Device {
             return Err(Code::ProofWeak.because("login needs a device proof"));
         }
         let subject = subject.parse()?;
-        self.bulla
-            .revoke(Revocation::Session(self.facts.id.into()))
-            .await?;
+        self.end(Some(subject)).await?;
         self.conclude(Outcome::LoggedIn(subject));
         Ok(())
     }
@@ -103,10 +102,10 @@ impl Session {
     ///
     /// # Errors
     ///
+    /// [`Code::RateLimited`] if too many sessions of this user have ended lately,
     /// [`Code::StoreUnavailable`] if that could not be remembered.
     pub async fn logout(&self) -> Result<(), Error> {
-        self.bulla
-            .revoke(Revocation::Session(self.facts.id.into()))
+        self.end(self.facts.subject.map(|(subject, _)| subject))
             .await?;
         self.conclude(Outcome::Ended);
         Ok(())
@@ -116,15 +115,20 @@ impl Session {
     ///
     /// # Errors
     ///
+    /// [`Code::RateLimited`] if too many sessions of this user have ended lately,
     /// [`Code::StoreUnavailable`] if that could not be remembered.
     pub async fn logout_everywhere(&self) -> Result<(), Error> {
         if let Some((subject, _)) = &self.facts.subject {
             let now = self.bulla.now();
-            self.bulla
-                .revoke(Revocation::Subject(*subject, now))
-                .await?;
+            let all = Revocation::Subject(*subject, now);
+            self.bulla.end(all, Party::User(*subject)).await?;
         }
         self.logout().await
+    }
+
+    async fn end(&self, by: Option<Subject>) -> Result<(), Error> {
+        let revocation = Revocation::Session(self.facts.id.into());
+        self.bulla.end(revocation, by.into()).await
     }
 
     fn conclude(&self, outcome: Outcome) {

@@ -375,8 +375,9 @@ impl Bulla {
         // is there before the session ends that it replaces.
         let mark = RevocationId::mark(&by);
         if !ended(replaced).await? {
-            self.revoke(Revocation::Session(mark)).await?;
-            return self.revoke(Revocation::Session(replaced)).await;
+            let owner = by.subject.map(|(subject, _)| subject).into();
+            self.end(Revocation::Session(mark), owner).await?;
+            return self.end(Revocation::Session(replaced), owner).await;
         }
         if ended(mark).await? {
             return Ok(());

@@ -12,13 +12,17 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
 use super::{
-    MemoryStore, Revocation, SessionRef, Store, StoreError, StoreFuture, UsedProof, Verdict,
+    Ended, MemoryStore, Party, Revocation, SessionRef, Store, StoreError, StoreFuture, UsedProof,
+    Verdict,
 };
 use crate::error::ConfigError;
 use crate::ticket::RevocationId;
 
 /// Revocation, as JSON, to the second since 1970 until which it counts.
 const REVOCATIONS: TableDefinition<'_, &str, u64> = TableDefinition::new("revocations");
+
+/// How often what is over is looked for on disk, in seconds: it takes reading all of it.
+const SWEEP: u64 = 3600;
 
 /// The store of one node. A restart revives nothing: revocations are on disk before they count as
 /// done, and nonces of an earlier process are stale.
@@ -45,29 +49,17 @@ impl EmbeddedStore {
         let database = Database::create(path).map_err(|_| FAILED)?;
         let memory = MemoryStore::new()?;
         load(&database, &memory).ok_or(FAILED)?;
-        let disk = Disk::new(Arc::new(database)).map_err(|_| FAILED)?;
+        let disk = Disk::new(database).map_err(|_| FAILED)?;
         Ok(Self { memory, disk })
     }
 
-    /// Drops revocations from disk that nothing valid can be concerned by any more. Nobody else does it:
-    /// call it before the store is handed to the builder.
-    ///
-    /// `now` is in seconds since 1970.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError`] if the disk fails; nothing is lost then.
-    pub fn compact(&self, now: u64) -> Result<(), StoreError> {
-        let transaction = self.disk.database.begin_write().map_err(|_| StoreError)?;
-        {
-            let mut table = transaction
-                .open_table(REVOCATIONS)
-                .map_err(|_| StoreError)?;
-            table
-                .retain(|_, until| until >= now)
-                .map_err(|_| StoreError)?;
+    /// As [`MemoryStore::with_revocations`].
+    #[must_use]
+    pub fn with_revocations(self, capacity: usize) -> Self {
+        Self {
+            memory: self.memory.with_revocations(capacity),
+            ..self
         }
-        transaction.commit().map_err(|_| StoreError)
     }
 }
 
@@ -78,9 +70,14 @@ fn load(database: &Database, memory: &MemoryStore) -> Option<()> {
         for entry in table.iter().ok()? {
             let (revocation, until) = entry.ok()?;
             let stored: Stored = serde_json::from_str(revocation.value()).ok()?;
-            memory
-                .revoke_now(stored.into_revocation()?, until.value())
-                .ok()?;
+            // Who has asked for it is not on disk: it takes nobody's part, and must not be left out.
+            let ended = Ended {
+                revocation: stored.into_revocation()?,
+                until: until.value(),
+                now: 0,
+                by: Party::Application,
+            };
+            memory.revoke_now(&ended).ok()?;
         }
     }
     transaction.commit().ok()
@@ -103,17 +100,22 @@ impl Store for EmbeddedStore {
         self.memory.is_revoked(session)
     }
 
-    fn revoke(&self, revocation: Revocation, until: u64) -> StoreFuture<'_, ()> {
+    fn revoke(&self, ended: Ended) -> StoreFuture<'_, bool> {
         Box::pin(async move {
             // In memory first: should the disk fail, this process at least knows.
-            self.memory.revoke_now(revocation.clone(), until)?;
-            self.disk.write(&revocation, until).await
+            if !self.memory.revoke_now(&ended)? {
+                return Ok(false);
+            }
+            self.disk.write(&ended).await?;
+            Ok(true)
         })
     }
 }
 
 /// The thread that writes.
 struct Disk {
+    /// To look at what has been written.
+    #[cfg(test)]
     database: Arc<Database>,
     /// `None` once it is to end.
     jobs: Option<Sender<Job>>,
@@ -123,17 +125,20 @@ struct Disk {
 struct Job {
     key: String,
     until: u64,
+    now: u64,
     done: oneshot::Sender<Result<(), StoreError>>,
 }
 
 impl Disk {
-    fn new(database: Arc<Database>) -> io::Result<Self> {
+    fn new(database: Database) -> io::Result<Self> {
         let (jobs, waiting) = mpsc::channel::<Job>();
+        let database = Arc::new(database);
         let written = Arc::clone(&database);
+        let mut swept = 0;
         let work = move || {
             while let Ok(first) = waiting.recv() {
                 let jobs: Vec<_> = iter::once(first).chain(waiting.try_iter()).collect();
-                let outcome = persist(&written, &jobs).map_err(|_| StoreError);
+                let outcome = persist(&written, &jobs, &mut swept).map_err(|_| StoreError);
                 for job in jobs {
                     // Who has asked may have gone; it is written all the same.
                     let _ = job.done.send(outcome);
@@ -142,16 +147,22 @@ impl Disk {
         };
         let thread = thread::Builder::new().name("bulla-store".into());
         Ok(Self {
+            #[cfg(test)]
             database,
             jobs: Some(jobs),
             thread: Some(thread.spawn(work)?),
         })
     }
 
-    async fn write(&self, revocation: &Revocation, until: u64) -> Result<(), StoreError> {
-        let key = serde_json::to_string(&Stored::from(revocation)).map_err(|_| StoreError)?;
+    async fn write(&self, ended: &Ended) -> Result<(), StoreError> {
+        let stored = Stored::from(&ended.revocation);
         let (done, outcome) = oneshot::channel();
-        let job = Job { key, until, done };
+        let job = Job {
+            key: serde_json::to_string(&stored).map_err(|_| StoreError)?,
+            until: ended.until,
+            now: ended.now,
+            done,
+        };
         let jobs = self.jobs.as_ref().ok_or(StoreError)?;
         jobs.send(job).map_err(|_| StoreError)?;
         outcome.await.map_err(|_| StoreError)?
@@ -168,8 +179,10 @@ impl Drop for Disk {
     }
 }
 
-/// All of them, or none.
-fn persist(database: &Database, jobs: &[Job]) -> Result<(), redb::Error> {
+/// All of them, or none. Once in a while what is over goes.
+fn persist(database: &Database, jobs: &[Job], swept: &mut u64) -> Result<(), redb::Error> {
+    let now = jobs.iter().map(|job| job.now).max().unwrap_or_default();
+    let is_due = now.abs_diff(*swept) >= SWEEP;
     let mut transaction = database.begin_write()?;
     transaction.set_durability(Durability::Immediate)?;
     {
@@ -178,8 +191,15 @@ fn persist(database: &Database, jobs: &[Job]) -> Result<(), redb::Error> {
             let known = table.get(key.as_str())?.map_or(0, |known| known.value());
             table.insert(key.as_str(), known.max(*until))?;
         }
+        if is_due {
+            table.retain(|_, until| until >= now)?;
+        }
     }
-    Ok(transaction.commit()?)
+    transaction.commit()?;
+    if is_due {
+        *swept = now;
+    }
+    Ok(())
 }
 
 #[derive(Serialize, Deserialize)]
@@ -215,11 +235,52 @@ mod tests {
     use std::task::Poll;
 
     use bulla_protocol::jwk::Thumbprint;
+    use redb::{ReadableDatabase as _, ReadableTableMetadata as _};
 
     use super::*;
 
-    fn session(id: u8) -> Revocation {
-        Revocation::Session(RevocationId([id; RevocationId::LEN]))
+    fn ended(id: u8, now: u64) -> Ended {
+        Ended {
+            revocation: Revocation::Session(RevocationId([id; RevocationId::LEN])),
+            until: now + 5000,
+            now,
+            by: Party::Stranger,
+        }
+    }
+
+    async fn has(store: &EmbeddedStore, id: u8) -> bool {
+        let session = SessionRef {
+            session: RevocationId([id; RevocationId::LEN]),
+            device: Thumbprint([0; 32]),
+            subject: None,
+        };
+        store.is_revoked(session).await.unwrap()
+    }
+
+    fn on_disk(store: &EmbeddedStore) -> u64 {
+        let transaction = store.disk.database.begin_read().unwrap();
+        transaction.open_table(REVOCATIONS).unwrap().len().unwrap()
+    }
+
+    #[tokio::test]
+    async fn what_is_over_leaves_the_disk_by_itself() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("store.redb");
+        let store = EmbeddedStore::open(&path).unwrap();
+        for (id, now) in [(1, 1000), (2, 4000)] {
+            assert_eq!(store.revoke(ended(id, now)).await, Ok(true));
+        }
+        drop(store);
+        let store = EmbeddedStore::open(&path).unwrap();
+        assert_eq!((on_disk(&store), has(&store, 1).await), (2, true));
+        // The first one's time is over.
+        assert_eq!(store.revoke(ended(3, 6001)).await, Ok(true));
+        assert_eq!((on_disk(&store), has(&store, 1).await), (2, false));
+        assert!(has(&store, 2).await && has(&store, 3).await);
+        // Nor does what is refused get there.
+        let store = store.with_revocations(0);
+        assert_eq!(store.revoke(ended(4, 6001)).await, Err(StoreError));
+        assert_eq!(on_disk(&store), 2);
     }
 
     #[tokio::test]
@@ -228,8 +289,8 @@ mod tests {
         let path = folder.path().join("store.redb");
         let store = EmbeddedStore::open(&path).unwrap();
         let busy = store.disk.database.begin_write().unwrap();
-        let mut first = store.revoke(session(1), 5000);
-        let mut second = store.revoke(session(2), 5000);
+        let mut first = store.revoke(ended(1, 1000));
+        let mut second = store.revoke(ended(2, 1000));
         // On this thread, which is the runtime's only one.
         poll_fn(|cx| {
             assert!(first.as_mut().poll(cx).is_pending());
@@ -238,22 +299,17 @@ mod tests {
         })
         .await;
         busy.abort().unwrap();
-        assert_eq!((first.await, second.await), (Ok(()), Ok(())));
+        assert_eq!((first.await, second.await), (Ok(true), Ok(true)));
 
         // Nobody waits for this one, but it has been asked for.
-        let mut third = store.revoke(session(3), 5000);
+        let mut third = store.revoke(ended(3, 1000));
         poll_fn(|cx| Poll::Ready(third.as_mut().poll(cx).is_pending())).await;
         drop(third);
         drop(store);
         // The file is free at once, and all is in it.
         let store = EmbeddedStore::open(&path).unwrap();
         for id in 1..=3 {
-            let session = SessionRef {
-                session: RevocationId([id; RevocationId::LEN]),
-                device: Thumbprint([0; 32]),
-                subject: None,
-            };
-            assert_eq!(store.is_revoked(session).await, Ok(true), "{id}");
+            assert!(has(&store, id).await, "{id}");
         }
     }
 }

@@ -1,14 +1,13 @@
 //! The store in memory.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bulla_keys::{Random, SystemRandom};
-use bulla_protocol::jwk::Thumbprint;
 
-use super::{Revocation, SessionRef, Store, StoreError, StoreFuture, UsedProof, Verdict};
+use super::revocations::Revocations;
+use super::{Ended, SessionRef, Store, StoreError, StoreFuture, UsedProof, Verdict};
 use crate::error::ConfigError;
-use crate::subject::Subject;
 use crate::ticket::RevocationId;
 
 /// A store in memory: exact, bounded, closed when full.
@@ -22,15 +21,12 @@ pub struct MemoryStore {
     inner: Mutex<Inner>,
 }
 
-#[derive(Default)]
 struct Inner {
     /// By the second until which they must be remembered.
     proofs: BTreeMap<u64, Bucket>,
     confirmed: usize,
     unconfirmed: usize,
-    sessions: HashMap<RevocationId, u64>,
-    subjects: HashMap<Subject, (u32, u64)>,
-    devices: HashMap<Thumbprint, u64>,
+    revocations: Revocations,
 }
 
 #[derive(Default)]
@@ -50,6 +46,11 @@ impl MemoryStore {
     /// Proofs of one session at most as long as it is unconfirmed, which one proof suffices to end:
     /// what a page may send at once, before the first reply is there.
     pub const UNCONFIRMED_QUOTA: usize = 100;
+    /// Ended sessions of users that are remembered at once, by default; some 40 bytes each. Sessions that
+    /// nobody has logged in to have a quarter of that to share.
+    pub const DEFAULT_REVOCATIONS: usize = 4_000_000;
+    /// Ended sessions of one user that are remembered at once. A login takes two, and so do fresh keys.
+    pub const REVOCATIONS_QUOTA: usize = 10_000;
 
     /// An empty store.
     ///
@@ -65,7 +66,12 @@ impl MemoryStore {
             domain,
             capacity: Self::DEFAULT_CAPACITY,
             quota: Self::DEFAULT_QUOTA,
-            inner: Mutex::default(),
+            inner: Mutex::new(Inner {
+                proofs: BTreeMap::new(),
+                confirmed: 0,
+                unconfirmed: 0,
+                revocations: Revocations::new(Self::DEFAULT_REVOCATIONS, Self::REVOCATIONS_QUOTA),
+            }),
         })
     }
 
@@ -83,6 +89,19 @@ impl MemoryStore {
         Self { quota, ..self }
     }
 
+    /// Sets how many ended sessions of users are remembered at once, and a quarter as many of sessions that
+    /// nobody has logged in to. When it is full no session can be ended but by the application: logins and
+    /// logouts are refused with `store_unavailable`.
+    #[must_use]
+    pub fn with_revocations(mut self, capacity: usize) -> Self {
+        let inner = self.inner.get_mut();
+        inner
+            .unwrap_or_else(PoisonError::into_inner)
+            .revocations
+            .capacity = capacity;
+        self
+    }
+
     fn lock(&self) -> Result<MutexGuard<'_, Inner>, StoreError> {
         self.inner.lock().map_err(|_| StoreError)
     }
@@ -90,7 +109,7 @@ impl MemoryStore {
     pub(super) fn insert_now(&self, used: &UsedProof) -> Result<Verdict, StoreError> {
         let mut inner = self.lock()?;
         inner.forget(used.now);
-        if inner.is_revoked(&used.session) {
+        if inner.revocations.contain(&used.session) {
             return Ok(Verdict::Revoked);
         }
         if inner
@@ -130,30 +149,14 @@ impl MemoryStore {
         Ok(Verdict::Fresh)
     }
 
-    pub(super) fn revoke_now(&self, revocation: Revocation, until: u64) -> Result<(), StoreError> {
-        let mut inner = self.lock()?;
-        match revocation {
-            Revocation::Session(id) => {
-                let known = inner.sessions.entry(id).or_default();
-                *known = until.max(*known);
-            }
-            Revocation::Device(device) => {
-                let known = inner.devices.entry(device).or_default();
-                *known = until.max(*known);
-            }
-            Revocation::Subject(subject, login) => {
-                let known = inner.subjects.entry(subject).or_default();
-                *known = (login.max(known.0), until.max(known.1));
-            }
-        }
-        Ok(())
+    pub(super) fn revoke_now(&self, ended: &Ended) -> Result<bool, StoreError> {
+        self.lock()?.revocations.insert(ended)
     }
 }
 
 impl Inner {
-    /// Drops whole buckets, and what was revoked so long ago that nothing of it can be valid.
+    /// Drops whole buckets, and revocations whose time is over.
     fn forget(&mut self, now: u64) {
-        let mut dropped = false;
         while let Some(bucket) = self
             .proofs
             .first_entry()
@@ -162,23 +165,8 @@ impl Inner {
             let bucket = bucket.remove();
             self.confirmed -= bucket.confirmed;
             self.unconfirmed -= bucket.unconfirmed;
-            dropped = true;
         }
-        if dropped {
-            self.sessions.retain(|_, until| *until >= now);
-            self.devices.retain(|_, until| *until >= now);
-            self.subjects.retain(|_, (_, until)| *until >= now);
-        }
-    }
-
-    fn is_revoked(&self, session: &SessionRef) -> bool {
-        self.sessions.contains_key(&session.session)
-            || self.devices.contains_key(&session.device)
-            || session.subject.as_ref().is_some_and(|(subject, login)| {
-                self.subjects
-                    .get(subject)
-                    .is_some_and(|(before, _)| login <= before)
-            })
+        self.revocations.sweep(now);
     }
 }
 
@@ -196,16 +184,19 @@ impl Store for MemoryStore {
     }
 
     fn is_revoked(&self, session: SessionRef) -> StoreFuture<'_, bool> {
-        Box::pin(async move { Ok(self.lock()?.is_revoked(&session)) })
+        Box::pin(async move { Ok(self.lock()?.revocations.contain(&session)) })
     }
 
-    fn revoke(&self, revocation: Revocation, until: u64) -> StoreFuture<'_, ()> {
-        Box::pin(async move { self.revoke_now(revocation, until) })
+    fn revoke(&self, ended: Ended) -> StoreFuture<'_, bool> {
+        Box::pin(async move { self.revoke_now(&ended) })
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use bulla_protocol::jwk::Thumbprint;
+
+    use super::super::{Party, Revocation};
     use super::*;
 
     fn used(proof: u8, now: u64) -> UsedProof {
@@ -287,7 +278,13 @@ mod tests {
         ] {
             let store = MemoryStore::new().unwrap();
             assert_eq!(revocation.ends(&used(1, 1000).session), revoked);
-            store.revoke_now(revocation.clone(), 5000).unwrap();
+            let ended = Ended {
+                revocation: revocation.clone(),
+                until: 5000,
+                now: 1000,
+                by: Party::Application,
+            };
+            assert_eq!(store.revoke_now(&ended), Ok(true));
             let expected = if revoked {
                 Verdict::Revoked
             } else {
