@@ -13,6 +13,7 @@ use bulla_protocol::target::Origin;
 use http::HeaderName;
 use tokio::sync::broadcast;
 
+use crate::alarm::Alarms;
 use crate::clock::{Clock, SystemClock};
 use crate::cookies::Cookies;
 use crate::device::Devices;
@@ -50,6 +51,8 @@ pub(crate) struct Inner {
     pub(crate) cors: Vec<Origin>,
     pub(crate) cookies: Cookies,
     pub(crate) listener: Option<Listener>,
+    /// Wakes up open streams at the end of their sessions.
+    pub(crate) alarms: Alarms,
     /// Tells open streams what has ended.
     pub(crate) revoked: broadcast::Sender<Revocation>,
 }
@@ -361,6 +364,7 @@ impl Builder {
             cors,
             cookies: self.cookies,
             listener: self.listener,
+            alarms: Alarms::default(),
             revoked: broadcast::Sender::new(live::BACKLOG),
         })))
     }

@@ -26,6 +26,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod alarm;
 #[cfg(feature = "axum")]
 mod axum;
 mod body;

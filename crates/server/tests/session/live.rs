@@ -263,12 +263,22 @@ async fn a_revocation_by_another_process_is_found_when_there_is_data() {
 
 #[tokio::test]
 async fn no_stream_outlives_the_session() {
-    let stage = Stage::new();
-    let client = stage.login().await;
-    let mut body = stage.listen(&client, EVENTS, true).await;
-    stage.server.clock.advance(12 * 3600);
-    stage.say("late");
-    assert_eq!(is_cut(&mut body).await, Code::TicketExpired);
+    for has_data in [true, false] {
+        let stage = Stage::new();
+        let client = stage.login().await;
+        let mut body = stage.listen(&client, EVENTS, true).await;
+        stage.server.clock.advance(12 * 3600 - 1);
+        stage.say("still");
+        assert!(body.frame().await.unwrap().is_ok());
+        let reader = tokio::spawn(async move { is_cut(&mut body).await });
+        // It waits for data that does not come.
+        tokio::task::yield_now().await;
+        stage.server.clock.advance(1);
+        if has_data {
+            stage.say("late");
+        }
+        assert_eq!(reader.await.unwrap(), Code::TicketExpired, "{has_data}");
+    }
 }
 
 #[tokio::test]
