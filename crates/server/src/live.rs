@@ -23,9 +23,9 @@ pub(crate) const BACKLOG: usize = 256;
 
 /// A body that ends in an error as soon as its session has ended.
 ///
-/// A revocation by this process wakes it up, and so does the end of the session's life, within a second. A
-/// revocation by another process that shares the store is found
-/// when the body next has data, at most one nonce life later.
+/// A revocation by this process wakes it up, and so does the end of the session's life, within a second.
+/// A revocation by another process that shares the store is found when the body next has data, at most
+/// one nonce life later.
 pub(crate) struct Live {
     inner: Body,
     bulla: Bulla,

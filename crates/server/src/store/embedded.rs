@@ -6,6 +6,7 @@ use std::sync::mpsc::{self, Sender};
 use std::thread::{self, JoinHandle};
 use std::{io, iter};
 
+use bulla_keys::{Random, SystemRandom};
 use bulla_protocol::base64;
 use redb::{Database, Durability, ReadableTable, TableDefinition};
 use serde::{Deserialize, Serialize};
@@ -42,12 +43,21 @@ impl EmbeddedStore {
     /// [`ConfigError::Store`] if the file cannot be opened or read, for example because another process
     /// has it open.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, ConfigError> {
+        Self::open_with(path, &SystemRandom)
+    }
+
+    /// As [`Self::open`]; the name of this memory is drawn from `random`.
+    ///
+    /// # Errors
+    ///
+    /// Besides, [`ConfigError::Random`] if it gives no random bytes.
+    pub fn open_with(path: impl AsRef<Path>, random: &dyn Random) -> Result<Self, ConfigError> {
         const FAILED: ConfigError = ConfigError::Store;
         if let Some(parent) = path.as_ref().parent() {
             std::fs::create_dir_all(parent).map_err(|_| FAILED)?;
         }
         let database = Database::create(path).map_err(|_| FAILED)?;
-        let memory = MemoryStore::new()?;
+        let memory = MemoryStore::new_with(random)?;
         load(&database, &memory).ok_or(FAILED)?;
         let disk = Disk::new(database).map_err(|_| FAILED)?;
         Ok(Self { memory, disk })

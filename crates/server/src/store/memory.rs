@@ -58,10 +58,17 @@ impl MemoryStore {
     ///
     /// [`ConfigError::Random`] if the system gives no random bytes.
     pub fn new() -> Result<Self, ConfigError> {
+        Self::new_with(&SystemRandom)
+    }
+
+    /// An empty store, whose name is drawn from `random`.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::Random`] if it gives no random bytes.
+    pub fn new_with(random: &dyn Random) -> Result<Self, ConfigError> {
         let mut domain = [0; 16];
-        SystemRandom
-            .fill(&mut domain)
-            .map_err(|_| ConfigError::Random)?;
+        random.fill(&mut domain).map_err(|_| ConfigError::Random)?;
         Ok(Self {
             domain,
             capacity: Self::DEFAULT_CAPACITY,
@@ -194,6 +201,7 @@ impl Store for MemoryStore {
 
 #[cfg(test)]
 mod tests {
+    use bulla_keys::RandomError;
     use bulla_protocol::jwk::Thumbprint;
 
     use super::super::{Party, Revocation};
@@ -211,6 +219,24 @@ mod tests {
                 subject: Some(("ann".parse().unwrap(), 50)),
             },
         }
+    }
+
+    /// Not random at all, or empty.
+    struct Fixed(Option<u8>);
+
+    impl Random for Fixed {
+        fn fill(&self, out: &mut [u8]) -> Result<(), RandomError> {
+            out.fill(self.0.ok_or(RandomError)?);
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn its_name_comes_from_the_randomness_that_is_handed_in() {
+        let named = MemoryStore::new_with(&Fixed(Some(7))).unwrap();
+        assert_eq!(named.domain(), [7; 16]);
+        let failed = MemoryStore::new_with(&Fixed(None)).err();
+        assert_eq!(failed, Some(ConfigError::Random));
     }
 
     #[test]
