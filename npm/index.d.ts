@@ -108,6 +108,7 @@ export type BullaErrorCode =
   | "login_required"
   | "rate_limited"
   | "store_unavailable"
+  | "internal"
   | "identity_changed"
   | "reply_invalid"
   | "reply_unsealed"

@@ -232,6 +232,7 @@ async fn he_drops_a_reply_and_claims_that_nothing_happened() -> Outcome {
         (Code::ProofWeak, Code::ProofWeak),
         (Code::SessionUnconfirmed, Code::SessionUnconfirmed),
         (Code::StoreUnavailable, Code::StoreUnavailable),
+        (Code::Internal, Code::Internal),
         (Code::SessionRevoked, Code::SessionRevoked),
         (Code::TicketExpired, Code::TicketExpired),
         (Code::TicketInvalid, Code::TicketInvalid),

@@ -16,10 +16,9 @@ use bulla_protocol::message::{Control, Event, Reader};
 use bulla_protocol::opening::Ticket;
 use bulla_protocol::proof::{ProofKind, ProofNonce};
 use bulla_protocol::seal::Header;
-use bulla_server::store::{SessionRef, StoreFuture, UsedProof, Verdict};
+use bulla_server::store::{Ended, SessionRef, StoreFuture, UsedProof, Verdict};
 use bulla_server::{
-    Body, Bulla, Clock, Identity, Limits, MemoryStore, Refused, Require, Revocation, Ring, Session,
-    Store,
+    Body, Bulla, Clock, Identity, Limits, MemoryStore, Refused, Require, Ring, Session, Store,
 };
 use bytes::Bytes;
 use http::{Request, Response};
@@ -122,7 +121,7 @@ impl Server {
         }
         let der = state.signing_key("identity")?.to_pkcs8_der();
         let pem = base64::encode_standard(der.map_err(|error| unusable(&error))?.as_slice());
-        let bulla = Bulla::builder()
+        let builder = Bulla::builder()
             .origin(if state.has("origin") {
                 state.text("origin")?
             } else {
@@ -134,10 +133,13 @@ impl Server {
                 domain: state.array("domain")?,
                 memory,
             })
-            .clock(clock.clone())
-            .random(random)
-            .build()
-            .map_err(|error| unusable(&error))?;
+            .clock(clock.clone());
+        let builder = if state.has("exhausted") {
+            builder.random(Exhausted)
+        } else {
+            builder.random(random)
+        };
+        let bulla = builder.build().map_err(|error| unusable(&error))?;
         let routes = Router::new()
             .route("/api/echo", any(echo))
             .route(
@@ -393,7 +395,7 @@ impl Store for FixedStore {
         self.memory.is_revoked(session)
     }
 
-    fn revoke(&self, revocation: Revocation, until: u64) -> StoreFuture<'_, ()> {
-        self.memory.revoke(revocation, until)
+    fn revoke(&self, ended: Ended) -> StoreFuture<'_, bool> {
+        self.memory.revoke(ended)
     }
 }

@@ -46,7 +46,12 @@ pub(crate) fn build(project: &mut Project) -> Outcome<(Node, Sizes)> {
     } else {
         bind(project, &module, &folder.join("build"))?;
 
-        fs::create_dir_all(folder.join("dist"))?;
+        // Nothing of an earlier build goes along.
+        let dist = folder.join("dist");
+        if dist.exists() {
+            fs::remove_dir_all(&dist)?;
+        }
+        fs::create_dir_all(&dist)?;
         let mut optimise = node.tool(project, "wasm-opt");
         optimise.args(&project.recipe.package.wasm_opt);
         project::run(optimise.arg(&bound).arg("-o").arg(&shipped))?;

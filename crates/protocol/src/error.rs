@@ -2,7 +2,6 @@
 
 use core::fmt;
 use core::str::FromStr;
-use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
@@ -127,6 +126,8 @@ codes! {
     RateLimited "rate_limited" 429 Server "Too many requests",
     /// The server cannot check replays or revocations right now; nothing was done.
     StoreUnavailable "store_unavailable" 503 Server "The session store is unavailable",
+    /// The server failed at something of its own. Whether anything was done is not known.
+    Internal "internal" 500 Server "The server failed",
 
     /// The server's identity is not the pinned one.
     IdentityChanged "identity_changed" 0 Reply "The server's identity is not the expected one",
@@ -178,22 +179,19 @@ impl FromStr for Code {
 }
 
 /// A refusal on the wire: Problem Details, RFC 9457, with the extension member `code`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Problem {
     /// Always `about:blank`: the code says it all (RFC 9457 section 4.2.1).
-    #[serde(rename = "type", default)]
-    pub kind: Cow<'static, str>,
+    #[serde(rename = "type")]
+    pub kind: &'static str,
     /// For people; the title of the code.
-    #[serde(default)]
-    pub title: Cow<'static, str>,
+    pub title: &'static str,
     /// The HTTP status, repeated.
-    #[serde(default)]
     pub status: u16,
     /// For people; what in particular was wrong.
-    #[serde(default)]
-    pub detail: Cow<'static, str>,
+    pub detail: &'static str,
     /// The stable code.
-    pub code: Cow<'static, str>,
+    pub code: &'static str,
 }
 
 impl Problem {
@@ -217,11 +215,11 @@ impl Problem {
 impl From<Error> for Problem {
     fn from(error: Error) -> Self {
         Self {
-            kind: "about:blank".into(),
-            title: error.code.title().into(),
+            kind: "about:blank",
+            title: error.code.title(),
             status: error.code.status(),
-            detail: error.detail.into(),
-            code: error.code.as_str().into(),
+            detail: error.detail,
+            code: error.code.as_str(),
         }
     }
 }

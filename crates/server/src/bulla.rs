@@ -13,6 +13,7 @@ use bulla_protocol::target::Origin;
 use http::HeaderName;
 use tokio::sync::broadcast;
 
+use crate::alarm::Alarms;
 use crate::clock::{Clock, SystemClock};
 use crate::cookies::Cookies;
 use crate::device::Devices;
@@ -23,7 +24,7 @@ use crate::layer::BullaLayer;
 use crate::live;
 use crate::nonce::{Nonce, Nonces};
 use crate::ring::{Ring, RingKey};
-use crate::store::{Revocation, Store};
+use crate::store::{Ended, Party, Revocation, Store};
 
 /// Verifies sealed, signed sessions. Cheap to clone.
 #[derive(Clone)]
@@ -42,18 +43,23 @@ pub(crate) struct Inner {
     pub(crate) devices: Devices,
     pub(crate) limits: Limits,
     pub(crate) lifetimes: Lifetimes,
+    /// How long anything that a key of the ring sealed can be valid.
+    keep: Duration,
     pub(crate) proof: ProofKind,
     pub(crate) unsigned: Vec<String>,
     pub(crate) upstream: Vec<HeaderName>,
     pub(crate) cors: Vec<Origin>,
     pub(crate) cookies: Cookies,
     pub(crate) listener: Option<Listener>,
+    /// Wakes up open streams at the end of their sessions.
+    pub(crate) alarms: Alarms,
     /// Tells open streams what has ended.
     pub(crate) revoked: broadcast::Sender<Revocation>,
 }
 
-/// How long things live, in whole seconds: fractions are cut off. Nothing is checked; shorter is safer
-/// and costs more openings and retries.
+/// How long things live, in whole seconds: fractions are cut off. Shorter is safer and costs more openings
+/// and retries. Nothing is checked but that the ring's period is long enough
+/// ([`Ring::with_period`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lifetimes {
     /// A server nonce: taken for this long at least, twice as long at most. One second at least; default
@@ -76,6 +82,18 @@ impl Default for Lifetimes {
             session: Duration::from_hours(12),
             carry_over: Duration::from_mins(1),
         }
+    }
+}
+
+impl Lifetimes {
+    /// How long anything that the ring seals can be valid.
+    fn sealed(&self, cookies: &Cookies) -> Duration {
+        let nonce = self.nonce.saturating_mul(2);
+        let keep = self.ticket.max(self.carry_over).max(nonce);
+        if cookies.are_on() {
+            return keep.max(self.session);
+        }
+        keep
     }
 }
 
@@ -117,13 +135,34 @@ impl Bulla {
     ///
     /// [`Code::StoreUnavailable`] if that could not be remembered.
     pub async fn revoke(&self, revocation: Revocation) -> Result<(), Error> {
-        let until = u64::from(self.now())
+        self.end(revocation, Party::Application).await
+    }
+
+    /// # Errors
+    ///
+    /// [`Code::RateLimited`] if the user who asks has had too many ended, [`Code::StoreUnavailable`] if it
+    /// could not be remembered.
+    pub(crate) async fn end(&self, revocation: Revocation, by: Party) -> Result<(), Error> {
+        let now = u64::from(self.now());
+        let until = now
             .saturating_add(self.0.lifetimes.session.as_secs())
             .saturating_add(self.0.lifetimes.carry_over.as_secs());
-        let stored = self.0.store.revoke(revocation.clone(), until).await;
-        // Whatever becomes of it elsewhere, here it has ended. Nobody may be listening.
+        let ended = Ended {
+            revocation: revocation.clone(),
+            until,
+            now,
+            by,
+        };
+        let stored = self.0.store.revoke(ended).await;
+        // Whatever becomes of it elsewhere, open streams end here. Nobody may be listening.
         let _ = self.0.revoked.send(revocation);
-        stored.map_err(|_| Code::StoreUnavailable.because("the revocation could not be stored"))
+        match stored {
+            Ok(true) => Ok(()),
+            Ok(false) => {
+                Err(Code::RateLimited.because("too many sessions of this user have ended"))
+            }
+            Err(_) => Err(Code::StoreUnavailable.because("the revocation could not be stored")),
+        }
     }
 
     /// Seconds since 1970. Tickets have room for 32 bits, enough until 2106.
@@ -132,15 +171,10 @@ impl Bulla {
     }
 
     pub(crate) fn ring_key(&self, now: u32) -> Result<Arc<RingKey>, Error> {
-        let lifetimes = &self.0.lifetimes;
-        let mut keep = lifetimes.ticket.max(lifetimes.carry_over);
-        if self.0.cookies.are_on() {
-            keep = keep.max(lifetimes.session);
-        }
         self.0
             .ring
-            .current(u64::from(now), keep, &*self.0.random)
-            .map_err(|_| Code::StoreUnavailable.because("the ring could not be rotated"))
+            .current(u64::from(now), self.0.keep, &*self.0.random)
+            .map_err(|_| Code::Internal.because("the ring could not be rotated"))
     }
 
     pub(crate) fn nonce(&self, now: u32) -> Result<Nonce, Error> {
@@ -153,7 +187,7 @@ impl Bulla {
         self.0
             .random
             .fill(&mut bytes)
-            .map_err(|_| Code::StoreUnavailable.because("the system gave no random bytes"))?;
+            .map_err(|_| Code::Internal.because("the system gave no random bytes"))?;
         Ok(bytes)
     }
 }
@@ -282,7 +316,9 @@ impl Builder {
     ///
     /// [`ConfigError::Origin`] without an origin, or if any is not one; [`ConfigError::Prefix`];
     /// [`ConfigError::Identity`] and [`ConfigError::Store`] if there is none;
-    /// [`ConfigError::RingOutlivesRevocations`] for a kept ring with a store that forgets.
+    /// [`ConfigError::RingOutlivesRevocations`] for a kept ring with a store that forgets;
+    /// [`ConfigError::RingPeriod`] for a period that [`Ring::with_period`] does not allow;
+    /// [`ConfigError::Ring`] if a key whose time is over could not be erased.
     pub fn build(self) -> Result<Bulla, ConfigError> {
         let origins = |texts: &[String]| {
             let parsed = texts.iter().map(|text| Origin::parse(text));
@@ -302,6 +338,12 @@ impl Builder {
         if ring.outlives_process() && !store.outlives_process() {
             return Err(ConfigError::RingOutlivesRevocations);
         }
+        let keep = self.lifetimes.sealed(&self.cookies);
+        if !ring.has_names_for(keep) {
+            return Err(ConfigError::RingPeriod);
+        }
+        ring.erase_past(self.clock.now(), keep)
+            .map_err(|_| ConfigError::Ring)?;
         Ok(Bulla(Arc::new(Inner {
             origins: public,
             session_path: session_path(&self.prefix),
@@ -315,12 +357,14 @@ impl Builder {
             devices: Devices::new(),
             limits: self.limits,
             lifetimes: self.lifetimes,
+            keep,
             proof: self.proof,
             unsigned: self.unsigned,
             upstream: self.upstream,
             cors,
             cookies: self.cookies,
             listener: self.listener,
+            alarms: Alarms::default(),
             revoked: broadcast::Sender::new(live::BACKLOG),
         })))
     }

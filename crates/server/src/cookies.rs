@@ -52,7 +52,7 @@ pub enum Cookies {
 /// What a bound value begins with.
 const MARK: &str = "bulla.";
 
-const NOT_MADE: Error = Code::StoreUnavailable.because("a cookie could not be sealed");
+const NOT_MADE: Error = Code::Internal.because("a cookie could not be sealed");
 const NOT_OURS: Error = Code::FieldRefused.because("a cookie is not bound to this device");
 
 impl Cookies {
@@ -103,7 +103,7 @@ impl Bulla {
         headers: &HeaderMap,
         about: &About,
     ) -> Option<HeaderValue> {
-        let mut passed = Vec::new();
+        let mut passed = Line::default();
         let is_cross_site = headers
             .get("sec-fetch-site")
             .is_some_and(|site| site == "cross-site");
@@ -111,7 +111,9 @@ impl Bulla {
             let (name, value) = cookie.name_value();
             let sealed = value.strip_prefix(MARK);
             if !self.0.cookies.must_open(name) {
-                passed.extend(sealed.is_none().then(|| format!("{name}={value}")));
+                if sealed.is_none() {
+                    passed.push(name, value);
+                }
                 continue;
             }
             match sealed.and_then(|sealed| self.unbind(name, sealed, holder)) {
@@ -119,7 +121,9 @@ impl Bulla {
                     let is_due = bound.expires > self.now()
                         && path_matches(about.uri.path(), &bound.path)
                         && !(is_cross_site && is_withheld(bound.same_site, method));
-                    passed.extend(is_due.then(|| format!("{name}={}", *bound.value)));
+                    if is_due {
+                        passed.push(name, &bound.value);
+                    }
                 }
                 // Any page has cookies that nobody bound; a name that is listed, or a value that was
                 // bound for somebody else, is another matter.
@@ -129,7 +133,7 @@ impl Bulla {
                 None => {}
             }
         }
-        join(&passed)
+        passed.into_value()
     }
 
     /// Binds the cookies that the answer to a verified request sets.
@@ -167,7 +171,7 @@ impl Bulla {
         if !self.0.cookies.are_on() {
             return Vec::new();
         }
-        let (mut bound, mut others) = (Vec::new(), Vec::new());
+        let (mut bound, mut others) = (Vec::new(), Line::default());
         for cookie in headers.get_all(COOKIE).iter().flat_map(parse) {
             let (name, value) = cookie.name_value();
             let is_named =
@@ -175,13 +179,12 @@ impl Bulla {
             if is_named || value.starts_with(MARK) {
                 bound.push(name.to_owned());
             } else {
-                others.push(format!("{name}={value}"));
+                others.push(name, value);
             }
         }
         // What could not be read here might be read by the handler.
-        let others = join(&others);
         headers.remove(COOKIE);
-        headers.extend(others.map(|line| (COOKIE, line)));
+        headers.extend(others.into_value().map(|line| (COOKIE, line)));
         bound
     }
 
@@ -236,7 +239,7 @@ impl Bulla {
             value: Zeroizing::new(cookie.value().to_owned()),
         };
         let key = self.ring_key(now)?;
-        let plain = bound.encode();
+        let plain = bound.encode()?;
         let context = context(&name, holder);
         let sealed = vault::seal(&key, Purpose::Cookie, &context, &plain, &*self.0.random)
             .map_err(|_| NOT_MADE)?;
@@ -253,7 +256,8 @@ impl Bulla {
 }
 
 impl Bound {
-    fn encode(&self) -> Zeroizing<Vec<u8>> {
+    fn encode(&self) -> Result<Zeroizing<Vec<u8>>, Error> {
+        let path_len = u32::try_from(self.path.len()).map_err(|_| NOT_MADE)?;
         let len = 4 + 1 + 4 + self.path.len() + self.value.len();
         let mut plain = Zeroizing::new(Vec::with_capacity(len));
         plain.extend(self.expires.to_be_bytes());
@@ -262,10 +266,10 @@ impl Bound {
             SameSite::Lax => 1,
             SameSite::None => 2,
         });
-        plain.extend(u32::try_from(self.path.len()).unwrap_or(0).to_be_bytes());
+        plain.extend(path_len.to_be_bytes());
         plain.extend(self.path.bytes());
         plain.extend(self.value.bytes());
-        plain
+        Ok(plain)
     }
 
     fn decode(plain: &[u8]) -> Option<Self> {
@@ -294,12 +298,34 @@ fn context<'a>(name: &'a str, holder: Holder<'a>) -> [&'a [u8]; 4] {
     [origin, b"\0", &holder.device.0, name.as_bytes()]
 }
 
-/// A `Cookie` line, if there is anything to be put into it.
-fn join(pairs: &[String]) -> Option<HeaderValue> {
-    let line = (!pairs.is_empty()).then(|| pairs.join("; "))?;
-    let mut line = HeaderValue::from_str(&line).ok()?;
-    line.set_sensitive(true);
-    Some(line)
+/// A `Cookie` line in the making. Values that were sealed stand in it.
+#[derive(Default)]
+struct Line(Zeroizing<String>);
+
+impl Line {
+    fn push(&mut self, name: &str, value: &str) {
+        let parts = [if self.0.is_empty() { "" } else { "; " }, name, "=", value];
+        let len = self.0.len() + parts.map(str::len).iter().sum::<usize>();
+        if len > self.0.capacity() {
+            // Were it left to the string, what it has outgrown would stay in memory.
+            let mut longer = Zeroizing::new(String::with_capacity(len * 2));
+            longer.push_str(&self.0);
+            self.0 = longer;
+        }
+        for part in parts {
+            self.0.push_str(part);
+        }
+    }
+
+    /// `None` if there is nothing in it.
+    fn into_value(self) -> Option<HeaderValue> {
+        if self.0.is_empty() {
+            return None;
+        }
+        let mut line = HeaderValue::from_str(&self.0).ok()?;
+        line.set_sensitive(true);
+        Some(line)
+    }
 }
 
 /// The cookies of a line, each by itself: one that cannot be read takes no other with it.

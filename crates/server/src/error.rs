@@ -13,9 +13,13 @@ pub enum ConfigError {
     /// The identity key is missing or could not be read, made or written.
     #[error("the identity key is missing or could not be read, made or written")]
     Identity,
-    /// The ring file could not be read.
-    #[error("the ring file could not be read")]
+    /// The ring file could not be read, or a key whose time is over not be erased from it.
+    #[error("the ring file could not be read or rewritten")]
     Ring,
+    /// The ring's period is not among [`Ring::PERIODS`](crate::Ring::PERIODS), or what its keys seal lives
+    /// for more than a hundred of it.
+    #[error("the ring's period is not a minute to a year, or too short for what the ring seals")]
+    RingPeriod,
     /// The ring outlives the process and revocations do not: a restart would revive ended sessions.
     #[error("the ring is kept across restarts, so the store must keep revocations too")]
     RingOutlivesRevocations,

@@ -28,11 +28,19 @@ impl Identity {
     /// Loads the identity from a PKCS #8 file in PEM (RFC 7468), or makes one and writes it there,
     /// readable by its owner only.
     pub fn load_or_create(path: impl AsRef<Path>) -> Result<Self, ConfigError> {
+        Self::load_or_create_with(path, &SystemRandom)
+    }
+
+    /// As [`Self::load_or_create`], with randomness that is handed in.
+    pub fn load_or_create_with(
+        path: impl AsRef<Path>,
+        random: &dyn Random,
+    ) -> Result<Self, ConfigError> {
         let path = path.as_ref();
         match fs::read_to_string(path) {
             Ok(text) => Self::from_pem(&Zeroizing::new(text)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let identity = Self::generate(&SystemRandom)?;
+                let identity = Self::generate(random)?;
                 let pem = identity.to_pem()?;
                 write_private(path, pem.as_bytes()).map_err(|_| ConfigError::Identity)?;
                 Ok(identity)
@@ -76,5 +84,37 @@ impl Identity {
 
     pub(crate) fn key(&self) -> &SigningKey {
         &self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bulla_keys::RandomError;
+
+    use super::*;
+
+    /// Not random at all, or empty.
+    struct Fixed(Option<u8>);
+
+    impl Random for Fixed {
+        fn fill(&self, out: &mut [u8]) -> Result<(), RandomError> {
+            out.fill(self.0.ok_or(RandomError)?);
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn is_made_of_the_randomness_that_is_handed_in_and_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("identity.pem");
+        let load = |byte| Identity::load_or_create_with(&path, &Fixed(byte));
+        assert_eq!(load(None).err(), Some(ConfigError::Identity));
+        assert!(!path.exists());
+        let made = load(Some(7)).unwrap().thumbprint();
+        assert_eq!(
+            made,
+            Identity::generate(&Fixed(Some(7))).unwrap().thumbprint()
+        );
+        assert_eq!(load(None).unwrap().thumbprint(), made);
     }
 }

@@ -26,6 +26,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod alarm;
 #[cfg(feature = "axum")]
 mod axum;
 mod body;
@@ -46,6 +47,7 @@ mod require;
 mod ring;
 mod session;
 pub mod store;
+mod subject;
 mod ticket;
 mod vault;
 mod verify;
@@ -65,6 +67,7 @@ pub use crate::session::Session;
 #[cfg(feature = "embedded")]
 pub use crate::store::EmbeddedStore;
 pub use crate::store::{MemoryStore, Revocation, Store};
+pub use crate::subject::Subject;
 pub use crate::ticket::RevocationId;
 pub use bulla_keys::{Random, SystemRandom};
 pub use bulla_protocol::error::{Code, Error};

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use tokio::sync::broadcast::error::RecvError;
 
+use crate::alarm::Alarm;
 use crate::body::{Body, BodyError};
 use crate::bulla::Bulla;
 use crate::store::SessionRef;
@@ -22,14 +23,15 @@ pub(crate) const BACKLOG: usize = 256;
 
 /// A body that ends in an error as soon as its session has ended.
 ///
-/// A revocation by this process wakes it up. One by another process that shares the store is found
-/// when the body next has data, at most one nonce life later.
+/// A revocation by this process wakes it up, and so does the end of the session's life, within a second.
+/// A revocation by another process that shares the store is found when the body next has data, at most
+/// one nonce life later.
 pub(crate) struct Live {
     inner: Body,
     bulla: Bulla,
     session: SessionRef,
-    /// When the session is over at the latest, in seconds since 1970.
-    until: u32,
+    /// Resolves when the session is over at the latest.
+    over: Alarm,
     /// When the store is to be asked again, in seconds since 1970.
     ask_at: u64,
     /// Resolves when the session has been revoked. `None` at the end.
@@ -37,12 +39,13 @@ pub(crate) struct Live {
 }
 
 impl Live {
+    /// `until` is when the session is over at the latest, in seconds since 1970.
     pub(crate) fn new(inner: Body, bulla: &Bulla, session: SessionRef, until: u32) -> Self {
         let mut live = Self {
             inner,
             bulla: bulla.clone(),
             session,
-            until,
+            over: Alarm::new(bulla, until),
             ask_at: 0,
             end: None,
         };
@@ -71,12 +74,11 @@ impl Live {
         if let Some(error) = self.poll_end(cx) {
             return Poll::Ready(Some(Err(error.into())));
         }
-        let frame = ready!(Pin::new(&mut self.inner).poll_frame(cx));
-        let now = self.bulla.now();
-        if now >= self.until {
+        if Pin::new(&mut self.over).poll(cx).is_ready() {
             return Poll::Ready(Some(Err(EXPIRED.into())));
         }
-        if frame.is_some() && u64::from(now) >= self.ask_at {
+        let frame = ready!(Pin::new(&mut self.inner).poll_frame(cx));
+        if frame.is_some() && u64::from(self.bulla.now()) >= self.ask_at {
             self.ask();
             if let Some(error) = self.poll_end(cx) {
                 return Poll::Ready(Some(Err(error.into())));

@@ -82,7 +82,7 @@ impl Nonces {
 
     /// The one nonce of an epoch. Callers ask for the current epoch and the one before.
     fn make(&self, epoch: u32, key: &RingKey, domain: [u8; 16]) -> Result<Nonce, Error> {
-        const FAILED: Error = Code::StoreUnavailable.because("no nonce could be made");
+        const FAILED: Error = Code::Internal.because("no nonce could be made");
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let place = &mut known[usize::from(epoch % 2 == 1)];
         if let Some(known) = place

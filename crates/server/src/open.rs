@@ -11,15 +11,17 @@ use bulla_protocol::signature::Request;
 use bulla_protocol::structured;
 use bulla_protocol::target::Origin;
 use http::Response;
+use zeroize::Zeroizing;
 
 use crate::body::{self, Body};
 use crate::bulla::Bulla;
 use crate::store::{Revocation, SessionRef, UsedProof, Verdict};
-use crate::ticket::{SessionState, TicketKind};
+use crate::ticket::{RevocationId, SessionState, TicketKind};
 use crate::vault;
 use crate::verify::replay_key;
 
-const NO_KEY: Error = Code::StoreUnavailable.because("no key could be made");
+const NO_KEY: Error = Code::Internal.because("no key could be made");
+const FAILED: Error = Code::Internal.because("the answer could not be made");
 
 impl Bulla {
     /// Answers an opening.
@@ -44,8 +46,8 @@ impl Bulla {
             None => None,
         };
 
-        let (opened, ticket_free) = self.agree(origin, &opening, carried.as_ref())?;
-        let body = serde_json::to_vec(&opened).map_err(|_| ticket_free)?;
+        let opened = self.agree(origin, &opening, carried.as_ref())?;
+        let body = serde_json::to_vec(&opened).map_err(|_| FAILED)?;
         let fields = opened_fields(&body);
         let created = u64::from(self.now());
         let to_sign = opening.sign_answer(request, &identity, &fields, created)?;
@@ -54,7 +56,7 @@ impl Bulla {
             .identity
             .key()
             .sign(to_sign.base.as_bytes())
-            .map_err(|_| NO_KEY)?;
+            .map_err(|_| FAILED)?;
 
         let mut response = Response::builder()
             .status(200)
@@ -68,7 +70,7 @@ impl Bulla {
         response
             .header(field::NONCE, structured::from_string(&opened.nonce)?)
             .body(body::full(body))
-            .map_err(|_| ticket_free)
+            .map_err(|_| FAILED)
     }
 
     /// The session that is to be carried over to fresh keys, checked as any ticket is. Only its own
@@ -88,7 +90,7 @@ impl Bulla {
             return Err(Code::TicketInvalid.because("the ticket was not sealed here"));
         }
         let device = opening.open.device.thumbprint();
-        let subject = (!state.subject.is_empty()).then(|| (state.subject.clone(), state.login));
+        let subject = state.subject.map(|subject| (subject, state.login));
         let session = SessionRef {
             session: state.id.into(),
             device,
@@ -96,15 +98,16 @@ impl Bulla {
         };
         let verdict = if state.kind == TicketKind::CarryOver {
             // The session that it comes from has ended already; the ticket is good for one opening.
-            let mut random = [0; 16];
-            random.copy_from_slice(&ticket.as_bytes()[vault::SALT_AT]);
+            let mut salt = [0; 16];
+            salt.copy_from_slice(&ticket.as_bytes()[vault::SALT_AT]);
+            let name = RevocationId::used(ticket);
             let used = UsedProof {
-                proof: replay_key(&device, &random),
+                proof: replay_key(&device, &salt),
                 until: u64::from(state.expires) + 1,
                 now: u64::from(now),
                 confirmed: true,
                 session: SessionRef {
-                    session: fresh_id(&random),
+                    session: name,
                     ..session
                 },
             };
@@ -112,7 +115,8 @@ impl Bulla {
             if verdict == Ok(Verdict::Fresh) {
                 // Proofs may be forgotten by a restart, revocations are not: before the answer goes out,
                 // the ticket is used up for good.
-                self.revoke(Revocation::Session(fresh_id(&random))).await?;
+                let owner = state.subject.into();
+                self.end(Revocation::Session(name), owner).await?;
             }
             verdict
         } else {
@@ -135,7 +139,7 @@ impl Bulla {
         origin: &Origin,
         opening: &VerifiedOpening,
         carried: Option<&SessionState>,
-    ) -> Result<(Opened, Error), Error> {
+    ) -> Result<Opened, Error> {
         let client = &opening.open.agreement;
         let key = || AgreementKey::generate(&*self.0.random).map_err(|_| NO_KEY);
         let (request, response, mac) = (key()?, key()?, key()?);
@@ -151,8 +155,8 @@ impl Bulla {
         let random = self.random()?;
         let identity = self.0.identity.thumbprint();
         let transcript = opening.transcript(&agreement, &identity, &random);
-        let mut mac_key = [0; 32];
-        Prk::extract(&transcript.0, secret(&mac)?.as_bytes()).expand(&[MAC_INFO], &mut mac_key);
+        let mut mac_key = Zeroizing::new([0; 32]);
+        Prk::extract(&transcript.0, secret(&mac)?.as_bytes()).expand(&[MAC_INFO], mac_key.as_mut());
 
         let now = self.now();
         let state = SessionState {
@@ -161,8 +165,8 @@ impl Bulla {
             device: opening.open.device.to_compressed(),
             request_key: *secret(&request)?.as_bytes(),
             response_key: *secret(&response)?.as_bytes(),
-            mac_key,
-            subject: carried.map_or_else(String::new, |carried| carried.subject.clone()),
+            mac_key: *mac_key,
+            subject: carried.and_then(|carried| carried.subject),
             login: carried.map_or(0, |carried| carried.login),
             began: carried.map_or(now, |carried| carried.began),
             expires: self.ticket_end(now),
@@ -171,7 +175,7 @@ impl Bulla {
                 .filter(|carried| carried.kind != TicketKind::CarryOver)
                 .map(|carried| carried.id.into()),
         };
-        let opened = Opened {
+        Ok(Opened {
             version: VERSION,
             identity: *self.0.identity.key().public(),
             agreement,
@@ -182,9 +186,8 @@ impl Bulla {
             session_life: self.ends(&state).saturating_sub(now),
             proof: self.0.proof,
             nonce: self.nonce(now)?.text.to_string(),
-            authenticated: !state.subject.is_empty(),
-        };
-        Ok((opened, NO_KEY))
+            authenticated: state.subject.is_some(),
+        })
     }
 
     /// When a session ends at the latest, in seconds since 1970.
@@ -198,14 +201,6 @@ impl Bulla {
     pub(crate) fn ticket_end(&self, now: u32) -> u32 {
         now.saturating_add(seconds(self.0.lifetimes.ticket))
     }
-}
-
-/// Names the use of a carry-over ticket: its session is revoked already, so it stands under a name of
-/// its own.
-fn fresh_id(random: &[u8; 16]) -> crate::ticket::RevocationId {
-    let mut id = [0; 12];
-    id.copy_from_slice(&random[..12]);
-    crate::ticket::RevocationId(id)
 }
 
 pub(crate) fn seconds(duration: std::time::Duration) -> u32 {

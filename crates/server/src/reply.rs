@@ -28,7 +28,7 @@ use crate::verify::ReplyTo;
 /// Replies up to this size, in bytes, are sealed as a whole and padded.
 pub(crate) const WHOLE: u64 = 64 * 1024;
 
-const FAILED: Error = Code::StoreUnavailable.because("the reply could not be made");
+const FAILED: Error = Code::Internal.because("the reply could not be made");
 
 impl Bulla {
     /// What the client must learn about its session from this reply.
@@ -46,7 +46,7 @@ impl Bulla {
             Outcome::LoggedIn(subject) => {
                 let mut next = state;
                 next.kind = TicketKind::CarryOver;
-                next.subject = subject;
+                next.subject = Some(subject);
                 next.login = facts.admitted;
                 next.began = now;
                 next.expires = now.saturating_add(seconds(self.0.lifetimes.carry_over));

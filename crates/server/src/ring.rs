@@ -1,11 +1,13 @@
 //! The ring: the secrets that seal tickets and make nonces.
 //!
-//! It rotates on its own: every period a new key is added, and a past key is erased once nothing that
-//! it sealed can be valid any more. Whoever has the ring can make a session for anyone, so recorded
-//! traffic stays secret only once every ring key that sealed one of its tickets is erased.
+//! It rotates on its own: every period a new key is added. A past key is erased, from memory and from
+//! the file, as soon as nothing that it sealed can be valid any more: when the verifier is built, or on
+//! the way of the next request, whichever it is. Whoever has the ring can make a session for anyone, so
+//! recorded traffic stays secret only once every ring key that sealed one of its tickets is erased.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
@@ -35,6 +37,12 @@ pub struct Ring {
 impl Ring {
     /// How long a key seals before the next one takes over.
     pub const DEFAULT_PERIOD: Duration = Duration::from_hours(24);
+    /// What a period may be.
+    pub const PERIODS: RangeInclusive<Duration> =
+        Duration::from_mins(1)..=Duration::from_hours(366 * 24);
+    /// How many periods may pass while anything that a key sealed is valid: there are 256 names for
+    /// keys, and no two that are in use may share one.
+    pub const MAX_PERIODS_KEPT: u32 = 100;
 
     /// A ring that lives as long as the process: after a restart every session is opened anew.
     pub fn ephemeral() -> Self {
@@ -65,6 +73,10 @@ impl Ring {
     }
 
     /// Sets how long a key seals before the next one takes over, in whole seconds. A day, by default.
+    ///
+    /// [`Builder::build`](crate::Builder::build) refuses one that is not among [`Self::PERIODS`], or that
+    /// is too short for what is sealed: a hundredth of the longest of a ticket's life, a carry-over
+    /// ticket's, twice a nonce's and, where cookies are bound, a session's.
     #[must_use]
     pub fn with_period(self, period: Duration) -> Self {
         Self { period, ..self }
@@ -74,7 +86,15 @@ impl Ring {
         self.path.is_some()
     }
 
-    /// The key that seals now. Rotates if it is time.
+    /// Whether no two keys can have one name while anything that they sealed is valid.
+    ///
+    /// `keep` is how long that is.
+    pub(crate) fn has_names_for(&self, keep: Duration) -> bool {
+        Self::PERIODS.contains(&self.period)
+            && keep <= self.period.saturating_mul(Self::MAX_PERIODS_KEPT)
+    }
+
+    /// The key that seals now. Rotates if it is time, and erases what has had its time.
     ///
     /// `keep` is how long anything that a key sealed can be valid.
     pub(crate) fn current(
@@ -83,30 +103,27 @@ impl Ring {
         keep: Duration,
         random: &dyn Random,
     ) -> Result<Arc<RingKey>, RingError> {
-        if let Some(key) = self.fresh(now) {
+        if let Some(key) = self.settled(now, keep)? {
             return Ok(key);
         }
         let mut keys = self.keys.write().map_err(|_| RingError)?;
         // Somebody else may have rotated while this one waited.
-        if let Some(key) = keys.last().filter(|key| self.is_fresh(key, now)) {
-            return Ok(Arc::clone(key));
+        if let Some(key) = keys.last().filter(|key| self.is_fresh(key, now)).cloned() {
+            self.replace(&mut keys, now, keep, None)?;
+            return Ok(key);
         }
         let mut secret = Zeroizing::new([0; 32]);
         random.fill(secret.as_mut()).map_err(|_| RingError)?;
         let id = keys.last().map_or(0, |key| key.id.wrapping_add(1));
         let key = Arc::new(RingKey::new(id, now, secret));
-        let horizon = (self.period + keep).as_secs();
-        let mut next: Vec<_> = keys
-            .iter()
-            .filter(|key| key.id != id && key.created.saturating_add(horizon) > now)
-            .cloned()
-            .collect();
-        next.push(Arc::clone(&key));
-        if let Some(path) = &self.path {
-            persist(path, &next).map_err(|_| RingError)?;
-        }
-        *keys = next;
+        self.replace(&mut keys, now, keep, Some(Arc::clone(&key)))?;
         Ok(key)
+    }
+
+    /// Erases the keys whose time was over before this process began.
+    pub(crate) fn erase_past(&self, now: u64, keep: Duration) -> Result<(), RingError> {
+        let mut keys = self.keys.write().map_err(|_| RingError)?;
+        self.replace(&mut keys, now, keep, None)
     }
 
     pub(crate) fn by_id(&self, id: u8) -> Option<Arc<RingKey>> {
@@ -114,9 +131,41 @@ impl Ring {
         keys.iter().rev().find(|key| key.id == id).cloned()
     }
 
-    fn fresh(&self, now: u64) -> Option<Arc<RingKey>> {
-        let keys = self.keys.read().ok()?;
-        keys.last().filter(|key| self.is_fresh(key, now)).cloned()
+    /// The key that seals now, if there is nothing to do.
+    fn settled(&self, now: u64, keep: Duration) -> Result<Option<Arc<RingKey>>, RingError> {
+        let keys = self.keys.read().map_err(|_| RingError)?;
+        if keys.iter().any(|key| self.is_past(key, now, keep)) {
+            return Ok(None);
+        }
+        Ok(keys.last().filter(|key| self.is_fresh(key, now)).cloned())
+    }
+
+    /// Takes out what is past and puts `key` in, in the file first: nothing is sealed with a key that a
+    /// restart would lose.
+    fn replace(
+        &self,
+        keys: &mut Vec<Arc<RingKey>>,
+        now: u64,
+        keep: Duration,
+        key: Option<Arc<RingKey>>,
+    ) -> Result<(), RingError> {
+        let is_kept = |known: &&Arc<RingKey>| !self.is_past(known, now, keep);
+        let mut next: Vec<_> = keys.iter().filter(is_kept).cloned().collect();
+        if key.is_none() && next.len() == keys.len() {
+            return Ok(());
+        }
+        next.extend(key);
+        if let Some(path) = &self.path {
+            persist(path, &next).map_err(|_| RingError)?;
+        }
+        *keys = next;
+        Ok(())
+    }
+
+    /// Whether nothing that the key sealed can be valid.
+    fn is_past(&self, key: &RingKey, now: u64, keep: Duration) -> bool {
+        let horizon = self.period.saturating_add(keep).as_secs();
+        key.created.saturating_add(horizon) <= now
     }
 
     fn is_fresh(&self, key: &RingKey, now: u64) -> bool {
@@ -223,4 +272,65 @@ pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
         File::open(parent)?.sync_all()?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use bulla_keys::SystemRandom;
+
+    use super::*;
+
+    const KEEP: Duration = Duration::from_mins(15);
+
+    fn kept(path: &Path) -> Vec<u8> {
+        let keys = parse(&fs::read(path).unwrap()).unwrap();
+        keys.iter().map(|key| key.id).collect()
+    }
+
+    #[test]
+    fn a_past_key_is_erased_as_soon_as_nothing_that_it_sealed_is_valid() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("ring.json");
+        let ring = Ring::load_or_create(&path).unwrap();
+        let current = |now| ring.current(now, KEEP, &SystemRandom).unwrap().id;
+        let day = Ring::DEFAULT_PERIOD.as_secs();
+        assert_eq!((current(0), current(day - 1)), (0, 0));
+        // What the first one sealed a second ago is still valid.
+        assert_eq!((current(day), kept(&path)), (1, vec![0, 1]));
+        assert_eq!((current(day + 899), kept(&path)), (1, vec![0, 1]));
+        assert_eq!((current(day + 900), kept(&path)), (1, vec![1]));
+        assert!(ring.by_id(0).is_none() && ring.by_id(1).is_some());
+    }
+
+    #[test]
+    fn keys_whose_time_was_over_before_a_restart_are_erased_by_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("ring.json");
+        let ring = Ring::load_or_create(&path).unwrap();
+        ring.current(0, KEEP, &SystemRandom).unwrap();
+        let ring = Ring::load_or_create(&path).unwrap();
+        let over = Ring::DEFAULT_PERIOD.as_secs() + 900;
+        ring.erase_past(over - 1, KEEP).unwrap();
+        assert_eq!(kept(&path), [0]);
+        ring.erase_past(over, KEEP).unwrap();
+        assert!(kept(&path).is_empty());
+    }
+
+    #[test]
+    fn keys_in_use_have_names_of_their_own() {
+        let keep = Ring::MAX_PERIODS_KEPT * Duration::from_mins(1);
+        let ring = Ring::ephemeral().with_period(Duration::from_mins(1));
+        assert!(ring.has_names_for(keep) && !ring.has_names_for(keep + Duration::from_secs(1)));
+        let names: std::collections::HashSet<_> = (0..=Ring::MAX_PERIODS_KEPT)
+            .map(|turn| {
+                let now = u64::from(turn) * 60;
+                ring.current(now, keep, &SystemRandom).unwrap().id
+            })
+            .collect();
+        assert_eq!(names.len(), ring.keys.read().unwrap().len());
+        for period in [Duration::ZERO, Duration::from_secs(59), Duration::MAX] {
+            let ring = Ring::ephemeral().with_period(period);
+            assert!(!ring.has_names_for(Duration::ZERO), "{period:?}");
+        }
+    }
 }

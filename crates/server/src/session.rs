@@ -4,12 +4,12 @@ use std::sync::{Arc, Mutex};
 
 use bulla_protocol::error::{Code, Error};
 use bulla_protocol::jwk::Thumbprint;
-use bulla_protocol::limits::MAX_SUBJECT_LEN;
 use bulla_protocol::opening::SessionId;
 use bulla_protocol::proof::ProofKind;
 
 use crate::bulla::Bulla;
-use crate::store::{Revocation, SessionRef};
+use crate::store::{Party, Revocation, SessionRef};
+use crate::subject::Subject;
 
 /// A verified session. A value of this type exists only for a request that has passed every check.
 #[derive(Clone)]
@@ -21,7 +21,7 @@ pub struct Session {
 pub(crate) struct Facts {
     pub(crate) id: SessionId,
     pub(crate) device: Thumbprint,
-    pub(crate) subject: Option<(String, u32)>,
+    pub(crate) subject: Option<(Subject, u32)>,
     pub(crate) proof: ProofKind,
     pub(crate) sealed: bool,
     /// When the request had passed every check, in seconds since 1970.
@@ -34,7 +34,7 @@ pub(crate) struct Facts {
 pub(crate) enum Outcome {
     #[default]
     Unchanged,
-    LoggedIn(String),
+    LoggedIn(Subject),
     Ended,
 }
 
@@ -89,18 +89,15 @@ impl Session {
     /// # Errors
     ///
     /// [`Code::ProofWeak`] if the request had no device proof, [`Code::Malformed`] if the subject does
-    /// not fit, [`Code::StoreUnavailable`] if the old session could not be ended.
+    /// not fit, [`Code::RateLimited`] if too many sessions of this user have ended lately,
+    /// [`Code::StoreUnavailable`] if the old session could not be ended.
     pub async fn login(&self, subject: &str) -> Result<(), Error> {
         if self.facts.proof != ProofKind::Device {
             return Err(Code::ProofWeak.because("login needs a device proof"));
         }
-        if !(1..=MAX_SUBJECT_LEN).contains(&subject.len()) {
-            return Err(Code::Malformed.because("a subject has 1 to 48 bytes"));
-        }
-        self.bulla
-            .revoke(Revocation::Session(self.facts.id.into()))
-            .await?;
-        self.conclude(Outcome::LoggedIn(subject.to_owned()));
+        let subject = subject.parse()?;
+        self.end(Some(subject)).await?;
+        self.conclude(Outcome::LoggedIn(subject));
         Ok(())
     }
 
@@ -108,10 +105,10 @@ impl Session {
     ///
     /// # Errors
     ///
+    /// [`Code::RateLimited`] if too many sessions of this user have ended lately,
     /// [`Code::StoreUnavailable`] if that could not be remembered.
     pub async fn logout(&self) -> Result<(), Error> {
-        self.bulla
-            .revoke(Revocation::Session(self.facts.id.into()))
+        self.end(self.facts.subject.map(|(subject, _)| subject))
             .await?;
         self.conclude(Outcome::Ended);
         Ok(())
@@ -121,15 +118,20 @@ impl Session {
     ///
     /// # Errors
     ///
+    /// [`Code::RateLimited`] if too many sessions of this user have ended lately,
     /// [`Code::StoreUnavailable`] if that could not be remembered.
     pub async fn logout_everywhere(&self) -> Result<(), Error> {
         if let Some((subject, _)) = &self.facts.subject {
             let now = self.bulla.now();
-            self.bulla
-                .revoke(Revocation::Subject(subject.clone(), now))
-                .await?;
+            let all = Revocation::Subject(*subject, now);
+            self.bulla.end(all, Party::User(*subject)).await?;
         }
         self.logout().await
+    }
+
+    async fn end(&self, by: Option<Subject>) -> Result<(), Error> {
+        let revocation = Revocation::Session(self.facts.id.into());
+        self.bulla.end(revocation, by.into()).await
     }
 
     fn conclude(&self, outcome: Outcome) {
@@ -163,7 +165,7 @@ impl Facts {
         SessionRef {
             session: self.id.into(),
             device: self.device,
-            subject: self.subject.clone(),
+            subject: self.subject,
         }
     }
 }

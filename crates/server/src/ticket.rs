@@ -4,17 +4,17 @@
 use bulla_keys::Random;
 use bulla_protocol::error::{Code, Error};
 use bulla_protocol::jwk::PublicKey;
-use bulla_protocol::limits::MAX_SUBJECT_LEN;
 use bulla_protocol::opening::{SessionId, Ticket};
 use bulla_protocol::target::Origin;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use crate::ring::{Purpose, Ring, RingKey};
 use crate::store::SessionRef;
+use crate::subject::Subject;
 use crate::vault;
 use crate::verify::replay_key;
 
-const PLAIN_LEN: usize = 1 + 16 + 33 + 3 * 32 + (1 + MAX_SUBJECT_LEN) + 3 * 4 + RevocationId::LEN;
+const PLAIN_LEN: usize = 1 + 16 + 33 + 3 * 32 + Subject::ROOM + 3 * 4 + RevocationId::LEN;
 const SEALED_LEN: usize = PLAIN_LEN + vault::OVERHEAD;
 
 const INVALID: Error = Code::TicketInvalid.because("the ticket was not sealed here");
@@ -48,6 +48,14 @@ impl RevocationId {
         mark.copy_from_slice(&hash[..Self::LEN]);
         Self(mark)
     }
+
+    /// A name that stands for "this carry-over ticket has been used". The session that it comes from has
+    /// been revoked already.
+    pub(crate) fn used(ticket: &Ticket) -> Self {
+        let mut salt = [0; Self::LEN];
+        salt.copy_from_slice(&ticket.as_bytes()[vault::SALT_AT][..Self::LEN]);
+        Self(salt)
+    }
 }
 
 impl From<SessionId> for RevocationId {
@@ -70,9 +78,9 @@ pub(crate) struct SessionState {
     pub(crate) request_key: [u8; 32],
     pub(crate) response_key: [u8; 32],
     pub(crate) mac_key: [u8; 32],
-    /// The app's user id; empty before login.
+    /// Who has logged in, if anybody has.
     #[zeroize(skip)]
-    pub(crate) subject: String,
+    pub(crate) subject: Option<Subject>,
     /// When the user logged in; seconds since 1970, 0 before login.
     #[zeroize(skip)]
     pub(crate) login: u32,
@@ -94,7 +102,7 @@ impl SessionState {
         origin: &Origin,
         random: &dyn Random,
     ) -> Result<Ticket, Error> {
-        const FAILED: Error = Code::StoreUnavailable.because("no ticket could be made");
+        const FAILED: Error = Code::Internal.because("no ticket could be made");
         let context = [origin.as_str().as_bytes()];
         let plain = self.encode();
         let bytes = vault::seal(key, Purpose::Ticket, &context, &plain, random);
@@ -122,11 +130,7 @@ impl SessionState {
         plain.extend(self.request_key);
         plain.extend(self.response_key);
         plain.extend(self.mac_key);
-        let mut subject = [0; 1 + MAX_SUBJECT_LEN];
-        let len = self.subject.len().min(MAX_SUBJECT_LEN);
-        subject[0] = u8::try_from(len).unwrap_or_default();
-        subject[1..=len].copy_from_slice(&self.subject.as_bytes()[..len]);
-        plain.extend(subject);
+        plain.extend(Subject::encode(self.subject.as_ref()));
         for time in [self.login, self.began, self.expires] {
             plain.extend(time.to_be_bytes());
         }
@@ -146,9 +150,7 @@ impl SessionState {
         let device = take(&mut rest)?;
         let (request_key, response_key, mac_key) =
             (take(&mut rest)?, take(&mut rest)?, take(&mut rest)?);
-        let len = usize::from(take::<1>(&mut rest)?[0]);
-        let subject = take::<MAX_SUBJECT_LEN>(&mut rest)?;
-        let subject = core::str::from_utf8(subject.get(..len)?).ok()?.to_owned();
+        let subject = Subject::decode(&take(&mut rest)?).ok()?;
         let mut time = || Some(u32::from_be_bytes(take(&mut rest)?));
         let (login, began, expires) = (time()?, time()?, time()?);
         let replaces = take(&mut rest)?;
@@ -190,7 +192,7 @@ mod tests {
             request_key: [3; 32],
             response_key: [4; 32],
             mac_key: [5; 32],
-            subject: "x".repeat(MAX_SUBJECT_LEN),
+            subject: "x".repeat(Subject::MAX_LEN).parse().ok(),
             login: 6,
             began: 7,
             expires: 8,
@@ -239,7 +241,7 @@ mod tests {
             .current(0, Duration::from_mins(1), &SystemRandom)
             .unwrap();
         let mut anonymous = state();
-        anonymous.subject = String::new();
+        anonymous.subject = None;
         anonymous.replaces = None;
         let ticket = anonymous.seal(&key, &origin, &SystemRandom).unwrap();
         assert_eq!(ticket.as_bytes().len(), SEALED_LEN);

@@ -375,8 +375,9 @@ impl Bulla {
         // is there before the session ends that it replaces.
         let mark = RevocationId::mark(&by);
         if !ended(replaced).await? {
-            self.revoke(Revocation::Session(mark)).await?;
-            return self.revoke(Revocation::Session(replaced)).await;
+            let owner = by.subject.map(|(subject, _)| subject).into();
+            self.end(Revocation::Session(mark), owner).await?;
+            return self.end(Revocation::Session(replaced), owner).await;
         }
         if ended(mark).await? {
             return Ok(());
@@ -412,7 +413,7 @@ impl Proven {
         let facts = Facts {
             id: state.id,
             device,
-            subject: (!state.subject.is_empty()).then(|| (state.subject.clone(), state.login)),
+            subject: state.subject.map(|subject| (subject, state.login)),
             proof: kind,
             sealed: request.salt.is_some(),
             admitted: now,

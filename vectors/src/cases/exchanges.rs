@@ -230,11 +230,16 @@ fn of_the_store() -> Vec<Case> {
     busy.signed(ECHO, "device");
     let mut full = Talk::with(|state| state["capacity"] = 0.into());
     full.signed(ECHO, "device");
+    let mut dry = Talk::unopened();
+    dry.state["exhausted"] = true.into();
+    dry.server = Server::new(Input(&dry.state), Counted::default()).unwrap();
+    dry.send(&opening(None));
     vec![
         replayed.refused(Code::Replayed, "a signed request twice"),
         sealed.refused(Code::Replayed, "a sealed request twice"),
         busy.refused(Code::RateLimited, "more requests than a session may have"),
         full.refused(Code::StoreUnavailable, "a store that is full"),
+        dry.refused(Code::Internal, "a server without random values"),
     ]
 }
 

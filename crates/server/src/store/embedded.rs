@@ -1,13 +1,20 @@
 //! The store of one node: revocations durable on disk, proofs in memory.
 
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc::{self, Sender};
+use std::thread::{self, JoinHandle};
+use std::{io, iter};
 
+use bulla_keys::{Random, SystemRandom};
 use bulla_protocol::base64;
 use redb::{Database, Durability, ReadableTable, TableDefinition};
 use serde::{Deserialize, Serialize};
+use tokio::sync::oneshot;
 
 use super::{
-    MemoryStore, Revocation, SessionRef, Store, StoreError, StoreFuture, UsedProof, Verdict,
+    Ended, MemoryStore, Party, Revocation, SessionRef, Store, StoreError, StoreFuture, UsedProof,
+    Verdict,
 };
 use crate::error::ConfigError;
 use crate::ticket::RevocationId;
@@ -15,11 +22,17 @@ use crate::ticket::RevocationId;
 /// Revocation, as JSON, to the second since 1970 until which it counts.
 const REVOCATIONS: TableDefinition<'_, &str, u64> = TableDefinition::new("revocations");
 
+/// How often what is over is looked for on disk, in seconds: it takes reading all of it.
+const SWEEP: u64 = 3600;
+
 /// The store of one node. A restart revives nothing: revocations are on disk before they count as
 /// done, and nonces of an earlier process are stale.
+///
+/// The disk has a thread of its own, so that no async runtime waits for it; what comes while it writes is
+/// written together afterwards. To drop the store waits for what has begun.
 pub struct EmbeddedStore {
     memory: MemoryStore,
-    database: Database,
+    disk: Disk,
 }
 
 impl EmbeddedStore {
@@ -30,70 +43,54 @@ impl EmbeddedStore {
     /// [`ConfigError::Store`] if the file cannot be opened or read, for example because another process
     /// has it open.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, ConfigError> {
+        Self::open_with(path, &SystemRandom)
+    }
+
+    /// As [`Self::open`]; the name of this memory is drawn from `random`.
+    ///
+    /// # Errors
+    ///
+    /// Besides, [`ConfigError::Random`] if it gives no random bytes.
+    pub fn open_with(path: impl AsRef<Path>, random: &dyn Random) -> Result<Self, ConfigError> {
         const FAILED: ConfigError = ConfigError::Store;
         if let Some(parent) = path.as_ref().parent() {
             std::fs::create_dir_all(parent).map_err(|_| FAILED)?;
         }
         let database = Database::create(path).map_err(|_| FAILED)?;
-        let memory = MemoryStore::new()?;
-        let transaction = database.begin_write().map_err(|_| FAILED)?;
-        {
-            let table = transaction.open_table(REVOCATIONS).map_err(|_| FAILED)?;
-            for entry in table.iter().map_err(|_| FAILED)? {
-                let (revocation, until) = entry.map_err(|_| FAILED)?;
-                let stored: Stored =
-                    serde_json::from_str(revocation.value()).map_err(|_| FAILED)?;
-                let revocation = stored.into_revocation().ok_or(FAILED)?;
-                memory
-                    .revoke_now(revocation, until.value())
-                    .map_err(|_| FAILED)?;
-            }
-        }
-        transaction.commit().map_err(|_| FAILED)?;
-        Ok(Self { memory, database })
+        let memory = MemoryStore::new_with(random)?;
+        load(&database, &memory).ok_or(FAILED)?;
+        let disk = Disk::new(database).map_err(|_| FAILED)?;
+        Ok(Self { memory, disk })
     }
 
-    /// Drops revocations from disk that nothing valid can be concerned by any more. Nobody else does it:
-    /// call it before the store is handed to the builder.
-    ///
-    /// `now` is in seconds since 1970.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError`] if the disk fails; nothing is lost then.
-    pub fn compact(&self, now: u64) -> Result<(), StoreError> {
-        let transaction = self.database.begin_write().map_err(|_| StoreError)?;
-        {
-            let mut table = transaction
-                .open_table(REVOCATIONS)
-                .map_err(|_| StoreError)?;
-            table
-                .retain(|_, until| until >= now)
-                .map_err(|_| StoreError)?;
+    /// As [`MemoryStore::with_revocations`].
+    #[must_use]
+    pub fn with_revocations(self, capacity: usize) -> Self {
+        Self {
+            memory: self.memory.with_revocations(capacity),
+            ..self
         }
-        transaction.commit().map_err(|_| StoreError)
     }
+}
 
-    fn persist(&self, revocation: &Revocation, until: u64) -> Result<(), StoreError> {
-        let key = serde_json::to_string(&Stored::from(revocation)).map_err(|_| StoreError)?;
-        let mut transaction = self.database.begin_write().map_err(|_| StoreError)?;
-        transaction
-            .set_durability(Durability::Immediate)
-            .map_err(|_| StoreError)?;
-        {
-            let mut table = transaction
-                .open_table(REVOCATIONS)
-                .map_err(|_| StoreError)?;
-            let known = table
-                .get(key.as_str())
-                .map_err(|_| StoreError)?
-                .map_or(0, |known| known.value());
-            table
-                .insert(key.as_str(), until.max(known))
-                .map_err(|_| StoreError)?;
+fn load(database: &Database, memory: &MemoryStore) -> Option<()> {
+    let transaction = database.begin_write().ok()?;
+    {
+        let table = transaction.open_table(REVOCATIONS).ok()?;
+        for entry in table.iter().ok()? {
+            let (revocation, until) = entry.ok()?;
+            let stored: Stored = serde_json::from_str(revocation.value()).ok()?;
+            // Who has asked for it is not on disk: it takes nobody's part, and must not be left out.
+            let ended = Ended {
+                revocation: stored.into_revocation()?,
+                until: until.value(),
+                now: 0,
+                by: Party::Application,
+            };
+            memory.revoke_now(&ended).ok()?;
         }
-        transaction.commit().map_err(|_| StoreError)
     }
+    transaction.commit().ok()
 }
 
 impl Store for EmbeddedStore {
@@ -113,13 +110,106 @@ impl Store for EmbeddedStore {
         self.memory.is_revoked(session)
     }
 
-    fn revoke(&self, revocation: Revocation, until: u64) -> StoreFuture<'_, ()> {
+    fn revoke(&self, ended: Ended) -> StoreFuture<'_, bool> {
         Box::pin(async move {
             // In memory first: should the disk fail, this process at least knows.
-            self.memory.revoke_now(revocation.clone(), until)?;
-            self.persist(&revocation, until)
+            if !self.memory.revoke_now(&ended)? {
+                return Ok(false);
+            }
+            self.disk.write(&ended).await?;
+            Ok(true)
         })
     }
+}
+
+/// The thread that writes.
+struct Disk {
+    /// To look at what has been written.
+    #[cfg(test)]
+    database: Arc<Database>,
+    /// `None` once it is to end.
+    jobs: Option<Sender<Job>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+struct Job {
+    key: String,
+    until: u64,
+    now: u64,
+    done: oneshot::Sender<Result<(), StoreError>>,
+}
+
+impl Disk {
+    fn new(database: Database) -> io::Result<Self> {
+        let (jobs, waiting) = mpsc::channel::<Job>();
+        let database = Arc::new(database);
+        let written = Arc::clone(&database);
+        let mut swept = 0;
+        let work = move || {
+            while let Ok(first) = waiting.recv() {
+                let jobs: Vec<_> = iter::once(first).chain(waiting.try_iter()).collect();
+                let outcome = persist(&written, &jobs, &mut swept).map_err(|_| StoreError);
+                for job in jobs {
+                    // Who has asked may have gone; it is written all the same.
+                    let _ = job.done.send(outcome);
+                }
+            }
+        };
+        let thread = thread::Builder::new().name("bulla-store".into());
+        Ok(Self {
+            #[cfg(test)]
+            database,
+            jobs: Some(jobs),
+            thread: Some(thread.spawn(work)?),
+        })
+    }
+
+    async fn write(&self, ended: &Ended) -> Result<(), StoreError> {
+        let stored = Stored::from(&ended.revocation);
+        let (done, outcome) = oneshot::channel();
+        let job = Job {
+            key: serde_json::to_string(&stored).map_err(|_| StoreError)?,
+            until: ended.until,
+            now: ended.now,
+            done,
+        };
+        let jobs = self.jobs.as_ref().ok_or(StoreError)?;
+        jobs.send(job).map_err(|_| StoreError)?;
+        outcome.await.map_err(|_| StoreError)?
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        self.jobs.take();
+        if let Some(thread) = self.thread.take() {
+            // If it has panicked, everybody who waited for it knows.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// All of them, or none. Once in a while what is over goes.
+fn persist(database: &Database, jobs: &[Job], swept: &mut u64) -> Result<(), redb::Error> {
+    let now = jobs.iter().map(|job| job.now).max().unwrap_or_default();
+    let is_due = now.abs_diff(*swept) >= SWEEP;
+    let mut transaction = database.begin_write()?;
+    transaction.set_durability(Durability::Immediate)?;
+    {
+        let mut table = transaction.open_table(REVOCATIONS)?;
+        for Job { key, until, .. } in jobs {
+            let known = table.get(key.as_str())?.map_or(0, |known| known.value());
+            table.insert(key.as_str(), known.max(*until))?;
+        }
+        if is_due {
+            table.retain(|_, until| until >= now)?;
+        }
+    }
+    transaction.commit()?;
+    if is_due {
+        *swept = now;
+    }
+    Ok(())
 }
 
 #[derive(Serialize, Deserialize)]
@@ -133,7 +223,7 @@ impl Stored {
     fn into_revocation(self) -> Option<Revocation> {
         Some(match self {
             Self::Session(id) => Revocation::Session(RevocationId(base64::decode_array(id)?)),
-            Self::Subject(subject, login) => Revocation::Subject(subject, login),
+            Self::Subject(subject, login) => Revocation::Subject(subject.parse().ok()?, login),
             Self::Device(device) => Revocation::Device(device.parse().ok()?),
         })
     }
@@ -143,8 +233,93 @@ impl From<&Revocation> for Stored {
     fn from(revocation: &Revocation) -> Self {
         match revocation {
             Revocation::Session(id) => Self::Session(base64::encode(id.0)),
-            Revocation::Subject(subject, login) => Self::Subject(subject.clone(), *login),
+            Revocation::Subject(subject, login) => Self::Subject(subject.to_string(), *login),
             Revocation::Device(device) => Self::Device(device.to_string()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::task::Poll;
+
+    use bulla_protocol::jwk::Thumbprint;
+    use redb::{ReadableDatabase as _, ReadableTableMetadata as _};
+
+    use super::*;
+
+    fn ended(id: u8, now: u64) -> Ended {
+        Ended {
+            revocation: Revocation::Session(RevocationId([id; RevocationId::LEN])),
+            until: now + 5000,
+            now,
+            by: Party::Stranger,
+        }
+    }
+
+    async fn has(store: &EmbeddedStore, id: u8) -> bool {
+        let session = SessionRef {
+            session: RevocationId([id; RevocationId::LEN]),
+            device: Thumbprint([0; 32]),
+            subject: None,
+        };
+        store.is_revoked(session).await.unwrap()
+    }
+
+    fn on_disk(store: &EmbeddedStore) -> u64 {
+        let transaction = store.disk.database.begin_read().unwrap();
+        transaction.open_table(REVOCATIONS).unwrap().len().unwrap()
+    }
+
+    #[tokio::test]
+    async fn what_is_over_leaves_the_disk_by_itself() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("store.redb");
+        let store = EmbeddedStore::open(&path).unwrap();
+        for (id, now) in [(1, 1000), (2, 4000)] {
+            assert_eq!(store.revoke(ended(id, now)).await, Ok(true));
+        }
+        drop(store);
+        let store = EmbeddedStore::open(&path).unwrap();
+        assert_eq!((on_disk(&store), has(&store, 1).await), (2, true));
+        // The first one's time is over.
+        assert_eq!(store.revoke(ended(3, 6001)).await, Ok(true));
+        assert_eq!((on_disk(&store), has(&store, 1).await), (2, false));
+        assert!(has(&store, 2).await && has(&store, 3).await);
+        // Nor does what is refused get there.
+        let store = store.with_revocations(0);
+        assert_eq!(store.revoke(ended(4, 6001)).await, Err(StoreError));
+        assert_eq!(on_disk(&store), 2);
+    }
+
+    #[tokio::test]
+    async fn nobody_else_waits_while_the_disk_is_busy() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("store.redb");
+        let store = EmbeddedStore::open(&path).unwrap();
+        let busy = store.disk.database.begin_write().unwrap();
+        let mut first = store.revoke(ended(1, 1000));
+        let mut second = store.revoke(ended(2, 1000));
+        // On this thread, which is the runtime's only one.
+        poll_fn(|cx| {
+            assert!(first.as_mut().poll(cx).is_pending());
+            assert!(second.as_mut().poll(cx).is_pending());
+            Poll::Ready(())
+        })
+        .await;
+        busy.abort().unwrap();
+        assert_eq!((first.await, second.await), (Ok(true), Ok(true)));
+
+        // Nobody waits for this one, but it has been asked for.
+        let mut third = store.revoke(ended(3, 1000));
+        poll_fn(|cx| Poll::Ready(third.as_mut().poll(cx).is_pending())).await;
+        drop(third);
+        drop(store);
+        // The file is free at once, and all is in it.
+        let store = EmbeddedStore::open(&path).unwrap();
+        for id in 1..=3 {
+            assert!(has(&store, id).await, "{id}");
         }
     }
 }

@@ -1,12 +1,12 @@
 //! The store in memory.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bulla_keys::{Random, SystemRandom};
-use bulla_protocol::jwk::Thumbprint;
 
-use super::{Revocation, SessionRef, Store, StoreError, StoreFuture, UsedProof, Verdict};
+use super::revocations::Revocations;
+use super::{Ended, SessionRef, Store, StoreError, StoreFuture, UsedProof, Verdict};
 use crate::error::ConfigError;
 use crate::ticket::RevocationId;
 
@@ -21,15 +21,12 @@ pub struct MemoryStore {
     inner: Mutex<Inner>,
 }
 
-#[derive(Default)]
 struct Inner {
     /// By the second until which they must be remembered.
     proofs: BTreeMap<u64, Bucket>,
     confirmed: usize,
     unconfirmed: usize,
-    sessions: HashMap<RevocationId, u64>,
-    subjects: HashMap<String, (u32, u64)>,
-    devices: HashMap<Thumbprint, u64>,
+    revocations: Revocations,
 }
 
 #[derive(Default)]
@@ -49,6 +46,11 @@ impl MemoryStore {
     /// Proofs of one session at most as long as it is unconfirmed, which one proof suffices to end:
     /// what a page may send at once, before the first reply is there.
     pub const UNCONFIRMED_QUOTA: usize = 100;
+    /// Ended sessions of users that are remembered at once, by default; some 40 bytes each. Sessions that
+    /// nobody has logged in to have a quarter of that to share.
+    pub const DEFAULT_REVOCATIONS: usize = 4_000_000;
+    /// Ended sessions of one user that are remembered at once. A login takes two, and so do fresh keys.
+    pub const REVOCATIONS_QUOTA: usize = 10_000;
 
     /// An empty store.
     ///
@@ -56,15 +58,27 @@ impl MemoryStore {
     ///
     /// [`ConfigError::Random`] if the system gives no random bytes.
     pub fn new() -> Result<Self, ConfigError> {
+        Self::new_with(&SystemRandom)
+    }
+
+    /// An empty store, whose name is drawn from `random`.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::Random`] if it gives no random bytes.
+    pub fn new_with(random: &dyn Random) -> Result<Self, ConfigError> {
         let mut domain = [0; 16];
-        SystemRandom
-            .fill(&mut domain)
-            .map_err(|_| ConfigError::Random)?;
+        random.fill(&mut domain).map_err(|_| ConfigError::Random)?;
         Ok(Self {
             domain,
             capacity: Self::DEFAULT_CAPACITY,
             quota: Self::DEFAULT_QUOTA,
-            inner: Mutex::default(),
+            inner: Mutex::new(Inner {
+                proofs: BTreeMap::new(),
+                confirmed: 0,
+                unconfirmed: 0,
+                revocations: Revocations::new(Self::DEFAULT_REVOCATIONS, Self::REVOCATIONS_QUOTA),
+            }),
         })
     }
 
@@ -82,6 +96,19 @@ impl MemoryStore {
         Self { quota, ..self }
     }
 
+    /// Sets how many ended sessions of users are remembered at once, and a quarter as many of sessions that
+    /// nobody has logged in to. When it is full no session can be ended but by the application: logins and
+    /// logouts are refused with `store_unavailable`.
+    #[must_use]
+    pub fn with_revocations(mut self, capacity: usize) -> Self {
+        let inner = self.inner.get_mut();
+        inner
+            .unwrap_or_else(PoisonError::into_inner)
+            .revocations
+            .capacity = capacity;
+        self
+    }
+
     fn lock(&self) -> Result<MutexGuard<'_, Inner>, StoreError> {
         self.inner.lock().map_err(|_| StoreError)
     }
@@ -89,7 +116,7 @@ impl MemoryStore {
     pub(super) fn insert_now(&self, used: &UsedProof) -> Result<Verdict, StoreError> {
         let mut inner = self.lock()?;
         inner.forget(used.now);
-        if inner.is_revoked(&used.session) {
+        if inner.revocations.contain(&used.session) {
             return Ok(Verdict::Revoked);
         }
         if inner
@@ -129,30 +156,14 @@ impl MemoryStore {
         Ok(Verdict::Fresh)
     }
 
-    pub(super) fn revoke_now(&self, revocation: Revocation, until: u64) -> Result<(), StoreError> {
-        let mut inner = self.lock()?;
-        match revocation {
-            Revocation::Session(id) => {
-                let known = inner.sessions.entry(id).or_default();
-                *known = until.max(*known);
-            }
-            Revocation::Device(device) => {
-                let known = inner.devices.entry(device).or_default();
-                *known = until.max(*known);
-            }
-            Revocation::Subject(subject, login) => {
-                let known = inner.subjects.entry(subject).or_default();
-                *known = (login.max(known.0), until.max(known.1));
-            }
-        }
-        Ok(())
+    pub(super) fn revoke_now(&self, ended: &Ended) -> Result<bool, StoreError> {
+        self.lock()?.revocations.insert(ended)
     }
 }
 
 impl Inner {
-    /// Drops whole buckets, and what was revoked so long ago that nothing of it can be valid.
+    /// Drops whole buckets, and revocations whose time is over.
     fn forget(&mut self, now: u64) {
-        let mut dropped = false;
         while let Some(bucket) = self
             .proofs
             .first_entry()
@@ -161,23 +172,8 @@ impl Inner {
             let bucket = bucket.remove();
             self.confirmed -= bucket.confirmed;
             self.unconfirmed -= bucket.unconfirmed;
-            dropped = true;
         }
-        if dropped {
-            self.sessions.retain(|_, until| *until >= now);
-            self.devices.retain(|_, until| *until >= now);
-            self.subjects.retain(|_, (_, until)| *until >= now);
-        }
-    }
-
-    fn is_revoked(&self, session: &SessionRef) -> bool {
-        self.sessions.contains_key(&session.session)
-            || self.devices.contains_key(&session.device)
-            || session.subject.as_ref().is_some_and(|(subject, login)| {
-                self.subjects
-                    .get(subject)
-                    .is_some_and(|(before, _)| login <= before)
-            })
+        self.revocations.sweep(now);
     }
 }
 
@@ -195,16 +191,20 @@ impl Store for MemoryStore {
     }
 
     fn is_revoked(&self, session: SessionRef) -> StoreFuture<'_, bool> {
-        Box::pin(async move { Ok(self.lock()?.is_revoked(&session)) })
+        Box::pin(async move { Ok(self.lock()?.revocations.contain(&session)) })
     }
 
-    fn revoke(&self, revocation: Revocation, until: u64) -> StoreFuture<'_, ()> {
-        Box::pin(async move { self.revoke_now(revocation, until) })
+    fn revoke(&self, ended: Ended) -> StoreFuture<'_, bool> {
+        Box::pin(async move { self.revoke_now(&ended) })
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use bulla_keys::RandomError;
+    use bulla_protocol::jwk::Thumbprint;
+
+    use super::super::{Party, Revocation};
     use super::*;
 
     fn used(proof: u8, now: u64) -> UsedProof {
@@ -216,9 +216,27 @@ mod tests {
             session: SessionRef {
                 session: RevocationId([1; 12]),
                 device: Thumbprint([2; 32]),
-                subject: Some(("ann".into(), 50)),
+                subject: Some(("ann".parse().unwrap(), 50)),
             },
         }
+    }
+
+    /// Not random at all, or empty.
+    struct Fixed(Option<u8>);
+
+    impl Random for Fixed {
+        fn fill(&self, out: &mut [u8]) -> Result<(), RandomError> {
+            out.fill(self.0.ok_or(RandomError)?);
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn its_name_comes_from_the_randomness_that_is_handed_in() {
+        let named = MemoryStore::new_with(&Fixed(Some(7))).unwrap();
+        assert_eq!(named.domain(), [7; 16]);
+        let failed = MemoryStore::new_with(&Fixed(None)).err();
+        assert_eq!(failed, Some(ConfigError::Random));
     }
 
     #[test]
@@ -280,13 +298,19 @@ mod tests {
             (Revocation::Session(RevocationId([1; 12])), true),
             (Revocation::Session(RevocationId([3; 12])), false),
             (Revocation::Device(Thumbprint([2; 32])), true),
-            (Revocation::Subject("ann".into(), 50), true),
-            (Revocation::Subject("ann".into(), 49), false),
-            (Revocation::Subject("bob".into(), 50), false),
+            (Revocation::Subject("ann".parse().unwrap(), 50), true),
+            (Revocation::Subject("ann".parse().unwrap(), 49), false),
+            (Revocation::Subject("bob".parse().unwrap(), 50), false),
         ] {
             let store = MemoryStore::new().unwrap();
             assert_eq!(revocation.ends(&used(1, 1000).session), revoked);
-            store.revoke_now(revocation.clone(), 5000).unwrap();
+            let ended = Ended {
+                revocation: revocation.clone(),
+                until: 5000,
+                now: 1000,
+                by: Party::Application,
+            };
+            assert_eq!(store.revoke_now(&ended), Ok(true));
             let expected = if revoked {
                 Verdict::Revoked
             } else {

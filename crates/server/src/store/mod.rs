@@ -5,11 +5,13 @@ use std::pin::Pin;
 
 use bulla_protocol::jwk::Thumbprint;
 
+use crate::subject::Subject;
 use crate::ticket::RevocationId;
 
 #[cfg(feature = "embedded")]
 mod embedded;
 mod memory;
+mod revocations;
 
 #[cfg(feature = "embedded")]
 pub use embedded::EmbeddedStore;
@@ -39,9 +41,10 @@ pub trait Store: Send + Sync + 'static {
     /// Whether the session has been revoked, without remembering anything.
     fn is_revoked(&self, session: SessionRef) -> StoreFuture<'_, bool>;
 
-    /// Remembers a revocation until nothing that it concerns can be valid any more, in seconds since
-    /// 1970. Must be durable, where the store is, before it resolves.
-    fn revoke(&self, revocation: Revocation, until: u64) -> StoreFuture<'_, ()>;
+    /// Remembers a revocation until nothing that it concerns can be valid any more. Must be durable, where
+    /// the store is, before it resolves. `false` if the user who asks has had more sessions ended than one
+    /// user may, and nothing is remembered.
+    fn revoke(&self, ended: Ended) -> StoreFuture<'_, bool>;
 }
 
 /// Which session a request belongs to, as far as revocation goes.
@@ -52,7 +55,7 @@ pub struct SessionRef {
     /// The device.
     pub device: Thumbprint,
     /// The user, if logged in, and when that was, in seconds since 1970.
-    pub subject: Option<(String, u32)>,
+    pub subject: Option<(Subject, u32)>,
 }
 
 /// A proof that has passed every other check.
@@ -90,7 +93,7 @@ pub enum Revocation {
     /// One session.
     Session(RevocationId),
     /// All sessions of a user that logged in up to this second since 1970.
-    Subject(String, u32),
+    Subject(Subject, u32),
     /// All sessions of a device.
     Device(Thumbprint),
 }
@@ -106,6 +109,36 @@ impl Revocation {
                 .as_ref()
                 .is_some_and(|(name, login)| name == subject && login <= until),
         }
+    }
+}
+
+/// A revocation that is to be remembered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// What has ended.
+    pub revocation: Revocation,
+    /// How long it must be remembered, in seconds since 1970.
+    pub until: u64,
+    /// Now, in seconds since 1970.
+    pub now: u64,
+    /// Who has asked for it.
+    pub by: Party,
+}
+
+/// Who has something ended. Clients can fill the store no further than their own part of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Party {
+    /// The application itself, by [`Bulla::revoke`](crate::Bulla::revoke). It has no limit.
+    Application,
+    /// A session that this user has logged in to, or logs in from.
+    User(Subject),
+    /// A session that nobody has logged in to. All of these share a part of the store.
+    Stranger,
+}
+
+impl From<Option<Subject>> for Party {
+    fn from(subject: Option<Subject>) -> Self {
+        subject.map_or(Self::Stranger, Self::User)
     }
 }
 

@@ -8,7 +8,7 @@ use bulla_keys::ece;
 use bulla_protocol::error::Code;
 use bulla_protocol::opening::Ticket;
 use bulla_protocol::seal::Header;
-use bulla_server::store::{SessionRef, StoreFuture, UsedProof, Verdict};
+use bulla_server::store::{Ended, Party, SessionRef, StoreFuture, UsedProof, Verdict};
 use bulla_server::{MemoryStore, ProofKind, Revocation, RevocationId, Session, Store};
 use bytes::Bytes;
 use futures_util::stream;
@@ -46,8 +46,8 @@ impl Store for Shared {
         self.0.is_revoked(session)
     }
 
-    fn revoke(&self, revocation: Revocation, until: u64) -> StoreFuture<'_, ()> {
-        self.0.revoke(revocation, until)
+    fn revoke(&self, ended: Ended) -> StoreFuture<'_, bool> {
+        self.0.revoke(ended)
     }
 }
 
@@ -188,7 +188,9 @@ async fn revocation_cuts_streams_that_say_nothing() {
                 "session" => bulla.revoke(Revocation::Session(client.id.into())).await,
                 "subject" => {
                     let now = 1_800_000_000;
-                    bulla.revoke(Revocation::Subject("ann".into(), now)).await
+                    bulla
+                        .revoke(Revocation::Subject("ann".parse().unwrap(), now))
+                        .await
                 }
                 "device" => {
                     let device = stage.device.0.thumbprint();
@@ -245,7 +247,13 @@ async fn a_revocation_by_another_process_is_found_when_there_is_data() {
     let client = stage.login().await;
     let mut body = stage.listen(&client, EVENTS, false).await;
     let revocation = Revocation::Session(client.id.into());
-    stage.store.revoke(revocation, u64::MAX).await.unwrap();
+    let ended = Ended {
+        revocation,
+        until: u64::MAX,
+        now: 0,
+        by: Party::Application,
+    };
+    assert_eq!(stage.store.revoke(ended).await, Ok(true));
     stage.say("soon");
     assert!(body.frame().await.unwrap().is_ok());
     stage.server.clock.advance(60);
@@ -255,12 +263,22 @@ async fn a_revocation_by_another_process_is_found_when_there_is_data() {
 
 #[tokio::test]
 async fn no_stream_outlives_the_session() {
-    let stage = Stage::new();
-    let client = stage.login().await;
-    let mut body = stage.listen(&client, EVENTS, true).await;
-    stage.server.clock.advance(12 * 3600);
-    stage.say("late");
-    assert_eq!(is_cut(&mut body).await, Code::TicketExpired);
+    for has_data in [true, false] {
+        let stage = Stage::new();
+        let client = stage.login().await;
+        let mut body = stage.listen(&client, EVENTS, true).await;
+        stage.server.clock.advance(12 * 3600 - 1);
+        stage.say("still");
+        assert!(body.frame().await.unwrap().is_ok());
+        let reader = tokio::spawn(async move { is_cut(&mut body).await });
+        // It waits for data that does not come.
+        tokio::task::yield_now().await;
+        stage.server.clock.advance(1);
+        if has_data {
+            stage.say("late");
+        }
+        assert_eq!(reader.await.unwrap(), Code::TicketExpired, "{has_data}");
+    }
 }
 
 #[tokio::test]

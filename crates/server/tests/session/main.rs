@@ -3,8 +3,10 @@
 
 #[cfg(feature = "axum")]
 mod axum;
+mod config;
 mod cookies;
 mod events;
+mod failures;
 mod live;
 mod receive;
 mod requests;

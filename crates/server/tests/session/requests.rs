@@ -8,7 +8,7 @@ use bulla_protocol::error::Problem;
 use bulla_protocol::limits::DEFAULT_PREFIX;
 use bulla_protocol::opening::session_path;
 use bulla_protocol::{error::Code, field};
-use bulla_server::{Clock as _, ProofKind, Revocation, Session};
+use bulla_server::{Clock as _, MemoryStore, ProofKind, Revocation, Session};
 use http::{Request, Response};
 use tower::{Layer as _, service_fn};
 
@@ -338,6 +338,33 @@ async fn an_ended_session_stays_ended() {
         .send(client.signed(&device, ProofKind::Device, ECHO, b""))
         .await;
     assert_eq!(code(&after), Some(Code::SessionRevoked));
+}
+
+#[tokio::test]
+async fn strangers_who_fill_the_store_keep_nobody_from_logging_in() {
+    let store = MemoryStore::new().unwrap().with_revocations(4);
+    let server = Server::with(|builder| builder.store(store));
+    let device = Device::new();
+    let end = ("DELETE", "/.well-known/bulla/session");
+    let mut stranger = device.open(&server, None).await.unwrap();
+    let ended = stranger.signed(&device, ProofKind::Device, end, b"");
+    assert_eq!(server.send(ended).await.status(), 204);
+    // Their part is full. Nothing is forgotten, and who could not end his session still has it.
+    let revoked = stranger.signed(&device, ProofKind::Device, ECHO, b"");
+    let revoked = code(&server.send(revoked).await);
+    assert_eq!(revoked, Some(Code::SessionRevoked));
+    stranger = device.open(&server, None).await.unwrap();
+    let refused = stranger.signed(&device, ProofKind::Device, end, b"");
+    let refused = code(&server.send(refused).await);
+    assert_eq!(refused, Some(Code::StoreUnavailable));
+    let at = ("POST", "/api/login");
+    let login = stranger.signed(&device, ProofKind::Device, at, b"ann");
+    let carry = stranger.update(&fields_of(&server.send(login).await));
+    let user = device.open(&server, carry).await.unwrap();
+    for (at, status) in [(ECHO, 200), (end, 204)] {
+        let request = user.signed(&device, ProofKind::Device, at, b"");
+        assert_eq!(server.send(request).await.status(), status);
+    }
 }
 
 #[tokio::test]

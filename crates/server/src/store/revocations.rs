@@ -1,0 +1,248 @@
+//! What has ended, in memory.
+
+use std::collections::HashMap;
+use std::collections::hash_map::{Entry, RandomState};
+use std::hash::BuildHasher as _;
+
+use bulla_protocol::jwk::Thumbprint;
+
+use super::{Ended, Party, Revocation, SessionRef, StoreError};
+use crate::subject::Subject;
+use crate::ticket::RevocationId;
+
+/// How often what is over is looked for, in seconds.
+const SWEEP: u64 = 60;
+
+/// Revocations, each until its time.
+///
+/// A client can have as many sessions ended as it can open, so of these there is a limit. Users and devices
+/// are ended by name, once each, and by nobody but the application and themselves.
+pub(super) struct Revocations {
+    sessions: HashMap<RevocationId, (u64, Owner)>,
+    subjects: HashMap<Subject, (u32, u64)>,
+    devices: HashMap<Thumbprint, u64>,
+    of_users: HashMap<u64, usize>,
+    all_of_users: usize,
+    of_strangers: usize,
+    swept: u64,
+    hasher: RandomState,
+    pub(super) capacity: usize,
+    pub(super) quota: usize,
+}
+
+/// In whose part of the memory an ended session stands.
+#[derive(Clone, Copy)]
+enum Owner {
+    Application,
+    /// By a hash: users whose hashes are the same share a quota, which nobody can bring about.
+    User(u64),
+    Stranger,
+}
+
+impl Revocations {
+    pub(super) fn new(capacity: usize, quota: usize) -> Self {
+        Self {
+            sessions: HashMap::new(),
+            subjects: HashMap::new(),
+            devices: HashMap::new(),
+            of_users: HashMap::new(),
+            all_of_users: 0,
+            of_strangers: 0,
+            swept: 0,
+            hasher: RandomState::new(),
+            capacity,
+            quota,
+        }
+    }
+
+    pub(super) fn contain(&self, session: &SessionRef) -> bool {
+        self.sessions.contains_key(&session.session)
+            || self.devices.contains_key(&session.device)
+            || session.subject.as_ref().is_some_and(|(subject, login)| {
+                self.subjects
+                    .get(subject)
+                    .is_some_and(|(before, _)| login <= before)
+            })
+    }
+
+    /// `false` if there is no room for more of this user's.
+    pub(super) fn insert(&mut self, ended: &Ended) -> Result<bool, StoreError> {
+        self.sweep(ended.now);
+        let until = ended.until;
+        match ended.revocation {
+            Revocation::Session(id) => return self.insert_session(id, until, ended.by),
+            Revocation::Device(device) => {
+                let known = self.devices.entry(device).or_default();
+                *known = until.max(*known);
+            }
+            Revocation::Subject(subject, login) => {
+                let known = self.subjects.entry(subject).or_default();
+                *known = (login.max(known.0), until.max(known.1));
+            }
+        }
+        Ok(true)
+    }
+
+    fn insert_session(
+        &mut self,
+        id: RevocationId,
+        until: u64,
+        by: Party,
+    ) -> Result<bool, StoreError> {
+        let place = match self.sessions.entry(id) {
+            Entry::Occupied(mut known) => {
+                let known = &mut known.get_mut().0;
+                *known = until.max(*known);
+                return Ok(true);
+            }
+            Entry::Vacant(place) => place,
+        };
+        let owner = match by {
+            Party::Application => Owner::Application,
+            Party::User(subject) => {
+                let user = self.hasher.hash_one(subject);
+                let own = self.of_users.get(&user).copied().unwrap_or_default();
+                if own >= self.quota {
+                    return Ok(false);
+                }
+                if self.all_of_users >= self.capacity {
+                    return Err(StoreError);
+                }
+                self.all_of_users += 1;
+                self.of_users.insert(user, own + 1);
+                Owner::User(user)
+            }
+            Party::Stranger => {
+                if self.of_strangers >= self.capacity / 4 {
+                    return Err(StoreError);
+                }
+                self.of_strangers += 1;
+                Owner::Stranger
+            }
+        };
+        place.insert((until, owner));
+        Ok(true)
+    }
+
+    /// Drops what was revoked so long ago that nothing of it can be valid.
+    pub(super) fn sweep(&mut self, now: u64) {
+        if now.abs_diff(self.swept) < SWEEP {
+            return;
+        }
+        self.swept = now;
+        self.devices.retain(|_, until| *until >= now);
+        self.subjects.retain(|_, (_, until)| *until >= now);
+        self.sessions.retain(|_, (until, owner)| {
+            let stays = *until >= now;
+            if !stays {
+                match owner {
+                    Owner::Application => {}
+                    Owner::Stranger => self.of_strangers -= 1,
+                    Owner::User(user) => {
+                        self.all_of_users -= 1;
+                        if let Entry::Occupied(mut own) = self.of_users.entry(*user) {
+                            *own.get_mut() -= 1;
+                            if *own.get() == 0 {
+                                own.remove();
+                            }
+                        }
+                    }
+                }
+            }
+            stays
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIFE: u64 = 5000;
+
+    fn ended(id: u8, now: u64, by: Party) -> Ended {
+        Ended {
+            revocation: Revocation::Session(RevocationId([id; RevocationId::LEN])),
+            until: now + LIFE,
+            now,
+            by,
+        }
+    }
+
+    fn user(name: &str) -> Party {
+        Party::User(name.parse().unwrap())
+    }
+
+    fn has(revocations: &Revocations, id: u8) -> bool {
+        revocations.contain(&SessionRef {
+            session: RevocationId([id; RevocationId::LEN]),
+            device: Thumbprint([0; 32]),
+            subject: None,
+        })
+    }
+
+    #[test]
+    fn go_by_themselves_and_make_room() {
+        let mut revocations = Revocations::new(8, 4);
+        for (id, by) in [
+            (1, user("ann")),
+            (2, Party::Stranger),
+            (3, Party::Application),
+        ] {
+            assert_eq!(revocations.insert(&ended(id, 1000, by)), Ok(true));
+        }
+        for revocation in [
+            Revocation::Device(Thumbprint([9; 32])),
+            Revocation::Subject("ann".parse().unwrap(), 1000),
+        ] {
+            let ended = Ended {
+                revocation,
+                ..ended(0, 1000, Party::Application)
+            };
+            assert_eq!(revocations.insert(&ended), Ok(true));
+        }
+        // Said again, one lasts longer.
+        let again = ended(3, 1000 + SWEEP, Party::Application);
+        assert_eq!(revocations.insert(&again), Ok(true));
+        revocations.sweep(1000 + LIFE);
+        assert!((1..=3).all(|id| has(&revocations, id)));
+        revocations.sweep(1000 + LIFE + SWEEP);
+        assert_eq!(
+            [1, 2, 3].map(|id| has(&revocations, id)),
+            [false, false, true]
+        );
+        assert!(revocations.devices.is_empty() && revocations.subjects.is_empty());
+        assert!(revocations.of_users.is_empty());
+        assert_eq!((revocations.all_of_users, revocations.of_strangers), (0, 0));
+    }
+
+    #[test]
+    fn one_user_has_a_quota_and_strangers_a_part() {
+        let mut revocations = Revocations::new(8, 4);
+        let mut insert = |id, by| revocations.insert(&ended(id, 1000, by));
+        for id in 0..4 {
+            assert_eq!(insert(id, user("ann")), Ok(true));
+        }
+        assert_eq!(insert(4, user("ann")), Ok(false));
+        // What has ended has ended already.
+        assert_eq!(insert(3, user("ann")), Ok(true));
+        for id in 10..12 {
+            assert_eq!(insert(id, Party::Stranger), Ok(true));
+        }
+        assert_eq!(insert(12, Party::Stranger), Err(StoreError));
+        // Others do not feel it.
+        for id in 20..24 {
+            assert_eq!(insert(id, user("bob")), Ok(true));
+        }
+        // Now it is full, but for the application itself; and nothing has been forgotten.
+        assert_eq!(insert(30, user("eve")), Err(StoreError));
+        assert_eq!(insert(31, Party::Application), Ok(true));
+        for id in [0, 1, 2, 3, 10, 11, 20, 21, 22, 23, 31] {
+            assert!(has(&revocations, id), "{id}");
+        }
+        assert!(![4, 12, 30].into_iter().any(|id| has(&revocations, id)));
+        // Time makes room.
+        let late = ended(4, 1000 + LIFE + SWEEP, user("ann"));
+        assert_eq!(revocations.insert(&late), Ok(true));
+    }
+}

@@ -1,0 +1,31 @@
+//! What cannot be built.
+
+use std::time::Duration;
+
+use bulla_server::{Bulla, ConfigError, Cookies, Identity, MemoryStore, Ring, SystemRandom};
+
+use crate::support::ORIGIN;
+
+#[test]
+fn a_ring_that_would_run_out_of_names_is_refused() {
+    let http_only = || Cookies::HttpOnly { readable: vec![] };
+    let refused = Some(ConfigError::RingPeriod);
+    for (period, cookies, outcome) in [
+        (Duration::from_mins(1), Cookies::Off, None),
+        (Duration::from_secs(59), Cookies::Off, refused),
+        (Duration::ZERO, Cookies::Off, refused),
+        (Duration::MAX, Cookies::Off, refused),
+        // Bound cookies live for twelve hours.
+        (Duration::from_secs(432), http_only(), None),
+        (Duration::from_secs(431), http_only(), refused),
+    ] {
+        let built = Bulla::builder()
+            .origin(ORIGIN)
+            .identity(Identity::generate(&SystemRandom).unwrap())
+            .store(MemoryStore::new().unwrap())
+            .ring(Ring::ephemeral().with_period(period))
+            .cookies(cookies)
+            .build();
+        assert_eq!(built.err(), outcome, "{period:?}");
+    }
+}

@@ -1,0 +1,101 @@
+//! What is the server's own fault is called so, and is not laid on the store.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
+
+use bulla_keys::{Random, RandomError, SystemRandom};
+use bulla_protocol::error::Code;
+use bulla_server::{BoxError, ProofKind};
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::{Frame, SizeHint};
+use tower::{Layer as _, service_fn};
+
+use crate::support::{Device, ECHO, Server, app, code, concealed};
+
+/// Has no random bytes once it is told so.
+#[derive(Clone, Default)]
+struct Well(Arc<AtomicBool>);
+
+impl Random for Well {
+    fn fill(&self, out: &mut [u8]) -> Result<(), RandomError> {
+        if self.0.load(Ordering::Relaxed) {
+            return Err(RandomError);
+        }
+        SystemRandom.fill(out)
+    }
+}
+
+#[tokio::test]
+async fn a_source_without_random_bytes() {
+    let well = Well::default();
+    let random = well.clone();
+    let server = Server::with(|builder| builder.random(random));
+    let device = Device::new();
+    let client = device.open(&server, None).await.unwrap();
+    well.0.store(true, Ordering::Relaxed);
+    let opened = device.open(&server, None).await;
+    assert_eq!(opened.err(), Some(Code::Internal));
+    let signed = client.signed(&device, ProofKind::Device, ECHO, b"");
+    let response = server.send(signed).await;
+    assert_eq!(response.status(), 500);
+    assert_eq!(code(&response), Some(Code::Internal));
+    // The handler ran; so nobody is told to send it again.
+    assert!(!response.headers().contains_key("retry-after"));
+    let sealed = client.sealed(&device, ProofKind::Device, ECHO, b"");
+    let response = server.send(concealed(&sealed.bytes)).await;
+    assert_eq!(code(&response), Some(Code::Internal));
+}
+
+#[cfg(feature = "embedded")]
+#[tokio::test]
+async fn a_ring_that_cannot_be_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("ring");
+    let ring = bulla_server::Ring::load_or_create(path.join("ring.json")).unwrap();
+    let store = bulla_server::EmbeddedStore::open(folder.path().join("store.redb")).unwrap();
+    // A file where the folder should be.
+    std::fs::write(&path, "").unwrap();
+    let server = Server::with(|builder| builder.ring(ring).store(store));
+    let opened = Device::new().open(&server, None).await;
+    assert_eq!(opened.err(), Some(Code::Internal));
+}
+
+/// Promises five bytes.
+struct Broken;
+
+impl http_body::Body for Broken {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        Poll::Ready(Some(Err("it broke".into())))
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(5)
+    }
+}
+
+#[tokio::test]
+async fn a_reply_that_breaks_off() {
+    let server = Server::around(
+        |builder| builder,
+        |bulla| {
+            let broken =
+                service_fn(async |_: Request<_>| Ok::<_, Infallible>(Response::new(Broken)));
+            app(bulla.layer().layer(broken))
+        },
+    );
+    let device = Device::new();
+    let client = device.open(&server, None).await.unwrap();
+    let sealed = client.sealed(&device, ProofKind::Device, ECHO, b"");
+    let response = server.send(concealed(&sealed.bytes)).await;
+    assert_eq!(code(&response), Some(Code::Internal));
+}
