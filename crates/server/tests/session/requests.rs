@@ -583,7 +583,7 @@ async fn a_login_that_is_under_way_ends_with_all_of_its_users_logins() {
                         time.advance(seconds);
                         session.login("ann").await.unwrap();
                         let now = u32::try_from(time.now()).unwrap();
-                        let all = Revocation::Subject("ann".into(), now);
+                        let all = Revocation::Subject("ann".parse().unwrap(), now);
                         revoker.revoke(all).await.unwrap();
                         time.advance(seconds);
                         Ok::<_, Infallible>(Response::new(String::new()))
