@@ -61,8 +61,8 @@ impl PreparedOpening {
     ///
     /// # Errors
     ///
-    /// The server's refusal; [`Code::IdentityChanged`] if the identity is not the pinned one, or if
-    /// the server says so; [`Code::ReplyInvalid`] for all else that is wrong with the answer.
+    /// The server's refusal; `identity_changed` if the identity is not the pinned one, or if
+    /// the server says so; `reply_invalid` for all else that is wrong with the answer.
     pub fn answer(&self, response: &Response<Bytes>) -> Result<Session, Error> {
         let live = self.read(response)?;
         Ok(Session::new(self.client.clone(), Some(live)))
