@@ -52,8 +52,10 @@ async fn measure(engine: Engine) -> Outcome<[Entry; 2]> {
     let package = package()?;
     let server = Server::start_with(|origin| {
         let bulla = verifier(origin).map_err(io::Error::other)?;
-        let echo = Router::new().route("/api/echo", post(|body: Bytes| async { body }));
-        Ok(bulla.protect(echo.route("/page", html(PAGE)).merge(package)))
+        let echo = || post(|body: Bytes| async { body });
+        let routes = Router::new().route("/api/echo", echo());
+        let routes = routes.route("/bare", echo()).route("/page", html(PAGE));
+        Ok(bulla.protect(routes.merge(package)))
     })
     .await?;
     let browser = Browser::launch(engine).await?;
@@ -86,5 +88,6 @@ fn verifier(origin: &str) -> Outcome<Bulla> {
         .store(MemoryStore::new()?)
         .unsigned("/npm/")
         .unsigned("/page")
+        .unsigned("/bare")
         .build()?)
 }
