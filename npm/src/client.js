@@ -1,6 +1,6 @@
 // What stands behind a `Session` object: the device, the current session and how to come by one.
 
-import { Opening, Server, checkThumbprint, isOver, isRenewalDue, maxAnswer, thumbprint } from "../build/bulla_web.js";
+import { Opening, Server, checkThumbprint, isOver, isRenewalDue, maxAnswer, sealedFields, thumbprint } from "../build/bulla_web.js";
 import { BullaError, codeOf } from "./error.js";
 import { agree, generateAgreement, generateDevice, randomBytes, sign, verify } from "./keys.js";
 import { flat, locked, pairs, readAtMost } from "./platform.js";
@@ -40,6 +40,9 @@ export class Client {
   server;
   origin;
   seal;
+  /** Where sealed requests go, and the fields that say what they are. */
+  sealedUrl;
+  sealedFields;
   device;
   storage;
   /** The thumbprint of the device key. */
@@ -57,6 +60,8 @@ export class Client {
     this.server = server;
     this.origin = server.origin;
     this.seal = seal;
+    this.sealedUrl = server.origin + server.sealedPath;
+    this.sealedFields = pairs(sealedFields());
     this.pin = pin;
     this.#isPinned = pin !== undefined;
   }
@@ -69,18 +74,18 @@ export class Client {
       await client.#readPin();
     });
     client.#news = News.of(client);
-    await client.current();
+    await client.otherThan(undefined);
     return client;
   }
 
-  /** The session to be used now: the current one, a newer one from the store, or one opened anew. */
-  async current() {
+  /** The session to be used now, if nothing has to be done to come by it; else ask for `otherThan(undefined)`. */
+  get usable() {
     this.#checkOpen();
     const { session } = this;
-    return session && !this.#news?.isOutdated && !seemsOver(session) ? session : this.otherThan(undefined);
+    return session && !this.#news?.isOutdated && !seemsOver(session) ? session : undefined;
   }
 
-  /** A session in the place of one that the server refuses: a newer one from the store, or one opened anew. */
+  /** Another session than one that the server refuses: the current one, one from the store, or one opened anew. */
   otherThan(refused) {
     return this.#locked(async () => {
       this.#checkOpen();

@@ -1,6 +1,6 @@
 // `fetch` through a session: sign, seal and send; check the reply, and do what a refusal asks for.
 
-import { Attempt, Head, Next, Outgoing, isOver, maxAnswer, unsealed } from "../build/bulla_web.js";
+import { Attempt, Head, Next, Outgoing, isOver, isSealed, maxAnswer, unsealed } from "../build/bulla_web.js";
 import { seconds, takesSessionProof, unreachable } from "./client.js";
 import { BullaError, codeOf } from "./error.js";
 import { encrypt, mac, messageKey, randomBytes, sign } from "./keys.js";
@@ -10,7 +10,7 @@ import { SealedContent } from "./reply.js";
 /** As many as the platform's own `fetch` follows. */
 const MAX_REDIRECTS = 20;
 
-/** @typedef {{ refusal: BullaError, isSealed: boolean }} Refused The server's refusal, and whether it came sealed. */
+/** @typedef {{ refusal: BullaError, wasSealed: boolean }} Refused The server's refusal, and whether it came sealed. */
 
 /** What the platform's `fetch` does, through a session. */
 export async function run(client, input, init) {
@@ -74,24 +74,24 @@ async function read(client, input, init) {
 
 /** A request that can be sent, again and again if need be. */
 function outgoing(client, parts) {
-  // The fragment is not sent.
-  const { origin, pathname, search } = new URL(parts.url);
-  if (origin !== client.origin) {
-    throw new BullaError("request_invalid", "a session reaches its own server's origin only");
-  }
-  const rules = new Outgoing(client.server, parts.method, pathname + search, parts.fields);
+  // As the platform has serialised it, so the path comes next. The fragment is not sent.
+  if (!parts.url.startsWith(`${client.origin}/`)) throw elsewhere();
+  const [target] = parts.url.slice(client.origin.length).split("#", 1);
+  const rules = new Outgoing(client.server, parts.method, target, parts.fields);
   rules.body = parts.body;
   // What makes the proof unique: drawn once, kept when the request is sent again.
   return { ...parts, url: client.origin + rules.target, rules, random: randomBytes(16) };
 }
 
-/** What a relative URL is relative to: this page, if it is the server's, else the server. */
+const elsewhere = () => new BullaError("request_invalid", "a session reaches its own server's origin only");
+
+/** A URL. What is relative is relative to this page, if it is the server's, else to the server. */
 function resolved(client, url) {
   const here = globalThis.document?.baseURI ?? globalThis.location?.href;
-  // Not a `blob:` URL, which has an origin and no hierarchy.
-  const base = here?.startsWith(`${client.origin}/`) ? here : client.origin;
+  // The platform does it then. Not for a `blob:` URL, which has an origin and no hierarchy.
+  if (here?.startsWith(`${client.origin}/`)) return url;
   try {
-    return new URL(url, base).href;
+    return new URL(url, client.origin).href;
   } catch {
     // Left for the platform to refuse in its own words.
     return url;
@@ -113,7 +113,7 @@ function redirected(client, request, status, location) {
   try {
     url = new URL(location, request.url).href;
   } catch {
-    throw new BullaError("request_invalid", "a session reaches its own server's origin only");
+    throw elsewhere();
   }
   return outgoing(client, { ...request, method, url, fields, body });
 }
@@ -130,18 +130,18 @@ async function exchange(client, request, mayReopen) {
 
 async function attempts(client, request, mayReopen) {
   const { signal, rules } = request;
-  let session = await unlessAborted(signal, () => client.current());
+  let session = client.usable ?? (await unlessAborted(signal, () => client.otherThan(undefined)));
   let { random } = request;
   const firstSent = performance.now();
   const attempt = new Attempt(rules.isSafe, session.nonceLife);
   for (;;) {
     const sessionProof = takesSessionProof(session);
-    const { reply, refusal, isSealed } = await send(client, session, request, sessionProof, random);
+    const { reply, refusal, wasSealed } = await send(client, session, request, sessionProof, random);
     if (reply) return reply;
     if (refusal.code === "proof_weak" || refusal.code === "session_unconfirmed") session.wantsDevice = true;
     const elapsed = (performance.now() - firstSent) / 1000;
     const refused = session.id;
-    switch (attempt.after(refusal.code, isSealed, sessionProof, elapsed)) {
+    switch (attempt.after(refusal.code, wasSealed, sessionProof, elapsed)) {
       case Next.Retry:
       case Next.Prove:
         break;
@@ -181,11 +181,9 @@ async function send(client, session, request, sessionProof, random) {
   const salt = randomBytes(16);
   const [signature, key] = await Promise.all([signing, messageKey(session.request, salt, "encrypt")]);
   const sealing = proof.sealed(rules, signature, salt);
-  const headers = pairs(sealing.fields);
   const body = await seal(sealing, key);
-  const url = client.origin + client.server.sealedPath;
-  const init = { ...common, method: "POST", headers, body, redirect: "error" };
-  return openSealed(client, session, request, nonce, await transmit(url, init));
+  const init = { ...common, method: "POST", headers: client.sealedFields, body, redirect: "error" };
+  return openSealed(client, session, request, nonce, await transmit(client.sealedUrl, init));
 }
 
 /** The platform's `fetch`. */
@@ -211,13 +209,14 @@ async function seal(sealing, key) {
 
 /** Opens the reply to a sealed request. One that is not sealed can only be a refusal. */
 async function openSealed(client, session, request, nonce, response) {
-  const outer = headOf(response);
-  if (!outer.isSealed || !response.body) {
+  const contentType = response.headers.get("content-type") ?? undefined;
+  if (!isSealed(response.status, contentType) || !response.body) {
+    const outer = headOf(response);
     const refusal = await readRefusal(outer, response);
     if (!refusal) throw unsealed();
     // Nobody vouches for this answer.
     await client.take(session, outer.handout(false));
-    return { refusal, isSealed: false };
+    return { refusal, wasSealed: false };
   }
   const content = new SealedContent(response.body, request.signal);
   try {
@@ -226,7 +225,7 @@ async function openSealed(client, session, request, nonce, response) {
     const problem = head.isProblem ? await content.peek(maxAnswer()) : undefined;
     const refusal = problem && head.refusal(problem);
     await client.take(session, head.handout(true));
-    return refusal ? { refusal, isSealed: true } : { reply: new Reply(head, content, undefined) };
+    return refusal ? { refusal, wasSealed: true } : { reply: new Reply(head, content, undefined) };
   } catch (error) {
     content.cancel();
     throw error;
@@ -238,7 +237,7 @@ async function readPlain(client, session, response) {
   const head = headOf(response);
   const refusal = head.isProblem ? await readRefusal(head, response.clone()) : undefined;
   await client.take(session, head.handout(true));
-  return refusal ? { refusal, isSealed: false } : { reply: new Reply(head, undefined, response) };
+  return refusal ? { refusal, wasSealed: false } : { reply: new Reply(head, undefined, response) };
 }
 
 async function readRefusal(head, response) {

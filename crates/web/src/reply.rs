@@ -46,12 +46,6 @@ impl Head {
         )
     }
 
-    /// Whether a sealed reply is inside.
-    #[wasm_bindgen(getter, js_name = isSealed)]
-    pub fn is_sealed(&self) -> bool {
-        reply::is_sealed(self.status, &self.fields)
-    }
-
     /// Whether it may be a refusal.
     #[wasm_bindgen(getter, js_name = isProblem)]
     pub fn is_problem(&self) -> bool {
@@ -78,6 +72,13 @@ impl Head {
             reply::Handout::read_unsealed(&self.fields)?
         }))
     }
+}
+
+/// Whether a reply with this status and this `content-type` holds a sealed one.
+#[wasm_bindgen(js_name = isSealed)]
+pub fn is_sealed(status: u16, content_type: Option<String>) -> bool {
+    let field = content_type.map(|value| ("content-type".to_owned(), value));
+    reply::is_sealed(status, &Vec::from_iter(field))
 }
 
 /// How long a refusal, or the answer to an opening, may be, in bytes.

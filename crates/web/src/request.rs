@@ -196,6 +196,19 @@ impl Proof {
     }
 }
 
+/// The fields that say that a message is sealed: names and values in turn.
+#[wasm_bindgen(js_name = sealedFields)]
+pub fn sealed_fields() -> Vec<String> {
+    [
+        "content-type",
+        field::BHTTP,
+        "content-encoding",
+        field::AES128GCM,
+    ]
+    .map(str::to_owned)
+    .into()
+}
+
 /// A message that is being sealed.
 #[wasm_bindgen]
 pub struct Sealing {
@@ -209,19 +222,6 @@ impl Sealing {
     #[wasm_bindgen(getter)]
     pub fn header(&self) -> Vec<u8> {
         self.header.encode()
-    }
-
-    /// The fields that say what it is: names and values in turn.
-    #[wasm_bindgen(getter)]
-    pub fn fields(&self) -> Vec<String> {
-        [
-            "content-type",
-            field::BHTTP,
-            "content-encoding",
-            field::AES128GCM,
-        ]
-        .map(str::to_owned)
-        .into()
     }
 
     /// The next records, as many as WebCrypto is given at once; none at the end.
