@@ -16,6 +16,9 @@ use super::{BrowserError, Engine};
 /// How long a program may take to start. Generous: test machines are small and run several.
 pub(super) const LAUNCH: Duration = Duration::from_secs(90);
 
+/// How often a driver is started that ends before it listens.
+const STARTS: usize = 5;
+
 /// A running driver that has no browser yet.
 pub(super) struct Driver {
     pub(super) capabilities: Capabilities,
@@ -41,15 +44,7 @@ impl Driver {
         if let Some(display) = &display {
             command.env("DISPLAY", display.name());
         }
-        let mut processes = Group::spawn(program, &mut command)?;
-        let mut port = None;
-        wait_for(LAUNCH, || {
-            port = processes.listening_port();
-            port.is_some() || processes.has_ended()
-        });
-        let Some(port) = port else {
-            return Err(processes.start_error("it listens on no port"));
-        };
+        let (processes, port) = listen(program, &mut command)?;
 
         Ok(Self {
             capabilities,
@@ -58,6 +53,32 @@ impl Driver {
             display,
             home,
         })
+    }
+}
+
+/// Starts a driver and waits until it listens on a port of its own choosing.
+///
+/// One that ends first is started anew. Chromium's lets the system choose a port of one address
+/// family and asks for the same number in the other, where a connection may hold it: then it gives
+/// up, although any other number would have done.
+fn listen(program: &'static str, command: &mut Command) -> Result<(Group, u16), BrowserError> {
+    let mut starts = 0;
+    loop {
+        let mut processes = Group::spawn(program, command)?;
+        starts += 1;
+        let mut port = None;
+        wait_for(LAUNCH, || {
+            port = processes.listening_port();
+            port.is_some() || processes.has_ended()
+        });
+        match port {
+            Some(port) => return Ok((processes, port)),
+            None if processes.has_ended() && starts < STARTS => {}
+            None => {
+                let reason = format!("it listens on no port (start {starts} of {STARTS})");
+                return Err(processes.start_error(&reason));
+            }
+        }
     }
 }
 
@@ -85,4 +106,23 @@ fn settle_in(command: &mut Command, home: &Path) -> io::Result<()> {
         .env("GDK_SCALE", "1")
         .env("NO_AT_BRIDGE", "1");
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_driver_that_ends_before_it_listens_is_started_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut command = Command::new("/bin/sh");
+        command
+            .args(["-c", "echo started >> starts; echo taken"])
+            .current_dir(folder.path());
+
+        let error = listen("sh", &mut command).err().unwrap().to_string();
+        assert!(error.contains("taken"), "{error}");
+        let starts = fs::read_to_string(folder.path().join("starts")).unwrap();
+        assert_eq!(starts.lines().count(), STARTS);
+    }
 }
