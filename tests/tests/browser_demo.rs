@@ -22,8 +22,13 @@ const ATTACKS: [(&str, &str, &str); 5] = [
     ("swap", "reply_mismatch", "€80.00"),
 ];
 
-/// The folder that screenshots are written to, below the repository's root.
+/// The folder that screenshots are kept in, below the repository's root. Without it they are made, and
+/// measured, and dropped.
 const SCREENSHOTS: &str = "BULLA_SCREENSHOTS";
+
+/// Widths and heights in CSS pixels.
+const DESK: (u32, u32) = (1280, 1000);
+const PHONE: (u32, u32) = (390, 844);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn chromium() -> Outcome {
@@ -40,7 +45,7 @@ async fn webkit() -> Outcome {
     everything_works(Engine::WebKit).await
 }
 
-/// With `BULLA_SCREENSHOTS=docs/screenshots` they are kept, otherwise only made.
+/// Run alone with `BULLA_SCREENSHOTS=docs/screenshots` to make them anew.
 #[tokio::test(flavor = "multi_thread")]
 async fn screenshots_for_the_readme() -> Outcome {
     let demo = demo().await?;
@@ -48,10 +53,10 @@ async fn screenshots_for_the_readme() -> Outcome {
     arrive(&browser, &demo).await?;
     sign_in(&browser, "ada").await?;
     money_is_sent_sealed(&browser).await?;
-    shoot(&browser, "wire", "#bank", (1280, 1000), false).await?;
-    shoot(&browser, "phone", "#bank", (390, 844), true).await?;
+    shoot(&browser, "wire", "#bank", DESK, false).await?;
+    shoot(&browser, "phone", "#bank", PHONE, true).await?;
     every_attack_robs_the_twin_alone(&browser).await?;
-    shoot(&browser, "thief", "#thief", (1280, 1000), false).await?;
+    shoot(&browser, "thief", "#thief", DESK, false).await?;
     browser.quit().await?;
     Ok(())
 }
@@ -77,7 +82,9 @@ async fn visit(browser: &Browser, demo: &Demo) -> Outcome {
 
     money_is_sent_sealed(browser).await?;
     quiet(browser, &["status of 403"]).await?;
+    look(browser, "bank").await?;
     every_attack_robs_the_twin_alone(browser).await?;
+    look(browser, "thief").await?;
     // The changed request's refusal, and the two that were held back.
     let expected = ["status of 400", "status of 504", "status of 504"];
     quiet(browser, &expected).await?;
@@ -308,7 +315,23 @@ async fn quiet(browser: &Browser, expected: &[&str]) -> Outcome {
     Ok(())
 }
 
-/// Makes the README's screenshots, and looks at the page at their sizes: nothing sticks out.
+/// The section on a desk and on a phone. WebKit shows the scheme that it was launched with.
+async fn look(browser: &Browser, section: &str) -> Outcome {
+    let engine = browser.engine();
+    let selector = format!("#{section}");
+    for (device, size) in [("desk", DESK), ("phone", PHONE)] {
+        for (scheme, dark) in [("light", false), ("dark", true)] {
+            if dark && engine == Engine::WebKit {
+                continue;
+            }
+            let name = format!("{}/{section}-{device}-{scheme}", engine.name());
+            shoot(browser, &name, &selector, size, dark).await?;
+        }
+    }
+    Ok(())
+}
+
+/// A screenshot of the page with the section at its top. Nothing sticks out.
 async fn shoot(
     browser: &Browser,
     name: &str,
