@@ -1,4 +1,4 @@
-//! Requests written by hand, byte for byte, to a real HTTP server: whatever a target or a field may look
+//! Requests written by hand, byte for byte or frame for frame, to a real HTTP server: whatever a target or a field may look
 //! like, what a handler is given is what was signed, or what needs no signature.
 
 use std::fmt::Write as _;
@@ -307,6 +307,73 @@ async fn a_handler_is_given_what_was_signed_however_it_is_written() -> Outcome {
             .iter()
             .find(|line| line.to_lowercase().contains("evil"));
         assert_eq!(evil, None, "{way}");
+    }
+    Ok(())
+}
+
+/// The answer to a request that is sent over HTTP/2 with these trailers, without TLS.
+async fn send_h2(
+    house: &House,
+    request: http::Request<Bytes>,
+    trailers: http::HeaderMap,
+) -> Outcome<http::Response<Bytes>> {
+    let stream = TcpStream::connect(("127.0.0.1", house.server.port())).await?;
+    let (client, connection) = h2::client::handshake(stream).await?;
+    let connection = tokio::spawn(connection);
+    let (mut parts, content) = request.into_parts();
+    parts.version = http::Version::HTTP_2;
+    let head = http::Request::from_parts(parts, ());
+    let (answer, mut sending) = client.ready().await?.send_request(head, false)?;
+    sending.send_data(content, false)?;
+    sending.send_trailers(trailers)?;
+    let (parts, mut receiving) = answer.await?.into_parts();
+    let mut content = Vec::new();
+    while let Some(data) = receiving.data().await {
+        content.extend_from_slice(&data?);
+    }
+    connection.abort();
+    Ok(http::Response::from_parts(parts, content.into()))
+}
+
+#[tokio::test]
+async fn over_http2_a_request_is_for_one_authority() -> Outcome {
+    const EVIL: &str = "evil.example";
+    let house = House::open().await?;
+    let session = house.session().await?;
+    let host = house.host();
+    for (authority, field, wanted) in [
+        (&*host, None, 200),
+        (&host, Some(&*host), 200),
+        (&host, Some(EVIL), 421),
+        (EVIL, Some(&host), 421),
+        (EVIL, None, 421),
+    ] {
+        for mode in [Mode::Signed, Mode::Sealed] {
+            let request =
+                http::Request::post("/api/secret").body(Bytes::from_static(b"content"))?;
+            let nonce = session.fresh_nonce()?;
+            let prepared = session.prepare(request, mode, ProofKind::Device, nonce)?;
+            let mut request = prepared.request.clone();
+            let path = request.uri().path();
+            *request.uri_mut() = format!("http://{authority}{path}").parse()?;
+            if let Some(field) = field {
+                request.headers_mut().insert("host", field.parse()?);
+            }
+            let mut trailers = http::HeaderMap::new();
+            trailers.insert("x-evil", "1".parse()?);
+
+            let answer = send_h2(&house, request, trailers).await?;
+            let case = format!("{mode:?} {authority} {field:?}");
+            let seen = take(&house.seen);
+            assert_eq!(answer.status(), wanted, "{case}");
+            if wanted == 200 {
+                assert_eq!(prepared.open_reply(answer).await?.status(), 200, "{case}");
+                assert_eq!(seen[0], "POST /secret", "{case}");
+                assert!(!seen.iter().any(|line| line.contains("evil")), "{seen:?}");
+            } else {
+                assert!(seen.is_empty(), "{case}: {seen:?}");
+            }
+        }
     }
     Ok(())
 }
