@@ -1,15 +1,12 @@
 // What stands behind a `Session` object: the device, the current session and how to come by one.
 
-import { Opening, Server, checkThumbprint, isOver, isRenewalDue, maxAnswer, sealedFields, thumbprint } from "../build/bulla_web.js";
+import { Opening, Server, checkThumbprint, isOver, maxAnswer, sealedFields, thumbprint } from "../build/bulla_web.js";
 import { BullaError, codeOf } from "./error.js";
 import { agree, generateAgreement, generateDevice, randomBytes, sign, verify } from "./keys.js";
-import { flat, locked, pairs, readAtMost } from "./platform.js";
+import { News } from "./news.js";
+import { flat, locked, pairs, readAtMost, seconds } from "./platform.js";
+import { isSession, seemsOver } from "./session.js";
 import { change, findStorage, get, put, remove } from "./storage.js";
-
-const CHANNEL = "bulla";
-
-/** Seconds since 1970 by the client's clock, which nobody relies on. */
-export const seconds = () => Date.now() / 1000;
 
 export const unreachable = () => new BullaError("network", "the server could not be reached");
 
@@ -24,7 +21,8 @@ function settings(options) {
   const url = parsed(server);
   if (url?.pathname !== "/" || url.search) throw wrong("the server is not an origin");
   if (typeof identity === "string") checkThumbprint(identity);
-  return { server: new Server(url.origin, prefix ?? undefined), pin: identity ?? undefined, seal: seal ?? true };
+  const { origin } = url;
+  return { origin, server: new Server(origin, prefix ?? undefined), pin: identity ?? undefined, seal: seal ?? true };
 }
 
 function parsed(url) {
@@ -56,11 +54,11 @@ export class Client {
   #news;
 
   constructor(options) {
-    const { server, pin, seal } = settings(options);
+    const { origin, server, pin, seal } = settings(options);
     this.server = server;
-    this.origin = server.origin;
+    this.origin = origin;
     this.seal = seal;
-    this.sealedUrl = server.origin + server.sealedPath;
+    this.sealedUrl = origin + server.sealedPath;
     this.sealedFields = pairs(sealedFields());
     this.pin = pin;
     this.#isPinned = pin !== undefined;
@@ -297,65 +295,5 @@ function isDevice(stored) {
     return stored.private instanceof CryptoKey && thumbprint(stored.public) !== "";
   } catch {
     return false;
-  }
-}
-
-function isSession(stored) {
-  const are = (names, is) => names.every((name) => is(stored[name]));
-  return (
-    typeof stored === "object" &&
-    are(["id", "ticket", "nonce"], (value) => typeof value === "string") &&
-    are(["nonceLife", "ticketLife", "ticketCame"], Number.isFinite) &&
-    are(["request", "response", "mac"], (value) => value instanceof CryptoKey)
-  );
-}
-
-/** Whether the next request can be proved by the session MAC key. */
-export function takesSessionProof(session) {
-  const { confirmed, wantsDevice, sessionProof } = session;
-  return confirmed && !wantsDevice && sessionProof && !isRenewalDue(ticketAge(session), session.ticketLife);
-}
-
-/**
- * Whether the ticket is at its end, as far as the client's clock can be believed. Only the server knows;
- * asking it first saves the application a refusal.
- */
-function seemsOver(session) {
-  const age = ticketAge(session);
-  return !(age >= 0 && age < session.ticketLife);
-}
-
-const ticketAge = (session) => seconds() - session.ticketCame;
-
-/** How tabs tell each other that there is a newer session in the store. */
-class News {
-  isOutdated = false;
-  #origin;
-  #channel;
-
-  constructor(origin) {
-    this.#origin = origin;
-    this.#channel = new BroadcastChannel(CHANNEL);
-    this.#channel.onmessage = ({ data }) => {
-      if (data === origin) this.isOutdated = true;
-    };
-  }
-
-  /** Nothing where there are no channels, and no store that other tabs share. */
-  static of({ storage, origin }) {
-    return storage === "indexeddb" && globalThis.BroadcastChannel ? new News(origin) : undefined;
-  }
-
-  read() {
-    this.isOutdated = false;
-  }
-
-  tell() {
-    // A tab that does not hear it finds out by being refused.
-    this.#channel.postMessage(this.#origin);
-  }
-
-  close() {
-    this.#channel.close();
   }
 }

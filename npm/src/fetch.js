@@ -1,11 +1,13 @@
 // `fetch` through a session: sign, seal and send; check the reply, and do what a refusal asks for.
 
 import { Attempt, Head, Next, Outgoing, isOver, isSealed, maxAnswer, unsealed } from "../build/bulla_web.js";
-import { seconds, takesSessionProof, unreachable } from "./client.js";
+import { unreachable } from "./client.js";
 import { BullaError, codeOf } from "./error.js";
+import { encoded } from "./form.js";
 import { encrypt, mac, messageKey, randomBytes, sign } from "./keys.js";
-import { described, flat, ignore, joined, pairs, readAtMost, unlessAborted } from "./platform.js";
+import { described, flat, ignore, joined, pairs, readAtMost, seconds, unlessAborted } from "./platform.js";
 import { SealedContent } from "./reply.js";
+import { provesBySession } from "./session.js";
 
 /** As many as the platform's own `fetch` follows. */
 const MAX_REDIRECTS = 20;
@@ -56,7 +58,9 @@ export async function end(client) {
 
 /** Reads what the application has given to `fetch`. The platform serialises the body. */
 async function read(client, input, init) {
-  const request = new Request(input instanceof Request ? input : resolved(client, String(input)), init);
+  const body = init?.body;
+  const given = body instanceof FormData ? { __proto__: init, body: encoded(body) } : init;
+  const request = new Request(input instanceof Request ? input : resolved(client, String(input)), given);
   if (request.integrity) {
     throw new BullaError("request_invalid", "subresource integrity is not checked inside the seal");
   }
@@ -135,19 +139,24 @@ async function attempts(client, request, mayReopen) {
   const firstSent = performance.now();
   const attempt = new Attempt(rules.isSafe, session.nonceLife);
   for (;;) {
-    const sessionProof = takesSessionProof(session);
+    const sessionProof = provesBySession(session);
     const { reply, refusal, wasSealed } = await send(client, session, request, sessionProof, random);
     if (reply) return reply;
-    if (refusal.code === "proof_weak" || refusal.code === "session_unconfirmed") session.wantsDevice = true;
     const elapsed = (performance.now() - firstSent) / 1000;
     const refused = session.id;
     switch (attempt.after(refusal.code, wasSealed, sessionProof, elapsed)) {
       case Next.Retry:
+        break;
       case Next.Prove:
+        session.wantsDevice = true;
         break;
       case Next.ProveAnew:
+        session.wantsDevice = true;
         random = randomBytes(16);
         break;
+      case Next.ProveAndFail:
+        session.wantsDevice = true;
+        throw refusal;
       case Next.Reopen:
         if (!mayReopen) throw refusal;
         session = await unlessAborted(signal, () => client.otherThan(refused));

@@ -7,8 +7,8 @@ use bulla_protocol::reply::{self, UNSEALED, check_in_reply_to};
 use wasm_bindgen::prelude::*;
 
 use crate::Record;
+use crate::boundary::{flat, pairs};
 use crate::error::{BullaError, Failure};
-use crate::request::{flat, pairs};
 
 const INVALID: Error = Code::ReplyInvalid.because("the sealed reply is not valid");
 
