@@ -1,14 +1,12 @@
 // What stands behind a `Session` object: the device, the current session and how to come by one.
 
 import { Opening, Server, checkThumbprint, isOver, maxAnswer, sealedFields, thumbprint } from "../build/bulla_web.js";
-import { BullaError, codeOf } from "./error.js";
+import { BullaError, codeOf, unreachable } from "./error.js";
 import { agree, generateAgreement, generateDevice, randomBytes, sign, verify } from "./keys.js";
 import { News } from "./news.js";
 import { flat, locked, pairs, readAtMost, seconds } from "./platform.js";
 import { isSession, seemsOver } from "./session.js";
 import { change, findStorage, get, put, remove } from "./storage.js";
-
-export const unreachable = () => new BullaError("network", "the server could not be reached");
 
 /** What the application wants. */
 function settings(options) {
@@ -67,12 +65,14 @@ export class Client {
   /** Loads or makes the device key, and takes a session from the store or opens one. */
   static async start(options) {
     const client = new Client(options);
-    await client.#locked(async () => {
-      await client.#loadDevice();
-      await client.#readPin();
-    });
+    await client.#locked(() => client.#loadDevice());
     client.#news = News.of(client);
-    await client.otherThan(undefined);
+    try {
+      await client.otherThan(undefined);
+    } catch (error) {
+      client.close();
+      throw error;
+    }
     return client;
   }
 
@@ -112,15 +112,15 @@ export class Client {
     // The server hands one out only after it has seen a device proof.
     if (ticket !== undefined) Object.assign(session, { ticket, ticketCame: seconds(), confirmed: true });
     // Even if the application gives up meanwhile: the old session is over.
-    if (carryOver !== undefined) await this.#carryOver(carryOver);
+    if (carryOver !== undefined) await this.#carryOver(session, carryOver);
     else if (ended) await this.drop(session);
     else if (isNew) await this.#save(session);
   }
 
-  /** Lets go of a session that the server has ended. */
+  /** Lets go of a session that has ended. */
   async drop(session) {
     if (this.session?.id === session.id) this.session = undefined;
-    // If it stays, the server refuses it.
+    // If it stays in the store, the server refuses it.
     await this.#changeSession((stored) => (stored?.id === session.id ? null : undefined));
   }
 
@@ -135,18 +135,18 @@ export class Client {
     try {
       await remove(this.storage, this.#key("device"));
     } catch (cause) {
-      throw Object.assign(new BullaError("unsupported", "the device key could not be deleted"), { cause });
+      throw new BullaError("unsupported", "the device key could not be deleted", { cause });
     }
   }
 
-  /** Opens a session with a carry-over ticket, which is good for one opening. */
-  #carryOver(ticket) {
+  /** Opens a session with the carry-over ticket of one that has ended. It is good for one opening. */
+  #carryOver(session, ticket) {
     return this.#locked(async () => {
       try {
         await this.#open(ticket);
       } catch (error) {
-        // The server has ended the old session already.
-        this.session = undefined;
+        // In the store too: whatever is sent next would be refused for it, and fail if it is not safe.
+        await this.drop(session);
         throw error;
       }
     });
@@ -166,8 +166,9 @@ export class Client {
     }
   }
 
-  /** Opens a session. The caller holds the lock. */
-  async #open(ticket) {
+  /** Opens a session, or carries over that of a ticket. The caller holds the lock. */
+  async #open(carried) {
+    this.#checkOpen();
     const agreement = await generateAgreement();
     const { device, server } = this;
     const opening = new Opening(
@@ -176,23 +177,25 @@ export class Client {
       agreement.public,
       this.pin,
       randomBytes(32),
-      ticket,
+      carried,
       seconds(),
     );
     const sent = opening.signed(await sign(device.private, opening.base));
     const opened = await this.#exchange(sent);
-    const { id, identity, authenticated, sessionProof, nonceLife, ticketLife, nonce } = opened;
+    const keys = await agree(agreement.private, opened);
+    const { id, identity, authenticated, sessionProof, nonceLife, ticketLife, ticket, nonce } = opened;
+    opened.free();
+    // Whoever has closed the client meanwhile must not find it with a session again.
+    this.#checkOpen();
     this.session = {
-      ...{ id, identity, device: this.thumbprint, authenticated, sessionProof, nonceLife, ticketLife, nonce },
-      ticket: opened.ticket,
+      ...{ id, identity, device: this.thumbprint, authenticated, sessionProof, nonceLife, ticketLife, ticket, nonce },
       ticketCame: seconds(),
       /** A device proof has been seen by the server: it has handed out a further ticket. */
       confirmed: false,
       /** The server has refused a session proof. */
       wantsDevice: false,
-      ...(await agree(agreement.private, opened)),
+      ...keys,
     };
-    opened.free();
     this.#news?.read();
     await this.#storeOpened();
     return this.session;
@@ -207,8 +210,8 @@ export class Client {
       body,
       redirect: "error",
       cache: "no-store",
-    }).catch(() => {
-      throw unreachable();
+    }).catch((cause) => {
+      throw unreachable(cause);
     });
     const answer = await readAtMost(response, maxAnswer());
     if (!answer) throw new BullaError("reply_invalid", "the answer is cut off or too long");
@@ -259,10 +262,12 @@ export class Client {
     if (this.pin !== undefined) return;
     try {
       const pin = await get(this.storage, this.#key("identity"));
+      if (pin === undefined) return;
       checkThumbprint(pin);
       this.pin = pin;
-    } catch {
-      // There is none.
+    } catch (cause) {
+      // Not as if there were none: whoever answers would be trusted once more.
+      throw new BullaError("unsupported", "the pinned identity cannot be read", { cause });
     }
   }
 

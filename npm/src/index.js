@@ -20,9 +20,7 @@ async function start(source) {
     // The module's own exports stay in here.
     await load({ module_or_path: source ?? (await bundled()) });
   } catch (cause) {
-    const error = new BullaError("unsupported", "the Wasm module could not be loaded");
-    error.cause = cause;
-    throw error;
+    throw new BullaError("unsupported", "the Wasm module could not be loaded", { cause });
   }
 }
 

@@ -95,6 +95,11 @@ export function joined(chunks) {
   return whole;
 }
 
+/** Stops a reply whose body nobody will read: it would keep its connection until it is collected. */
+export function discard(response) {
+  if (response.body) ignore(response.body.cancel());
+}
+
 /** Lets a promise come to its end, whatever that is: one that nobody looks at would be reported. */
 export function ignore(promise) {
   promise.catch(() => {});
