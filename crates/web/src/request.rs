@@ -14,7 +14,7 @@ use bulla_protocol::target::{self, Target, check_method};
 use wasm_bindgen::prelude::*;
 
 use crate::boundary::{array, flat, pairs, proof_kind, seconds};
-use crate::error::{Failure, invalid, wrong};
+use crate::error::{Failure, invalid};
 use crate::{Record, Server};
 
 /// A request that can be sent, again and again if need be.
@@ -260,11 +260,7 @@ fn encode_rest(target: &str) -> String {
 /// Refuses what the server would refuse, and what Bulla sets itself.
 fn check_fields(fields: &[(String, String)]) -> Result<(), Failure> {
     for (name, value) in fields {
-        let name = field::check_name(name.as_bytes()).map_err(invalid)?;
-        field::check_value(value.as_bytes()).map_err(invalid)?;
-        if field::is_refused_of_application(name) {
-            return Err(wrong("a header field cannot be sent through a session"));
-        }
+        field::of_application(name, value.as_bytes()).map_err(invalid)?;
     }
     Ok(())
 }
