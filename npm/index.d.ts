@@ -121,8 +121,11 @@ export type BullaErrorCode =
 
 /** Why something was refused, by the server or by the client. */
 export class BullaError extends Error {
-  constructor(code: BullaErrorCode | (string & {}), message: string);
+  constructor(code: BullaErrorCode | (string & {}), message: string, options?: { cause?: unknown });
   readonly name: "BullaError";
-  /** What programs go by. The message is for people and may change. */
+  /**
+   * What programs go by. The message is for people and may change, and so may `cause`, which holds
+   * what the platform has thrown, if that is behind it.
+   */
   readonly code: BullaErrorCode | (string & {});
 }

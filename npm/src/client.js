@@ -1,17 +1,12 @@
 // What stands behind a `Session` object: the device, the current session and how to come by one.
 
-import { Opening, Server, checkThumbprint, isOver, isRenewalDue, maxAnswer, sealedFields, thumbprint } from "../build/bulla_web.js";
-import { BullaError, codeOf } from "./error.js";
+import { Opening, Server, checkThumbprint, isOver, maxAnswer, sealedFields, thumbprint } from "../build/bulla_web.js";
+import { BullaError, codeOf, unreachable } from "./error.js";
 import { agree, generateAgreement, generateDevice, randomBytes, sign, verify } from "./keys.js";
-import { flat, locked, pairs, readAtMost } from "./platform.js";
+import { News } from "./news.js";
+import { flat, locked, pairs, readAtMost, seconds } from "./platform.js";
+import { isSession, seemsOver } from "./session.js";
 import { change, findStorage, get, put, remove } from "./storage.js";
-
-const CHANNEL = "bulla";
-
-/** Seconds since 1970 by the client's clock, which nobody relies on. */
-export const seconds = () => Date.now() / 1000;
-
-export const unreachable = () => new BullaError("network", "the server could not be reached");
 
 /** What the application wants. */
 function settings(options) {
@@ -24,7 +19,8 @@ function settings(options) {
   const url = parsed(server);
   if (url?.pathname !== "/" || url.search) throw wrong("the server is not an origin");
   if (typeof identity === "string") checkThumbprint(identity);
-  return { server: new Server(url.origin, prefix ?? undefined), pin: identity ?? undefined, seal: seal ?? true };
+  const { origin } = url;
+  return { origin, server: new Server(origin, prefix ?? undefined), pin: identity ?? undefined, seal: seal ?? true };
 }
 
 function parsed(url) {
@@ -56,11 +52,11 @@ export class Client {
   #news;
 
   constructor(options) {
-    const { server, pin, seal } = settings(options);
+    const { origin, server, pin, seal } = settings(options);
     this.server = server;
-    this.origin = server.origin;
+    this.origin = origin;
     this.seal = seal;
-    this.sealedUrl = server.origin + server.sealedPath;
+    this.sealedUrl = origin + server.sealedPath;
     this.sealedFields = pairs(sealedFields());
     this.pin = pin;
     this.#isPinned = pin !== undefined;
@@ -69,12 +65,14 @@ export class Client {
   /** Loads or makes the device key, and takes a session from the store or opens one. */
   static async start(options) {
     const client = new Client(options);
-    await client.#locked(async () => {
-      await client.#loadDevice();
-      await client.#readPin();
-    });
+    await client.#locked(() => client.#loadDevice());
     client.#news = News.of(client);
-    await client.otherThan(undefined);
+    try {
+      await client.otherThan(undefined);
+    } catch (error) {
+      client.close();
+      throw error;
+    }
     return client;
   }
 
@@ -114,15 +112,15 @@ export class Client {
     // The server hands one out only after it has seen a device proof.
     if (ticket !== undefined) Object.assign(session, { ticket, ticketCame: seconds(), confirmed: true });
     // Even if the application gives up meanwhile: the old session is over.
-    if (carryOver !== undefined) await this.#carryOver(carryOver);
+    if (carryOver !== undefined) await this.#carryOver(session, carryOver);
     else if (ended) await this.drop(session);
     else if (isNew) await this.#save(session);
   }
 
-  /** Lets go of a session that the server has ended. */
+  /** Lets go of a session that has ended. */
   async drop(session) {
     if (this.session?.id === session.id) this.session = undefined;
-    // If it stays, the server refuses it.
+    // If it stays in the store, the server refuses it.
     await this.#changeSession((stored) => (stored?.id === session.id ? null : undefined));
   }
 
@@ -137,18 +135,18 @@ export class Client {
     try {
       await remove(this.storage, this.#key("device"));
     } catch (cause) {
-      throw Object.assign(new BullaError("unsupported", "the device key could not be deleted"), { cause });
+      throw new BullaError("unsupported", "the device key could not be deleted", { cause });
     }
   }
 
-  /** Opens a session with a carry-over ticket, which is good for one opening. */
-  #carryOver(ticket) {
+  /** Opens a session with the carry-over ticket of one that has ended. It is good for one opening. */
+  #carryOver(session, ticket) {
     return this.#locked(async () => {
       try {
         await this.#open(ticket);
       } catch (error) {
-        // The server has ended the old session already.
-        this.session = undefined;
+        // In the store too: whatever is sent next would be refused for it, and fail if it is not safe.
+        await this.drop(session);
         throw error;
       }
     });
@@ -168,8 +166,9 @@ export class Client {
     }
   }
 
-  /** Opens a session. The caller holds the lock. */
-  async #open(ticket) {
+  /** Opens a session, or carries over that of a ticket. The caller holds the lock. */
+  async #open(carried) {
+    this.#checkOpen();
     const agreement = await generateAgreement();
     const { device, server } = this;
     const opening = new Opening(
@@ -178,23 +177,25 @@ export class Client {
       agreement.public,
       this.pin,
       randomBytes(32),
-      ticket,
+      carried,
       seconds(),
     );
     const sent = opening.signed(await sign(device.private, opening.base));
     const opened = await this.#exchange(sent);
-    const { id, identity, authenticated, sessionProof, nonceLife, ticketLife, nonce } = opened;
+    const keys = await agree(agreement.private, opened);
+    const { id, identity, authenticated, sessionProof, nonceLife, ticketLife, ticket, nonce } = opened;
+    opened.free();
+    // Whoever has closed the client meanwhile must not find it with a session again.
+    this.#checkOpen();
     this.session = {
-      ...{ id, identity, device: this.thumbprint, authenticated, sessionProof, nonceLife, ticketLife, nonce },
-      ticket: opened.ticket,
+      ...{ id, identity, device: this.thumbprint, authenticated, sessionProof, nonceLife, ticketLife, ticket, nonce },
       ticketCame: seconds(),
       /** A device proof has been seen by the server: it has handed out a further ticket. */
       confirmed: false,
       /** The server has refused a session proof. */
       wantsDevice: false,
-      ...(await agree(agreement.private, opened)),
+      ...keys,
     };
-    opened.free();
     this.#news?.read();
     await this.#storeOpened();
     return this.session;
@@ -209,8 +210,8 @@ export class Client {
       body,
       redirect: "error",
       cache: "no-store",
-    }).catch(() => {
-      throw unreachable();
+    }).catch((cause) => {
+      throw unreachable(cause);
     });
     const answer = await readAtMost(response, maxAnswer());
     if (!answer) throw new BullaError("reply_invalid", "the answer is cut off or too long");
@@ -261,10 +262,12 @@ export class Client {
     if (this.pin !== undefined) return;
     try {
       const pin = await get(this.storage, this.#key("identity"));
+      if (pin === undefined) return;
       checkThumbprint(pin);
       this.pin = pin;
-    } catch {
-      // There is none.
+    } catch (cause) {
+      // Not as if there were none: whoever answers would be trusted once more.
+      throw new BullaError("unsupported", "the pinned identity cannot be read", { cause });
     }
   }
 
@@ -297,65 +300,5 @@ function isDevice(stored) {
     return stored.private instanceof CryptoKey && thumbprint(stored.public) !== "";
   } catch {
     return false;
-  }
-}
-
-function isSession(stored) {
-  const are = (names, is) => names.every((name) => is(stored[name]));
-  return (
-    typeof stored === "object" &&
-    are(["id", "ticket", "nonce"], (value) => typeof value === "string") &&
-    are(["nonceLife", "ticketLife", "ticketCame"], Number.isFinite) &&
-    are(["request", "response", "mac"], (value) => value instanceof CryptoKey)
-  );
-}
-
-/** Whether the next request can be proved by the session MAC key. */
-export function takesSessionProof(session) {
-  const { confirmed, wantsDevice, sessionProof } = session;
-  return confirmed && !wantsDevice && sessionProof && !isRenewalDue(ticketAge(session), session.ticketLife);
-}
-
-/**
- * Whether the ticket is at its end, as far as the client's clock can be believed. Only the server knows;
- * asking it first saves the application a refusal.
- */
-function seemsOver(session) {
-  const age = ticketAge(session);
-  return !(age >= 0 && age < session.ticketLife);
-}
-
-const ticketAge = (session) => seconds() - session.ticketCame;
-
-/** How tabs tell each other that there is a newer session in the store. */
-class News {
-  isOutdated = false;
-  #origin;
-  #channel;
-
-  constructor(origin) {
-    this.#origin = origin;
-    this.#channel = new BroadcastChannel(CHANNEL);
-    this.#channel.onmessage = ({ data }) => {
-      if (data === origin) this.isOutdated = true;
-    };
-  }
-
-  /** Nothing where there are no channels, and no store that other tabs share. */
-  static of({ storage, origin }) {
-    return storage === "indexeddb" && globalThis.BroadcastChannel ? new News(origin) : undefined;
-  }
-
-  read() {
-    this.isOutdated = false;
-  }
-
-  tell() {
-    // A tab that does not hear it finds out by being refused.
-    this.#channel.postMessage(this.#origin);
-  }
-
-  close() {
-    this.#channel.close();
   }
 }

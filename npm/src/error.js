@@ -3,9 +3,10 @@ export class BullaError extends Error {
   /**
    * @param {import("../index.js").BullaErrorCode} code
    * @param {string} message
+   * @param {ErrorOptions} [options]
    */
-  constructor(code, message) {
-    super(message);
+  constructor(code, message, options) {
+    super(message, options);
     this.code = code;
   }
 }
@@ -18,4 +19,12 @@ Object.defineProperty(BullaError.prototype, "name", { value: "BullaError", confi
  */
 export function codeOf(error) {
   return error instanceof BullaError ? error.code : "";
+}
+
+/**
+ * The error for what the platform's `fetch` throws.
+ * @param {unknown} cause
+ */
+export function unreachable(cause) {
+  return new BullaError("network", "the server could not be reached", { cause });
 }

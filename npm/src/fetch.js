@@ -1,11 +1,12 @@
 // `fetch` through a session: sign, seal and send; check the reply, and do what a refusal asks for.
 
 import { Attempt, Head, Next, Outgoing, isOver, isSealed, maxAnswer, unsealed } from "../build/bulla_web.js";
-import { seconds, takesSessionProof, unreachable } from "./client.js";
-import { BullaError, codeOf } from "./error.js";
+import { BullaError, codeOf, unreachable } from "./error.js";
+import { encoded } from "./form.js";
 import { encrypt, mac, messageKey, randomBytes, sign } from "./keys.js";
-import { described, flat, ignore, joined, pairs, readAtMost, unlessAborted } from "./platform.js";
+import { described, discard, flat, joined, pairs, readAtMost, seconds, unlessAborted } from "./platform.js";
 import { SealedContent } from "./reply.js";
+import { provesBySession } from "./session.js";
 
 /** As many as the platform's own `fetch` follows. */
 const MAX_REDIRECTS = 20;
@@ -50,13 +51,16 @@ export async function end(client) {
     if (!isOver(code) && code !== "session_closed") throw error;
   } finally {
     client.close();
-    await client.drop(session);
+    // It is another one than above if a tab has logged in meanwhile.
+    await client.drop(client.session ?? session);
   }
 }
 
 /** Reads what the application has given to `fetch`. The platform serialises the body. */
 async function read(client, input, init) {
-  const request = new Request(input instanceof Request ? input : resolved(client, String(input)), init);
+  const body = init?.body;
+  const given = body instanceof FormData ? { __proto__: init, body: encoded(body) } : init;
+  const request = new Request(input instanceof Request ? input : resolved(client, String(input)), given);
   if (request.integrity) {
     throw new BullaError("request_invalid", "subresource integrity is not checked inside the seal");
   }
@@ -135,19 +139,24 @@ async function attempts(client, request, mayReopen) {
   const firstSent = performance.now();
   const attempt = new Attempt(rules.isSafe, session.nonceLife);
   for (;;) {
-    const sessionProof = takesSessionProof(session);
+    const sessionProof = provesBySession(session);
     const { reply, refusal, wasSealed } = await send(client, session, request, sessionProof, random);
     if (reply) return reply;
-    if (refusal.code === "proof_weak" || refusal.code === "session_unconfirmed") session.wantsDevice = true;
     const elapsed = (performance.now() - firstSent) / 1000;
     const refused = session.id;
     switch (attempt.after(refusal.code, wasSealed, sessionProof, elapsed)) {
       case Next.Retry:
+        break;
       case Next.Prove:
+        session.wantsDevice = true;
         break;
       case Next.ProveAnew:
+        session.wantsDevice = true;
         random = randomBytes(16);
         break;
+      case Next.ProveAndFail:
+        session.wantsDevice = true;
+        throw refusal;
       case Next.Reopen:
         if (!mayReopen) throw refusal;
         session = await unlessAborted(signal, () => client.otherThan(refused));
@@ -191,9 +200,9 @@ async function transmit(url, init) {
   init.signal.throwIfAborted();
   try {
     return await fetch(url, init);
-  } catch {
+  } catch (cause) {
     init.signal.throwIfAborted();
-    throw unreachable();
+    throw unreachable(cause);
   }
 }
 
@@ -213,7 +222,10 @@ async function openSealed(client, session, request, nonce, response) {
   if (!isSealed(response.status, contentType) || !response.body) {
     const outer = headOf(response);
     const refusal = await readRefusal(outer, response);
-    if (!refusal) throw unsealed();
+    if (!refusal) {
+      discard(response);
+      throw unsealed();
+    }
     // Nobody vouches for this answer.
     await client.take(session, outer.handout(false));
     return { refusal, wasSealed: false };
@@ -235,9 +247,14 @@ async function openSealed(client, session, request, nonce, response) {
 /** Reads the reply to a request that was signed only. TLS alone vouches for it. */
 async function readPlain(client, session, response) {
   const head = headOf(response);
-  const refusal = head.isProblem ? await readRefusal(head, response.clone()) : undefined;
-  await client.take(session, head.handout(true));
-  return refusal ? { refusal, wasSealed: false } : { reply: new Reply(head, undefined, response) };
+  try {
+    const refusal = head.isProblem ? await readRefusal(head, response.clone()) : undefined;
+    await client.take(session, head.handout(true));
+    return refusal ? { refusal, wasSealed: false } : { reply: new Reply(head, undefined, response) };
+  } catch (error) {
+    discard(response);
+    throw error;
+  }
 }
 
 async function readRefusal(head, response) {
@@ -278,8 +295,7 @@ class Reply {
 
   cancel() {
     this.#content?.cancel();
-    const body = this.#plain?.body;
-    if (body) ignore(body.cancel());
+    if (this.#plain) discard(this.#plain);
   }
 
   /** What the application gets. */

@@ -2,7 +2,6 @@ import { Client } from "./client.js";
 import load from "../build/bulla_web.js";
 import { BullaError } from "./error.js";
 import { end, run } from "./fetch.js";
-import { encoded } from "./platform.js";
 
 export { BullaError };
 
@@ -21,9 +20,7 @@ async function start(source) {
     // The module's own exports stay in here.
     await load({ module_or_path: source ?? (await bundled()) });
   } catch (cause) {
-    const error = new BullaError("unsupported", "the Wasm module could not be loaded");
-    error.cause = cause;
-    throw error;
+    throw new BullaError("unsupported", "the Wasm module could not be loaded", { cause });
   }
 }
 
@@ -55,8 +52,7 @@ export class Session {
        */
       async value(input, init = undefined) {
         if (arguments.length === 0) throw new TypeError("fetch wants a request");
-        const body = init?.body;
-        return run(client, input, body instanceof FormData ? { __proto__: init, body: encoded(body) } : init);
+        return run(client, input, init);
       },
     });
   }

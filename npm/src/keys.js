@@ -14,7 +14,7 @@ async function webCrypto(work) {
   try {
     return await work(crypto.subtle);
   } catch (cause) {
-    throw Object.assign(new BullaError("unsupported", "WebCrypto is missing or refused"), { cause });
+    throw new BullaError("unsupported", "WebCrypto is missing or refused", { cause });
   }
 }
 

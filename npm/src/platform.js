@@ -1,5 +1,8 @@
 // What pages, workers and Node have in common, and how to wait for it.
 
+/** Seconds since 1970 by the client's clock, which nobody relies on. */
+export const seconds = () => Date.now() / 1000;
+
 const queues = new Map();
 
 /** Does something while nobody else holds the lock: across tabs with `navigator.locks`, else within this realm. */
@@ -92,6 +95,11 @@ export function joined(chunks) {
   return whole;
 }
 
+/** Stops a reply whose body nobody will read: it would keep its connection until it is collected. */
+export function discard(response) {
+  if (response.body) ignore(response.body.cancel());
+}
+
 /** Lets a promise come to its end, whatever that is: one that nobody looks at would be reported. */
 export function ignore(promise) {
   promise.catch(() => {});
@@ -105,24 +113,4 @@ export function described(response, url, redirected) {
   define("type", "basic");
   define("clone", () => described(Response.prototype.clone.call(response), url, redirected));
   return response;
-}
-
-/**
- * A form as `multipart/form-data` (HTML standard, section 4.10.21.8). WebKitGTK does not read a form with
- * files back from a request.
- */
-export function encoded(form) {
-  const boundary = `----bulla-${crypto.randomUUID()}`;
-  const lines = (text) => text.replace(/\r\n?|\n/g, "\r\n");
-  const quoted = (text) => `"${text.replace(/\n/g, "%0A").replace(/\r/g, "%0D").replace(/"/g, "%22")}"`;
-  const parts = [];
-  for (const [name, value] of form) {
-    parts.push(`--${boundary}\r\nContent-Disposition: form-data; name=${quoted(lines(name))}`);
-    if (typeof value === "string") parts.push(`\r\n\r\n${lines(value)}\r\n`);
-    else {
-      const type = value.type || "application/octet-stream";
-      parts.push(`; filename=${quoted(value.name)}\r\nContent-Type: ${type}\r\n\r\n`, value, "\r\n");
-    }
-  }
-  return new Blob([...parts, `--${boundary}--\r\n`], { type: `multipart/form-data; boundary=${boundary}` });
 }

@@ -52,19 +52,11 @@ export class SealedContent {
   async next() {
     if (this.#ahead.length > 0) return this.#ahead.shift();
     if (this.#isDone) return undefined;
-    const unsealer = this.#unsealer;
-    for (;;) {
-      // Small records that came together go on together.
-      const isOpened = unsealer.held < PIECE && (await this.#openRecord());
-      if (isOpened) continue;
-      if (unsealer.held > 0) return unsealer.content();
-      if (this.#isDrained) {
-        unsealer.finish();
-        unsealer.free();
-        this.#isDone = true;
-        return undefined;
-      }
-      await this.#take();
+    try {
+      return await this.#read();
+    } catch (error) {
+      this.cancel();
+      throw error;
     }
   }
 
@@ -97,14 +89,9 @@ export class SealedContent {
   stream() {
     return new ReadableStream({
       pull: async (controller) => {
-        try {
-          const piece = await this.next();
-          if (piece) controller.enqueue(piece);
-          else controller.close();
-        } catch (error) {
-          this.cancel();
-          controller.error(error);
-        }
+        const piece = await this.next();
+        if (piece) controller.enqueue(piece);
+        else controller.close();
       },
       cancel: (reason) => this.#source.cancel(reason),
     });
@@ -113,6 +100,24 @@ export class SealedContent {
   /** Stops the reply. */
   cancel() {
     ignore(this.#source.cancel());
+  }
+
+  /** Opens what is here, and takes more until there is something to hand on. */
+  async #read() {
+    const unsealer = this.#unsealer;
+    for (;;) {
+      // Small records that came together go on together.
+      const isOpened = unsealer.held < PIECE && (await this.#openRecord());
+      if (isOpened) continue;
+      if (unsealer.held > 0) return unsealer.content();
+      if (this.#isDrained) {
+        unsealer.finish();
+        unsealer.free();
+        this.#isDone = true;
+        return undefined;
+      }
+      await this.#take();
+    }
   }
 
   /** Opens the next record of those that are here. Resolves with whether there was one. */

@@ -1,8 +1,8 @@
-//! What the whole-system tests stand on: real browsers and a server for their pages.
+//! What the whole-system tests stand on: real browsers, servers for their pages, and thieves.
 //!
 //! [`browser`] drives Chromium, Firefox and `WebKitGTK`; [`serve`] hands them pages, [`mod@bank`] a
-//! whole protected application. Linux only:
-//! both the harness' process groups and its memory figures come from `/proc`.
+//! whole protected application, [`restart`] one that is killed and started again; [`attack`] is what
+//! thieves have. Linux only: the harness looks after its processes in `/proc`.
 //!
 //! ```no_run
 //! use bulla_tests::browser::{Browser, Engine};

@@ -68,7 +68,19 @@ fn spawn(program: &str, folder: &TempDir, port: u16) -> Outcome<(Child, u16)> {
         .arg(port.to_string())
         .stdout(Stdio::piped())
         .spawn()?;
+    match told_port(&mut child) {
+        Ok(port) => Ok((child, port)),
+        Err(error) => {
+            // Dropping it would let it run on.
+            let _ = child.kill();
+            let _ = child.wait();
+            Err(error)
+        }
+    }
+}
+
+fn told_port(child: &mut Child) -> Outcome<u16> {
     let mut line = String::new();
     BufReader::new(child.stdout.take().ok_or("no output")?).read_line(&mut line)?;
-    Ok((child, line.trim().parse()?))
+    Ok(line.trim().parse()?)
 }

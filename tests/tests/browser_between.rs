@@ -2,7 +2,7 @@
 //! a request. What was sent is what a middle man has seen.
 
 use bulla_client::{Client, Code};
-use bulla_tests::attack::{Outcome, Proxy, bank_behind, forged, records};
+use bulla_tests::attack::{Outcome, Proxy, bank_behind, forged, in_page, records};
 use bulla_tests::bank::{Bank, PATIENCE};
 use bulla_tests::browser::{Browser, BrowserError, Engine};
 use bytes::Bytes;
@@ -40,6 +40,8 @@ async fn everything_works(engine: Engine) -> Outcome {
     }
     a_nonce_that_was_stale_for_long_costs_the_request(&browser).await?;
     what_may_have_been_done_is_not_done_again(&browser).await?;
+    a_login_whose_opening_is_lost_can_be_repeated(&browser).await?;
+    an_opening_that_the_end_overtakes_gives_no_session(&browser).await?;
     browser.quit().await?;
     Ok(())
 }
@@ -171,6 +173,46 @@ async fn what_may_have_been_done_is_not_done_again(browser: &Browser) -> Outcome
             proxy.take_seen();
         }
     }
+    Ok(())
+}
+
+/// The server has ended the old session by then: it must not be tried again, from storage either.
+async fn a_login_whose_opening_is_lost_can_be_repeated(browser: &Browser) -> Outcome {
+    let proxy = Proxy::start().await?;
+    let bank = bank_behind(&proxy).await?;
+    visit(browser, &proxy, true).await?;
+    proxy.take_seen();
+    proxy.change_reply(|reply| reply);
+    proxy.change_reply(|_| Response::new(Bytes::new()));
+    let lost = log_in(browser).await.expect_err("there is no session");
+    assert_eq!(lost.code(), Some("reply_invalid"));
+    assert_eq!(sent(&proxy), [SEALED, OPENING]);
+    assert_eq!(log_in(browser).await?["authenticated"], true);
+    assert_eq!(sent(&proxy), [OPENING, SEALED, OPENING]);
+    assert_eq!(bank.ledger.refusals(), [""; 0]);
+    Ok(())
+}
+
+async fn an_opening_that_the_end_overtakes_gives_no_session(browser: &Browser) -> Outcome {
+    let proxy = Proxy::start().await?;
+    let _bank = bank_behind(&proxy).await?;
+    visit(browser, &proxy, true).await?;
+    let found = in_page(
+        browser,
+        "await session.fetch('/api/logout', { method: 'POST' });
+         const { fetch } = window;
+         window.fetch = async (...given) => {
+             window.fetch = fetch;
+             await session.end();
+             return fetch(...given);
+         };
+         const asked = await session.fetch('/api/me').catch((error) => error.code);
+         return [asked, session.id];",
+        json!([]),
+    )
+    .await?;
+    assert_eq!(found, json!(["session_closed", null]));
+    assert!(!records(browser).await?.contains_key("session"));
     Ok(())
 }
 

@@ -26,6 +26,7 @@ async fn everything_works(engine: Engine) -> Outcome {
     without_a_database_sessions_live_in_memory(&browser).await?;
     what_cannot_be_put_lives_in_memory(&browser).await?;
     a_wrong_pin_is_refused(&browser).await?;
+    a_pin_that_cannot_be_read_is_not_none(&browser).await?;
     browser.quit().await?;
     Ok(())
 }
@@ -108,5 +109,32 @@ async fn a_wrong_pin_is_refused(browser: &Browser) -> Outcome {
     assert_eq!(refused.code(), Some("identity_changed"));
     let opened = bank.visit(browser, json!({})).await?;
     assert_eq!(opened["identity"], json!(bank.identity()));
+    Ok(())
+}
+
+/// Else whoever answers then would be trusted on first use, a second time.
+async fn a_pin_that_cannot_be_read_is_not_none(browser: &Browser) -> Outcome {
+    const OPEN: &str = "await bulla.open({ server: location.origin })";
+    let bank = Bank::open().await?;
+    browser.goto(&bank.page()).await?;
+    browser.wait_until("return window.bulla", PATIENCE).await?;
+    browser.eval(OPEN, []).await?;
+    browser.reload().await?;
+    browser.wait_until("return window.bulla", PATIENCE).await?;
+    browser
+        .eval(
+            "const { get } = window.IDBObjectStore.prototype;
+             window.IDBObjectStore.prototype.get = function (key) {
+                 if (key.startsWith('identity ')) throw new DOMException('no', 'UnknownError');
+                 return get.call(this, key);
+             };",
+            [],
+        )
+        .await?;
+    let refused = browser
+        .eval(OPEN, [])
+        .await
+        .expect_err("who knows the pin?");
+    assert_eq!(refused.code(), Some("unsupported"));
     Ok(())
 }

@@ -95,7 +95,7 @@ fn target(input: Input<'_>) -> Given {
 }
 
 fn retry(input: Input<'_>) -> Given {
-    let attempt = Attempt {
+    let mut attempt = Attempt {
         proof: input.value("proof")?,
         safe: input.value("safe")?,
         retried: input.value("retried")?,
@@ -109,6 +109,7 @@ fn retry(input: Input<'_>) -> Given {
         Next::Retry => "retry",
         Next::Prove => "prove",
         Next::ProveAnew => "prove-anew",
+        Next::ProveAndFail => "prove-and-fail",
         Next::Reopen => "reopen",
         Next::ReopenAndFail => "reopen-and-fail",
         Next::Fail => "fail",

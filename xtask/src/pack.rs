@@ -1,5 +1,5 @@
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use crate::project::{self, Project, say};
 use crate::{Outcome, wasm};
@@ -7,7 +7,7 @@ use crate::{Outcome, wasm};
 /// Packs the npm package and checks the result as its users will meet it.
 pub(crate) fn run(project: &mut Project) -> Outcome {
     let (node, sizes) = wasm::build(project)?;
-    if let Some(beyond) = sizes.compare(&project.recipe.budget) {
+    if let Some(beyond) = sizes.beyond(&project.recipe.budget) {
         return Err(format!("over the budget of wasm-pack.toml: {beyond}").into());
     }
 
@@ -27,12 +27,13 @@ pub(crate) fn run(project: &mut Project) -> Outcome {
         &["pack", "--ignore-scripts", "--pack-destination", ".."],
     );
     project::run(pack.current_dir(&staged))?;
-    let tarball = tarball(&folder)?;
+    let tarballs = project::files(&folder, "tgz")?;
+    let tarball = tarballs.first().ok_or("npm packed nothing")?;
 
     project::run(
         node.tool(project, "publint")
             .args(["run", "--strict"])
-            .arg(&tarball),
+            .arg(tarball),
     )?;
     // The package is for `import` alone, and its Wasm module has no types to get wrong.
     let mut types = node.tool(project, "attw");
@@ -43,20 +44,10 @@ pub(crate) fn run(project: &mut Project) -> Outcome {
         "./wasm",
         "--",
     ]);
-    project::run(types.arg(&tarball))?;
+    project::run(types.arg(tarball))?;
 
     say(&format!("packed {}", tarball.display()));
     Ok(())
-}
-
-fn tarball(folder: &Path) -> Outcome<PathBuf> {
-    for file in fs::read_dir(folder)? {
-        let file = file?.path();
-        if file.extension().is_some_and(|extension| extension == "tgz") {
-            return Ok(file);
-        }
-    }
-    Err("npm packed nothing".into())
 }
 
 fn copy(from: &Path, to: &Path) -> Outcome {

@@ -1,5 +1,6 @@
 use std::env;
 use std::ffi::{OsStr, OsString};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
@@ -106,6 +107,28 @@ pub(crate) fn ask(command: &mut Command) -> Option<String> {
         .status
         .success()
         .then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
+/// The files of a folder whose names end in this extension, by name.
+pub(crate) fn files(folder: impl AsRef<Path>, extension: &str) -> Outcome<Vec<PathBuf>> {
+    let folder = folder.as_ref();
+    let entries = fs::read_dir(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+    let mut files = Vec::new();
+    for entry in entries {
+        let file = entry?.path();
+        if file.extension().is_some_and(|found| found == extension) {
+            files.push(file);
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+/// The same files' names, without the extension.
+pub(crate) fn stems(folder: impl AsRef<Path>, extension: &str) -> Outcome<Vec<String>> {
+    let files = files(folder, extension)?;
+    let stems = files.iter().filter_map(|file| file.file_stem()?.to_str());
+    Ok(stems.map(str::to_owned).collect())
 }
 
 /// A line about what goes on, told from what the commands themselves print.

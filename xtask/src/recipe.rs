@@ -48,7 +48,7 @@ pub(crate) struct NodeVersions {
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(crate) struct Budget {
     pub(crate) wasm_brotli: u64,
-    pub(crate) glue_gzip: u64,
+    pub(crate) script_gzip: u64,
 }
 
 impl Recipe {

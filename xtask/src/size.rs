@@ -1,79 +1,67 @@
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use crate::Outcome;
 use crate::project::{Project, ask, say};
-use crate::recipe::{Budget, Package};
+use crate::recipe::Budget;
 
 /// What a browser receives of the npm package, in bytes.
 pub(crate) struct Sizes {
     wasm_brotli: u64,
-    glue_gzip: u64,
+    script_gzip: u64,
 }
 
 impl Sizes {
-    /// Measures the built package, and leaves the result for the benchmarks in
+    /// Measures the built package, says how large it is, and leaves the result for the benchmarks in
     /// `<target>/wasm/sizes.json`.
-    pub(crate) fn measure(project: &Project, module: &Path) -> Outcome<Self> {
-        let glue = scripts(&project.recipe.package)?;
+    pub(crate) fn measure(project: &Project, module: &Path, script: &Path) -> Outcome<Self> {
         let sizes = Self {
-            wasm_brotli: compressed(project, "brotliCompressSync", &[module.to_owned()])?,
-            glue_gzip: compressed(project, "gzipSync", &glue)?,
+            wasm_brotli: compressed(project, "brotliCompressSync", module)?,
+            script_gzip: compressed(project, "gzipSync", script)?,
         };
+        for (what, size, most) in sizes.rows(&project.recipe.budget) {
+            say(&format!("{what}: {size} of {most} bytes"));
+        }
 
         let Self {
             wasm_brotli,
-            glue_gzip,
+            script_gzip,
         } = sizes;
         let json = format!(
-            "{{\n  \"size/wasm-brotli\": {wasm_brotli},\n  \"size/glue-gzip\": {glue_gzip}\n}}\n"
+            "{{\n  \"size/wasm-brotli\": {wasm_brotli},\n  \"size/script-gzip\": {script_gzip}\n}}\n"
         );
         fs::write(project.target.join("wasm/sizes.json"), json)?;
         Ok(sizes)
     }
 
-    /// Prints the sizes, and gives the one that is beyond the budget, if any.
-    pub(crate) fn compare(&self, budget: &Budget) -> Option<String> {
-        let rows = [
-            ("wasm, brotli", self.wasm_brotli, budget.wasm_brotli),
-            ("glue, gzip", self.glue_gzip, budget.glue_gzip),
-        ];
-        let mut beyond = Vec::new();
-        for (what, size, most) in rows {
-            say(&format!("{what}: {size} of {most} bytes"));
-            if size > most {
-                beyond.push(format!("{what} is {} bytes too large", size - most));
-            }
-        }
+    /// What is beyond the budget, and by how much; `None` if nothing is.
+    pub(crate) fn beyond(&self, budget: &Budget) -> Option<String> {
+        let rows = self.rows(budget).into_iter();
+        let beyond: Vec<_> = rows
+            .filter(|(_, size, most)| size > most)
+            .map(|(what, size, most)| format!("{what} is {} bytes too large", size - most))
+            .collect();
         (!beyond.is_empty()).then(|| beyond.join("; "))
     }
-}
 
-/// Every script of the package.
-fn scripts(package: &Package) -> Outcome<Vec<PathBuf>> {
-    let mut scripts = Vec::new();
-    for file in fs::read_dir(package.folder.join("dist"))? {
-        let file = file?.path();
-        if file.extension().is_some_and(|extension| extension == "js") {
-            scripts.push(file);
-        }
+    /// What was measured, its size, and the largest one allowed.
+    fn rows(&self, budget: &Budget) -> [(&'static str, u64, u64); 2] {
+        [
+            ("wasm, brotli", self.wasm_brotli, budget.wasm_brotli),
+            ("script, gzip", self.script_gzip, budget.script_gzip),
+        ]
     }
-    Ok(scripts)
 }
 
-/// The sum of the files' sizes, each compressed by one of Node's functions at its best.
-fn compressed(project: &Project, function: &str, files: &[PathBuf]) -> Outcome<u64> {
+/// The size of a file that one of Node's functions has compressed at its best.
+fn compressed(project: &Project, function: &str, file: &Path) -> Outcome<u64> {
     let script = format!(
-        "let sum = 0;
-        for (const file of process.argv.slice(1))
-            sum += require('zlib').{function}(require('fs').readFileSync(file), {{ level: 9 }}).length;
-        console.log(sum)"
+        "const content = require('fs').readFileSync(process.argv[1]);
+        console.log(require('zlib').{function}(content, {{ level: 9 }}).length)"
     );
-    let sum = ask(project
-        .command("node")
-        .args(["-e", &script, "--"])
-        .args(files));
-    Ok(sum
+    let mut node = project.command("node");
+    let size = ask(node.args(["-e", &script, "--"]).arg(file));
+    Ok(size
         .ok_or("Node could not compress the package's files")?
         .parse()?)
 }

@@ -1,4 +1,3 @@
-use std::fs;
 use std::process::Command;
 use std::time::Instant;
 
@@ -87,17 +86,8 @@ impl Suite {
     }
 
     fn programs(self) -> Outcome<Vec<String>> {
-        let mut programs = Vec::new();
-        for file in fs::read_dir("tests/tests")? {
-            let file = file?.path();
-            if file.extension().is_some_and(|extension| extension == "rs")
-                && let Some(name) = file.file_stem().and_then(|name| name.to_str())
-                && Self::of(name) == self
-            {
-                programs.push(name.to_owned());
-            }
-        }
-        programs.sort();
+        let mut programs = project::stems("tests/tests", "rs")?;
+        programs.retain(|name| Self::of(name) == self);
         Ok(programs)
     }
 }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::Outcome;
 use crate::node::Node;
 use crate::project::{self, Project, cargo_home, say};
+use crate::recipe::Package;
 use crate::setup;
 use crate::size::Sizes;
 
@@ -24,54 +25,79 @@ pub(crate) fn build(project: &mut Project) -> Outcome<(Node, Sizes)> {
     setup::ensure(project, &[&setup::RUST])?;
     let node = Node::set_up(project)?;
 
-    let work = project.target.join("wasm");
-    let folder = project.recipe.package.folder.clone();
-    let stem = project.recipe.package.name.replace('-', "_");
-    let bound = folder.join(format!("build/{stem}_bg.wasm"));
-    let shipped = folder.join(format!("dist/{stem}_bg.wasm"));
-    let bundle = folder.join("dist/index.js");
-
     let module = compile(project, &project.recipe.package.name)?;
+    let package = Parts::of(&project.recipe.package);
     let mut files = vec![module.clone(), PathBuf::from("wasm-pack.toml")];
-    for script in fs::read_dir(folder.join("src"))? {
-        files.push(script?.path());
-    }
-    files[2..].sort();
-    files.extend([shipped.clone(), bundle.clone()]);
+    files.extend(project::files(&package.sources, "js")?);
+    files.extend([package.shipped.clone(), package.script.clone()]);
+    let work = project.target.join("wasm");
     let stamp = work.join("stamp");
     let seen = fs::read_to_string(&stamp).ok();
-
     if seen.is_some() && seen == fingerprint(&files).ok() {
         say("npm/dist is up to date");
     } else {
-        bind(project, &module, &folder.join("build"))?;
-
-        // Nothing of an earlier build goes along.
-        let dist = folder.join("dist");
-        if dist.exists() {
-            fs::remove_dir_all(&dist)?;
-        }
-        fs::create_dir_all(&dist)?;
-        let mut optimise = node.tool(project, "wasm-opt");
-        optimise.args(&project.recipe.package.wasm_opt);
-        project::run(optimise.arg(&bound).arg("-o").arg(&shipped))?;
-
-        let mut join = node.tool(project, "esbuild");
-        join.arg(folder.join("src/index.js"))
-            .args(["--bundle", "--minify", "--format=esm", "--target=es2022"])
-            // The sources are in the map, for whoever reads or debugs what runs.
-            .args(["--sourcemap", "--log-level=warning"])
-            .arg(format!("--outfile={}", bundle.display()));
-        project::run(&mut join)?;
+        package.make(project, &node, &module)?;
         fs::create_dir_all(&work)?;
         fs::write(&stamp, fingerprint(&files)?)?;
     }
 
-    let sizes = Sizes::measure(project, &shipped)?;
-    if let Some(beyond) = sizes.compare(&project.recipe.budget) {
+    let sizes = Sizes::measure(project, &package.shipped, &package.script)?;
+    if let Some(beyond) = sizes.beyond(&project.recipe.budget) {
         say(&format!("WARNING: {beyond}"));
     }
     Ok((node, sizes))
+}
+
+/// Where the parts of the npm package lie.
+struct Parts {
+    /// The hand-kept scripts.
+    sources: PathBuf,
+    /// What wasm-bindgen makes: the module and its glue, for the scripts.
+    build: PathBuf,
+    /// The module among that.
+    bound: PathBuf,
+    /// What is published.
+    dist: PathBuf,
+    /// The module among that, optimised.
+    shipped: PathBuf,
+    /// The scripts and the glue among that, as one file.
+    script: PathBuf,
+}
+
+impl Parts {
+    fn of(package: &Package) -> Self {
+        let module = format!("{}_bg.wasm", package.name.replace('-', "_"));
+        let (build, dist) = (package.folder.join("build"), package.folder.join("dist"));
+        Self {
+            sources: package.folder.join("src"),
+            bound: build.join(&module),
+            shipped: dist.join(module),
+            script: dist.join("index.js"),
+            build,
+            dist,
+        }
+    }
+
+    fn make(&self, project: &Project, node: &Node, module: &Path) -> Outcome {
+        bind(project, module, &self.build)?;
+
+        // Nothing of an earlier build goes along.
+        if self.dist.exists() {
+            fs::remove_dir_all(&self.dist)?;
+        }
+        fs::create_dir_all(&self.dist)?;
+        let mut optimise = node.tool(project, "wasm-opt");
+        optimise.args(&project.recipe.package.wasm_opt);
+        project::run(optimise.arg(&self.bound).arg("-o").arg(&self.shipped))?;
+
+        let mut join = node.tool(project, "esbuild");
+        join.arg(self.sources.join("index.js"))
+            .args(["--bundle", "--minify", "--format=esm", "--target=es2022"])
+            // The sources are in the map, for whoever reads or debugs what runs.
+            .args(["--sourcemap", "--log-level=warning"])
+            .arg(format!("--outfile={}", self.script.display()));
+        project::run(&mut join)
+    }
 }
 
 /// Builds the module that runs the test vectors in browsers, with its glue, into `vectors` in the

@@ -8,7 +8,7 @@ use bulla_keys::{AgreementKey, KeyError, MacKey, Prk};
 use bulla_protocol::opening::{MAC_INFO, SessionId, Ticket, VerifiedOpened};
 use bulla_protocol::proof::ProofKind;
 use bulla_protocol::reply::Handout;
-use bulla_protocol::retry::is_renewal_due;
+use bulla_protocol::retry::Standing;
 use zeroize::Zeroizing;
 
 /// A session: its name, its keys, and what the server handed out last.
@@ -142,12 +142,14 @@ impl Live {
     /// Which key proves the next request.
     pub(crate) fn proof_kind(&self, now: Duration) -> ProofKind {
         let notes = self.notes();
-        let due = is_renewal_due(now.saturating_sub(notes.ticket_came), self.ticket_life);
-        if notes.confirmed && !notes.wants_device && !due {
-            self.proof
-        } else {
-            ProofKind::Device
-        }
+        let standing = Standing {
+            proof: self.proof,
+            confirmed: notes.confirmed,
+            wants_device: notes.wants_device,
+            ticket_age: now.saturating_sub(notes.ticket_came),
+            ticket_life: self.ticket_life,
+        };
+        standing.next_proof()
     }
 
     /// Takes the next nonce and the next ticket, if there are any.

@@ -1,19 +1,17 @@
 //! A reply: what it may be, and opening it as it comes.
 
 use bulla_keys::ece::MessageKey;
-use bulla_protocol::error::{Code, Error as Refusal};
+use bulla_protocol::error::Error as Refusal;
 use bulla_protocol::field::{self, Fields};
 use bulla_protocol::limits::MAX_PROBLEM_LEN;
 use bulla_protocol::message::{Control, Event, Head};
-use bulla_protocol::reply::{self, Handout, UNSEALED};
+use bulla_protocol::reply::{self, Handout, INVALID, UNSEALED};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use zeroize::Zeroizing;
 
 use crate::body::Body;
 use crate::error::Error;
 use crate::transport::Incoming;
-
-const INVALID: Refusal = Code::ReplyInvalid.because("the sealed reply is not valid");
 
 /// What a reply to one request must be, and how to read it.
 #[derive(Clone)]

@@ -103,13 +103,8 @@ impl Outgoing {
         let target = target_of(&parts.uri, origin)?;
         let mut fields: Vec<(String, String)> = Vec::with_capacity(parts.headers.len());
         for (name, value) in &parts.headers {
-            let name = field::check_name(name.as_str().as_bytes()).map_err(Error::request)?;
-            let value = field::check_value(value.as_bytes()).map_err(Error::request)?;
-            if field::is_refused_of_application(name) {
-                return Err(Code::RequestInvalid
-                    .because("a header field cannot be sent through a session")
-                    .into());
-            }
+            let name = name.as_str();
+            let value = field::of_application(name, value.as_bytes()).map_err(Error::request)?;
             if fields.iter().any(|(known, _)| known == name) {
                 return Err(Code::RequestInvalid
                     .because("a header field stands on more than one line")

@@ -278,18 +278,19 @@ impl Session {
                     refusal, sealed, ..
                 } => (refusal, sealed),
             };
-            if matches!(refusal.code, Code::ProofWeak | Code::SessionUnconfirmed) {
-                live.want_device();
-            }
             attempt.elapsed = clock.monotonic().saturating_sub(first_sent);
             match attempt.after(refusal.code, sealed) {
-                Next::Retry => attempt.retried = true,
-                Next::Prove => {}
-                Next::ProveAnew => nonce = self.nonce(&live)?,
-                Next::Reopen if may_reopen => {
-                    attempt.reopened = true;
-                    live = self.other_than(Some(live.id)).await?;
+                Next::Retry => {}
+                Next::Prove => live.want_device(),
+                Next::ProveAnew => {
+                    live.want_device();
+                    nonce = self.nonce(&live)?;
                 }
+                Next::ProveAndFail => {
+                    live.want_device();
+                    return Err(refusal.into());
+                }
+                Next::Reopen if may_reopen => live = self.other_than(Some(live.id)).await?,
                 Next::ReopenAndFail if may_reopen => {
                     // The application gets this refusal, whatever becomes of the next session.
                     let _ = self.other_than(Some(live.id)).await;

@@ -110,10 +110,18 @@ pub fn is_refused_inside(name: &str) -> bool {
         || name.starts_with("bulla-")
 }
 
-/// Fields that an application may not set on a request through a session: the proof's own, and those
-/// that the server would refuse.
-pub fn is_refused_of_application(name: &str) -> bool {
-    matches!(name, SIGNATURE | SIGNATURE_INPUT | CONTENT_DIGEST) || is_refused_inside(name)
+/// The value of a field that an application sets on a request through a session, as it may be signed.
+/// The field may be none of the proof's own, and none that the server would refuse.
+///
+/// # Errors
+///
+/// [`Code::FieldRefused`].
+pub fn of_application<'a>(name: &str, value: &'a [u8]) -> Result<&'a str, Error> {
+    check_name(name.as_bytes())?;
+    if matches!(name, SIGNATURE | SIGNATURE_INPUT | CONTENT_DIGEST) || is_refused_inside(name) {
+        return Err(Code::FieldRefused.because("a header field cannot be sent through a session"));
+    }
+    check_value(value)
 }
 
 /// Fields that a handler may see although no proof covers them: the browser adds them by itself,

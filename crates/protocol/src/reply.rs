@@ -11,7 +11,8 @@ use crate::opening::Ticket;
 use crate::seal::{Header, Joiner, Record};
 use crate::structured;
 
-const INVALID: Error = Code::ReplyInvalid.because("the sealed reply is not valid");
+/// What is inside a sealed reply is not a reply.
+pub const INVALID: Error = Code::ReplyInvalid.because("the sealed reply is not valid");
 const TRUNCATED: Error = Code::ReplyTruncated.because("the reply ends before its final record");
 
 /// The answer to a sealed request that is neither sealed nor a refusal.
@@ -193,7 +194,7 @@ impl Unsealer {
     /// what it says.
     pub fn opened(&mut self, mut plain: Vec<u8>) -> Result<Vec<Event>, Error> {
         let (_, joiner) = self.header.as_mut().ok_or(INVALID)?;
-        self.in_flight = self.in_flight.saturating_sub(1);
+        self.in_flight = self.in_flight.checked_sub(1).ok_or(INVALID)?;
         let is_last = self.has_ended && self.in_flight == 0 && self.waiting.is_empty();
         let was_complete = joiner.is_complete();
         joiner.opened(&mut plain).map_err(|error| {

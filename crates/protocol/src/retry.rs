@@ -1,5 +1,5 @@
-//! What a client does about a refusal. An error from the path can make it retry or reopen, never
-//! fall back to plain text.
+//! What a client does about a refusal, and how it proves what it sends next. An error from the path can
+//! make it retry, reopen or prove more, never fall back to plain text or to less proof.
 
 use core::time::Duration;
 
@@ -15,7 +15,7 @@ pub struct Attempt {
     pub safe: bool,
     /// It has been sent again with a new nonce already.
     pub retried: bool,
-    /// A session has been opened anew for it already.
+    /// Another session has been taken for it already.
     pub reopened: bool,
     /// Since it was first sent, by a monotonic clock.
     pub elapsed: Duration,
@@ -28,11 +28,15 @@ pub struct Attempt {
 pub enum Next {
     /// Send it again with the new server nonce and the same random part.
     Retry,
-    /// Send it again with a device proof and the same random part.
+    /// Send it again with a device proof and the same random part. This and the next two also make the
+    /// device key prove whatever comes later in the session.
     Prove,
     /// Send it again with a device proof and a random part drawn anew: the server has remembered this
     /// one before the route asked for more. Only a sealed refusal says for sure that nothing was done.
     ProveAnew,
+    /// Hand the error to the application: whether the refusal is the server's own is not known. If it is
+    /// not, more proof than the server wants does no harm.
+    ProveAndFail,
     /// Take another session, from storage or opened anew, and send it again.
     Reopen,
     /// Take another session for what comes later, but hand the error to the application: whether the
@@ -43,15 +47,23 @@ pub enum Next {
 }
 
 impl Attempt {
-    /// Decides. `sealed` says that the refusal came sealed: it is the server's own, and for this very
-    /// request.
-    pub fn after(&self, refusal: Code, sealed: bool) -> Next {
+    /// Decides, and remembers what may be done once only. `sealed` says that the refusal came sealed: it
+    /// is the server's own, and for this very request.
+    pub fn after(&mut self, refusal: Code, sealed: bool) -> Next {
+        let next = self.decide(refusal, sealed);
+        self.retried |= next == Next::Retry;
+        self.reopened |= next == Next::Reopen;
+        next
+    }
+
+    fn decide(&self, refusal: Code, sealed: bool) -> Next {
         match refusal {
             // After one nonce life the server may have forgotten the random part.
             Code::NonceStale if !self.retried && self.elapsed < self.nonce_life => Next::Retry,
             // The verifier asks for this before it remembers anything.
             Code::SessionUnconfirmed if self.proof == ProofKind::Session => Next::Prove,
             Code::ProofWeak if self.proof == ProofKind::Session && sealed => Next::ProveAnew,
+            Code::ProofWeak if self.proof == ProofKind::Session => Next::ProveAndFail,
             over if is_over(over) && !self.reopened => {
                 if self.safe {
                     Next::Reopen
@@ -60,6 +72,36 @@ impl Attempt {
                 }
             }
             _ => Next::Fail,
+        }
+    }
+}
+
+/// What decides how a session's next request is proved.
+#[derive(Clone, Copy, Debug)]
+pub struct Standing {
+    /// The weakest proof that the server takes by default.
+    pub proof: ProofKind,
+    /// A device proof has been seen by the server: it has handed out a further ticket.
+    pub confirmed: bool,
+    /// A session proof has been refused.
+    pub wants_device: bool,
+    /// How long ago the ticket came.
+    pub ticket_age: Duration,
+    /// How long the server takes a ticket.
+    pub ticket_life: Duration,
+}
+
+impl Standing {
+    /// The proof of the next request: the server's default, unless it would be refused or something has
+    /// to be earned by a device proof.
+    pub fn next_proof(&self) -> ProofKind {
+        if self.confirmed
+            && !self.wants_device
+            && !is_renewal_due(self.ticket_age, self.ticket_life)
+        {
+            self.proof
+        } else {
+            ProofKind::Device
         }
     }
 }
@@ -94,16 +136,10 @@ mod tests {
 
     #[test]
     fn retries_once_and_within_one_nonce_life() {
-        assert_eq!(FRESH.after(Code::NonceStale, false), Next::Retry);
-        assert_eq!(
-            Attempt {
-                retried: true,
-                ..FRESH
-            }
-            .after(Code::NonceStale, false),
-            Next::Fail
-        );
-        let late = Attempt {
+        let mut attempt = FRESH;
+        assert_eq!(attempt.after(Code::NonceStale, false), Next::Retry);
+        assert_eq!(attempt.after(Code::NonceStale, false), Next::Fail);
+        let mut late = Attempt {
             elapsed: Duration::from_mins(1),
             ..FRESH
         };
@@ -117,22 +153,15 @@ mod tests {
             Code::TicketInvalid,
             Code::SessionRevoked,
         ] {
-            assert_eq!(FRESH.after(code, false), Next::ReopenAndFail);
-            let safe = Attempt {
+            assert_eq!(after(FRESH, code, false), Next::ReopenAndFail);
+            let mut safe = Attempt {
                 safe: true,
                 ..FRESH
             };
             assert_eq!(safe.after(code, false), Next::Reopen);
-            assert_eq!(
-                Attempt {
-                    reopened: true,
-                    ..safe
-                }
-                .after(code, false),
-                Next::Fail
-            );
+            assert_eq!(safe.after(code, false), Next::Fail);
         }
-        assert_eq!(FRESH.after(Code::Replayed, false), Next::Fail);
+        assert_eq!(after(FRESH, Code::Replayed, false), Next::Fail);
     }
 
     #[test]
@@ -141,12 +170,49 @@ mod tests {
             proof: ProofKind::Session,
             ..FRESH
         };
-        assert_eq!(session.after(Code::SessionUnconfirmed, false), Next::Prove);
-        assert_eq!(session.after(Code::ProofWeak, true), Next::ProveAnew);
+        assert_eq!(after(session, Code::SessionUnconfirmed, false), Next::Prove);
+        assert_eq!(after(session, Code::ProofWeak, true), Next::ProveAnew);
         // Whoever forges this on the way could make one transfer two.
-        assert_eq!(session.after(Code::ProofWeak, false), Next::Fail);
+        assert_eq!(after(session, Code::ProofWeak, false), Next::ProveAndFail);
         for code in [Code::SessionUnconfirmed, Code::ProofWeak] {
-            assert_eq!(FRESH.after(code, true), Next::Fail);
+            assert_eq!(after(FRESH, code, true), Next::Fail);
         }
+    }
+
+    #[test]
+    fn proves_by_the_session_only_where_nothing_speaks_against_it() {
+        let life = Duration::from_mins(15);
+        let session = Standing {
+            proof: ProofKind::Session,
+            confirmed: true,
+            wants_device: false,
+            ticket_age: life / 2,
+            ticket_life: life,
+        };
+        assert_eq!(session.next_proof(), ProofKind::Session);
+        for device in [
+            Standing {
+                proof: ProofKind::Device,
+                ..session
+            },
+            Standing {
+                confirmed: false,
+                ..session
+            },
+            Standing {
+                wants_device: true,
+                ..session
+            },
+            Standing {
+                ticket_age: life / 2 + Duration::from_secs(1),
+                ..session
+            },
+        ] {
+            assert_eq!(device.next_proof(), ProofKind::Device, "{device:?}");
+        }
+    }
+
+    fn after(mut attempt: Attempt, refusal: Code, sealed: bool) -> Next {
+        attempt.after(refusal, sealed)
     }
 }

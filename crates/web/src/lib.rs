@@ -11,12 +11,13 @@
 //! | find or open a session | [`opening`] | `client.js`, on `keys.js` and `storage.js` |
 //! | sign and seal a request | [`request`] | `fetch.js` |
 //! | open the reply as it comes | [`reply`] | `reply.js` |
-//! | retry, reopen | [`retry`] | `fetch.js` |
+//! | retry, reopen, prove more | [`retry`] | `fetch.js`, on `session.js` |
 //!
 //! Keys are WebCrypto's and `extractable: false`; this module sees neither their bytes nor their
 //! handles.
 #![forbid(unsafe_code)]
 
+mod boundary;
 pub mod error;
 pub mod opening;
 pub mod reply;
@@ -31,6 +32,7 @@ use bulla_protocol::seal::{CEK_INFO, NONCE_INFO, RecordNonce};
 use bulla_protocol::target::{Origin, Target};
 use wasm_bindgen::prelude::*;
 
+use crate::boundary::array;
 use crate::error::{Failure, wrong};
 
 /// A quarter of the code of the standard library's allocator.
@@ -68,12 +70,6 @@ impl Server {
         Ok(Self { origin, prefix })
     }
 
-    /// The origin.
-    #[wasm_bindgen(getter)]
-    pub fn origin(&self) -> String {
-        self.origin.as_str().to_owned()
-    }
-
     /// The path of the session, where sessions are opened and ended.
     #[wasm_bindgen(getter, js_name = sessionPath)]
     pub fn session_path(&self) -> String {
@@ -90,9 +86,11 @@ impl Server {
 /// Checks the thumbprint that is to be pinned.
 #[wasm_bindgen(js_name = checkThumbprint)]
 pub fn check_thumbprint(text: &str) -> Result<(), Failure> {
-    let thumbprint = text.parse::<Thumbprint>();
-    thumbprint
-        .map(drop)
+    identity(text).map(drop)
+}
+
+fn identity(text: &str) -> Result<Thumbprint, Failure> {
+    text.parse()
         .map_err(|_| wrong("the identity is not a thumbprint"))
 }
 
@@ -128,10 +126,7 @@ pub struct Record(bulla_protocol::seal::Record);
 impl Record {
     /// Its nonce, from the 12 bytes that were derived for the message.
     pub fn nonce(&self, base: &[u8]) -> Result<Vec<u8>, Failure> {
-        let base = base
-            .try_into()
-            .map_err(|_| wrong("a base nonce has 12 bytes"))?;
-        Ok(RecordNonce::new(base).at(self.0.number).to_vec())
+        Ok(RecordNonce::new(array(base)?).at(self.0.number).to_vec())
     }
 
     /// Its bytes; the record is used up.

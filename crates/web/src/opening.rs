@@ -7,8 +7,8 @@ use bulla_protocol::opening::{
 use bulla_protocol::proof::ProofKind;
 use wasm_bindgen::prelude::*;
 
-use crate::error::{Failure, wrong};
-use crate::request::{flat, pairs};
+use crate::boundary::{array, flat, pairs, seconds};
+use crate::error::Failure;
 use crate::{Server, public_key};
 
 /// An opening that is waiting for its signature.
@@ -30,26 +30,20 @@ impl Opening {
         ticket: Option<String>,
         created: f64,
     ) -> Result<Self, Failure> {
-        let identity = identity.map(|text| text.parse()).transpose();
-        let ticket = ticket.map(|field| Ticket::from_field(&field)).transpose();
+        let identity = identity.map(|text| crate::identity(&text)).transpose()?;
+        let ticket = ticket.map(|field| Ticket::from_field(&field)).transpose()?;
         let open = Open {
             version: VERSION,
             device: public_key(device)?,
             agreement: public_key(agreement)?,
-            identity: identity.map_err(|_| wrong("the identity is not a thumbprint"))?,
-            random: random
-                .try_into()
-                .map_err(|_| wrong("a random value has 32 bytes"))?,
-            ticket: ticket?,
+            identity,
+            random: array(random)?,
+            ticket,
         };
         let authority = server.origin.authority();
-        let created = crate::request::seconds(created);
-        Ok(Self(opening::Opening::new(
-            open,
-            authority,
-            &server.prefix,
-            created,
-        )?))
+        let created = seconds(created);
+        let opening = opening::Opening::new(open, authority, &server.prefix, created)?;
+        Ok(Self(opening))
     }
 
     /// What the device key signs.

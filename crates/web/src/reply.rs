@@ -1,16 +1,14 @@
 //! A reply: what it is, what comes beside it, and its content if it is sealed.
 
-use bulla_protocol::error::{Code, Error};
+use bulla_protocol::error::Error;
 use bulla_protocol::limits::{MAX_OPENING_LEN, MAX_PROBLEM_LEN};
 use bulla_protocol::message::{Control, Event};
-use bulla_protocol::reply::{self, UNSEALED, check_in_reply_to};
+use bulla_protocol::reply::{self, INVALID, UNSEALED, check_in_reply_to};
 use wasm_bindgen::prelude::*;
 
 use crate::Record;
+use crate::boundary::{flat, pairs};
 use crate::error::{BullaError, Failure};
-use crate::request::{flat, pairs};
-
-const INVALID: Error = Code::ReplyInvalid.because("the sealed reply is not valid");
 
 /// The status and the fields of a reply.
 #[wasm_bindgen]

@@ -7,13 +7,14 @@ use bulla_protocol::field;
 use bulla_protocol::limits::{BULK_RECORD_SIZE, MAX_RECORDS_IN_FLIGHT};
 use bulla_protocol::message::{self, Control, Head};
 use bulla_protocol::opening::Ticket;
-use bulla_protocol::proof::{Binding, ProofKind, ProofNonce, prove};
+use bulla_protocol::proof::{Binding, ProofNonce, prove};
 use bulla_protocol::seal::{Header, Splitter};
 use bulla_protocol::signature::{self, ToSign};
 use bulla_protocol::target::{self, Target, check_method};
 use wasm_bindgen::prelude::*;
 
-use crate::error::{Failure, invalid, wrong};
+use crate::boundary::{array, flat, pairs, proof_kind, seconds};
+use crate::error::{Failure, invalid};
 use crate::{Record, Server};
 
 /// A request that can be sent, again and again if need be.
@@ -87,7 +88,7 @@ impl Outgoing {
         let ticket = Ticket::from_field(ticket)?;
         let nonce = ProofNonce {
             server: nonce.to_owned(),
-            random: sixteen(random)?,
+            random: array(random)?,
         };
         let mut fields = self.fields.clone();
         fields.push((
@@ -181,7 +182,7 @@ impl Proof {
             fields,
         };
         let header = Header {
-            salt: sixteen(salt)?,
+            salt: array(salt)?,
             record_size: BULK_RECORD_SIZE,
             keyid: ticket.as_bytes().to_vec(),
         };
@@ -231,42 +232,8 @@ impl Sealing {
     }
 }
 
-pub(crate) fn proof_kind(session_proof: bool) -> ProofKind {
-    if session_proof {
-        ProofKind::Session
-    } else {
-        ProofKind::Device
-    }
-}
-
-#[allow(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "a float to integer cast saturates"
-)]
-pub(crate) fn seconds(created: f64) -> u64 {
-    created as u64
-}
-
-/// Names and values in turn, as fields.
-pub(crate) fn pairs(flat: Vec<String>) -> Vec<(String, String)> {
-    let mut flat = flat.into_iter();
-    core::iter::from_fn(|| Some((flat.next()?, flat.next()?))).collect()
-}
-
-/// Fields, as names and values in turn.
-pub(crate) fn flat(fields: Vec<(String, String)>) -> Vec<String> {
-    fields.into_iter().flat_map(<[_; 2]>::from).collect()
-}
-
 fn owned(fields: [(&'static str, String); 2]) -> [(String, String); 2] {
     fields.map(|(name, value)| (name.to_owned(), value))
-}
-
-fn sixteen(bytes: &[u8]) -> Result<[u8; 16], Failure> {
-    bytes
-        .try_into()
-        .map_err(|_| wrong("a random value has 16 bytes"))
 }
 
 /// URLs may hold characters that a request target may not (RFC 3986 appendix A); browsers send them
@@ -293,11 +260,7 @@ fn encode_rest(target: &str) -> String {
 /// Refuses what the server would refuse, and what Bulla sets itself.
 fn check_fields(fields: &[(String, String)]) -> Result<(), Failure> {
     for (name, value) in fields {
-        let name = field::check_name(name.as_bytes()).map_err(invalid)?;
-        field::check_value(value.as_bytes()).map_err(invalid)?;
-        if field::is_refused_of_application(name) {
-            return Err(wrong("a header field cannot be sent through a session"));
-        }
+        field::of_application(name, value.as_bytes()).map_err(invalid)?;
     }
     Ok(())
 }
@@ -334,12 +297,5 @@ mod tests {
             let Failure(error) = check_fields(&[pair(name, value)]).unwrap_err();
             assert_eq!(error.code, Code::RequestInvalid, "{name}");
         }
-    }
-
-    #[test]
-    fn fields_cross_the_boundary_flat() {
-        let fields = vec![pair("a", "1"), pair("b", "2")];
-        assert_eq!(flat(fields.clone()), ["a", "1", "b", "2"]);
-        assert_eq!(pairs(flat(fields.clone())), fields);
     }
 }

@@ -1,4 +1,4 @@
-//! What a refusal asks for.
+//! What a refusal asks for, and how the next request is proved.
 #![allow(
     clippy::float_cmp,
     reason = "what wasm_bindgen writes for an enum compares numbers of JavaScript"
@@ -7,10 +7,11 @@
 use core::time::Duration;
 
 use bulla_protocol::error::Code;
-use bulla_protocol::retry;
+use bulla_protocol::proof::ProofKind;
+use bulla_protocol::retry::{self, Standing};
 use wasm_bindgen::prelude::*;
 
-use crate::request::proof_kind;
+use crate::boundary::{duration, proof_kind};
 
 /// What comes next.
 #[wasm_bindgen]
@@ -18,10 +19,12 @@ use crate::request::proof_kind;
 pub enum Next {
     /// Send it again with the new server nonce.
     Retry,
-    /// Send it again with a device proof.
+    /// Send it again with a device proof. From now on the device key proves.
     Prove,
-    /// Send it again with a device proof and another random part.
+    /// Send it again with a device proof and another random part. From now on the device key proves.
     ProveAnew,
+    /// Fail. From now on the device key proves.
+    ProveAndFail,
     /// Take another session and send it again.
     Reopen,
     /// Take another session, and fail.
@@ -64,16 +67,11 @@ impl Attempt {
         self.0.proof = proof_kind(session_proof);
         self.0.elapsed = duration(elapsed);
         match self.0.after(refusal, sealed) {
-            retry::Next::Retry => {
-                self.0.retried = true;
-                Next::Retry
-            }
-            retry::Next::Reopen => {
-                self.0.reopened = true;
-                Next::Reopen
-            }
+            retry::Next::Retry => Next::Retry,
             retry::Next::Prove => Next::Prove,
             retry::Next::ProveAnew => Next::ProveAnew,
+            retry::Next::ProveAndFail => Next::ProveAndFail,
+            retry::Next::Reopen => Next::Reopen,
             retry::Next::ReopenAndFail => Next::ReopenAndFail,
             retry::Next::Fail => Next::Fail,
         }
@@ -86,17 +84,23 @@ pub fn is_over(refusal: &str) -> bool {
     refusal.parse::<Code>().is_ok_and(retry::is_over)
 }
 
-/// Whether a ticket is to be replaced by the next one. Both in seconds.
-#[wasm_bindgen(js_name = isRenewalDue)]
-pub fn is_renewal_due(age: f64, life: f64) -> bool {
-    retry::is_renewal_due(duration(age), duration(life))
-}
-
-#[allow(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "a float to integer cast saturates"
-)]
-fn duration(seconds: f64) -> Duration {
-    Duration::from_millis((seconds * 1000.0) as u64)
+/// Whether the session MAC key is to prove the next request. `session_proof` says that the server takes
+/// that by default, `confirmed` that it has handed out a further ticket, `wants_device` that it has refused
+/// such a proof; the ticket's age and life are in seconds.
+#[wasm_bindgen(js_name = takesSessionProof)]
+pub fn takes_session_proof(
+    session_proof: bool,
+    confirmed: bool,
+    wants_device: bool,
+    ticket_age: f64,
+    ticket_life: f64,
+) -> bool {
+    let standing = Standing {
+        proof: proof_kind(session_proof),
+        confirmed,
+        wants_device,
+        ticket_age: duration(ticket_age),
+        ticket_life: duration(ticket_life),
+    };
+    standing.next_proof() == ProofKind::Session
 }
