@@ -28,7 +28,7 @@ impl Sizes {
             script_gzip,
         } = sizes;
         let json = format!(
-            "{{\n  \"size/wasm-brotli\": {wasm_brotli},\n  \"size/script-gzip\": {script_gzip}\n}}\n"
+            "{{\n  \"size/wasm-brotli\": {wasm_brotli},\n  \"size/glue-gzip\": {script_gzip}\n}}\n"
         );
         fs::write(project.target.join("wasm/sizes.json"), json)?;
         Ok(sizes)
