@@ -4,17 +4,15 @@ use core::fmt;
 
 use aes_gcm::aead::{AeadInOut as _, KeyInit as _};
 use bulla_protocol::jwk::{PublicKey, Thumbprint};
-use hkdf::{Hkdf, HmacImpl};
-use hmac::{Hmac, Mac as _};
 use p256::SecretKey;
 use p256::ecdsa::signature::{Signer as _, Verifier as _};
 use p256::ecdsa::{self, Signature, SigningKey as EcdsaKey};
 use p256::elliptic_curve::ecdh::diffie_hellman;
 use p256::elliptic_curve::sec1::ToSec1Point as _;
 use p256::pkcs8::{DecodePrivateKey as _, EncodePrivateKey as _};
-use sha2::Sha256;
-use zeroize::{Zeroize as _, Zeroizing};
+use zeroize::Zeroizing;
 
+pub use crate::mac::{MacKey, Prk};
 use crate::{BadSignature, KeyError, OpenError, Random, SealError, SharedSecret, draw_scalar};
 
 /// The system's random bytes, by way of getrandom. A bare Wasm module has no system to ask, so
@@ -145,72 +143,6 @@ impl fmt::Debug for AgreementKey {
     }
 }
 
-/// An HMAC-SHA256 key.
-pub struct MacKey(Hmac<Sha256>);
-
-impl MacKey {
-    /// Takes 256 bits.
-    pub fn new(key: &[u8; 32]) -> Self {
-        Self(HmacImpl::new_from_slice(key))
-    }
-
-    /// The MAC of a message.
-    pub fn sign(&self, message: &[u8]) -> [u8; 32] {
-        let mut mac = self.0.clone();
-        hmac::Mac::update(&mut mac, message);
-        hmac::Mac::finalize(mac).into_bytes().into()
-    }
-
-    /// Compares in constant time.
-    pub fn verify(&self, message: &[u8], mac: &[u8]) -> Result<(), BadSignature> {
-        let expected = self.0.clone().chain_update(message);
-        expected.verify_slice(mac).map_err(|_| BadSignature)
-    }
-}
-
-impl fmt::Debug for MacKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("MacKey(..)")
-    }
-}
-
-/// A pseudorandom key of HKDF-SHA256 (RFC 5869).
-pub struct Prk(Hkdf<Sha256>);
-
-impl Prk {
-    /// HKDF-Extract (section 2.2).
-    pub fn extract(salt: &[u8], ikm: &[u8]) -> Self {
-        let (mut prk, hkdf) = Hkdf::extract(Some(salt), ikm);
-        prk.as_mut_slice().zeroize();
-        Self(hkdf)
-    }
-
-    /// Takes a key that is uniformly random already (section 3.3).
-    #[allow(clippy::missing_panics_doc, reason = "32 bytes are long enough")]
-    pub fn from_uniform(key: &[u8; 32]) -> Self {
-        Self(Hkdf::from_prk(key).expect("a key as long as the hash"))
-    }
-
-    /// HKDF-Expand (section 2.3), over the parts of `info` one after the other. `out` is at most
-    /// 255 * 32 bytes long; what lies beyond is left as it was.
-    #[allow(
-        clippy::missing_panics_doc,
-        reason = "the length is cut to what is allowed"
-    )]
-    pub fn expand(&self, info: &[&[u8]], out: &mut [u8]) {
-        let len = out.len().min(255 * 32);
-        self.0
-            .expand_multi_info(info, &mut out[..len])
-            .expect("a length that is allowed");
-    }
-}
-
-impl fmt::Debug for Prk {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Prk(..)")
-    }
-}
-
 macro_rules! aes_gcm {
     ($(#[$doc:meta])* $name:ident, $len:literal) => {
         $(#[$doc])*
@@ -233,6 +165,31 @@ macro_rules! aes_gcm {
                 self.0
                     .encrypt_in_place(&nonce.into(), aad, buffer)
                     .map_err(|_| SealError)
+            }
+
+            /// Encrypts `text`, then `end`, into `out`, which is as long as both and the 16-byte tag
+            /// together. A nonce must never be used twice with one key.
+            pub fn seal_into(
+                &self,
+                nonce: [u8; 12],
+                aad: &[u8],
+                text: &[u8],
+                end: &[u8],
+                out: &mut [u8],
+            ) -> Result<(), SealError> {
+                let (sealed, tag) = out.split_last_chunk_mut::<16>().ok_or(SealError)?;
+                let (head, tail) = sealed.split_at_mut_checked(text.len()).ok_or(SealError)?;
+                if tail.len() != end.len() {
+                    return Err(SealError);
+                }
+                head.copy_from_slice(text);
+                tail.copy_from_slice(end);
+                let made = self
+                    .0
+                    .encrypt_inout_detached(&nonce.into(), aad, sealed.into())
+                    .map_err(|_| SealError)?;
+                *tag = made.into();
+                Ok(())
             }
 
             /// Decrypts in place and returns the text without its tag.

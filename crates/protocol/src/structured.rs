@@ -76,7 +76,9 @@ pub(crate) fn inner_list(
     items: &[(BareItemFromInput<'_>, Params<'_>)],
     params: &Params<'_>,
 ) -> Option<String> {
-    let mut list = ListSerializer::new();
+    // Room for a signature's, so that it need not grow step by step.
+    let mut text = String::with_capacity(512);
+    let mut list = ListSerializer::with_buffer(&mut text);
     let mut inner = list.inner_list();
     for (item, params) in items {
         let mut serializer = inner.bare_item(item);
@@ -88,7 +90,8 @@ pub(crate) fn inner_list(
     for (key, value) in params {
         serializer = serializer.parameter(key, value);
     }
-    list.finish()
+    list.finish()?;
+    Some(text)
 }
 
 /// Reads an Item that is a Byte Sequence without parameters.
