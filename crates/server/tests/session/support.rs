@@ -266,13 +266,30 @@ impl Client {
         &self,
         device: &Device,
         kind: ProofKind,
+        at: (&str, &str),
+        bound: Bound<'_>,
+        extra: &[(&str, &str)],
+    ) -> (Vec<(String, String)>, String) {
+        let sign = |base: &[u8]| match kind {
+            ProofKind::Device => device.0.sign(base).unwrap().to_vec(),
+            ProofKind::Session => self.mac.sign(base).to_vec(),
+        };
+        self.signed_by(kind, sign, fresh_random(), at, bound, extra)
+    }
+
+    /// The same, whatever it is that signs, and with this random part.
+    pub(crate) fn signed_by(
+        &self,
+        kind: ProofKind,
+        sign: impl Fn(&[u8]) -> Vec<u8>,
+        random: [u8; 16],
         (method, target): (&str, &str),
         bound: Bound<'_>,
         extra: &[(&str, &str)],
     ) -> (Vec<(String, String)>, String) {
         let nonce = ProofNonce {
             server: self.nonce.clone(),
-            random: fresh_random(),
+            random,
         };
         let (binding, name, value) = match bound {
             Bound::Content(content) => {
@@ -301,10 +318,7 @@ impl Client {
         };
         let names = extra.iter().map(|(name, _)| *name);
         let to_sign = prove(kind, self.id, &request, names, binding, &nonce, 0).unwrap();
-        let signature = match kind {
-            ProofKind::Device => device.0.sign(to_sign.base.as_bytes()).unwrap().to_vec(),
-            ProofKind::Session => self.mac.sign(to_sign.base.as_bytes()).to_vec(),
-        };
+        let signature = sign(to_sign.base.as_bytes());
         fields.extend(
             to_sign
                 .fields(&signature)
@@ -332,14 +346,7 @@ impl Client {
         extra: &[(&str, &str)],
     ) -> Request<Body> {
         let (fields, _) = self.signed_fields(device, kind, at, Bound::Content(content), extra);
-        let mut request = Request::builder()
-            .method(at.0)
-            .uri(at.1)
-            .header("host", AUTHORITY);
-        for (name, value) in fields {
-            request = request.header(name, value);
-        }
-        request.body(body(content)).unwrap()
+        with_fields(at, fields, content)
     }
 
     pub(crate) fn sealed(
@@ -369,15 +376,23 @@ impl Client {
         }
     }
 
-    /// A request whose message names this authority.
-    pub(crate) fn sealed_for(&self, authority: &str, device: &Device, at: (&str, &str)) -> Sealed {
+    /// A request whose message names this scheme and this authority.
+    pub(crate) fn sealed_for(
+        &self,
+        (scheme, authority): (&str, &str),
+        device: &Device,
+        at: (&str, &str),
+    ) -> Sealed {
         let content = Bound::Content(b"");
         let (fields, nonce) = self.signed_fields(device, ProofKind::Device, at, content, &[]);
         let mut head = inner_head(at, fields);
         if let Control::Request {
-            authority: named, ..
+            scheme: of,
+            authority: named,
+            ..
         } = &mut head.control
         {
+            scheme.clone_into(of);
             authority.clone_into(named);
         }
         let (header, plain) = (
@@ -512,6 +527,22 @@ fn inner_head((method, target): (&str, &str), mut fields: Vec<(String, String)>)
         },
         fields,
     }
+}
+
+/// A signed request as it leaves.
+pub(crate) fn with_fields(
+    (method, target): (&str, &str),
+    fields: Vec<(String, String)>,
+    content: &[u8],
+) -> Request<Body> {
+    let mut request = Request::builder()
+        .method(method)
+        .uri(target)
+        .header("host", AUTHORITY);
+    for (name, value) in fields {
+        request = request.header(name, value);
+    }
+    request.body(body(content)).unwrap()
 }
 
 pub(crate) fn fresh_random() -> [u8; 16] {
