@@ -727,6 +727,16 @@ mod tests {
         let wrong = read(&fields).unwrap().verify(|_, _, _| false);
         assert_eq!(wrong.unwrap_err().code, Code::ReplyInvalid);
 
+        let created = sent.read(201, &fields, &body).unwrap_err();
+        assert_eq!(created.code, Code::ReplyInvalid);
+        let mut text = fields.clone();
+        text[0].1 = "text/plain".to_owned();
+        assert_eq!(read(&text).unwrap_err().code, Code::ReplyInvalid);
+        let padded = [&body[..], &[b' '; MAX_OPENING_LEN]].concat();
+        let long = [opened_fields(&padded), fields[2..].to_vec()].concat();
+        let long = sent.read(200, &long, &padded).unwrap_err();
+        assert_eq!(long.code, Code::ReplyInvalid);
+
         let refused = |fields: Vec<(String, String)>| read(&fields).unwrap_err().code;
         for component in OPENED_COMPONENTS {
             let mut text = format!("\"{}\"", component.name);

@@ -8,6 +8,7 @@ use bulla_keys::{AgreementKey, MacKey, SystemRandom};
 use bulla_protocol::error::{Code, Problem};
 use bulla_protocol::field;
 use bulla_protocol::limits::{DEFAULT_PREFIX, VERSION};
+use bulla_protocol::message;
 use bulla_protocol::opening::{Open, Opening};
 use bulla_protocol::signature::{ES256, HS256};
 use bulla_server::store::{Ended, SessionRef, StoreError, StoreFuture, UsedProof, Verdict};
@@ -638,5 +639,68 @@ async fn a_sessions_life_counts_from_its_login() {
         client.nonce = device.open(&server, None).await.unwrap().nonce;
         let sent = server.send(client.signed(&device, ProofKind::Device, ECHO, b""));
         assert_eq!(code(&sent.await), wanted);
+    }
+}
+
+/// Until nothing that it concerns can be valid: here, the ticket that was handed out just before.
+#[tokio::test]
+async fn a_revocation_is_remembered_for_as_long_as_it_matters() {
+    for what in ["session", "device", "subject"] {
+        let server = Server::new();
+        let (device, other) = (Device::new(), Device::new());
+        let mut client = device.open(&server, None).await.unwrap();
+        let login = client.signed(&device, ProofKind::Device, LOGIN, b"ann");
+        let carry = client.update(&fields_of(&server.send(login).await));
+        let mut client = device.open(&server, carry).await.unwrap();
+        let revocation = match what {
+            "session" => Revocation::Session(client.id.into()),
+            "device" => Revocation::Device(device.0.thumbprint()),
+            _ => Revocation::Subject("ann".parse().unwrap(), 1_800_000_000),
+        };
+        server.bulla.revoke(revocation).await.unwrap();
+        for advance in [0, 61, 800, 38] {
+            server.clock.advance(advance);
+            // Somebody else's request has the store look what is over.
+            let stranger = other.open(&server, None).await.unwrap();
+            let sent = server.send(stranger.signed(&other, ProofKind::Device, ECHO, b""));
+            assert_eq!(sent.await.status(), 200);
+            client.nonce = stranger.nonce;
+            let sent = server.send(client.signed(&device, ProofKind::Device, ECHO, b""));
+            let refused = code(&sent.await);
+            assert_eq!(refused, Some(Code::SessionRevoked), "{what} {advance}");
+        }
+    }
+}
+
+/// What comes after an error nobody takes for content.
+#[tokio::test]
+async fn an_upload_whose_message_has_no_end_is_an_error() {
+    let read = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&read);
+    let server = Server::around(
+        |builder| builder,
+        move |bulla| {
+            let handler = service_fn(move |request: Request<bulla_server::Body>| {
+                let seen = Arc::clone(&seen);
+                async move {
+                    let mut content = request.into_body();
+                    while let Some(frame) = content.frame().await {
+                        seen.lock().unwrap().push(frame.is_ok());
+                    }
+                    Ok::<_, Infallible>(Response::new(String::new()))
+                }
+            });
+            app(bulla.layer().layer(handler))
+        },
+    );
+    let device = Device::new();
+    let client = device.open(&server, None).await.unwrap();
+    for (end, is_whole) in [(&message::END[..], true), (&[], false)] {
+        let sealed = client.sealed_stream_ending(&device, ECHO, &[7; 1000], end);
+        server.send(concealed(&sealed.bytes)).await;
+        let read = std::mem::take(&mut *read.lock().unwrap());
+        let (last, before) = read.split_last().unwrap();
+        assert_eq!(*last, is_whole);
+        assert!(!before.is_empty() && before.iter().all(|is_good| *is_good));
     }
 }

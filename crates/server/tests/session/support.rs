@@ -194,6 +194,7 @@ where
 pub(crate) struct Device(pub(crate) SigningKey);
 
 pub(crate) struct Client {
+    authority: String,
     pub(crate) id: SessionId,
     pub(crate) ticket: Ticket,
     pub(crate) nonce: String,
@@ -213,6 +214,20 @@ impl Device {
         server: &Server,
         ticket: Option<Ticket>,
     ) -> Result<Client, Code> {
+        self.open_with(AUTHORITY, server, ticket).await
+    }
+
+    /// A session at another origin of the same server.
+    pub(crate) async fn open_at(&self, authority: &str, server: &Server) -> Client {
+        self.open_with(authority, server, None).await.unwrap()
+    }
+
+    async fn open_with(
+        &self,
+        authority: &str,
+        server: &Server,
+        ticket: Option<Ticket>,
+    ) -> Result<Client, Code> {
         let agreement = AgreementKey::generate(&SystemRandom).unwrap();
         let open = Open {
             version: VERSION,
@@ -222,10 +237,10 @@ impl Device {
             random: [7; 32],
             ticket,
         };
-        let opening = Opening::new(open, AUTHORITY, DEFAULT_PREFIX, 0).unwrap();
+        let opening = Opening::new(open, authority, DEFAULT_PREFIX, 0).unwrap();
         let signature = self.0.sign(opening.base().as_bytes()).unwrap();
         let sent = opening.signed(&signature);
-        let mut request = Request::post(sent.path()).header("host", AUTHORITY);
+        let mut request = Request::post(sent.path()).header("host", authority);
         for (name, value) in sent.fields() {
             request = request.header(name, value);
         }
@@ -244,6 +259,7 @@ impl Device {
         let mut mac = [0; 32];
         Prk::extract(&verified.transcript.0, &secret(&keys.mac)).expand(&[MAC_INFO], &mut mac);
         Ok(Client {
+            authority: authority.to_owned(),
             id: verified.transcript.session_id(),
             ticket: verified.opened.ticket,
             nonce: verified.opened.nonce,
@@ -311,7 +327,7 @@ impl Client {
         };
         let request = SignedRequest {
             method,
-            authority: AUTHORITY,
+            authority: &self.authority,
             path,
             query,
             fields: &fields,
@@ -347,6 +363,19 @@ impl Client {
     ) -> Request<Body> {
         let (fields, _) = self.signed_fields(device, kind, at, Bound::Content(content), extra);
         with_fields(at, fields, content)
+    }
+
+    /// A request without content, to the origin that the session is of.
+    pub(crate) fn signed_at(
+        &self,
+        authority: &str,
+        device: &Device,
+        at: (&str, &str),
+    ) -> Request<Body> {
+        let mut request = self.signed(device, ProofKind::Device, at, b"");
+        let host = authority.parse().unwrap();
+        request.headers_mut().insert("host", host);
+        request
     }
 
     pub(crate) fn sealed(
@@ -416,7 +445,21 @@ impl Client {
         let header = self.header(100);
         let bound = Bound::Salt(header.salt);
         let (fields, nonce) = self.signed_fields(device, ProofKind::Device, at, bound, extra);
-        self.stream(&header, at, fields, nonce, content)
+        self.stream(&header, at, fields, nonce, content, &message::END)
+    }
+
+    /// The same, with this at the end of the message.
+    pub(crate) fn sealed_stream_ending(
+        &self,
+        device: &Device,
+        at: (&str, &str),
+        content: &[u8],
+        end: &[u8],
+    ) -> Sealed {
+        let header = self.header(100);
+        let bound = Bound::Salt(header.salt);
+        let (fields, nonce) = self.signed_fields(device, ProofKind::Device, at, bound, &[]);
+        self.stream(&header, at, fields, nonce, content, end)
     }
 
     /// The same, its proof made for another envelope.
@@ -428,7 +471,7 @@ impl Client {
     ) -> Sealed {
         let bound = Bound::Salt(fresh_random());
         let (fields, nonce) = self.signed_fields(device, ProofKind::Device, at, bound, &[]);
-        self.stream(&self.header(100), at, fields, nonce, content)
+        self.stream(&self.header(100), at, fields, nonce, content, &message::END)
     }
 
     fn stream(
@@ -438,12 +481,13 @@ impl Client {
         mut fields: Vec<(String, String)>,
         nonce: String,
         content: &[u8],
+        end: &[u8],
     ) -> Sealed {
         fields.retain(|(name, _)| name != field::SALT);
         let plain = [
             message::head(inner_head(at, fields)).unwrap(),
             message::chunk(content),
-            message::END.to_vec(),
+            end.to_vec(),
         ]
         .concat();
         Sealed {
