@@ -84,9 +84,11 @@ impl Client {
         Ok(Response::from_parts(parts, body))
     }
 
-    pub(crate) fn pin(&self, identity: Thumbprint) {
+    /// Pins an identity, unless another one is pinned already: two openings may have been on their way
+    /// when none was. Returns whether it is the pinned one.
+    pub(crate) fn pin(&self, identity: Thumbprint) -> bool {
         let mut pin = self.0.pin.lock().unwrap_or_else(PoisonError::into_inner);
-        pin.get_or_insert(identity);
+        *pin.get_or_insert(identity) == identity
     }
 }
 

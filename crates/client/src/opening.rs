@@ -3,6 +3,7 @@
 use core::fmt;
 
 use bulla_keys::{AgreementKey, verify};
+use bulla_protocol::error::Code;
 use bulla_protocol::limits::VERSION;
 use bulla_protocol::opening::{Open, Opening, SentOpening, Ticket};
 use bytes::Bytes;
@@ -77,7 +78,11 @@ impl PreparedOpening {
             .verify(|key, base, signature| verify(key, base, signature).is_ok())?;
         let identity = verified.opened.identity.thumbprint();
         let live = Live::new(verified, &self.agreement, self.client.0.clock.monotonic())?;
-        self.client.pin(identity);
+        if !self.client.pin(identity) {
+            return Err(Code::IdentityChanged
+                .because("another identity has been pinned meanwhile")
+                .into());
+        }
         Ok(live)
     }
 }

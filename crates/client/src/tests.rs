@@ -108,6 +108,7 @@ impl Wire {
             .route("/api/me", get(echo))
             .route("/api/big", get(|| async { vec![7_u8; 300_000] }))
             .route("/api/none", get(|| async { http::StatusCode::NO_CONTENT }))
+            .route("/api/later", get(later))
             .route(
                 "/api/login",
                 post(|session: bulla_server::Session, body: String| async move {
@@ -213,6 +214,20 @@ fn stream(mebibytes: usize, fails: bool) -> impl HttpBody<Data = Bytes, Error = 
     let pieces = (0..mebibytes * 64).map(|_| Ok(Frame::data(Bytes::from_static(&[7; 16 * 1024]))));
     let error = fails.then(|| Err(std::io::Error::other("the disk is gone")));
     StreamBody::new(futures_util::stream::iter(pieces.chain(error)))
+}
+
+/// A reply without content whose end comes by itself.
+async fn later() -> (http::StatusCode, axum::body::Body) {
+    let mut asked = false;
+    let end = futures_util::stream::poll_fn(move |cx| {
+        if std::mem::replace(&mut asked, true) {
+            return std::task::Poll::Ready(None::<Result<Bytes, std::io::Error>>);
+        }
+        cx.waker().wake_by_ref();
+        std::task::Poll::Pending
+    });
+    let body = axum::body::Body::from_stream(end);
+    (http::StatusCode::NO_CONTENT, body)
 }
 
 fn echo(body: &str) -> Request<String> {
@@ -361,6 +376,92 @@ async fn a_forged_refusal_does_not_make_anything_happen_twice() {
     assert!(session.fetch(echo("go on")).await.is_ok());
 }
 
+/// Where nothing is sealed, nothing says that a refusal is the server's own.
+#[tokio::test]
+async fn a_weak_proof_that_is_claimed_in_the_open_is_not_made_anew() {
+    let wire = Wire::with(ProofKind::Session);
+    let builder = Client::builder(ORIGIN).identity(wire.0.bulla.identity());
+    let session = wire.build(builder.seal(false)).open().await.unwrap();
+    for expected in ["-:Device:pay", "-:Session:pay"] {
+        let paid = text(session.fetch(echo("pay")).await).await;
+        assert_eq!(paid.as_deref(), Ok(expected));
+    }
+    wire.tamper(problem(Code::ProofWeak));
+    let refused = text(session.fetch(echo("pay")).await).await;
+    assert_eq!(refused, Err(Code::ProofWeak));
+    assert_eq!(wire.handled(), 3);
+}
+
+/// Of an answer to a sealed request that is not sealed, a nonce is taken and nothing else.
+#[tokio::test]
+async fn what_is_said_beside_a_forged_refusal_is_not_believed() {
+    let wire = Wire::new();
+    let session = wire.open().await;
+    let mallory = wire.open().await;
+    let foreign = mallory.dangerous_loot().unwrap().ticket.to_field();
+    let before = (session.id(), session.dangerous_loot().unwrap().ticket);
+    for (name, value) in [
+        (field::TICKET, foreign.as_str()),
+        (field::CARRY_OVER, foreign.as_str()),
+        (field::ENDED, "?1"),
+    ] {
+        let forged = value.parse().unwrap();
+        wire.tamper(move |response| {
+            let mut response = problem(Code::StoreUnavailable)(response);
+            response.headers_mut().insert(name, forged);
+            response
+        });
+        let (sent, refused) = (wire.sent(), text(session.fetch(echo("x")).await).await);
+        assert_eq!(refused, Err(Code::StoreUnavailable), "{name}");
+        assert_eq!(wire.sent(), sent + 1, "{name}");
+        let after = (session.id(), session.dangerous_loot().unwrap().ticket);
+        assert_eq!(after, before, "{name}");
+    }
+    // Nor is it kept for the next opening.
+    wire.0.clock.advance(24 * 3600);
+    let me = Request::get("/api/me").body("").unwrap();
+    assert_eq!(text(session.fetch(me).await).await.unwrap(), "-:Device:");
+    // Codes that only a client can come to are nobody's refusal.
+    wire.tamper(|response| {
+        let mut forged = problem(Code::Malformed)(response);
+        let claimed = Problem::from(Code::SessionClosed.because("")).to_json();
+        *forged.body_mut() = claimed.into();
+        forged
+    });
+    let refused = text(session.fetch(echo("x")).await).await;
+    assert_eq!(refused, Err(Code::ReplyUnsealed));
+}
+
+/// Also where nobody reads on.
+#[tokio::test]
+async fn a_reply_without_content_ends_with_its_final_record() {
+    let wire = Wire::new();
+    let session = wire.open().await;
+    let later = || session.fetch(Request::get("/api/later").body("").unwrap());
+    let whole = later().await.unwrap();
+    assert_eq!(whole.status(), http::StatusCode::NO_CONTENT);
+    wire.tamper(|response| response.map(|body| body.slice(..21 + 4096)));
+    let cut = later().await.map(drop).map_err(|error| error.code);
+    assert_eq!(cut, Err(Code::ReplyTruncated));
+}
+
+/// What can be told from the lengths on the wire is rough.
+#[tokio::test]
+async fn near_lengths_look_the_same() {
+    let wire = Wire::new();
+    let session = wire.open().await;
+    let mut lengths = std::collections::BTreeSet::new();
+    for len in 1000..1020 {
+        let nonce = session.fresh_nonce().unwrap();
+        let request = echo(&"x".repeat(len));
+        let prepared = session.prepare(request, Mode::Sealed, ProofKind::Device, nonce);
+        let prepared = prepared.unwrap();
+        let reply = wire.carry(prepared.request.clone()).await;
+        lengths.insert((prepared.request.body().len(), reply.body().len()));
+    }
+    assert!(lengths.len() < 4, "{lengths:?}");
+}
+
 /// Where nothing is sealed, a reply can be forged, with what it says of the session.
 #[tokio::test]
 async fn what_is_said_in_the_open_moves_nobody_into_anothers_session() {
@@ -483,9 +584,37 @@ async fn an_identity_that_is_not_the_pinned_one_is_refused() {
 
     let mut answer = wire.carry(prepared.request.clone()).await;
     assert!(prepared.answer(&answer).is_ok());
+    // A body that its digest fits, and that the identity has not signed.
+    let mut changed = answer.clone();
+    let body = String::from_utf8(answer.body().to_vec()).unwrap();
+    let body = body.replace("\"authenticated\":false", "\"authenticated\":true");
+    let digest = bulla_protocol::digest::ContentDigest::of(body.as_bytes()).to_field();
+    let headers = changed.headers_mut();
+    headers.insert(field::CONTENT_DIGEST, digest.parse().unwrap());
+    *changed.body_mut() = body.into();
+    let refused = prepared.answer(&changed).unwrap_err();
+    assert_eq!(refused.code, Code::ReplyInvalid);
+
     *answer.body_mut() = Bytes::from(answer.body().to_vec().repeat(2));
     let refused = prepared.answer(&answer).unwrap_err();
     assert_eq!(refused.code, Code::ReplyInvalid);
+}
+
+/// Two openings that were on their way when none was known: the first one met is the one that stays.
+#[tokio::test]
+async fn the_first_of_two_identities_stays() {
+    let (wire, other) = (Wire::new(), Wire::new());
+    let client = wire.build(Client::builder(ORIGIN));
+    let (first, second) = (
+        client.prepare_opening(None).unwrap(),
+        client.prepare_opening(None).unwrap(),
+    );
+    let answer = wire.carry(first.request.clone()).await;
+    assert!(first.answer(&answer).is_ok());
+    let answer = other.carry(second.request.clone()).await;
+    let refused = second.answer(&answer).unwrap_err();
+    assert_eq!(refused.code, Code::IdentityChanged);
+    assert_eq!(client.identity(), Some(wire.0.bulla.identity()));
 }
 
 #[tokio::test]

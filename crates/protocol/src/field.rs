@@ -149,10 +149,14 @@ mod tests {
             ("b".to_owned(), "y".to_owned()),
             ("c".to_owned(), "a\r\nb: c".to_owned()),
             ("d".to_owned(), "é".to_owned()),
+            ("e".to_owned(), "a\0b".to_owned()),
+            ("f".to_owned(), "a\rb".to_owned()),
+            ("g".to_owned(), "a\nb".to_owned()),
+            ("h".to_owned(), "a\x7fb".to_owned()),
         ];
         assert_eq!(fields.line("a"), Ok(Some("1 2")));
         assert_eq!(fields.line("z"), Ok(None));
-        for name in ["b", "c", "d"] {
+        for name in ["b", "c", "d", "e", "f", "g", "h"] {
             assert_eq!(fields.line(name).unwrap_err().code, Code::FieldRefused);
         }
     }
@@ -162,6 +166,27 @@ mod tests {
         assert_eq!(check_name(b"x-a_b"), Ok("x-a_b"));
         for bad in [&b""[..], b"A", b"a b", b"a:", "ä".as_bytes(), b"a\0"] {
             assert!(check_name(bad).is_err());
+        }
+    }
+
+    /// One by one, as `docs/protocol.md` has them: each is believed by some server or framework.
+    #[test]
+    fn nothing_that_others_would_act_upon_stands_inside() {
+        let names = "connection keep-alive proxy-connection te trailer transfer-encoding upgrade \
+            http2-settings proxy-authenticate proxy-authorization content-length expect cookie \
+            set-cookie host forwarded via x-real-ip client-ip true-client-ip x-client-ip \
+            x-cluster-client-ip x-original-url x-rewrite-url x-http-method-override x-http-method \
+            x-method-override x-forwarded-for x-forwarded-host x-forwarded-proto x-forwarded-prefix \
+            bulla-ticket bulla-salt bulla-nonce bulla-in-reply-to bulla-ended bulla-carry-over bulla-x";
+        for name in names.split_whitespace() {
+            assert!(is_refused_inside(name), "{name}");
+            assert!(is_refused_of_application(name), "{name}");
+        }
+        for name in [SIGNATURE, SIGNATURE_INPUT, CONTENT_DIGEST] {
+            assert!(!is_refused_inside(name) && is_refused_of_application(name));
+        }
+        for name in ["content-type", "content-encoding", "authorization", "x-app"] {
+            assert!(!is_refused_of_application(name), "{name}");
         }
     }
 

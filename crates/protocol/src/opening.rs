@@ -601,3 +601,187 @@ pub fn sealed_path(prefix: &str) -> String {
 struct VersionOnly {
     version: u32,
 }
+
+#[cfg(test)]
+mod tests {
+    use p256::elliptic_curve::sec1::ToSec1Point as _;
+    use p256::{ProjectivePoint, Scalar};
+
+    use super::*;
+
+    const SIGNED: &[u8] = b"signature";
+
+    fn key(multiple: u64) -> PublicKey {
+        let point = ProjectivePoint::GENERATOR * Scalar::from(multiple);
+        let point = point.to_affine().to_sec1_point(false);
+        PublicKey::from_uncompressed(point.as_bytes()).unwrap()
+    }
+
+    fn sent() -> SentOpening {
+        let open = Open {
+            version: VERSION,
+            device: key(1),
+            agreement: key(2),
+            identity: Some(key(3).thumbprint()),
+            random: [1; 32],
+            ticket: None,
+        };
+        let opening = Opening::new(open, "bank.example", "/.well-known/bulla", 5).unwrap();
+        opening.signed(SIGNED)
+    }
+
+    fn request(fields: &Vec<(String, String)>) -> Request<'_> {
+        Request {
+            method: Opening::METHOD,
+            authority: "bank.example",
+            path: "/.well-known/bulla/session",
+            query: None,
+            fields,
+        }
+    }
+
+    /// The server's answer, whose agreement keys are these multiples.
+    fn answer(sent: &SentOpening, keys: [u64; 3]) -> (Vec<(String, String)>, Vec<u8>) {
+        let [request_key, response, mac] = keys.map(key);
+        let opened = Opened {
+            version: VERSION,
+            identity: key(3),
+            agreement: Agreements {
+                request: request_key,
+                response,
+                mac,
+            },
+            random: [2; 32],
+            ticket: Ticket::new(*b"ticket").unwrap(),
+            nonce_life: 60,
+            ticket_life: 900,
+            session_life: 43_200,
+            proof: ProofKind::Device,
+            nonce: "nonce".into(),
+            authenticated: false,
+        };
+        let body = serde_json::to_vec(&opened).unwrap();
+        let mut fields = opened_fields(&body);
+        let fields_sent = sent.fields().to_vec();
+        let opening = ReceivedOpening::parse(&request(&fields_sent), sent.body()).unwrap();
+        let opening = opening.verify(|_, _, signature| signature == SIGNED);
+        let to_sign = opening
+            .unwrap()
+            .sign_answer(&request(&fields_sent), &key(3).thumbprint(), &fields, 5)
+            .unwrap();
+        let signature = to_sign.fields(SIGNED);
+        fields.extend(signature.map(|(name, value)| (name.to_owned(), value)));
+        (fields, body)
+    }
+
+    fn change(fields: &[(String, String)], from: &str, to: &str) -> Vec<(String, String)> {
+        let mut changed = fields.to_vec();
+        let input = changed
+            .iter_mut()
+            .find(|(name, _)| name == field::SIGNATURE_INPUT);
+        let (_, input) = input.unwrap();
+        assert!(input.contains(from), "{from}");
+        *input = input.replacen(from, to, 1);
+        changed
+    }
+
+    /// Whoever may sign, may sign too little.
+    #[test]
+    fn an_opening_covers_each_component_with_its_own_key() {
+        let sent = sent();
+        let refused = |fields: Vec<(String, String)>| {
+            let refused = ReceivedOpening::parse(&request(&fields), sent.body());
+            refused.unwrap_err().code
+        };
+        for component in OPEN_COMPONENTS {
+            // An empty list is none either, so something else takes its place.
+            let quoted = format!("\"{}\"", component.name);
+            let less = change(sent.fields(), &quoted, "\"x-other\"");
+            assert_eq!(refused(less), Code::CoverageMissing, "{quoted}");
+        }
+        let (own, other) = (key(1).thumbprint(), key(9).thumbprint());
+        let other = change(sent.fields(), &own.to_string(), &other.to_string());
+        assert_eq!(refused(other), Code::ProofMismatch);
+        let hmac = change(sent.fields(), ES256, crate::signature::HS256);
+        assert_eq!(refused(hmac), Code::ProofMismatch);
+        let proof = change(sent.fields(), OPEN_TAG, crate::proof::TAG);
+        assert_eq!(refused(proof), Code::ProofMissing);
+    }
+
+    #[test]
+    fn an_answer_covers_each_component_with_the_identity() {
+        let sent = sent();
+        let (fields, body) = answer(&sent, [4, 5, 6]);
+        let read = |fields: &Vec<(String, String)>| sent.read(200, fields, &body);
+        let verified = read(&fields).unwrap();
+        assert!(
+            verified
+                .verify(|key, base, signature| {
+                    // All of the request is in what was signed.
+                    let base = core::str::from_utf8(base).unwrap();
+                    assert!(base.contains("\n\"@path\";req: /.well-known/bulla/session\n"));
+                    *key == self::key(3) && signature == SIGNED
+                })
+                .is_ok()
+        );
+        let wrong = read(&fields).unwrap().verify(|_, _, _| false);
+        assert_eq!(wrong.unwrap_err().code, Code::ReplyInvalid);
+
+        let created = sent.read(201, &fields, &body).unwrap_err();
+        assert_eq!(created.code, Code::ReplyInvalid);
+        let mut text = fields.clone();
+        text[0].1 = "text/plain".to_owned();
+        assert_eq!(read(&text).unwrap_err().code, Code::ReplyInvalid);
+        let padded = [&body[..], &[b' '; MAX_OPENING_LEN]].concat();
+        let long = [opened_fields(&padded), fields[2..].to_vec()].concat();
+        let long = sent.read(200, &long, &padded).unwrap_err();
+        assert_eq!(long.code, Code::ReplyInvalid);
+
+        let refused = |fields: Vec<(String, String)>| read(&fields).unwrap_err().code;
+        for component in OPENED_COMPONENTS {
+            let mut text = format!("\"{}\"", component.name);
+            if component.req {
+                text.push_str(";req");
+            }
+            if let Some(key) = component.key {
+                text.push_str(&format!(";key=\"{key}\""));
+            }
+            // With the space behind it or before it, so that `content-digest` is not found twice.
+            let less = if fields
+                .iter()
+                .any(|(_, value)| value.contains(&format!("{text} ")))
+            {
+                change(&fields, &format!("{text} "), "")
+            } else {
+                change(&fields, &format!(" {text}"), "")
+            };
+            assert_eq!(refused(less), Code::ReplyInvalid, "{text}");
+        }
+        let (own, other) = (key(3).thumbprint(), key(9).thumbprint());
+        for (from, to) in [
+            (own.to_string(), other.to_string()),
+            (ES256.to_owned(), crate::signature::HS256.to_owned()),
+            (OPENED_TAG.to_owned(), OPEN_TAG.to_owned()),
+        ] {
+            assert_eq!(refused(change(&fields, &from, &to)), Code::ReplyInvalid);
+        }
+    }
+
+    /// Equal keys give equal secrets: what seals replies would seal requests.
+    #[test]
+    fn no_two_agreement_keys_are_equal() {
+        let sent = sent();
+        for keys in [
+            [4, 4, 6],
+            [4, 5, 4],
+            [4, 5, 5],
+            [2, 5, 6],
+            [4, 2, 6],
+            [4, 5, 2],
+        ] {
+            let (fields, body) = answer(&sent, keys);
+            let refused = sent.read(200, &fields, &body).unwrap_err();
+            assert_eq!(refused.code, Code::ReplyInvalid, "{keys:?}");
+        }
+    }
+}

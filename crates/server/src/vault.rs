@@ -80,3 +80,41 @@ fn associated_data(key_id: u8, context: &[&[u8]]) -> Vec<u8> {
     }
     data
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use bulla_keys::SystemRandom;
+
+    use super::*;
+
+    /// Who can choose what is in a cookie makes no ticket.
+    #[test]
+    fn what_is_sealed_opens_for_its_purpose_and_its_context_only() {
+        let ring = Ring::ephemeral();
+        let key = ring.current(0, Duration::from_mins(1), &SystemRandom);
+        let (key, context) = (key.unwrap(), [&b"a"[..], b"b"]);
+        let sealed = seal(&key, Purpose::Cookie, &context, b"text", &SystemRandom);
+        let sealed = sealed.ok().unwrap();
+        let opened = |purpose, context: &[&[u8]], sealed: &[u8]| {
+            open(&ring, purpose, context, sealed).map(|text| text.to_vec())
+        };
+        let text = opened(Purpose::Cookie, &context, &sealed);
+        assert_eq!(text.as_deref(), Some(&b"text"[..]));
+        assert_eq!(opened(Purpose::Ticket, &context, &sealed), None);
+        for other in [&[&b"a"[..]][..], &[b"b", b"a"], &[]] {
+            assert_eq!(opened(Purpose::Cookie, other, &sealed), None);
+        }
+        for at in 0..sealed.len() {
+            let mut changed = sealed.clone();
+            changed[at] ^= 1;
+            assert_eq!(opened(Purpose::Cookie, &context, &changed), None, "{at}");
+            assert_eq!(
+                opened(Purpose::Cookie, &context, &sealed[..at]),
+                None,
+                "{at}"
+            );
+        }
+    }
+}

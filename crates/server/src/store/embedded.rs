@@ -293,6 +293,22 @@ mod tests {
         assert_eq!(on_disk(&store), 2);
     }
 
+    /// Of what has been asked for twice.
+    #[tokio::test]
+    async fn the_later_of_two_ends_is_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("store.redb");
+        for now in [4000, 1000] {
+            let store = EmbeddedStore::open(&path).unwrap();
+            assert_eq!(store.revoke(ended(1, now)).await, Ok(true));
+        }
+        let store = EmbeddedStore::open(&path).unwrap();
+        let transaction = store.disk.database.begin_read().unwrap();
+        let table = transaction.open_table(REVOCATIONS).unwrap();
+        let (_, until) = table.first().unwrap().unwrap();
+        assert_eq!(until.value(), 9000);
+    }
+
     #[tokio::test]
     async fn nobody_else_waits_while_the_disk_is_busy() {
         let folder = tempfile::tempdir().unwrap();

@@ -203,6 +203,7 @@ impl Store for MemoryStore {
 mod tests {
     use bulla_keys::RandomError;
     use bulla_protocol::jwk::Thumbprint;
+    use futures_util::FutureExt as _;
 
     use super::super::{Party, Revocation};
     use super::*;
@@ -246,6 +247,32 @@ mod tests {
         assert_eq!(store.insert_now(&used(1, 1000)), Ok(Verdict::Replayed));
         assert_eq!(store.insert_now(&used(1, 1100)), Ok(Verdict::Replayed));
         assert_eq!(store.insert_now(&used(2, 1000)), Ok(Verdict::Fresh));
+    }
+
+    /// Whoever sends a copy along with the original, over another connection.
+    #[test]
+    fn a_proof_is_fresh_once_however_many_ask_at_once() {
+        let store = MemoryStore::new().unwrap();
+        let start = std::sync::Barrier::new(4);
+        let rounds = 5000_u32;
+        let fresh = |_| {
+            start.wait();
+            let mut fresh = 0;
+            for round in 0..rounds {
+                let mut used = used(0, 1000);
+                used.proof[..4].copy_from_slice(&round.to_be_bytes());
+                // Of a session of its own, as far as quotas go.
+                used.session.session.0[..4].copy_from_slice(&round.to_be_bytes());
+                let verdict = store.check_and_insert(used).now_or_never().unwrap();
+                fresh += u32::from(verdict == Ok(Verdict::Fresh));
+            }
+            fresh
+        };
+        let fresh: u32 = std::thread::scope(|scope| {
+            let threads = [(); 4].map(|()| scope.spawn(|| fresh(())));
+            threads.map(|thread| thread.join().unwrap()).iter().sum()
+        });
+        assert_eq!(fresh, rounds);
     }
 
     #[test]

@@ -217,6 +217,39 @@ mod tests {
     }
 
     #[test]
+    fn last_for_as_long_as_anybody_has_asked_and_are_not_taken_back() {
+        let session = |device, login| SessionRef {
+            session: RevocationId([7; RevocationId::LEN]),
+            device: Thumbprint([device; 32]),
+            subject: Some(("ann".parse().unwrap(), login)),
+        };
+        let mut revocations = Revocations::new(8, 4);
+        let device = Revocation::Device(Thumbprint([9; 32]));
+        let up_to = |login| Revocation::Subject("ann".parse().unwrap(), login);
+        // What is asked for later ends earlier, and less.
+        for (revocation, until) in [
+            (device.clone(), 6000),
+            (device, 2000),
+            (up_to(50), 6000),
+            (up_to(40), 2000),
+        ] {
+            let ended = Ended {
+                revocation,
+                until,
+                now: 1000,
+                by: Party::Application,
+            };
+            assert_eq!(revocations.insert(&ended), Ok(true));
+        }
+        for (now, has) in [(1000, true), (3000, true), (6000, true), (6061, false)] {
+            revocations.sweep(now);
+            assert_eq!(revocations.contain(&session(9, 51)), has, "{now}");
+            assert_eq!(revocations.contain(&session(1, 50)), has, "{now}");
+            assert!(!revocations.contain(&session(1, 51)), "{now}");
+        }
+    }
+
+    #[test]
     fn one_user_has_a_quota_and_strangers_a_part() {
         let mut revocations = Revocations::new(8, 4);
         let mut insert = |id, by| revocations.insert(&ended(id, 1000, by));

@@ -86,3 +86,64 @@ async fn extractors_and_requirements() {
     let expected = [Code::SealRequired, Code::ProofMissing];
     assert_eq!(*events.lock().unwrap(), expected);
 }
+
+/// Each by itself, where the verifier takes session proofs and lets anyone through.
+#[tokio::test]
+async fn a_route_gets_what_it_asks_for() {
+    let server = Server::around(
+        |builder| builder.proof(ProofKind::Session).unsigned("/"),
+        |bulla| {
+            let guarded = |require: Require| get(|| async { "passed" }).layer(require);
+            let login =
+                |session: Session| async move { session.login("ann").await.map_err(Refused) };
+            let routes = Router::new()
+                .route("/session", guarded(Require::session()))
+                .route("/sealed", guarded(Require::session().sealed()))
+                .route("/device", guarded(Require::session().device_proof()))
+                .route("/user", guarded(Require::session().logged_in()))
+                .route("/login", post(login));
+            app(bulla.protect(routes))
+        },
+    );
+    let paths = ["/session", "/sealed", "/device", "/user"];
+    for path in paths {
+        let request = http::Request::get(path).header("host", crate::support::AUTHORITY);
+        let refused = server.send(request.body(crate::support::body(b"")).unwrap());
+        assert_eq!(code(&refused.await), Some(Code::ProofMissing), "{path}");
+    }
+    let device = Device::new();
+    let confirmed = async |ticket| {
+        let mut client = device.open(&server, ticket).await.unwrap();
+        let first = client.signed(&device, ProofKind::Device, ("GET", "/session"), b"");
+        client.update(&fields_of(&server.send(first).await));
+        client
+    };
+    let mut client = confirmed(None).await;
+    for of_user in [Some(Code::LoginRequired), None] {
+        if of_user.is_none() {
+            let login = client.signed(&device, ProofKind::Device, ("POST", "/login"), b"");
+            let carry = client.update(&fields_of(&server.send(login).await));
+            client = confirmed(carry).await;
+        }
+        for (kind, of_device) in [
+            (ProofKind::Device, None),
+            (ProofKind::Session, Some(Code::ProofWeak)),
+        ] {
+            let of_open = Some(Code::SealRequired);
+            for (path, in_the_open, under_seal) in [
+                ("/session", None, None),
+                ("/sealed", of_open, None),
+                ("/device", of_device, of_device),
+                ("/user", of_user, of_user),
+            ] {
+                let signed = server.send(client.signed(&device, kind, ("GET", path), b""));
+                assert_eq!(code(&signed.await), in_the_open, "{path} {kind:?}");
+                let sealed = client.sealed(&device, kind, ("GET", path), b"");
+                let reply = server.send(concealed(&sealed.bytes)).await;
+                let (_, _, content) = client.open_reply(&reply, &sealed.nonce);
+                let found = bulla_protocol::error::Problem::parse(&content);
+                assert_eq!(found, under_seal, "{path} {kind:?}");
+            }
+        }
+    }
+}

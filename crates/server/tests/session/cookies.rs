@@ -368,3 +368,37 @@ async fn what_another_site_began_carries_no_strict_cookie() {
         assert_eq!(seen, expected, "{method} {site}");
     }
 }
+
+/// One server may have several origins; a cookie is of one.
+#[tokio::test]
+async fn a_bound_cookie_is_of_one_origin() {
+    let shop = Shop::with(http_only(), |builder| {
+        builder.origin("https://bank.example:8443")
+    });
+    let device = Device::new();
+    let client = device.open(&shop.server, None).await.unwrap();
+    let (_, lines) = shop
+        .send(&client, &device, SEE, "sid=secret; HttpOnly", "")
+        .await;
+    let cookie = pair(&lines[0]);
+    let (seen, _) = shop.send(&client, &device, SEE, "", cookie).await;
+    assert_eq!(seen, "sid=secret");
+
+    let other = device.open_at("bank.example:8443", &shop.server).await;
+    let mut request = other.signed_at("bank.example:8443", &device, SEE);
+    request
+        .headers_mut()
+        .insert("cookie", cookie.parse().unwrap());
+    assert_eq!(shop.server.send(request).await.body(), "");
+    assert_eq!(shop.events(), [Code::FieldRefused]);
+}
+
+#[tokio::test]
+async fn an_answer_without_a_proof_sets_no_bound_cookie() {
+    for cookies in [http_only(), Cookies::Named(vec!["sid".into()])] {
+        let shop = Shop::new(cookies);
+        let setting = "sid=fixed; HttpOnly\ntheme=light";
+        let (_, kept) = shop.send_plain(setting, "x=1").await;
+        assert_eq!(kept, ["theme=light"]);
+    }
+}

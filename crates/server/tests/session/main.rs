@@ -7,6 +7,7 @@ mod config;
 mod cookies;
 mod events;
 mod failures;
+mod guards;
 mod live;
 mod receive;
 mod requests;

@@ -194,6 +194,7 @@ where
 pub(crate) struct Device(pub(crate) SigningKey);
 
 pub(crate) struct Client {
+    authority: String,
     pub(crate) id: SessionId,
     pub(crate) ticket: Ticket,
     pub(crate) nonce: String,
@@ -213,6 +214,20 @@ impl Device {
         server: &Server,
         ticket: Option<Ticket>,
     ) -> Result<Client, Code> {
+        self.open_with(AUTHORITY, server, ticket).await
+    }
+
+    /// A session at another origin of the same server.
+    pub(crate) async fn open_at(&self, authority: &str, server: &Server) -> Client {
+        self.open_with(authority, server, None).await.unwrap()
+    }
+
+    async fn open_with(
+        &self,
+        authority: &str,
+        server: &Server,
+        ticket: Option<Ticket>,
+    ) -> Result<Client, Code> {
         let agreement = AgreementKey::generate(&SystemRandom).unwrap();
         let open = Open {
             version: VERSION,
@@ -222,10 +237,10 @@ impl Device {
             random: [7; 32],
             ticket,
         };
-        let opening = Opening::new(open, AUTHORITY, DEFAULT_PREFIX, 0).unwrap();
+        let opening = Opening::new(open, authority, DEFAULT_PREFIX, 0).unwrap();
         let signature = self.0.sign(opening.base().as_bytes()).unwrap();
         let sent = opening.signed(&signature);
-        let mut request = Request::post(sent.path()).header("host", AUTHORITY);
+        let mut request = Request::post(sent.path()).header("host", authority);
         for (name, value) in sent.fields() {
             request = request.header(name, value);
         }
@@ -244,6 +259,7 @@ impl Device {
         let mut mac = [0; 32];
         Prk::extract(&verified.transcript.0, &secret(&keys.mac)).expand(&[MAC_INFO], &mut mac);
         Ok(Client {
+            authority: authority.to_owned(),
             id: verified.transcript.session_id(),
             ticket: verified.opened.ticket,
             nonce: verified.opened.nonce,
@@ -266,13 +282,30 @@ impl Client {
         &self,
         device: &Device,
         kind: ProofKind,
+        at: (&str, &str),
+        bound: Bound<'_>,
+        extra: &[(&str, &str)],
+    ) -> (Vec<(String, String)>, String) {
+        let sign = |base: &[u8]| match kind {
+            ProofKind::Device => device.0.sign(base).unwrap().to_vec(),
+            ProofKind::Session => self.mac.sign(base).to_vec(),
+        };
+        self.signed_by(kind, sign, fresh_random(), at, bound, extra)
+    }
+
+    /// The same, whatever it is that signs, and with this random part.
+    pub(crate) fn signed_by(
+        &self,
+        kind: ProofKind,
+        sign: impl Fn(&[u8]) -> Vec<u8>,
+        random: [u8; 16],
         (method, target): (&str, &str),
         bound: Bound<'_>,
         extra: &[(&str, &str)],
     ) -> (Vec<(String, String)>, String) {
         let nonce = ProofNonce {
             server: self.nonce.clone(),
-            random: fresh_random(),
+            random,
         };
         let (binding, name, value) = match bound {
             Bound::Content(content) => {
@@ -294,17 +327,14 @@ impl Client {
         };
         let request = SignedRequest {
             method,
-            authority: AUTHORITY,
+            authority: &self.authority,
             path,
             query,
             fields: &fields,
         };
         let names = extra.iter().map(|(name, _)| *name);
         let to_sign = prove(kind, self.id, &request, names, binding, &nonce, 0).unwrap();
-        let signature = match kind {
-            ProofKind::Device => device.0.sign(to_sign.base.as_bytes()).unwrap().to_vec(),
-            ProofKind::Session => self.mac.sign(to_sign.base.as_bytes()).to_vec(),
-        };
+        let signature = sign(to_sign.base.as_bytes());
         fields.extend(
             to_sign
                 .fields(&signature)
@@ -332,14 +362,20 @@ impl Client {
         extra: &[(&str, &str)],
     ) -> Request<Body> {
         let (fields, _) = self.signed_fields(device, kind, at, Bound::Content(content), extra);
-        let mut request = Request::builder()
-            .method(at.0)
-            .uri(at.1)
-            .header("host", AUTHORITY);
-        for (name, value) in fields {
-            request = request.header(name, value);
-        }
-        request.body(body(content)).unwrap()
+        with_fields(at, fields, content)
+    }
+
+    /// A request without content, to the origin that the session is of.
+    pub(crate) fn signed_at(
+        &self,
+        authority: &str,
+        device: &Device,
+        at: (&str, &str),
+    ) -> Request<Body> {
+        let mut request = self.signed(device, ProofKind::Device, at, b"");
+        let host = authority.parse().unwrap();
+        request.headers_mut().insert("host", host);
+        request
     }
 
     pub(crate) fn sealed(
@@ -369,15 +405,23 @@ impl Client {
         }
     }
 
-    /// A request whose message names this authority.
-    pub(crate) fn sealed_for(&self, authority: &str, device: &Device, at: (&str, &str)) -> Sealed {
+    /// A request whose message names this scheme and this authority.
+    pub(crate) fn sealed_for(
+        &self,
+        (scheme, authority): (&str, &str),
+        device: &Device,
+        at: (&str, &str),
+    ) -> Sealed {
         let content = Bound::Content(b"");
         let (fields, nonce) = self.signed_fields(device, ProofKind::Device, at, content, &[]);
         let mut head = inner_head(at, fields);
         if let Control::Request {
-            authority: named, ..
+            scheme: of,
+            authority: named,
+            ..
         } = &mut head.control
         {
+            scheme.clone_into(of);
             authority.clone_into(named);
         }
         let (header, plain) = (
@@ -401,7 +445,21 @@ impl Client {
         let header = self.header(100);
         let bound = Bound::Salt(header.salt);
         let (fields, nonce) = self.signed_fields(device, ProofKind::Device, at, bound, extra);
-        self.stream(&header, at, fields, nonce, content)
+        self.stream(&header, at, fields, nonce, content, &message::END)
+    }
+
+    /// The same, with this at the end of the message.
+    pub(crate) fn sealed_stream_ending(
+        &self,
+        device: &Device,
+        at: (&str, &str),
+        content: &[u8],
+        end: &[u8],
+    ) -> Sealed {
+        let header = self.header(100);
+        let bound = Bound::Salt(header.salt);
+        let (fields, nonce) = self.signed_fields(device, ProofKind::Device, at, bound, &[]);
+        self.stream(&header, at, fields, nonce, content, end)
     }
 
     /// The same, its proof made for another envelope.
@@ -413,7 +471,7 @@ impl Client {
     ) -> Sealed {
         let bound = Bound::Salt(fresh_random());
         let (fields, nonce) = self.signed_fields(device, ProofKind::Device, at, bound, &[]);
-        self.stream(&self.header(100), at, fields, nonce, content)
+        self.stream(&self.header(100), at, fields, nonce, content, &message::END)
     }
 
     fn stream(
@@ -423,12 +481,13 @@ impl Client {
         mut fields: Vec<(String, String)>,
         nonce: String,
         content: &[u8],
+        end: &[u8],
     ) -> Sealed {
         fields.retain(|(name, _)| name != field::SALT);
         let plain = [
             message::head(inner_head(at, fields)).unwrap(),
             message::chunk(content),
-            message::END.to_vec(),
+            end.to_vec(),
         ]
         .concat();
         Sealed {
@@ -512,6 +571,22 @@ fn inner_head((method, target): (&str, &str), mut fields: Vec<(String, String)>)
         },
         fields,
     }
+}
+
+/// A signed request as it leaves.
+pub(crate) fn with_fields(
+    (method, target): (&str, &str),
+    fields: Vec<(String, String)>,
+    content: &[u8],
+) -> Request<Body> {
+    let mut request = Request::builder()
+        .method(method)
+        .uri(target)
+        .header("host", AUTHORITY);
+    for (name, value) in fields {
+        request = request.header(name, value);
+    }
+    request.body(body(content)).unwrap()
 }
 
 pub(crate) fn fresh_random() -> [u8; 16] {
