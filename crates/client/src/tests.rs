@@ -543,6 +543,11 @@ async fn replies_that_are_not_what_they_must_be_are_refused() {
 
     wire.tamper(|_| Response::new(Bytes::from("all is well")));
     assert_eq!(fetch().await, Code::ReplyUnsealed);
+    wire.tamper(|mut response| {
+        *response.status_mut() = http::StatusCode::ACCEPTED;
+        response
+    });
+    assert_eq!(fetch().await, Code::ReplyUnsealed);
     wire.tamper(|response| response.map(|body| body.slice(..body.len() - 1)));
     assert_eq!(fetch().await, Code::SealBroken);
     wire.tamper(|response| response.map(|body| body.slice(..21)));
@@ -797,5 +802,27 @@ async fn a_stream_goes_over_a_real_connection() {
     let broken = Request::post("/api/count").body(|| stream(20, true));
     let error = session.upload(broken.unwrap()).await.unwrap_err();
     assert_eq!(error.code, Code::Network);
+    server.abort();
+}
+
+/// By an HTTP client that was handed in, and that follows redirects.
+#[tokio::test]
+async fn what_a_redirect_leads_to_answers_nothing() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let origin = format!("http://{}", listener.local_addr().unwrap());
+    let elsewhere = || async { axum::response::Redirect::temporary("/elsewhere") };
+    let app = Router::new().route("/.well-known/bulla/session", post(elsewhere));
+    let server = tokio::spawn(async move { axum::serve(listener, app).await });
+    let follows = reqwest::Client::builder()
+        .redirect(reqwest::redirect::Policy::limited(3))
+        .build()
+        .unwrap();
+    for (builder, wanted) in [
+        (Client::builder(&origin), Code::ReplyInvalid),
+        (Client::builder(&origin).http(follows), Code::Network),
+    ] {
+        let refused = builder.build().unwrap().open().await.unwrap_err();
+        assert_eq!(refused.code, wanted);
+    }
     server.abort();
 }

@@ -539,6 +539,12 @@ mod tests {
         for tail in [&b"\0\0x"[..], b"x", b"\x40"] {
             assert!(read(&[&stream[..], tail].concat(), 5).is_err());
         }
+        let trailers = [
+            head(request()).unwrap(),
+            chunk(b"abc"),
+            b"\0\x01a\x01b\0".to_vec(),
+        ];
+        assert!(read(&trailers.concat(), 5).is_err());
         let mut claims = whole(request(), b"").unwrap();
         let at = claims.len() - 1;
         claims.truncate(at);

@@ -699,6 +699,15 @@ mod tests {
             let less = change(sent.fields(), &quoted, "\"x-other\"");
             assert_eq!(refused(less), Code::CoverageMissing, "{quoted}");
         }
+        let put = Request {
+            method: "PUT",
+            ..request(&sent.0.fields)
+        };
+        let refused_put = ReceivedOpening::parse(&put, sent.body()).unwrap_err();
+        assert_eq!(refused_put.code, Code::Malformed);
+        let mut text = sent.fields().to_vec();
+        text[0].1 = "text/plain".to_owned();
+        assert_eq!(refused(text), Code::Malformed);
         let (own, other) = (key(1).thumbprint(), key(9).thumbprint());
         let other = change(sent.fields(), &own.to_string(), &other.to_string());
         assert_eq!(refused(other), Code::ProofMismatch);
@@ -744,7 +753,7 @@ mod tests {
                 text.push_str(";req");
             }
             if let Some(key) = component.key {
-                text.push_str(&format!(";key=\"{key}\""));
+                text = format!("{text};key=\"{key}\"");
             }
             // With the space behind it or before it, so that `content-digest` is not found twice.
             let less = if fields

@@ -414,6 +414,21 @@ mod tests {
         assert!(open(&[&bytes[..], &bytes[..]].concat(), 10, 25).is_err());
     }
 
+    /// Whoever has the key can write any record.
+    #[test]
+    fn a_record_ends_in_its_delimiter() {
+        let opened = |plain: &[u8]| {
+            let mut plain = plain.to_vec();
+            Joiner::new(25).opened(&mut plain).map(|()| plain)
+        };
+        assert_eq!(opened(b"data\x02").unwrap(), b"data");
+        assert_eq!(opened(b"data\x02\0\0").unwrap(), b"data");
+        assert_eq!(opened(b"12345678\x01").unwrap(), b"12345678");
+        for bad in [&b"data\x03"[..], b"12345678\x03", b"data\x01", b"\0\0", b""] {
+            assert_eq!(opened(bad).unwrap_err().code, Code::SealBroken, "{bad:?}");
+        }
+    }
+
     #[test]
     fn headers_round_trip_and_are_bounded() {
         let header = Header {

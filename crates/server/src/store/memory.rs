@@ -255,7 +255,7 @@ mod tests {
         let store = MemoryStore::new().unwrap();
         let start = std::sync::Barrier::new(4);
         let rounds = 5000_u32;
-        let fresh = |_| {
+        let fresh = || {
             start.wait();
             let mut fresh = 0;
             for round in 0..rounds {
@@ -269,7 +269,7 @@ mod tests {
             fresh
         };
         let fresh: u32 = std::thread::scope(|scope| {
-            let threads = [(); 4].map(|()| scope.spawn(|| fresh(())));
+            let threads = [(); 4].map(|()| scope.spawn(fresh));
             threads.map(|thread| thread.join().unwrap()).iter().sum()
         });
         assert_eq!(fresh, rounds);

@@ -98,7 +98,7 @@ async fn nothing_is_remembered_of_a_request_that_was_refused() {
         (uncovered, Code::CoverageMissing),
         (forged, Code::ProofMismatch),
         (copy(b"pay 9"), Code::DigestMismatch),
-        (copy(&[b'x'; 3 << 20]), Code::TooLarge),
+        (copy(&"x".repeat(3 << 20).into_bytes()), Code::TooLarge),
         (
             client.signed(&device, ProofKind::Session, ECHO, b"pay 1"),
             Code::SessionUnconfirmed,
@@ -208,6 +208,8 @@ async fn one_session_has_a_quota_and_those_that_are_new_share_a_part() {
     assert_eq!(server.handled(), 3);
 }
 
+type Sign<'a> = &'a dyn Fn(&[u8]) -> Vec<u8>;
+
 /// The algorithm says which key it is, and no key is taken for another kind.
 #[tokio::test]
 async fn no_key_stands_for_another() {
@@ -222,7 +224,7 @@ async fn no_key_stands_for_another() {
     let public: [u8; 32] = public[1..].try_into().unwrap();
     let (by_public, by_mac) = (MacKey::new(&public), &client.mac);
     let by_device = |base: &[u8]| device.0.sign(base).unwrap().to_vec();
-    let ways: [(ProofKind, &dyn Fn(&[u8]) -> Vec<u8>); 5] = [
+    let ways: [(ProofKind, Sign<'_>); 5] = [
         (ProofKind::Session, &|base| by_public.sign(base).to_vec()),
         (ProofKind::Session, &by_device),
         (ProofKind::Device, &|base| by_public.sign(base).to_vec()),
