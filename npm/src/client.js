@@ -8,6 +8,9 @@ import { flat, locked, pairs, readAtMost, seconds } from "./platform.js";
 import { isSession, seemsOver } from "./session.js";
 import { change, findStorage, get, put, remove } from "./storage.js";
 
+/** How long an opening may take, in milliseconds: all tabs wait for it. */
+const OPENING_LASTS = 30_000;
+
 /** What the application wants. */
 function settings(options) {
   const wrong = (message) => new BullaError("request_invalid", message);
@@ -210,6 +213,7 @@ export class Client {
       body,
       redirect: "error",
       cache: "no-store",
+      signal: AbortSignal.timeout(OPENING_LASTS),
     }).catch((cause) => {
       throw unreachable(cause);
     });

@@ -42,6 +42,7 @@ async fn everything_works(engine: Engine) -> Outcome {
     what_may_have_been_done_is_not_done_again(&browser).await?;
     a_login_whose_opening_is_lost_can_be_repeated(&browser).await?;
     an_opening_that_the_end_overtakes_gives_no_session(&browser).await?;
+    an_opening_without_an_answer_keeps_no_tab_waiting(&browser).await?;
     browser.quit().await?;
     Ok(())
 }
@@ -213,6 +214,34 @@ async fn an_opening_that_the_end_overtakes_gives_no_session(browser: &Browser) -
     .await?;
     assert_eq!(found, json!(["session_closed", null]));
     assert!(!records(browser).await?.contains_key("session"));
+    Ok(())
+}
+
+async fn an_opening_without_an_answer_keeps_no_tab_waiting(browser: &Browser) -> Outcome {
+    let proxy = Proxy::start().await?;
+    let bank = bank_behind(&proxy).await?;
+    load(browser, &proxy).await?;
+    // Connections are made, and nobody takes them.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0")?;
+    proxy.forward_to(silent.local_addr()?.port());
+    let found = in_page(
+        browser,
+        "const { timeout } = AbortSignal;
+         let patience;
+         AbortSignal.timeout = (given) => timeout.call(AbortSignal, (patience = given) && 1);
+         const opened = await bulla.open({ server: location.origin }).catch((error) => error.code);
+         AbortSignal.timeout = timeout;
+         return [opened, patience];",
+        json!([]),
+    )
+    .await?;
+    assert_eq!(found, json!(["network", 30_000]));
+
+    proxy.forward_to(bank.server.port());
+    assert_eq!(
+        open(browser, true).await?["identity"],
+        json!(bank.identity())
+    );
     Ok(())
 }
 
