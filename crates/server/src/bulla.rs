@@ -1,5 +1,6 @@
 //! The verifier and its builder.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -58,8 +59,8 @@ pub(crate) struct Inner {
 }
 
 /// How long things live, in whole seconds: fractions are cut off. Shorter is safer and costs more openings
-/// and retries. Nothing is checked but that the ring's period is long enough
-/// ([`Ring::with_period`]).
+/// and retries. [`Builder::build`] refuses what is not among [`Self::RANGE`], and what the ring's period is
+/// too short for ([`Ring::with_period`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lifetimes {
     /// A server nonce: taken for this long at least, twice as long at most. One second at least; default
@@ -86,6 +87,23 @@ impl Default for Lifetimes {
 }
 
 impl Lifetimes {
+    /// What each of them may be. What lives for less than a second is over before it is used; what lives
+    /// for more than ten years is a mistake, and its end would be beyond what a ticket can say.
+    pub const RANGE: RangeInclusive<Duration> =
+        Duration::from_secs(1)..=Duration::from_hours(10 * 366 * 24);
+
+    fn are_allowed(&self) -> bool {
+        let Self {
+            nonce,
+            ticket,
+            session,
+            carry_over,
+        } = self;
+        [nonce, ticket, session, carry_over]
+            .into_iter()
+            .all(|life| Self::RANGE.contains(life))
+    }
+
     /// How long anything that the ring seals can be valid.
     fn sealed(&self, cookies: &Cookies) -> Duration {
         let nonce = self.nonce.saturating_mul(2);
@@ -317,6 +335,7 @@ impl Builder {
     /// [`ConfigError::Origin`] without an origin, or if any is not one; [`ConfigError::Prefix`];
     /// [`ConfigError::Identity`] and [`ConfigError::Store`] if there is none;
     /// [`ConfigError::RingOutlivesRevocations`] for a kept ring with a store that forgets;
+    /// [`ConfigError::Lifetime`] for one that is not among [`Lifetimes::RANGE`];
     /// [`ConfigError::RingPeriod`] for a period that [`Ring::with_period`] does not allow;
     /// [`ConfigError::Ring`] if a key whose time is over could not be erased.
     pub fn build(self) -> Result<Bulla, ConfigError> {
@@ -337,6 +356,9 @@ impl Builder {
         let ring = self.ring.unwrap_or_else(Ring::ephemeral);
         if ring.outlives_process() && !store.outlives_process() {
             return Err(ConfigError::RingOutlivesRevocations);
+        }
+        if !self.lifetimes.are_allowed() {
+            return Err(ConfigError::Lifetime);
         }
         let keep = self.lifetimes.sealed(&self.cookies);
         if !ring.has_names_for(keep) {
