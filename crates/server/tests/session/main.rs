@@ -3,12 +3,14 @@
 
 #[cfg(feature = "axum")]
 mod axum;
+mod clock;
 mod config;
 mod cookies;
 mod events;
 mod failures;
 mod live;
 mod receive;
+mod renewal;
 mod requests;
 mod streams;
 mod support;
