@@ -16,7 +16,9 @@ use bulla_protocol::message::{Control, Event, Reader};
 use bulla_protocol::opening::Ticket;
 use bulla_protocol::proof::{ProofKind, ProofNonce};
 use bulla_protocol::seal::Header;
-use bulla_server::store::{Ended, SessionRef, StoreFuture, UsedProof, Verdict};
+use bulla_server::store::{
+    Ended, Ending, Replacement, SessionRef, StoreFuture, UsedProof, Verdict,
+};
 use bulla_server::{
     Body, Bulla, Clock, Identity, Limits, MemoryStore, Refused, Require, Ring, Session, Store,
 };
@@ -387,6 +389,10 @@ impl Store for FixedStore {
         true
     }
 
+    fn written(&self) -> u64 {
+        self.memory.written()
+    }
+
     fn check_and_insert(&self, used: UsedProof) -> StoreFuture<'_, Verdict> {
         self.memory.check_and_insert(used)
     }
@@ -395,7 +401,11 @@ impl Store for FixedStore {
         self.memory.is_revoked(session)
     }
 
-    fn revoke(&self, ended: Ended) -> StoreFuture<'_, bool> {
+    fn revoke(&self, ended: Ended) -> StoreFuture<'_, Ending> {
         self.memory.revoke(ended)
+    }
+
+    fn replace(&self, replacement: Replacement) -> StoreFuture<'_, Ending> {
+        self.memory.replace(replacement)
     }
 }

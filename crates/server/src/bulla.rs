@@ -1,6 +1,8 @@
 //! The verifier and its builder.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use bulla_keys::{Random, SystemRandom};
@@ -14,17 +16,18 @@ use http::HeaderName;
 use tokio::sync::broadcast;
 
 use crate::alarm::Alarms;
-use crate::clock::{Clock, SystemClock};
+use crate::clock::{Clock, MAX_STEP_BACK, SystemClock};
 use crate::cookies::Cookies;
 use crate::device::Devices;
 use crate::error::ConfigError;
 use crate::event::{Listener, SecurityEvent};
 use crate::identity::Identity;
 use crate::layer::BullaLayer;
-use crate::live;
+use crate::live::{self, News};
 use crate::nonce::{Nonce, Nonces};
 use crate::ring::{Ring, RingKey};
-use crate::store::{Ended, Party, Revocation, Store};
+use crate::store::{Ended, Ending, Party, Replacement, Revocation, Store, StoreError};
+use crate::ticket::RevocationId;
 
 /// Verifies sealed, signed sessions. Cheap to clone.
 #[derive(Clone)]
@@ -54,12 +57,14 @@ pub(crate) struct Inner {
     /// Wakes up open streams at the end of their sessions.
     pub(crate) alarms: Alarms,
     /// Tells open streams what has ended.
-    pub(crate) revoked: broadcast::Sender<Revocation>,
+    pub(crate) revoked: broadcast::Sender<News>,
+    /// The latest time that was acted upon, in seconds since 1970.
+    latest: AtomicU32,
 }
 
 /// How long things live, in whole seconds: fractions are cut off. Shorter is safer and costs more openings
-/// and retries. Nothing is checked but that the ring's period is long enough
-/// ([`Ring::with_period`]).
+/// and retries. [`Builder::build`] refuses what is not among [`Self::RANGE`], and what the ring's period is
+/// too short for ([`Ring::with_period`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lifetimes {
     /// A server nonce: taken for this long at least, twice as long at most. One second at least; default
@@ -86,6 +91,23 @@ impl Default for Lifetimes {
 }
 
 impl Lifetimes {
+    /// What each of them may be. What lives for less than a second is over before it is used; what lives
+    /// for more than ten years is a mistake, and its end would be beyond what a ticket can say.
+    pub const RANGE: RangeInclusive<Duration> =
+        Duration::from_secs(1)..=Duration::from_hours(10 * 366 * 24);
+
+    fn are_allowed(&self) -> bool {
+        let Self {
+            nonce,
+            ticket,
+            session,
+            carry_over,
+        } = self;
+        [nonce, ticket, session, carry_over]
+            .into_iter()
+            .all(|life| Self::RANGE.contains(life))
+    }
+
     /// How long anything that the ring seals can be valid.
     fn sealed(&self, cookies: &Cookies) -> Duration {
         let nonce = self.nonce.saturating_mul(2);
@@ -142,32 +164,94 @@ impl Bulla {
     ///
     /// [`Code::RateLimited`] if the user who asks has had too many ended, [`Code::StoreUnavailable`] if it
     /// could not be remembered.
-    pub(crate) async fn end(&self, revocation: Revocation, by: Party) -> Result<(), Error> {
-        let now = u64::from(self.now());
-        let until = now
-            .saturating_add(self.0.lifetimes.session.as_secs())
-            .saturating_add(self.0.lifetimes.carry_over.as_secs());
-        let ended = Ended {
-            revocation: revocation.clone(),
+    pub(crate) async fn end(&self, mut revocation: Revocation, by: Party) -> Result<(), Error> {
+        loop {
+            let (now, until) = self.remembered();
+            let ended = Ended {
+                revocation: revocation.clone(),
+                until,
+                now,
+                by,
+            };
+            let stored = self.0.store.revoke(ended).await;
+            // Whatever becomes of it elsewhere, open streams end here. Nobody may be listening.
+            let _ = self.0.revoked.send(News::Ended(revocation));
+            match ending(stored)? {
+                None => return Ok(()),
+                // Fresh keys came in between.
+                Some(place) => revocation = Revocation::Session(place),
+            }
+        }
+    }
+
+    /// Ends a session for another one that takes its place. Returns which one has the place, if any has.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::end`].
+    pub(crate) async fn replace(
+        &self,
+        old: RevocationId,
+        new: RevocationId,
+        by: Party,
+    ) -> Result<Option<RevocationId>, Error> {
+        let (now, until) = self.remembered();
+        let replacement = Replacement {
+            old,
+            new,
             until,
             now,
             by,
         };
-        let stored = self.0.store.revoke(ended).await;
-        // Whatever becomes of it elsewhere, open streams end here. Nobody may be listening.
-        let _ = self.0.revoked.send(revocation);
-        match stored {
-            Ok(true) => Ok(()),
-            Ok(false) => {
-                Err(Code::RateLimited.because("too many sessions of this user have ended"))
-            }
-            Err(_) => Err(Code::StoreUnavailable.because("the revocation could not be stored")),
-        }
+        let stored = self.0.store.replace(replacement).await;
+        // As above.
+        let _ = self.0.revoked.send(News::Ended(Revocation::Session(old)));
+        ending(stored)
+    }
+
+    /// Now, and until when what ends now must be remembered: as long as anything of it could be valid.
+    fn remembered(&self) -> (u64, u64) {
+        let now = u64::from(self.now());
+        let Lifetimes {
+            session,
+            carry_over,
+            ..
+        } = self.0.lifetimes;
+        let until = now
+            .saturating_add(session.as_secs())
+            .saturating_add(carry_over.as_secs());
+        (now, until)
     }
 
     /// Seconds since 1970. Tickets have room for 32 bits, enough until 2106.
+    ///
+    /// Time stands still while the clock catches up with a small step back. After a larger one nothing that
+    /// was sealed before can be judged: what it says of its times may be wrong, and the store may have
+    /// forgotten that it was revoked. So the ring is dropped, and with it every session ends. Whoever opens
+    /// what the ring sealed asks for the time first.
     pub(crate) fn now(&self) -> u32 {
-        u32::try_from(self.0.clock.now()).unwrap_or(u32::MAX)
+        let now = whole(self.0.clock.now());
+        let latest = self.0.latest.fetch_max(now, Ordering::AcqRel);
+        if now.saturating_add(MAX_STEP_BACK) >= latest {
+            return now.max(latest);
+        }
+        self.0.ring.drop_all(|| {
+            let latest = &self.0.latest;
+            let is_first = latest.swap(now, Ordering::AcqRel) > now.saturating_add(MAX_STEP_BACK);
+            if is_first {
+                self.0.nonces.restart();
+            }
+            is_first
+        });
+        tracing::error!(
+            target: "bulla::clock",
+            latest,
+            now,
+            "the clock was set back, and all sessions have ended"
+        );
+        // Nobody may be listening.
+        let _ = self.0.revoked.send(News::SetBack);
+        now
     }
 
     pub(crate) fn ring_key(&self, now: u32) -> Result<Arc<RingKey>, Error> {
@@ -189,6 +273,25 @@ impl Bulla {
             .fill(&mut bytes)
             .map_err(|_| Code::Internal.because("the system gave no random bytes"))?;
         Ok(bytes)
+    }
+}
+
+/// Seconds, as tickets have room for them.
+fn whole(seconds: u64) -> u32 {
+    u32::try_from(seconds).unwrap_or(u32::MAX)
+}
+
+/// Who has the place of what has ended, by the store's word.
+fn ending(stored: Result<Ending, StoreError>) -> Result<Option<RevocationId>, Error> {
+    match stored {
+        Ok(Ending::Done) => Ok(None),
+        Ok(Ending::Replaced(place)) => Ok(Some(place)),
+        Ok(Ending::OverQuota) => {
+            Err(Code::RateLimited.because("too many sessions of this user have ended"))
+        }
+        Err(StoreError) => {
+            Err(Code::StoreUnavailable.because("the revocation could not be stored"))
+        }
     }
 }
 
@@ -317,6 +420,7 @@ impl Builder {
     /// [`ConfigError::Origin`] without an origin, or if any is not one; [`ConfigError::Prefix`];
     /// [`ConfigError::Identity`] and [`ConfigError::Store`] if there is none;
     /// [`ConfigError::RingOutlivesRevocations`] for a kept ring with a store that forgets;
+    /// [`ConfigError::Lifetime`] for one that is not among [`Lifetimes::RANGE`];
     /// [`ConfigError::RingPeriod`] for a period that [`Ring::with_period`] does not allow;
     /// [`ConfigError::Ring`] if a key whose time is over could not be erased.
     pub fn build(self) -> Result<Bulla, ConfigError> {
@@ -338,11 +442,19 @@ impl Builder {
         if ring.outlives_process() && !store.outlives_process() {
             return Err(ConfigError::RingOutlivesRevocations);
         }
+        if !self.lifetimes.are_allowed() {
+            return Err(ConfigError::Lifetime);
+        }
         let keep = self.lifetimes.sealed(&self.cookies);
         if !ring.has_names_for(keep) {
             return Err(ConfigError::RingPeriod);
         }
-        ring.erase_past(self.clock.now(), keep)
+        let now = whole(self.clock.now());
+        // Earlier processes had a clock, too.
+        let known = whole(store.written().max(ring.newest()));
+        let was_ahead = known > now.saturating_add(MAX_STEP_BACK);
+        ring.drop_all(|| was_ahead);
+        ring.erase_past(now.into(), keep)
             .map_err(|_| ConfigError::Ring)?;
         Ok(Bulla(Arc::new(Inner {
             origins: public,
@@ -366,6 +478,7 @@ impl Builder {
             listener: self.listener,
             alarms: Alarms::default(),
             revoked: broadcast::Sender::new(live::BACKLOG),
+            latest: AtomicU32::new(if was_ahead { now } else { now.max(known) }),
         })))
     }
 }

@@ -2,6 +2,10 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+/// How far back a clock may be set, in seconds, for time to stand still until it has caught up. Beyond, it
+/// was wrong, and nothing can be known of what was sealed, dropped or revoked by it.
+pub(crate) const MAX_STEP_BACK: u32 = 60;
+
 /// Tells the time.
 pub trait Clock: Send + Sync + 'static {
     /// Seconds since 1970-01-01T00:00:00Z.

@@ -16,6 +16,9 @@ pub enum ConfigError {
     /// The ring file could not be read, or a key whose time is over not be erased from it.
     #[error("the ring file could not be read or rewritten")]
     Ring,
+    /// A lifetime is not among [`Lifetimes::RANGE`](crate::Lifetimes::RANGE).
+    #[error("a lifetime is shorter than a second or longer than ten years")]
+    Lifetime,
     /// The ring's period is not among [`Ring::PERIODS`](crate::Ring::PERIODS), or what its keys seal lives
     /// for more than a hundred of it.
     #[error("the ring's period is not a minute to a year, or too short for what the ring seals")]

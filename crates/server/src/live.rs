@@ -12,10 +12,18 @@ use tokio::sync::broadcast::error::RecvError;
 use crate::alarm::Alarm;
 use crate::body::{Body, BodyError};
 use crate::bulla::Bulla;
-use crate::store::SessionRef;
+use crate::store::{Revocation, SessionRef};
 
 const REVOKED: Error = Code::SessionRevoked.because("the session has ended");
 const EXPIRED: Error = Code::TicketExpired.because("the session is past its life");
+
+/// What open streams are told.
+#[derive(Clone)]
+pub(crate) enum News {
+    Ended(Revocation),
+    /// The clock was set back, and all sessions have ended with the ring.
+    SetBack,
+}
 
 /// How many revocations may be waiting for a stream to look at them. A stream that misses some looks
 /// its own up in the store.
@@ -127,8 +135,9 @@ impl Bulla {
             }
             loop {
                 match news.recv().await {
-                    Ok(revocation) if revocation.ends(&session) => return REVOKED,
-                    Ok(_) => {}
+                    Ok(News::Ended(revocation)) if revocation.ends(&session) => return REVOKED,
+                    Ok(News::Ended(_)) => {}
+                    Ok(News::SetBack) => return EXPIRED,
                     Err(RecvError::Lagged(_)) => break,
                     // The sender is as old as the verifier.
                     Err(RecvError::Closed) => return REVOKED,

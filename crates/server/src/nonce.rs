@@ -2,7 +2,7 @@
 //!
 //! An epoch, a ring key id and a MAC. The MAC key comes from the ring and from the domain id that the
 //! replay store mints, so that a store which was lost, emptied or never shared takes its nonces with
-//! it. Epochs never run backwards, whatever the clock does.
+//! it. Epochs never run backwards, whatever the clock does, for as long as any of these keys is there.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -115,6 +115,11 @@ impl Nonces {
         u64::from(self.epoch(now))
             .saturating_add(3)
             .saturating_mul(self.life)
+    }
+
+    /// Goes back to the clock's epoch. All nonces that were ever made must have lost their key.
+    pub(crate) fn restart(&self) {
+        self.latest.store(0, Ordering::Relaxed);
     }
 
     fn epoch(&self, now: u64) -> u32 {

@@ -81,8 +81,8 @@ impl Bulla {
         ticket: &Ticket,
         opening: &VerifiedOpening,
     ) -> Result<SessionState, Error> {
-        let state = SessionState::open(ticket, &self.0.ring, origin)?;
         let now = self.now();
+        let state = SessionState::open(ticket, &self.0.ring, origin)?;
         if now >= state.expires || now >= self.ends(&state) {
             return Err(Code::TicketExpired.because("the ticket has expired"));
         }

@@ -9,7 +9,8 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, RwLock};
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use bulla_keys::{Prk, Random};
@@ -17,6 +18,7 @@ use bulla_protocol::base64;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
+use crate::clock::MAX_STEP_BACK;
 use crate::error::ConfigError;
 
 /// What a key of the ring seals.
@@ -30,6 +32,8 @@ pub(crate) enum Purpose {
 /// The keys that seal tickets and make nonces, current and past.
 pub struct Ring {
     keys: RwLock<Vec<Arc<RingKey>>>,
+    /// What the next key is called. Not the name of one that was dropped.
+    next: AtomicU8,
     path: Option<PathBuf>,
     period: Duration,
 }
@@ -48,6 +52,7 @@ impl Ring {
     pub fn ephemeral() -> Self {
         Self {
             keys: RwLock::default(),
+            next: AtomicU8::new(0),
             path: None,
             period: Self::DEFAULT_PERIOD,
         }
@@ -66,6 +71,7 @@ impl Ring {
             Err(_) => return Err(ConfigError::Ring),
         };
         Ok(Self {
+            next: AtomicU8::new(keys.last().map_or(0, |key| key.id.wrapping_add(1))),
             keys: RwLock::new(keys),
             path: Some(path),
             period: Self::DEFAULT_PERIOD,
@@ -114,9 +120,10 @@ impl Ring {
         }
         let mut secret = Zeroizing::new([0; 32]);
         random.fill(secret.as_mut()).map_err(|_| RingError)?;
-        let id = keys.last().map_or(0, |key| key.id.wrapping_add(1));
+        let id = self.next.load(Ordering::Relaxed);
         let key = Arc::new(RingKey::new(id, now, secret));
         self.replace(&mut keys, now, keep, Some(Arc::clone(&key)))?;
+        self.next.store(id.wrapping_add(1), Ordering::Relaxed);
         Ok(key)
     }
 
@@ -124,6 +131,22 @@ impl Ring {
     pub(crate) fn erase_past(&self, now: u64, keep: Duration) -> Result<(), RingError> {
         let mut keys = self.keys.write().map_err(|_| RingError)?;
         self.replace(&mut keys, now, keep, None)
+    }
+
+    /// Drops all keys, if `is_due` still says so once nobody else looks at them. From the file they go with
+    /// the next key, before anything is sealed again.
+    pub(crate) fn drop_all(&self, is_due: impl FnOnce() -> bool) {
+        // Whoever panicked has left what there was before, and now nothing is left.
+        let mut keys = self.keys.write().unwrap_or_else(PoisonError::into_inner);
+        if is_due() {
+            keys.clear();
+        }
+    }
+
+    /// When the newest key was made, in seconds since 1970; 0 if there is none.
+    pub(crate) fn newest(&self) -> u64 {
+        let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
+        keys.iter().map(|key| key.created).max().unwrap_or_default()
     }
 
     pub(crate) fn by_id(&self, id: u8) -> Option<Arc<RingKey>> {
@@ -169,7 +192,9 @@ impl Ring {
     }
 
     fn is_fresh(&self, key: &RingKey, now: u64) -> bool {
-        now < key.created.saturating_add(self.period.as_secs())
+        // One that is still to come was made while the clock was ahead, and would seal for too long.
+        key.created <= now.saturating_add(MAX_STEP_BACK.into())
+            && now < key.created.saturating_add(self.period.as_secs())
     }
 }
 

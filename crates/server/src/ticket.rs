@@ -9,10 +9,8 @@ use bulla_protocol::target::Origin;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use crate::ring::{Purpose, Ring, RingKey};
-use crate::store::SessionRef;
 use crate::subject::Subject;
 use crate::vault;
-use crate::verify::replay_key;
 
 const PLAIN_LEN: usize = 1 + 16 + 33 + 3 * 32 + Subject::ROOM + 3 * 4 + RevocationId::LEN;
 const SEALED_LEN: usize = PLAIN_LEN + vault::OVERHEAD;
@@ -38,16 +36,6 @@ pub struct RevocationId(pub [u8; Self::LEN]);
 impl RevocationId {
     /// Its length in bytes.
     pub const LEN: usize = 12;
-
-    /// A name that stands for "this session has taken the place of another".
-    pub(crate) fn mark(session: &SessionRef) -> Self {
-        let mut random = [0; 16];
-        random[..Self::LEN].copy_from_slice(&session.session.0);
-        let hash = replay_key(&session.device, &random);
-        let mut mark = [0; Self::LEN];
-        mark.copy_from_slice(&hash[..Self::LEN]);
-        Self(mark)
-    }
 
     /// A name that stands for "this carry-over ticket has been used". The session that it comes from has
     /// been revoked already.

@@ -28,7 +28,7 @@ use crate::cookies::Holder;
 use crate::event::About;
 use crate::live::Live;
 use crate::session::{Facts, Session};
-use crate::store::{Revocation, SessionRef, StoreError, UsedProof, Verdict};
+use crate::store::{SessionRef, StoreError, UsedProof, Verdict};
 use crate::ticket::{RevocationId, SessionState, TicketKind};
 
 /// A request as it reached the server, its body not read yet.
@@ -143,11 +143,11 @@ impl Received {
                 .ok_or(Code::ProofMissing.because("the request carries no ticket"))?;
             (Ticket::from_field(line)?, Carried::Plain(self.body))
         };
+        let now = bulla.now();
         let state = SessionState::open(&ticket, &bulla.0.ring, &self.origin)?;
         if state.kind == TicketKind::CarryOver {
             return Err(Code::TicketInvalid.because("the ticket was not sealed here"));
         }
-        let now = bulla.now();
         if now >= state.expires || now >= bulla.ends(&state) {
             return Err(Code::TicketExpired.because("the ticket has expired"));
         }
@@ -356,30 +356,17 @@ impl Unsealed {
 const WRONG: Error = Code::ProofMismatch.because("the signature is wrong");
 
 impl Bulla {
-    /// Lets a confirmed session take the place of the one that it was carried over from.
+    /// Lets a confirmed session take the place of the one that it was carried over from. Requests that were
+    /// made at once all ask for it.
     ///
     /// # Errors
     ///
     /// [`Code::SessionRevoked`] if that one has ended in any other way: what was carried over from it,
     /// however long ago, has ended with it.
-    async fn replace(&self, replaced: RevocationId, by: SessionRef) -> Result<(), Error> {
-        let ended = |session| {
-            let session = SessionRef {
-                session,
-                ..by.clone()
-            };
-            let revoked = self.0.store.is_revoked(session);
-            async move { revoked.await.map_err(|_| UNKNOWN) }
-        };
-        // Requests that were made at once all have the first ticket. The mark that one of them leaves
-        // is there before the session ends that it replaces.
-        let mark = RevocationId::mark(&by);
-        if !ended(replaced).await? {
-            let owner = by.subject.map(|(subject, _)| subject).into();
-            self.end(Revocation::Session(mark), owner).await?;
-            return self.end(Revocation::Session(replaced), owner).await;
-        }
-        if ended(mark).await? {
+    async fn take_place(&self, replaced: RevocationId, by: &SessionRef) -> Result<(), Error> {
+        let owner = by.subject.map(|(subject, _)| subject).into();
+        let place = self.replace(replaced, by.session, owner).await?;
+        if place == Some(by.session) {
             return Ok(());
         }
         Err(Code::SessionRevoked.because("the session that it was carried over from has ended"))
@@ -436,7 +423,7 @@ impl Proven {
             ));
         }
         if let Some(replaced) = state.replaces.filter(|_| kind == ProofKind::Device) {
-            bulla.replace(replaced, facts.session_ref()).await?;
+            bulla.take_place(replaced, &facts.session_ref()).await?;
         }
 
         let facts = Arc::new(facts);

@@ -13,14 +13,17 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
 use super::{
-    Ended, MemoryStore, Party, Revocation, SessionRef, Store, StoreError, StoreFuture, UsedProof,
-    Verdict,
+    Ended, Ending, MemoryStore, Party, Replacement, Revocation, SessionRef, Store, StoreError,
+    StoreFuture, UsedProof, Verdict,
 };
 use crate::error::ConfigError;
 use crate::ticket::RevocationId;
 
-/// Revocation, as JSON, to the second since 1970 until which it counts.
+/// What has ended, as JSON, to the second since 1970 until which it counts.
 const REVOCATIONS: TableDefinition<'_, &str, u64> = TableDefinition::new("revocations");
+
+/// When it was last written to, in seconds since 1970, under no name.
+const WRITTEN: TableDefinition<'_, (), u64> = TableDefinition::new("written");
 
 /// How often what is over is looked for on disk, in seconds: it takes reading all of it.
 const SWEEP: u64 = 3600;
@@ -33,6 +36,8 @@ const SWEEP: u64 = 3600;
 pub struct EmbeddedStore {
     memory: MemoryStore,
     disk: Disk,
+    /// When an earlier process last wrote to it.
+    written: u64,
 }
 
 impl EmbeddedStore {
@@ -58,9 +63,13 @@ impl EmbeddedStore {
         }
         let database = Database::create(path).map_err(|_| FAILED)?;
         let memory = MemoryStore::new_with(random)?;
-        load(&database, &memory).ok_or(FAILED)?;
+        let written = load(&database, &memory).ok_or(FAILED)?;
         let disk = Disk::new(database).map_err(|_| FAILED)?;
-        Ok(Self { memory, disk })
+        Ok(Self {
+            memory,
+            disk,
+            written,
+        })
     }
 
     /// As [`MemoryStore::with_revocations`].
@@ -73,24 +82,22 @@ impl EmbeddedStore {
     }
 }
 
-fn load(database: &Database, memory: &MemoryStore) -> Option<()> {
+/// Returns when it was last written to.
+fn load(database: &Database, memory: &MemoryStore) -> Option<u64> {
     let transaction = database.begin_write().ok()?;
-    {
+    let written = {
         let table = transaction.open_table(REVOCATIONS).ok()?;
         for entry in table.iter().ok()? {
-            let (revocation, until) = entry.ok()?;
-            let stored: Stored = serde_json::from_str(revocation.value()).ok()?;
-            // Who has asked for it is not on disk: it takes nobody's part, and must not be left out.
-            let ended = Ended {
-                revocation: stored.into_revocation()?,
-                until: until.value(),
-                now: 0,
-                by: Party::Application,
-            };
-            memory.revoke_now(&ended).ok()?;
+            let (stored, until) = entry.ok()?;
+            let stored: Stored = serde_json::from_str(stored.value()).ok()?;
+            stored.load(until.value(), memory)?;
         }
-    }
-    transaction.commit().ok()
+        let table = transaction.open_table(WRITTEN).ok()?;
+        let written = table.get(()).ok()?;
+        written.map_or(0, |written| written.value())
+    };
+    transaction.commit().ok()?;
+    Some(written)
 }
 
 impl Store for EmbeddedStore {
@@ -102,6 +109,10 @@ impl Store for EmbeddedStore {
         true
     }
 
+    fn written(&self) -> u64 {
+        self.written
+    }
+
     fn check_and_insert(&self, used: UsedProof) -> StoreFuture<'_, Verdict> {
         self.memory.check_and_insert(used)
     }
@@ -110,14 +121,35 @@ impl Store for EmbeddedStore {
         self.memory.is_revoked(session)
     }
 
-    fn revoke(&self, ended: Ended) -> StoreFuture<'_, bool> {
+    fn revoke(&self, ended: Ended) -> StoreFuture<'_, Ending> {
         Box::pin(async move {
             // In memory first: should the disk fail, this process at least knows.
-            if !self.memory.revoke_now(&ended)? {
-                return Ok(false);
+            let ending = self.memory.revoke_now(&ended)?;
+            if ending != Ending::OverQuota {
+                let stored = Stored::from(&ended.revocation);
+                self.disk.write(&stored, ended.until, ended.now).await?;
             }
-            self.disk.write(&ended).await?;
-            Ok(true)
+            Ok(ending)
+        })
+    }
+
+    fn replace(&self, replacement: Replacement) -> StoreFuture<'_, Ending> {
+        Box::pin(async move {
+            let ending = self.memory.replace_now(&replacement)?;
+            let Replacement {
+                old,
+                new,
+                until,
+                now,
+                ..
+            } = replacement;
+            // Also if it is not for the first time, for then the disk may have failed. What others have
+            // written is left alone.
+            if ending == Ending::Replaced(new) {
+                let stored = Stored::Replaced(base64::encode(old.0), base64::encode(new.0));
+                self.disk.write(&stored, until, now).await?;
+            }
+            Ok(ending)
         })
     }
 }
@@ -164,13 +196,12 @@ impl Disk {
         })
     }
 
-    async fn write(&self, ended: &Ended) -> Result<(), StoreError> {
-        let stored = Stored::from(&ended.revocation);
+    async fn write(&self, stored: &Stored, until: u64, now: u64) -> Result<(), StoreError> {
         let (done, outcome) = oneshot::channel();
         let job = Job {
-            key: serde_json::to_string(&stored).map_err(|_| StoreError)?,
-            until: ended.until,
-            now: ended.now,
+            key: serde_json::to_string(stored).map_err(|_| StoreError)?,
+            until,
+            now,
             done,
         };
         let jobs = self.jobs.as_ref().ok_or(StoreError)?;
@@ -204,6 +235,8 @@ fn persist(database: &Database, jobs: &[Job], swept: &mut u64) -> Result<(), red
         if is_due {
             table.retain(|_, until| until >= now)?;
         }
+        // Not the latest ever: once the clock has been put right, the verifier has done what there is to do.
+        transaction.open_table(WRITTEN)?.insert((), now)?;
     }
     transaction.commit()?;
     if is_due {
@@ -217,15 +250,38 @@ enum Stored {
     Session(String),
     Subject(String, u32),
     Device(String),
+    /// The first session, by the second.
+    Replaced(String, String),
 }
 
 impl Stored {
-    fn into_revocation(self) -> Option<Revocation> {
-        Some(match self {
-            Self::Session(id) => Revocation::Session(RevocationId(base64::decode_array(id)?)),
+    /// Who has asked for it is not on disk: it takes nobody's part, and must not be left out.
+    fn load(self, until: u64, memory: &MemoryStore) -> Option<()> {
+        const BY: Party = Party::Application;
+        const NOW: u64 = 0;
+        let session = |id: String| Some(RevocationId(base64::decode_array(id)?));
+        let revocation = match self {
+            Self::Session(id) => Revocation::Session(session(id)?),
             Self::Subject(subject, login) => Revocation::Subject(subject.parse().ok()?, login),
             Self::Device(device) => Revocation::Device(device.parse().ok()?),
-        })
+            Self::Replaced(old, new) => {
+                let replacement = Replacement {
+                    old: session(old)?,
+                    new: session(new)?,
+                    until,
+                    now: NOW,
+                    by: BY,
+                };
+                return memory.replace_now(&replacement).ok().map(drop);
+            }
+        };
+        let ended = Ended {
+            revocation,
+            until,
+            now: NOW,
+            by: BY,
+        };
+        memory.revoke_now(&ended).ok().map(drop)
     }
 }
 
@@ -278,13 +334,13 @@ mod tests {
         let path = folder.path().join("store.redb");
         let store = EmbeddedStore::open(&path).unwrap();
         for (id, now) in [(1, 1000), (2, 4000)] {
-            assert_eq!(store.revoke(ended(id, now)).await, Ok(true));
+            assert_eq!(store.revoke(ended(id, now)).await, Ok(Ending::Done));
         }
         drop(store);
         let store = EmbeddedStore::open(&path).unwrap();
         assert_eq!((on_disk(&store), has(&store, 1).await), (2, true));
         // The first one's time is over.
-        assert_eq!(store.revoke(ended(3, 6001)).await, Ok(true));
+        assert_eq!(store.revoke(ended(3, 6001)).await, Ok(Ending::Done));
         assert_eq!((on_disk(&store), has(&store, 1).await), (2, false));
         assert!(has(&store, 2).await && has(&store, 3).await);
         // Nor does what is refused get there.
@@ -310,6 +366,33 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_place_that_was_taken_stays_taken_over_a_restart() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("store.redb");
+        let id = |id| RevocationId([id; RevocationId::LEN]);
+        let replacement = |old, new| Replacement {
+            old: id(old),
+            new: id(new),
+            until: 6000,
+            now: 1000,
+            by: Party::Stranger,
+        };
+        let store = EmbeddedStore::open(&path).unwrap();
+        // In this order the second is read back first.
+        for (old, new) in [(9, 1), (1, 5)] {
+            let taken = store.replace(replacement(old, new)).await;
+            assert_eq!(taken, Ok(Ending::Replaced(id(new))));
+        }
+        drop(store);
+        let store = EmbeddedStore::open(&path).unwrap();
+        assert!(has(&store, 9).await && has(&store, 1).await && !has(&store, 5).await);
+        let late = store.replace(replacement(9, 7)).await;
+        assert_eq!(late, Ok(Ending::Replaced(id(5))));
+        let ending = store.revoke(ended(9, 1000)).await;
+        assert_eq!(ending, Ok(Ending::Replaced(id(5))));
+    }
+
+    #[tokio::test]
     async fn nobody_else_waits_while_the_disk_is_busy() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("store.redb");
@@ -325,7 +408,10 @@ mod tests {
         })
         .await;
         busy.abort().unwrap();
-        assert_eq!((first.await, second.await), (Ok(true), Ok(true)));
+        assert_eq!(
+            (first.await, second.await),
+            (Ok(Ending::Done), Ok(Ending::Done))
+        );
 
         // Nobody waits for this one, but it has been asked for.
         let mut third = store.revoke(ended(3, 1000));

@@ -6,7 +6,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use bulla_keys::{Random, SystemRandom};
 
 use super::revocations::Revocations;
-use super::{Ended, SessionRef, Store, StoreError, StoreFuture, UsedProof, Verdict};
+use super::{
+    Ended, Ending, Replacement, SessionRef, Store, StoreError, StoreFuture, UsedProof, Verdict,
+};
 use crate::error::ConfigError;
 use crate::ticket::RevocationId;
 
@@ -49,7 +51,7 @@ impl MemoryStore {
     /// Ended sessions of users that are remembered at once, by default; some 40 bytes each. Sessions that
     /// nobody has logged in to have a quarter of that to share.
     pub const DEFAULT_REVOCATIONS: usize = 4_000_000;
-    /// Ended sessions of one user that are remembered at once. A login takes two, and so do fresh keys.
+    /// Ended sessions of one user that are remembered at once. A login takes two, fresh keys one.
     pub const REVOCATIONS_QUOTA: usize = 10_000;
 
     /// An empty store.
@@ -156,8 +158,12 @@ impl MemoryStore {
         Ok(Verdict::Fresh)
     }
 
-    pub(super) fn revoke_now(&self, ended: &Ended) -> Result<bool, StoreError> {
+    pub(super) fn revoke_now(&self, ended: &Ended) -> Result<Ending, StoreError> {
         self.lock()?.revocations.insert(ended)
+    }
+
+    pub(super) fn replace_now(&self, replacement: &Replacement) -> Result<Ending, StoreError> {
+        self.lock()?.revocations.replace(replacement)
     }
 }
 
@@ -186,6 +192,10 @@ impl Store for MemoryStore {
         false
     }
 
+    fn written(&self) -> u64 {
+        0
+    }
+
     fn check_and_insert(&self, used: UsedProof) -> StoreFuture<'_, Verdict> {
         Box::pin(async move { self.insert_now(&used) })
     }
@@ -194,8 +204,12 @@ impl Store for MemoryStore {
         Box::pin(async move { Ok(self.lock()?.revocations.contain(&session)) })
     }
 
-    fn revoke(&self, ended: Ended) -> StoreFuture<'_, bool> {
+    fn revoke(&self, ended: Ended) -> StoreFuture<'_, Ending> {
         Box::pin(async move { self.revoke_now(&ended) })
+    }
+
+    fn replace(&self, replacement: Replacement) -> StoreFuture<'_, Ending> {
+        Box::pin(async move { self.replace_now(&replacement) })
     }
 }
 
@@ -337,7 +351,7 @@ mod tests {
                 now: 1000,
                 by: Party::Application,
             };
-            assert_eq!(store.revoke_now(&ended), Ok(true));
+            assert_eq!(store.revoke_now(&ended), Ok(Ending::Done));
             let expected = if revoked {
                 Verdict::Revoked
             } else {

@@ -34,6 +34,11 @@ pub trait Store: Send + Sync + 'static {
     /// Whether revocations are still known after a restart.
     fn outlives_process(&self) -> bool;
 
+    /// When it last remembered that something has ended, in seconds since 1970 and by whatever clock there
+    /// was; 0 if it does not know of an earlier process. If that is still to come when the verifier is built,
+    /// the clock was ahead, and the store may have dropped what still counts: the verifier drops its ring.
+    fn written(&self) -> u64;
+
     /// Looks up the session's revocations and, if there is none, remembers the proof: both in one
     /// atomic step and one round trip.
     fn check_and_insert(&self, used: UsedProof) -> StoreFuture<'_, Verdict>;
@@ -42,9 +47,21 @@ pub trait Store: Send + Sync + 'static {
     fn is_revoked(&self, session: SessionRef) -> StoreFuture<'_, bool>;
 
     /// Remembers a revocation until nothing that it concerns can be valid any more. Must be durable, where
-    /// the store is, before it resolves. `false` if the user who asks has had more sessions ended than one
-    /// user may, and nothing is remembered.
-    fn revoke(&self, ended: Ended) -> StoreFuture<'_, bool>;
+    /// the store is, before it resolves.
+    ///
+    /// A session that had been [replaced](Self::replace) when it was revoked is [`Ending::Replaced`], and
+    /// the caller revokes the one that has its place now: whoever asked for the end of the one meant the
+    /// other too, or a logout would be lost that comes at the same moment as fresh keys.
+    fn revoke(&self, ended: Ended) -> StoreFuture<'_, Ending>;
+
+    /// Ends a session and remembers which one takes its place, unless it has ended already: all in one
+    /// atomic step. There is no moment, then, at which a revocation of the old session could miss both it
+    /// and the new one. Must be durable, where the store is, before it resolves, also if the new session
+    /// had the place already.
+    ///
+    /// Who has the place now is [`Ending::Replaced`]: the new session, or another one if that was faster.
+    /// [`Ending::Done`] says that nobody has it: the old session has ended in any other way.
+    fn replace(&self, replacement: Replacement) -> StoreFuture<'_, Ending>;
 }
 
 /// Which session a request belongs to, as far as revocation goes.
@@ -123,6 +140,33 @@ pub struct Ended {
     pub now: u64,
     /// Who has asked for it.
     pub by: Party,
+}
+
+/// A session that is to take the place of another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Replacement {
+    /// The session that ends.
+    pub old: RevocationId,
+    /// The one that takes its place: the same device's and the same user's.
+    pub new: RevocationId,
+    /// How long that must be remembered, in seconds since 1970.
+    pub until: u64,
+    /// Now, in seconds since 1970.
+    pub now: u64,
+    /// Who has asked for it.
+    pub by: Party,
+}
+
+/// What a store says of what was to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// It has ended, and nothing has its place.
+    Done,
+    /// It has ended, and this session has its place: the last, where one has replaced another more than
+    /// once. Whether that one has ended in its turn is not said.
+    Replaced(RevocationId),
+    /// The user who asks has had more sessions ended than one user may; nothing is remembered.
+    OverQuota,
 }
 
 /// Who has something ended. Clients can fill the store no further than their own part of it.

@@ -6,7 +6,7 @@ use std::hash::BuildHasher as _;
 
 use bulla_protocol::jwk::Thumbprint;
 
-use super::{Ended, Party, Revocation, SessionRef, StoreError};
+use super::{Ended, Ending, Party, Replacement, Revocation, SessionRef, StoreError};
 use crate::subject::Subject;
 use crate::ticket::RevocationId;
 
@@ -19,6 +19,8 @@ const SWEEP: u64 = 60;
 /// are ended by name, once each, and by nobody but the application and themselves.
 pub(super) struct Revocations {
     sessions: HashMap<RevocationId, (u64, Owner)>,
+    /// Of those that were replaced, by which.
+    successors: HashMap<RevocationId, RevocationId>,
     subjects: HashMap<Subject, (u32, u64)>,
     devices: HashMap<Thumbprint, u64>,
     of_users: HashMap<u64, usize>,
@@ -43,6 +45,7 @@ impl Revocations {
     pub(super) fn new(capacity: usize, quota: usize) -> Self {
         Self {
             sessions: HashMap::new(),
+            successors: HashMap::new(),
             subjects: HashMap::new(),
             devices: HashMap::new(),
             of_users: HashMap::new(),
@@ -65,12 +68,16 @@ impl Revocations {
             })
     }
 
-    /// `false` if there is no room for more of this user's.
-    pub(super) fn insert(&mut self, ended: &Ended) -> Result<bool, StoreError> {
+    pub(super) fn insert(&mut self, ended: &Ended) -> Result<Ending, StoreError> {
         self.sweep(ended.now);
         let until = ended.until;
         match ended.revocation {
-            Revocation::Session(id) => return self.insert_session(id, until, ended.by),
+            Revocation::Session(id) => {
+                if !self.insert_session(id, until, ended.by)? {
+                    return Ok(Ending::OverQuota);
+                }
+                return Ok(self.place_of(id));
+            }
             Revocation::Device(device) => {
                 let known = self.devices.entry(device).or_default();
                 *known = until.max(*known);
@@ -80,9 +87,36 @@ impl Revocations {
                 *known = (login.max(known.0), until.max(known.1));
             }
         }
-        Ok(true)
+        Ok(Ending::Done)
     }
 
+    pub(super) fn replace(&mut self, replacement: &Replacement) -> Result<Ending, StoreError> {
+        let Replacement {
+            old,
+            new,
+            until,
+            now,
+            by,
+        } = *replacement;
+        self.sweep(now);
+        if !self.sessions.contains_key(&old) {
+            if !self.insert_session(old, until, by)? {
+                return Ok(Ending::OverQuota);
+            }
+            self.successors.insert(old, new);
+        }
+        Ok(self.place_of(old))
+    }
+
+    /// Who has the place of a session that has ended.
+    fn place_of(&self, ended: RevocationId) -> Ending {
+        let next = |id: &RevocationId| self.successors.get(id).copied();
+        // No longer than it can be, should a caller have made a ring of it.
+        let line = std::iter::successors(next(&ended), next).take(self.successors.len());
+        line.last().map_or(Ending::Done, Ending::Replaced)
+    }
+
+    /// `false` if there is no room for more of this user's.
     fn insert_session(
         &mut self,
         id: RevocationId,
@@ -151,6 +185,8 @@ impl Revocations {
             }
             stays
         });
+        let sessions = &self.sessions;
+        self.successors.retain(|old, _| sessions.contains_key(old));
     }
 }
 
@@ -189,7 +225,7 @@ mod tests {
             (2, Party::Stranger),
             (3, Party::Application),
         ] {
-            assert_eq!(revocations.insert(&ended(id, 1000, by)), Ok(true));
+            assert_eq!(revocations.insert(&ended(id, 1000, by)), Ok(Ending::Done));
         }
         for revocation in [
             Revocation::Device(Thumbprint([9; 32])),
@@ -199,11 +235,11 @@ mod tests {
                 revocation,
                 ..ended(0, 1000, Party::Application)
             };
-            assert_eq!(revocations.insert(&ended), Ok(true));
+            assert_eq!(revocations.insert(&ended), Ok(Ending::Done));
         }
         // Said again, one lasts longer.
         let again = ended(3, 1000 + SWEEP, Party::Application);
-        assert_eq!(revocations.insert(&again), Ok(true));
+        assert_eq!(revocations.insert(&again), Ok(Ending::Done));
         revocations.sweep(1000 + LIFE);
         assert!((1..=3).all(|id| has(&revocations, id)));
         revocations.sweep(1000 + LIFE + SWEEP);
@@ -254,28 +290,64 @@ mod tests {
         let mut revocations = Revocations::new(8, 4);
         let mut insert = |id, by| revocations.insert(&ended(id, 1000, by));
         for id in 0..4 {
-            assert_eq!(insert(id, user("ann")), Ok(true));
+            assert_eq!(insert(id, user("ann")), Ok(Ending::Done));
         }
-        assert_eq!(insert(4, user("ann")), Ok(false));
+        assert_eq!(insert(4, user("ann")), Ok(Ending::OverQuota));
         // What has ended has ended already.
-        assert_eq!(insert(3, user("ann")), Ok(true));
+        assert_eq!(insert(3, user("ann")), Ok(Ending::Done));
         for id in 10..12 {
-            assert_eq!(insert(id, Party::Stranger), Ok(true));
+            assert_eq!(insert(id, Party::Stranger), Ok(Ending::Done));
         }
         assert_eq!(insert(12, Party::Stranger), Err(StoreError));
         // Others do not feel it.
         for id in 20..24 {
-            assert_eq!(insert(id, user("bob")), Ok(true));
+            assert_eq!(insert(id, user("bob")), Ok(Ending::Done));
         }
         // Now it is full, but for the application itself; and nothing has been forgotten.
         assert_eq!(insert(30, user("eve")), Err(StoreError));
-        assert_eq!(insert(31, Party::Application), Ok(true));
+        assert_eq!(insert(31, Party::Application), Ok(Ending::Done));
         for id in [0, 1, 2, 3, 10, 11, 20, 21, 22, 23, 31] {
             assert!(has(&revocations, id), "{id}");
         }
         assert!(![4, 12, 30].into_iter().any(|id| has(&revocations, id)));
         // Time makes room.
         let late = ended(4, 1000 + LIFE + SWEEP, user("ann"));
-        assert_eq!(revocations.insert(&late), Ok(true));
+        assert_eq!(revocations.insert(&late), Ok(Ending::Done));
+    }
+
+    fn replacement(old: u8, new: u8, now: u64) -> Replacement {
+        Replacement {
+            old: RevocationId([old; RevocationId::LEN]),
+            new: RevocationId([new; RevocationId::LEN]),
+            until: now + LIFE,
+            now,
+            by: user("ann"),
+        }
+    }
+
+    #[test]
+    fn one_session_takes_the_place_of_another() {
+        let place = |id| Ok(Ending::Replaced(RevocationId([id; RevocationId::LEN])));
+        let mut revocations = Revocations::new(8, 3);
+        assert_eq!(revocations.replace(&replacement(1, 2, 1000)), place(2));
+        assert_eq!([1, 2].map(|id| has(&revocations, id)), [true, false]);
+        // Again, and by another one that comes too late.
+        assert_eq!(revocations.replace(&replacement(1, 2, 1000)), place(2));
+        assert_eq!(revocations.replace(&replacement(1, 3, 1000)), place(2));
+        // Whoever ends the first means the last.
+        assert_eq!(revocations.replace(&replacement(2, 4, 1000)), place(4));
+        assert_eq!(revocations.insert(&ended(1, 1000, user("ann"))), place(4));
+        // What has ended has no place to give.
+        let end = ended(4, 1000, user("ann"));
+        assert_eq!(revocations.insert(&end), Ok(Ending::Done));
+        let late = revocations.replace(&replacement(4, 5, 1000));
+        assert_eq!(late, Ok(Ending::Done));
+        assert!(!has(&revocations, 5));
+        // It takes room like any other.
+        let more = replacement(6, 7, 1000);
+        assert_eq!(revocations.replace(&more), Ok(Ending::OverQuota));
+        assert!(!has(&revocations, 6));
+        revocations.sweep(1000 + LIFE + SWEEP);
+        assert!(revocations.successors.is_empty() && revocations.sessions.is_empty());
     }
 }

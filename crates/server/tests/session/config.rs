@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use bulla_server::{Bulla, ConfigError, Cookies, Identity, MemoryStore, Ring, SystemRandom};
+use bulla_server::{
+    Bulla, ConfigError, Cookies, Identity, Lifetimes, MemoryStore, Ring, SystemRandom,
+};
 
 use crate::support::ORIGIN;
 
@@ -44,5 +46,39 @@ fn a_ring_that_outlives_what_was_revoked_is_refused() {
             .ring(ring)
             .build();
         assert_eq!(built.err(), outcome);
+    }
+}
+
+#[test]
+fn lifetimes_that_nobody_means_are_refused() {
+    let set: [fn(&mut Lifetimes, Duration); 4] = [
+        |lifetimes, life| lifetimes.nonce = life,
+        |lifetimes, life| lifetimes.ticket = life,
+        |lifetimes, life| lifetimes.session = life,
+        |lifetimes, life| lifetimes.carry_over = life,
+    ];
+    let longest = *Lifetimes::RANGE.end();
+    let refused = Some(ConfigError::Lifetime);
+    for (life, outcome) in [
+        (Duration::ZERO, refused),
+        (Duration::from_millis(999), refused),
+        (Duration::from_secs(1), None),
+        (longest, None),
+        (longest + Duration::from_nanos(1), refused),
+        (Duration::from_secs(u64::from(u32::MAX) + 1), refused),
+        (Duration::MAX, refused),
+    ] {
+        for (which, set) in set.iter().enumerate() {
+            let mut lifetimes = Lifetimes::default();
+            set(&mut lifetimes, life);
+            let built = Bulla::builder()
+                .origin(ORIGIN)
+                .identity(Identity::generate(&SystemRandom).unwrap())
+                .store(MemoryStore::new().unwrap())
+                .ring(Ring::ephemeral().with_period(*Ring::PERIODS.end()))
+                .lifetimes(lifetimes)
+                .build();
+            assert_eq!(built.err(), outcome, "{which} {life:?}");
+        }
     }
 }

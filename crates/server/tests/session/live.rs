@@ -8,7 +8,9 @@ use bulla_keys::ece;
 use bulla_protocol::error::Code;
 use bulla_protocol::opening::Ticket;
 use bulla_protocol::seal::Header;
-use bulla_server::store::{Ended, Party, SessionRef, StoreFuture, UsedProof, Verdict};
+use bulla_server::store::{
+    Ended, Ending, Party, Replacement, SessionRef, StoreFuture, UsedProof, Verdict,
+};
 use bulla_server::{MemoryStore, ProofKind, Revocation, RevocationId, Session, Store};
 use bytes::Bytes;
 use futures_util::stream;
@@ -38,6 +40,10 @@ impl Store for Shared {
         self.0.outlives_process()
     }
 
+    fn written(&self) -> u64 {
+        self.0.written()
+    }
+
     fn check_and_insert(&self, used: UsedProof) -> StoreFuture<'_, Verdict> {
         self.0.check_and_insert(used)
     }
@@ -46,8 +52,12 @@ impl Store for Shared {
         self.0.is_revoked(session)
     }
 
-    fn revoke(&self, ended: Ended) -> StoreFuture<'_, bool> {
+    fn revoke(&self, ended: Ended) -> StoreFuture<'_, Ending> {
         self.0.revoke(ended)
+    }
+
+    fn replace(&self, replacement: Replacement) -> StoreFuture<'_, Ending> {
+        self.0.replace(replacement)
     }
 }
 
@@ -253,7 +263,7 @@ async fn a_revocation_by_another_process_is_found_when_there_is_data() {
         now: 0,
         by: Party::Application,
     };
-    assert_eq!(stage.store.revoke(ended).await, Ok(true));
+    assert_eq!(stage.store.revoke(ended).await, Ok(Ending::Done));
     stage.say("soon");
     assert!(body.frame().await.unwrap().is_ok());
     stage.server.clock.advance(60);

@@ -3,6 +3,7 @@
 
 #[cfg(feature = "axum")]
 mod axum;
+mod clock;
 mod config;
 mod cookies;
 mod events;
@@ -10,6 +11,7 @@ mod failures;
 mod guards;
 mod live;
 mod receive;
+mod renewal;
 mod requests;
 mod streams;
 mod support;

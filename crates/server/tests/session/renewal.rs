@@ -1,0 +1,195 @@
+//! Fresh keys at the moment at which the session ends: whatever comes first, the new session is not left
+//! alive.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+
+use bulla_protocol::error::Code;
+use bulla_protocol::proof::ProofKind;
+use bulla_server::store::{
+    Ended, Ending, Replacement, SessionRef, StoreFuture, UsedProof, Verdict,
+};
+use bulla_server::{Bulla, MemoryStore, Revocation, Session, Store};
+use http::Request;
+use tokio::sync::Notify;
+use tower::{Layer as _, service_fn};
+
+use crate::support::{Client, Device, ECHO, Server, answer, app, code, fields_of};
+
+/// What happens between two steps of a request.
+type Event = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// A store in which something happens before the step whose number it is, once.
+#[derive(Clone)]
+struct Steered {
+    memory: Arc<MemoryStore>,
+    event: Arc<Mutex<Option<(usize, Event)>>>,
+}
+
+impl Steered {
+    fn new() -> Self {
+        Self {
+            memory: Arc::new(MemoryStore::new().unwrap()),
+            event: Arc::default(),
+        }
+    }
+
+    /// The next step of whoever uses the store. What the event itself does to the store are no steps.
+    async fn step(&self) {
+        let due = {
+            let mut event = self.event.lock().unwrap();
+            match event.take() {
+                Some((0, due)) => Some(due),
+                Some((left, due)) => {
+                    *event = Some((left - 1, due));
+                    None
+                }
+                None => None,
+            }
+        };
+        if let Some(due) = due {
+            due.await;
+        }
+    }
+
+    /// Whether it has happened.
+    fn has_happened(&self) -> bool {
+        self.event.lock().unwrap().take().is_none()
+    }
+}
+
+impl Store for Steered {
+    fn domain(&self) -> [u8; 16] {
+        self.memory.domain()
+    }
+
+    fn outlives_process(&self) -> bool {
+        false
+    }
+
+    fn written(&self) -> u64 {
+        self.memory.written()
+    }
+
+    fn check_and_insert(&self, used: UsedProof) -> StoreFuture<'_, Verdict> {
+        Box::pin(async move {
+            self.step().await;
+            self.memory.check_and_insert(used).await
+        })
+    }
+
+    fn is_revoked(&self, session: SessionRef) -> StoreFuture<'_, bool> {
+        Box::pin(async move {
+            self.step().await;
+            self.memory.is_revoked(session).await
+        })
+    }
+
+    fn revoke(&self, ended: Ended) -> StoreFuture<'_, Ending> {
+        Box::pin(async move {
+            self.step().await;
+            self.memory.revoke(ended).await
+        })
+    }
+
+    fn replace(&self, replacement: Replacement) -> StoreFuture<'_, Ending> {
+        Box::pin(async move {
+            self.step().await;
+            self.memory.replace(replacement).await
+        })
+    }
+}
+
+async fn send(server: &Server, device: &Device, client: &Client, path: &str) -> Option<Code> {
+    let request = client.signed(device, ProofKind::Device, ("POST", path), b"ann");
+    code(&server.send(request).await)
+}
+
+/// A session that ann has logged in to, and the one that is to take its place.
+async fn pair(server: &Server, device: &Device) -> (Client, Client) {
+    let mut client = device.open(server, None).await.unwrap();
+    let login = client.signed(device, ProofKind::Device, ("POST", "/api/login"), b"ann");
+    let carry = client.update(&fields_of(&server.send(login).await));
+    let old = device.open(server, carry).await.unwrap();
+    assert_eq!(send(server, device, &old, ECHO.1).await, None);
+    let new = device.open(server, Some(old.ticket.clone())).await.unwrap();
+    (old, new)
+}
+
+#[tokio::test]
+async fn no_end_is_lost_between_the_steps_of_a_renewal() {
+    let ends: [fn(&Client, &Device) -> Revocation; 3] = [
+        |old, _| Revocation::Session(old.id.into()),
+        |_, _| Revocation::Subject("ann".parse().unwrap(), 1_800_000_000),
+        |_, device| Revocation::Device(device.0.thumbprint()),
+    ];
+    for (which, end) in ends.iter().enumerate() {
+        for step in 0.. {
+            let store = Steered::new();
+            let server = Server::with(|builder| builder.store(store.clone()));
+            let device = Device::new();
+            let (old, new) = pair(&server, &device).await;
+            let (bulla, revocation) = (server.bulla.clone(), end(&old, &device));
+            let event = Box::pin(async move { bulla.revoke(revocation).await.unwrap() });
+            *store.event.lock().unwrap() = Some((step, event));
+            send(&server, &device, &new, ECHO.1).await;
+            if !store.has_happened() {
+                assert!(step > 1, "{which}");
+                break;
+            }
+            for client in [&new, &old] {
+                let after = send(&server, &device, client, ECHO.1).await;
+                assert_eq!(after, Some(Code::SessionRevoked), "{which} {step}");
+            }
+        }
+    }
+}
+
+/// The handler of the old session has begun when the new one takes its place, and logs out then.
+#[tokio::test]
+async fn a_logout_that_is_under_way_ends_what_has_taken_the_place() {
+    let (begun, go_on) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let inside = (Arc::clone(&begun), Arc::clone(&go_on));
+    let server = Server::around(
+        |builder| builder,
+        move |bulla: &Bulla| {
+            let handler = service_fn(move |request: Request<bulla_server::Body>| {
+                let (begun, go_on) = inside.clone();
+                async move {
+                    let session: Session = request.extensions().get().cloned().unwrap();
+                    match request.uri().path() {
+                        "/api/login" => session.login("ann").await.unwrap(),
+                        "/api/logout" => {
+                            begun.notify_one();
+                            go_on.notified().await;
+                            session.logout().await.unwrap();
+                        }
+                        _ => {}
+                    }
+                    Ok::<_, Infallible>(answer(200, ""))
+                }
+            });
+            app(bulla.layer().layer(handler))
+        },
+    );
+    let device = Device::new();
+    let (old, new) = pair(&server, &device).await;
+    let meanwhile = async {
+        begun.notified().await;
+        assert_eq!(send(&server, &device, &new, ECHO.1).await, None);
+        // And once more: the place may have changed hands twice.
+        let newest = device.open(&server, Some(new.ticket.clone())).await;
+        let newest = newest.unwrap();
+        assert_eq!(send(&server, &device, &newest, ECHO.1).await, None);
+        go_on.notify_one();
+        newest
+    };
+    let (out, newest) = tokio::join!(send(&server, &device, &old, "/api/logout"), meanwhile);
+    assert_eq!(out, None);
+    for client in [&old, &new, &newest] {
+        let after = send(&server, &device, client, ECHO.1).await;
+        assert_eq!(after, Some(Code::SessionRevoked));
+    }
+}
