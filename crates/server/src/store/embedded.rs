@@ -356,7 +356,7 @@ mod tests {
         let path = folder.path().join("store.redb");
         for now in [4000, 1000] {
             let store = EmbeddedStore::open(&path).unwrap();
-            assert_eq!(store.revoke(ended(1, now)).await, Ok(true));
+            assert_eq!(store.revoke(ended(1, now)).await, Ok(Ending::Done));
         }
         let store = EmbeddedStore::open(&path).unwrap();
         let transaction = store.disk.database.begin_read().unwrap();

@@ -275,7 +275,7 @@ mod tests {
                 now: 1000,
                 by: Party::Application,
             };
-            assert_eq!(revocations.insert(&ended), Ok(true));
+            assert_eq!(revocations.insert(&ended), Ok(Ending::Done));
         }
         for (now, has) in [(1000, true), (3000, true), (6000, true), (6061, false)] {
             revocations.sweep(now);

@@ -11,7 +11,9 @@ use bulla_protocol::limits::{DEFAULT_PREFIX, VERSION};
 use bulla_protocol::message;
 use bulla_protocol::opening::{Open, Opening};
 use bulla_protocol::signature::{ES256, HS256};
-use bulla_server::store::{Ended, SessionRef, StoreError, StoreFuture, UsedProof, Verdict};
+use bulla_server::store::{
+    Ended, Ending, Replacement, SessionRef, StoreError, StoreFuture, UsedProof, Verdict,
+};
 use bulla_server::{Clock as _, MemoryStore, ProofKind, Revocation, Session, Store};
 use bytes::Bytes;
 use futures_util::stream;
@@ -62,6 +64,10 @@ impl Store for Watched {
         false
     }
 
+    fn written(&self) -> u64 {
+        self.memory.written()
+    }
+
     fn check_and_insert(&self, used: UsedProof) -> StoreFuture<'_, Verdict> {
         self.asked.fetch_add(1, Ordering::Relaxed);
         self.unless_gone(self.memory.check_and_insert(used))
@@ -71,8 +77,12 @@ impl Store for Watched {
         self.unless_gone(self.memory.is_revoked(session))
     }
 
-    fn revoke(&self, ended: Ended) -> StoreFuture<'_, bool> {
+    fn revoke(&self, ended: Ended) -> StoreFuture<'_, Ending> {
         self.unless_gone(self.memory.revoke(ended))
+    }
+
+    fn replace(&self, replacement: Replacement) -> StoreFuture<'_, Ending> {
+        self.unless_gone(self.memory.replace(replacement))
     }
 }
 
