@@ -73,12 +73,17 @@ export class Session {
   /** The thumbprint of this device's key for this server. */
   readonly device: string;
 
-  /** Ends the session at the server and here. `fetch` fails from then on; `open` gives a new one. */
+  /**
+   * Ends the session at the server and here. `fetch` fails from then on; `open` gives a new one.
+   *
+   * @throws {BullaError} if the server has not confirmed it: `network`, or a refusal that is not sealed,
+   * `ticket_expired` among them. Here the session has ended all the same.
+   */
   end(): Promise<void>;
 
   /**
    * Ends the session and deletes the device key, so that the next session cannot be linked to this
-   * one by its key. The server's identity stays pinned.
+   * one by its key. The server's identity stays pinned. Throws what `end` throws, when all is done.
    */
   forget(): Promise<void>;
 }

@@ -47,8 +47,7 @@ export async function end(client) {
     (await exchange(client, request, false)).cancel();
   } catch (error) {
     // Unless it had ended already.
-    const code = codeOf(error);
-    if (!isOver(code) && code !== "session_closed") throw error;
+    if (codeOf(error) !== "session_closed") throw error;
   } finally {
     client.close();
     // It is another one than above if a tab has logged in meanwhile.
@@ -142,6 +141,9 @@ async function attempts(client, request, mayReopen) {
     const sessionProof = provesBySession(session);
     const { reply, refusal, wasSealed } = await send(client, session, request, sessionProof, random);
     if (reply) return reply;
+    if (!mayReopen && wasSealed && isOver(refusal.code)) {
+      throw new BullaError("session_closed", "the session has ended");
+    }
     const elapsed = (performance.now() - firstSent) / 1000;
     const refused = session.id;
     switch (attempt.after(refusal.code, wasSealed, sessionProof, elapsed)) {

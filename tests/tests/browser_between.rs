@@ -43,6 +43,7 @@ async fn everything_works(engine: Engine) -> Outcome {
     a_login_whose_opening_is_lost_can_be_repeated(&browser).await?;
     an_opening_that_the_end_overtakes_gives_no_session(&browser).await?;
     an_opening_without_an_answer_keeps_no_tab_waiting(&browser).await?;
+    an_end_that_only_the_path_confirms_is_an_error(&browser).await?;
     browser.quit().await?;
     Ok(())
 }
@@ -242,6 +243,25 @@ async fn an_opening_without_an_answer_keeps_no_tab_waiting(browser: &Browser) ->
         open(browser, true).await?["identity"],
         json!(bank.identity())
     );
+    Ok(())
+}
+
+async fn an_end_that_only_the_path_confirms_is_an_error(browser: &Browser) -> Outcome {
+    let (proxy, _bank, _) = logged_in(browser, true).await?;
+    for claimed in [
+        Code::SessionRevoked,
+        Code::TicketExpired,
+        Code::TicketInvalid,
+    ] {
+        open(browser, true).await?;
+        proxy.change_reply(move |_| forged(claimed.because("so he says"), None));
+        let told = browser.eval("await session.end()", []).await;
+        let told = told.expect_err("the server has not said so");
+        assert_eq!(told.code(), Some(claimed.as_str()));
+        let left = browser.eval("return session.id", []).await?;
+        assert_eq!(left, Value::Null);
+        proxy.change_reply(|reply| reply);
+    }
     Ok(())
 }
 

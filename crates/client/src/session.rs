@@ -115,6 +115,12 @@ impl Session {
     }
 
     /// Ends the session, at the server and here.
+    ///
+    /// # Errors
+    ///
+    /// What says that the server has not confirmed it; here the session has ended all the same. A refusal
+    /// that is not sealed is among these, also [`Code::TicketExpired`] and the like: it may be true, and
+    /// anybody on the path may have said it.
     pub async fn end(&self) -> Result<(), Error> {
         if self.current().is_none() {
             self.state().closed = true;
@@ -133,7 +139,7 @@ impl Session {
         state.carry_over = None;
         match ended {
             // It had ended already.
-            Err(error) if is_over(error.code) || error.code == Code::SessionClosed => Ok(()),
+            Err(error) if error.code == Code::SessionClosed => Ok(()),
             ended => ended.map(drop),
         }
     }
@@ -278,6 +284,9 @@ impl Session {
                     refusal, sealed, ..
                 } => (refusal, sealed),
             };
+            if !may_reopen && sealed && is_over(refusal.code) {
+                return Err(CLOSED.into());
+            }
             attempt.elapsed = clock.monotonic().saturating_sub(first_sent);
             match attempt.after(refusal.code, sealed) {
                 Next::Retry => {}

@@ -721,6 +721,26 @@ async fn an_ended_session_is_closed() {
 }
 
 #[tokio::test]
+async fn only_the_servers_own_word_says_that_a_session_has_ended() {
+    let wire = Wire::new();
+    let session = wire.open().await;
+    let device = Revocation::Device(session.client().device());
+    wire.0.bulla.revoke(device).await.unwrap();
+    session.end().await.unwrap();
+    for forged in [
+        Code::SessionRevoked,
+        Code::TicketInvalid,
+        Code::TicketExpired,
+    ] {
+        let session = wire.open().await;
+        wire.tamper(problem(forged));
+        assert_eq!(session.end().await.unwrap_err().code, forged);
+        let after = text(session.fetch(echo("x")).await).await;
+        assert_eq!(after, Err(Code::SessionClosed));
+    }
+}
+
+#[tokio::test]
 async fn requests_at_the_same_time_share_one_new_session() {
     let wire = Wire::new();
     let session = wire.open().await;

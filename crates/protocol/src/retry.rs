@@ -112,8 +112,8 @@ pub fn is_renewal_due(age: Duration, life: Duration) -> bool {
     age > life / 2
 }
 
-/// Whether a refusal says that the session is there no more: another one is to be taken, and one that
-/// was to be ended has ended.
+/// Whether a refusal says that the session is there no more: another one is to be taken. Whether one that
+/// was to be ended has ended is certain only if it came sealed; else anybody on the path may have said it.
 pub const fn is_over(refusal: Code) -> bool {
     matches!(
         refusal,

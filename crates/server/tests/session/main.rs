@@ -15,3 +15,4 @@ mod renewal;
 mod requests;
 mod streams;
 mod support;
+mod tokens;
