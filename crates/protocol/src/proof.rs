@@ -312,6 +312,15 @@ mod tests {
                 .unwrap_err();
             assert_eq!(error.code, Code::CoverageMissing, "{at} {component}");
         }
+        // One that needs a parameter is none of a request's, though all the others are there.
+        let mut more = fields.clone();
+        for (_, value) in &mut more {
+            let with_member = "\"@method\" \"signature\";key=\"bulla\"";
+            *value = value.replacen("\"@method\"", with_member, 1);
+        }
+        let proof = ReceivedProof::parse(&more).unwrap();
+        let error = proof.check_coverage(&request(&more), Binding::Digest);
+        assert_eq!(error.unwrap_err().code, Code::CoverageMissing);
         // A field that came in on the way.
         fields.push(("content-encoding".into(), "gzip".into()));
         let proof = ReceivedProof::parse(&fields).unwrap();

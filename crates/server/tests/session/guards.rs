@@ -716,3 +716,42 @@ async fn an_upload_whose_message_has_no_end_is_an_error() {
         assert!(!before.is_empty() && before.iter().all(|is_good| *is_good));
     }
 }
+
+/// What the application says goes under the seal; outside stands what the browser alone acts upon.
+#[tokio::test]
+async fn no_field_of_an_answer_is_left_outside_its_seal() {
+    let server = Server::around(
+        |builder| builder,
+        |bulla| {
+            let handler = service_fn(async |_: Request<bulla_server::Body>| {
+                let response = Response::builder()
+                    .status(404)
+                    .header("x-balance", "9137461")
+                    .header("location", "/accounts/ann")
+                    .header("strict-transport-security", "max-age=1");
+                Ok::<_, Infallible>(response.body(String::from("x")).unwrap())
+            });
+            app(bulla.layer().layer(handler))
+        },
+    );
+    let device = Device::new();
+    let client = device.open(&server, None).await.unwrap();
+    let sealed = client.sealed(&device, ProofKind::Device, ECHO, b"");
+    let reply = server.send(concealed(&sealed.bytes)).await;
+    let (status, inside, _) = client.open_reply(&reply, &sealed.nonce);
+    assert_eq!((reply.status().as_u16(), status), (200, 404));
+    assert!(inside.iter().any(|(name, _)| name == "x-balance"));
+    let mut outside: Vec<_> = reply
+        .headers()
+        .keys()
+        .map(http::HeaderName::as_str)
+        .collect();
+    outside.sort_unstable();
+    let expected = [
+        "cache-control",
+        "content-encoding",
+        "content-type",
+        "strict-transport-security",
+    ];
+    assert_eq!(outside, expected);
+}
