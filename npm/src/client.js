@@ -15,7 +15,10 @@ const OPENING_LASTS = 30_000;
 function settings(options) {
   const wrong = (message) => new BullaError("request_invalid", message);
   const is = (value, type) => value === undefined || value === null || typeof value === type;
-  const { server, identity, prefix, seal } = options ?? {};
+  const { server, identity, prefix, seal, ...others } = options ?? {};
+  const [unknown] = Object.keys(others);
+  // A pin whose name is misspelt would be none.
+  if (unknown !== undefined) throw wrong(`open knows no option "${unknown}"`);
   if (typeof server !== "string" || !is(identity, "string") || !is(prefix, "string") || !is(seal, "boolean")) {
     throw wrong("open wants { server, identity?, prefix?, seal? }");
   }
@@ -211,7 +214,7 @@ export class Client {
       method: "POST",
       headers: pairs(fields),
       body,
-      redirect: "error",
+      redirect: "manual",
       cache: "no-store",
       signal: AbortSignal.timeout(OPENING_LASTS),
     }).catch((cause) => {

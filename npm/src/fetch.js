@@ -164,8 +164,8 @@ async function attempts(client, request, mayReopen) {
         session = await unlessAborted(signal, () => client.otherThan(refused));
         break;
       case Next.ReopenAndFail:
-        // The application gets this refusal, whatever becomes of the next session.
-        if (mayReopen) await client.otherThan(refused).catch(() => {});
+        // The application gets this refusal, whatever becomes of the next session; unless it is another's.
+        if (mayReopen) await client.otherThan(refused).catch(unlessIdentityChanged);
         throw refusal;
       default:
         throw refusal;
@@ -193,11 +193,16 @@ async function send(client, session, request, sessionProof, random) {
   const [signature, key] = await Promise.all([signing, messageKey(session.request, salt, "encrypt")]);
   const sealing = proof.sealed(rules, signature, salt);
   const body = await seal(sealing, key);
-  const init = { ...common, method: "POST", headers: client.sealedFields, body, redirect: "error" };
+  const init = { ...common, method: "POST", headers: client.sealedFields, body, redirect: "manual" };
   return openSealed(client, session, request, nonce, await transmit(client.sealedUrl, init));
 }
 
-/** The platform's `fetch`. */
+/** @param {unknown} error */
+function unlessIdentityChanged(error) {
+  if (codeOf(error) === "identity_changed") throw error;
+}
+
+/** The platform's `fetch`. Redirects are never followed; with `"error"` Node would fail of a 421, too. */
 async function transmit(url, init) {
   init.signal.throwIfAborted();
   try {

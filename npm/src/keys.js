@@ -14,7 +14,9 @@ async function webCrypto(work) {
   try {
     return await work(crypto.subtle);
   } catch (cause) {
-    throw new BullaError("unsupported", "WebCrypto is missing or refused", { cause });
+    const isOpen = globalThis.isSecureContext === false;
+    const why = isOpen ? "the page is no secure context: https, or http://localhost" : "WebCrypto is missing or refused";
+    throw new BullaError("unsupported", why, { cause });
   }
 }
 

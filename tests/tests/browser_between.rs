@@ -83,10 +83,13 @@ async fn the_first_identity_is_the_only_one(browser: &Browser) -> Outcome {
     assert_eq!(about["device"], opened["device"]);
     proxy.forward_to(other.server.port());
     proxy.take_seen();
-    let refused = browser.eval("await session.fetch('/api/me')", []).await;
-    let refused = refused.expect_err("it is another server");
-    assert_eq!(refused.code(), Some("identity_changed"));
-    assert_eq!(sent(&proxy), [SEALED, OPENING]);
+    for method in ["GET", "POST"] {
+        let ask = "await session.fetch('/api/me', { method: args[0] })";
+        let refused = browser.eval(ask, [json!(method)]).await;
+        let refused = refused.expect_err("it is another server");
+        assert_eq!(refused.code(), Some("identity_changed"), "{method}");
+        assert_eq!(sent(&proxy), [SEALED, OPENING], "{method}");
+    }
     proxy.forward_to(bank.server.port());
     pay(browser).await?;
     assert_eq!(browser.eval("return about(session)", []).await?, about);

@@ -56,7 +56,12 @@ async fn a_session_from_import_to_end() -> Outcome {
     assert_eq!(told["next"]["authenticated"], false);
     assert_ne!(told["next"]["id"], session["id"]);
     assert_ne!(told["forgotten"]["device"], session["device"]);
-    assert_eq!(bank.ledger.refusals(), ["login_required"]);
+    assert_eq!(told["elsewhere"], "authority_mismatch");
+    assert_eq!(told["misspelt"], "request_invalid");
+    assert_eq!(
+        bank.ledger.refusals(),
+        ["login_required", "authority_mismatch"]
+    );
     Ok(())
 }
 

@@ -94,6 +94,10 @@ async fn with_the_identity_lost_the_client_refuses() -> Outcome {
     let mut bank = start()?;
     let session = logged_in(&bank).await?;
     bank.restart_without(&["identity.pem", "ring.json"])?;
+    // Also where the request itself is refused and not sent again.
+    let error = session.fetch(transfer(1)?).await.err();
+    let error = error.ok_or("it was trusted")?;
+    assert_eq!(error.code, Code::IdentityChanged);
     let error = subject(&session).await.err().ok_or("it was trusted")?;
     let error = error.downcast::<bulla_client::Error>()?;
     assert_eq!(error.code, Code::IdentityChanged);

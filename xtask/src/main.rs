@@ -25,7 +25,7 @@ usage: cargo xtask <command>
 
   demo [ARGUMENT]...     the demo bank, on http://localhost:8080
   test [--suite NAME]    every test, or those of one suite: unit, fuzz, browsers, attacks
-  bench [ARGUMENT]...    the benchmarks
+  bench [GROUP]...       the benchmarks: native, browser, size, or all
   pack                   the npm package, within its size budget, into target/package
   wasm                   the Wasm module and its scripts, into npm/dist
   fuzz [--seconds N]     every fuzz target for N seconds (default 60)
@@ -86,6 +86,11 @@ fn benches(project: &Project, command: &[&str]) -> Command {
 }
 
 fn bench(project: &mut Project, arguments: &[&str]) -> Outcome {
+    const GROUPS: [&str; 3] = ["native", "browser", "size"];
+    let is_known = |argument: &&str| GROUPS.contains(argument);
+    if !arguments.iter().all(is_known) && !arguments.starts_with(&["profile"]) {
+        return Err(USAGE.into());
+    }
     wasm::build(project)?;
     if arguments.is_empty() || arguments.contains(&"browser") {
         browsers::set_up(project)?;

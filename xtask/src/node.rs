@@ -115,6 +115,7 @@ fn from_wheel(project: &mut Project) -> Outcome<PathBuf> {
         venv.args(["-m", "venv", "--clear"]).arg(&folder);
         // Debian keeps the parts of Python that this needs in a package of their own.
         if ask(project.command("python3").args(["-c", "import ensurepip"])).is_none() {
+            say("installing python3 and python3-venv: Node comes as a Python package");
             setup::apt(project, &["python3", "python3-venv"])?;
         }
         project::run(&mut venv)?;

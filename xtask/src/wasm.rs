@@ -107,10 +107,15 @@ pub(crate) fn build_vectors(project: &Project) -> Outcome {
     bind(project, &module, &project.target.join("vectors"))
 }
 
+/// As `.cargo/config.toml` has it for xtask. With any other one cargo would build anew what both stand on,
+/// back and forth.
+const LINKER: &str = "target.'cfg(target_os = \"linux\")'.linker = 'xtask/cc'";
+
 /// Writes a module's glue, and the module as the glue wants it.
 fn bind(project: &Project, module: &Path, folder: &Path) -> Outcome {
     fs::create_dir_all(folder)?;
-    let mut bindgen = project.cargo(&["run", "--profile", "xtask", "--package", "xtask-bindgen"]);
+    let mut bindgen = project.cargo(&["run", "--config", LINKER, "--profile", "xtask"]);
+    bindgen.args(["--package", "xtask-bindgen"]);
     project::run(bindgen.arg("--").arg(module).arg(folder))
 }
 

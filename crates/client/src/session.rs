@@ -301,9 +301,12 @@ impl Session {
                 }
                 Next::Reopen if may_reopen => live = self.other_than(Some(live.id)).await?,
                 Next::ReopenAndFail if may_reopen => {
-                    // The application gets this refusal, whatever becomes of the next session.
-                    let _ = self.other_than(Some(live.id)).await;
-                    return Err(refusal.into());
+                    // The application gets this refusal, whatever becomes of the next session; unless it
+                    // is another's.
+                    return match self.other_than(Some(live.id)).await {
+                        Err(error) if error.code == Code::IdentityChanged => Err(error),
+                        _ => Err(refusal.into()),
+                    };
                 }
                 _ => return Err(refusal.into()),
             }

@@ -16,6 +16,8 @@ use crate::session::Session;
 
 impl Bulla {
     /// Puts the verifier before a router. What is merged into the result afterwards is not protected.
+    ///
+    /// The verifier is the result's fallback: merge routes into it, and give it no other fallback.
     pub fn protect(&self, router: Router) -> Router {
         // Not `Router::layer`: that runs after routing, and the path to route by is inside the seal.
         let router = MapRequest::new(router, |mut request: Request<Body>| {

@@ -5,7 +5,9 @@
 #[non_exhaustive]
 pub enum ConfigError {
     /// No public origin was given, or one is not an origin.
-    #[error("a public origin such as https://bank.example is needed")]
+    #[error(
+        "a public origin such as https://bank.example is needed: scheme, host and port, and no `/` at the end"
+    )]
     Origin,
     /// The prefix is not an absolute path without a trailing slash.
     #[error("the prefix must be an absolute path without a trailing slash")]
@@ -27,7 +29,7 @@ pub enum ConfigError {
     #[error("the ring is kept across restarts, so the store must keep revocations too")]
     RingOutlivesRevocations,
     /// The store could not be opened.
-    #[error("the store could not be opened")]
+    #[error("the store could not be opened; another process may have it open")]
     Store,
     /// The system gave no random bytes.
     #[error("the system gave no random bytes")]

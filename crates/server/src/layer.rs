@@ -277,7 +277,8 @@ impl Bulla {
 
     /// The configured origin that the request is for. `:authority` and `Host` must not differ.
     fn origin_of<B>(&self, request: &Request<B>) -> Result<&Origin, Error> {
-        const WRONG: Error = Code::AuthorityMismatch.because("this is not a public origin here");
+        const WRONG: Error = Code::AuthorityMismatch
+            .because("the authority is of no origin that the builder was given");
         let mut hosts = request.headers().get_all(HOST).iter();
         let host = hosts
             .next()

@@ -50,4 +50,8 @@ session = await open();
 told.next = about(session);
 await session.forget();
 told.forgotten = about(await open());
+// By a name that is no origin of the server's, and with a pin under a wrong name.
+const elsewhere = server.replace("localhost", "127.0.0.1");
+told.elsewhere = await bulla.open({ server: elsewhere, identity }).catch(({ code }) => code);
+told.misspelt = await bulla.open({ server, identiti: identity }).catch(({ code }) => code);
 console.log(JSON.stringify(told));
