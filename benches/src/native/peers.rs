@@ -184,6 +184,25 @@ impl DpopProver {
         }
         Ok(())
     }
+
+    /// Measures a verifier, called with a proof, a method, a target and a token.
+    fn probe(
+        self,
+        id: &'static str,
+        batch: usize,
+        mut verify: impl FnMut(&str, &str, &str, &str) -> Outcome + 'static,
+    ) -> Outcome<Probe> {
+        self.check(&mut verify)?;
+        Ok(Probe::new(id, batch, move |operations| {
+            let proofs: Outcome<Vec<_>> = (0..operations).map(|_| self.prove()).collect();
+            let proofs = proofs?;
+            let start = Instant::now();
+            for proof in &proofs {
+                verify(proof, Self::METHOD, TARGET, Self::TOKEN)?;
+            }
+            Ok(start.elapsed())
+        }))
+    }
 }
 
 /// The crate `dpop-verifier`: RFC 9449 section 4.3 beside an access token that is taken for verified
@@ -196,24 +215,18 @@ pub(crate) fn dpop() -> Outcome<Probe> {
     });
     let mut seen = Seen(HashSet::new());
     let bound_to = prover.thumbprint.clone();
-    let mut verify = move |proof: &str, method: &str, target: &str, token: &str| {
-        let check = verifier.verify(&mut seen, proof, target, method, Some(token));
-        if runtime.block_on(check)?.jkt == bound_to {
-            Ok(())
-        } else {
-            Err("the proof is another key's".into())
-        }
-    };
-    prover.check(&mut verify)?;
-    Ok(Probe::new("peer/dpop-verifier", 4, move |operations| {
-        let proofs: Outcome<Vec<_>> = (0..operations).map(|_| prover.prove()).collect();
-        let proofs = proofs?;
-        let start = Instant::now();
-        for proof in &proofs {
-            verify(proof, DpopProver::METHOD, TARGET, DpopProver::TOKEN)?;
-        }
-        Ok(start.elapsed())
-    }))
+    prover.probe(
+        "peer/dpop-verifier",
+        4,
+        move |proof, method, target, token| {
+            let check = verifier.verify(&mut seen, proof, target, method, Some(token));
+            if runtime.block_on(check)?.jkt == bound_to {
+                Ok(())
+            } else {
+                Err("the proof is another key's".into())
+            }
+        },
+    )
 }
 
 /// Where `dpop-verifier` remembers proofs.
@@ -313,17 +326,7 @@ pub(crate) fn lean_dpop() -> Outcome<Probe> {
     let prover = DpopProver::new()?;
     let mut verifier = LeanDpop::new(DpopProver::NONCE.to_owned());
     let bound_to = prover.thumbprint.clone();
-    let mut verify = move |proof: &str, method: &str, target: &str, token: &str| {
+    prover.probe("peer/dpop-lean", 8, move |proof, method, target, token| {
         verifier.verify(proof, method, target, token, &bound_to)
-    };
-    prover.check(&mut verify)?;
-    Ok(Probe::new("peer/dpop-lean", 8, move |operations| {
-        let proofs: Outcome<Vec<_>> = (0..operations).map(|_| prover.prove()).collect();
-        let proofs = proofs?;
-        let start = Instant::now();
-        for proof in &proofs {
-            verify(proof, DpopProver::METHOD, TARGET, DpopProver::TOKEN)?;
-        }
-        Ok(start.elapsed())
-    }))
+    })
 }
