@@ -1,7 +1,7 @@
 //! HMAC and HKDF with SHA-256, for both backends.
 //!
 //! A request takes a dozen of them over a line or two each. aws-lc is no faster at the hash, and needs
-//! twice the time for such a message as a whole.
+//! up to twice the time for such a message as a whole.
 
 use core::fmt;
 
