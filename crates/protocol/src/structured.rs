@@ -76,9 +76,7 @@ pub(crate) fn inner_list(
     items: &[(BareItemFromInput<'_>, Params<'_>)],
     params: &Params<'_>,
 ) -> Option<String> {
-    // Room for a signature's, so that it need not grow step by step.
-    let mut text = String::with_capacity(512);
-    let mut list = ListSerializer::with_buffer(&mut text);
+    let mut list = ListSerializer::new();
     let mut inner = list.inner_list();
     for (item, params) in items {
         let mut serializer = inner.bare_item(item);
@@ -90,8 +88,7 @@ pub(crate) fn inner_list(
     for (key, value) in params {
         serializer = serializer.parameter(key, value);
     }
-    list.finish()?;
-    Some(text)
+    list.finish()
 }
 
 /// Reads an Item that is a Byte Sequence without parameters.

@@ -233,7 +233,7 @@ impl Ticketed {
             method: method
                 .parse()
                 .map_err(|_| Code::Malformed.because("not a method"))?,
-            headers: inner_headers(fields, &headers, &bulla.0.upstream)?,
+            headers: inner_headers(&fields, &headers, &bulla.0.upstream)?,
             cookies,
             content: Content::Sealed(Box::new(content)),
             extensions,
@@ -527,7 +527,7 @@ fn hidden(headers: &HeaderMap, covered: &[&str], upstream: &[HeaderName]) -> Vec
 /// The fields of a sealed request: those inside, and what only the browser can say, which stands
 /// outside.
 fn inner_headers(
-    fields: Vec<(String, String)>,
+    fields: &[(String, String)],
     outer: &HeaderMap,
     upstream: &[HeaderName],
 ) -> Result<HeaderMap, Error> {
@@ -539,7 +539,7 @@ fn inner_headers(
         if upstream.contains(&name) {
             return Err(UPSTREAM);
         }
-        headers.append(name, HeaderValue::try_from(value).map_err(|_| BAD)?);
+        headers.append(name, HeaderValue::from_str(value).map_err(|_| BAD)?);
     }
     for (name, value) in outer {
         if field::is_benign(name.as_str()) && !headers.contains_key(name) {
