@@ -5,6 +5,7 @@ use core::fmt;
 use aws_lc_rs::aead::{AES_128_GCM, AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use aws_lc_rs::agreement::{self, ECDH_P256, PrivateKey, UnparsedPublicKey};
 use aws_lc_rs::encoding::{AsBigEndian, EcPrivateKeyBin};
+use aws_lc_rs::hmac;
 use aws_lc_rs::rand::{self, SecureRandom as _};
 use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _,
@@ -13,7 +14,6 @@ use aws_lc_rs::signature::{
 use bulla_protocol::jwk::{PublicKey, Thumbprint};
 use zeroize::Zeroizing;
 
-pub use crate::mac::{MacKey, Prk};
 use crate::{
     BadSignature, KeyError, OpenError, Random, RandomError, SealError, SharedSecret, draw_scalar,
 };
@@ -160,6 +160,75 @@ impl fmt::Debug for AgreementKey {
     }
 }
 
+/// An HMAC-SHA256 key.
+pub struct MacKey(hmac::Key);
+
+impl MacKey {
+    /// Takes 256 bits.
+    pub fn new(key: &[u8; 32]) -> Self {
+        Self(hmac::Key::new(hmac::HMAC_SHA256, key))
+    }
+
+    /// The MAC of a message.
+    pub fn sign(&self, message: &[u8]) -> [u8; 32] {
+        bytes_of(&hmac::sign(&self.0, message))
+    }
+
+    /// Compares in constant time.
+    pub fn verify(&self, message: &[u8], mac: &[u8]) -> Result<(), BadSignature> {
+        hmac::verify(&self.0, message, mac).map_err(|_| BadSignature)
+    }
+}
+
+impl fmt::Debug for MacKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("MacKey(..)")
+    }
+}
+
+/// A pseudorandom key of HKDF-SHA256 (RFC 5869).
+pub struct Prk(hmac::Key);
+
+impl Prk {
+    /// HKDF-Extract (section 2.2).
+    pub fn extract(salt: &[u8], ikm: &[u8]) -> Self {
+        let prk = Zeroizing::new(bytes_of(&hmac::sign(
+            &hmac::Key::new(hmac::HMAC_SHA256, salt),
+            ikm,
+        )));
+        Self::from_uniform(&prk)
+    }
+
+    /// Takes a key that is uniformly random already (section 3.3).
+    pub fn from_uniform(key: &[u8; 32]) -> Self {
+        Self(hmac::Key::new(hmac::HMAC_SHA256, key))
+    }
+
+    /// HKDF-Expand (section 2.3), over the parts of `info` one after the other. `out` is at most
+    /// 255 * 32 bytes long; what lies beyond is left as it was.
+    pub fn expand(&self, info: &[&[u8]], out: &mut [u8]) {
+        let mut block = Zeroizing::new([0; 32]);
+        for (counter, chunk) in (1..=u8::MAX).zip(out.chunks_mut(32)) {
+            let mut context = hmac::Context::with_key(&self.0);
+            if counter > 1 {
+                context.update(block.as_slice());
+            }
+            for part in info {
+                context.update(part);
+            }
+            context.update(&[counter]);
+            *block = bytes_of(&context.sign());
+            chunk.copy_from_slice(&block[..chunk.len()]);
+        }
+    }
+}
+
+impl fmt::Debug for Prk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Prk(..)")
+    }
+}
+
 macro_rules! aes_gcm {
     ($(#[$doc:meta])* $name:ident, $algorithm:ident, $len:literal) => {
         $(#[$doc])*
@@ -239,4 +308,10 @@ fn private_key(random: &dyn Random) -> Result<PrivateKey, KeyError> {
     draw_scalar(random, |candidate| {
         PrivateKey::from_private_key(&ECDH_P256, candidate).ok()
     })
+}
+
+fn bytes_of(tag: &hmac::Tag) -> [u8; 32] {
+    let mut bytes = [0; 32];
+    bytes.copy_from_slice(tag.as_ref());
+    bytes
 }

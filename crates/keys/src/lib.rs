@@ -3,7 +3,7 @@
 //! Two backends have one API. The feature `aws-lc` (default) brings the module [`aws_lc`], which is
 //! fast and needs a C compiler; `rustcrypto` brings the module `rustcrypto`, which is pure Rust and
 //! builds for `wasm32-unknown-unknown` too. Where both are enabled, the names at the crate's root
-//! are those of `aws_lc`. HMAC and HKDF are the same in both. Randomness is handed in where a key is made.
+//! are those of `aws_lc`. Randomness is handed in where a key is made.
 #![forbid(unsafe_code)]
 
 use bulla_protocol::error::{Code, Error};
@@ -15,7 +15,6 @@ pub mod aws_lc;
 pub mod body;
 #[cfg(any(feature = "aws-lc", feature = "rustcrypto"))]
 pub mod ece;
-mod mac;
 #[cfg(feature = "rustcrypto")]
 pub mod rustcrypto;
 

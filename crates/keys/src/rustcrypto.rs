@@ -4,15 +4,17 @@ use core::fmt;
 
 use aes_gcm::aead::{AeadInOut as _, KeyInit as _};
 use bulla_protocol::jwk::{PublicKey, Thumbprint};
+use hkdf::{Hkdf, HmacImpl};
+use hmac::{Hmac, Mac as _};
 use p256::SecretKey;
 use p256::ecdsa::signature::{Signer as _, Verifier as _};
 use p256::ecdsa::{self, Signature, SigningKey as EcdsaKey};
 use p256::elliptic_curve::ecdh::diffie_hellman;
 use p256::elliptic_curve::sec1::ToSec1Point as _;
 use p256::pkcs8::{DecodePrivateKey as _, EncodePrivateKey as _};
-use zeroize::Zeroizing;
+use sha2::Sha256;
+use zeroize::{Zeroize as _, Zeroizing};
 
-pub use crate::mac::{MacKey, Prk};
 use crate::{BadSignature, KeyError, OpenError, Random, SealError, SharedSecret, draw_scalar};
 
 /// The system's random bytes, by way of getrandom. A bare Wasm module has no system to ask, so
@@ -140,6 +142,72 @@ impl AgreementKey {
 impl fmt::Debug for AgreementKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "AgreementKey({:?})", self.public)
+    }
+}
+
+/// An HMAC-SHA256 key.
+pub struct MacKey(Hmac<Sha256>);
+
+impl MacKey {
+    /// Takes 256 bits.
+    pub fn new(key: &[u8; 32]) -> Self {
+        Self(HmacImpl::new_from_slice(key))
+    }
+
+    /// The MAC of a message.
+    pub fn sign(&self, message: &[u8]) -> [u8; 32] {
+        let mut mac = self.0.clone();
+        hmac::Mac::update(&mut mac, message);
+        hmac::Mac::finalize(mac).into_bytes().into()
+    }
+
+    /// Compares in constant time.
+    pub fn verify(&self, message: &[u8], mac: &[u8]) -> Result<(), BadSignature> {
+        let expected = self.0.clone().chain_update(message);
+        expected.verify_slice(mac).map_err(|_| BadSignature)
+    }
+}
+
+impl fmt::Debug for MacKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("MacKey(..)")
+    }
+}
+
+/// A pseudorandom key of HKDF-SHA256 (RFC 5869).
+pub struct Prk(Hkdf<Sha256>);
+
+impl Prk {
+    /// HKDF-Extract (section 2.2).
+    pub fn extract(salt: &[u8], ikm: &[u8]) -> Self {
+        let (mut prk, hkdf) = Hkdf::extract(Some(salt), ikm);
+        prk.as_mut_slice().zeroize();
+        Self(hkdf)
+    }
+
+    /// Takes a key that is uniformly random already (section 3.3).
+    #[allow(clippy::missing_panics_doc, reason = "32 bytes are long enough")]
+    pub fn from_uniform(key: &[u8; 32]) -> Self {
+        Self(Hkdf::from_prk(key).expect("a key as long as the hash"))
+    }
+
+    /// HKDF-Expand (section 2.3), over the parts of `info` one after the other. `out` is at most
+    /// 255 * 32 bytes long; what lies beyond is left as it was.
+    #[allow(
+        clippy::missing_panics_doc,
+        reason = "the length is cut to what is allowed"
+    )]
+    pub fn expand(&self, info: &[&[u8]], out: &mut [u8]) {
+        let len = out.len().min(255 * 32);
+        self.0
+            .expand_multi_info(info, &mut out[..len])
+            .expect("a length that is allowed");
+    }
+}
+
+impl fmt::Debug for Prk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Prk(..)")
     }
 }
 
