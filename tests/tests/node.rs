@@ -58,9 +58,14 @@ async fn a_session_from_import_to_end() -> Outcome {
     assert_ne!(told["forgotten"]["device"], session["device"]);
     assert_eq!(told["elsewhere"], "authority_mismatch");
     assert_eq!(told["misspelt"], "request_invalid");
-    assert_eq!(
-        bank.ledger.refusals(),
-        ["login_required", "authority_mismatch"]
+    let refusals = bank.ledger.refusals();
+    let (first, rest) = refusals.split_first().ok_or("nothing was refused")?;
+    assert_eq!(*first, "login_required");
+    // After a 421 the Fetch standard has a request sent again, over another connection.
+    let is_elsewhere = |code: &&str| *code == "authority_mismatch";
+    assert!(
+        !rest.is_empty() && rest.iter().all(is_elsewhere),
+        "{rest:?}"
     );
     Ok(())
 }
