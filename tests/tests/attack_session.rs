@@ -51,8 +51,8 @@ fn copy(request: &Request<Bytes>) -> Request<Bytes> {
     request.clone()
 }
 
-/// What the twin does with a request that carries a copied token.
-async fn twin_transfer(bank: &Bank, thief: &Client, amount: u64) -> Outcome<Response<Bytes>> {
+/// An order to the twin, with the token that is all it asks for.
+async fn twin_order(bank: &Bank, thief: &Client, amount: u64) -> Outcome<Request<Bytes>> {
     let login = absolute(bank, post("/twin/login", &json!({ "user": "ann" }))?)?;
     let token = thief.send_unverified(login).await?;
     let token: Value = serde_json::from_slice(token.body())?;
@@ -60,6 +60,12 @@ async fn twin_transfer(bank: &Bank, thief: &Client, amount: u64) -> Outcome<Resp
     let mut request = absolute(bank, post("/twin/transfer", &order(amount))?)?;
     let value = HeaderValue::from_str(&format!("Bearer {token}"))?;
     request.headers_mut().insert("authorization", value);
+    Ok(request)
+}
+
+/// What the twin does with a request that carries a copied token.
+async fn twin_transfer(bank: &Bank, thief: &Client, amount: u64) -> Outcome<Response<Bytes>> {
+    let request = twin_order(bank, thief, amount).await?;
     Ok(thief.send_unverified(request).await?)
 }
 
@@ -213,6 +219,16 @@ async fn every_byte_of_a_sealed_request_counts() -> Outcome {
     let response = send(&victim, copy(&prepared.request)).await?;
     assert_eq!(prepared.open_reply(response).await?.status(), 200);
     assert_eq!(bank.ledger.transfers().len(), 1);
+
+    // The twin takes what was changed on the way for what was ordered.
+    let thief = client(&bank)?;
+    let mut ordered = twin_order(&bank, &thief, 3).await?;
+    let changed = serde_json::to_vec(&order(4))?;
+    assert_eq!(ordered.body().len(), changed.len());
+    *ordered.body_mut() = changed.into();
+    assert_eq!(thief.send_unverified(ordered).await?.status(), 200);
+    let booked = bank.ledger.transfers().pop().ok_or("nothing was booked")?;
+    assert_eq!(booked["amount"], 4);
     Ok(())
 }
 
@@ -332,6 +348,8 @@ async fn an_old_proof_and_an_ended_session_are_refused() -> Outcome {
         ProofKind::Device,
         nonce,
     )?;
+    let thief = client(&bank)?;
+    let twins = twin_order(&bank, &thief, 5).await?;
     bank.clock.advance(180);
     let response = send(&victim, copy(&kept.request)).await?;
     let refused = kept
@@ -340,6 +358,10 @@ async fn an_old_proof_and_an_ended_session_are_refused() -> Outcome {
         .err()
         .map(|error| error.code);
     assert_eq!(refused, Some(Code::NonceStale));
+    assert!(bank.ledger.transfers().is_empty());
+    // The twin takes what was kept for later.
+    assert_eq!(thief.send_unverified(twins).await?.status(), 200);
+    assert_eq!(bank.ledger.transfers().len(), 1);
 
     // The client itself goes on with the nonce that came with a refusal.
     let reply = victim.fetch(post("/api/transfer", &order(6))?).await?;
@@ -360,7 +382,7 @@ async fn an_old_proof_and_an_ended_session_are_refused() -> Outcome {
         .err()
         .map(|error| error.code);
     assert_eq!(refused, Some(Code::SessionRevoked));
-    assert_eq!(bank.ledger.transfers().len(), 1);
+    assert_eq!(bank.ledger.transfers().len(), 2);
     assert!(bank.ledger.refusals().contains(&"session_revoked"));
     Ok(())
 }

@@ -702,3 +702,26 @@ async fn pages_of_other_origins_are_told_what_they_may_read() {
         }
     }
 }
+
+/// The verifier answers those of allowed pages by itself. All others are requests without a proof.
+#[tokio::test]
+async fn only_pages_of_allowed_origins_get_a_preflight_answered() {
+    let server = Server::with(|builder| builder.allow_origin("https://app.example"));
+    for (origin, status, code) in [
+        (Some("https://app.example"), 204, None),
+        (Some("https://evil.example"), 401, Some(Code::ProofMissing)),
+        (None, 401, Some(Code::ProofMissing)),
+    ] {
+        let mut request = Request::options("/api/echo")
+            .header("host", AUTHORITY)
+            .header("access-control-request-method", "POST");
+        if let Some(origin) = origin {
+            request = request.header("origin", origin);
+        }
+        let reply = server.send(request.body(body(b"")).unwrap()).await;
+        assert_eq!(reply.status(), status, "{origin:?}");
+        assert_eq!(self::code(&reply), code, "{origin:?}");
+        let allowed = reply.headers().get("access-control-allow-methods");
+        assert_eq!(allowed.is_some(), code.is_none(), "{origin:?}");
+    }
+}
