@@ -11,10 +11,8 @@ use bulla_protocol::limits::{DEFAULT_PREFIX, VERSION};
 use bulla_protocol::message;
 use bulla_protocol::opening::{Open, Opening};
 use bulla_protocol::signature::{ES256, HS256};
-use bulla_server::store::{
-    Ended, Ending, Replacement, SessionRef, StoreError, StoreFuture, UsedProof, Verdict,
-};
-use bulla_server::{Clock as _, MemoryStore, ProofKind, Revocation, Session, Store};
+use bulla_server::store::StoreError;
+use bulla_server::{Clock as _, MemoryStore, ProofKind, Revocation, Session};
 use bytes::Bytes;
 use futures_util::stream;
 use http::{Request, Response};
@@ -23,6 +21,7 @@ use http_body_util::{BodyExt as _, StreamBody};
 use tokio::sync::mpsc::unbounded_channel;
 use tower::{Layer as _, service_fn};
 
+use crate::hooked::{Hooked, Step};
 use crate::support::{
     AUTHORITY, Bound, Device, ECHO, Server, app, body, code, concealed, fields_of, fresh_random,
     with_fields,
@@ -31,65 +30,35 @@ use crate::support::{
 const LOGIN: (&str, &str) = ("POST", "/api/login");
 
 /// A store in memory that can be told to fail, and that counts what it was asked to remember.
-#[derive(Clone)]
 struct Watched {
-    memory: Arc<MemoryStore>,
+    store: Hooked,
     asked: Arc<AtomicUsize>,
     is_gone: Arc<AtomicBool>,
 }
 
 impl Watched {
     fn new() -> Self {
+        let (asked, is_gone) = (Arc::<AtomicUsize>::default(), Arc::<AtomicBool>::default());
+        let (count, gone) = (Arc::clone(&asked), Arc::clone(&is_gone));
+        let store = Hooked::new(move |step| {
+            if step == Step::CheckAndInsert {
+                count.fetch_add(1, Ordering::Relaxed);
+            }
+            let is_gone = gone.load(Ordering::Relaxed);
+            Box::pin(async move { if is_gone { Err(StoreError) } else { Ok(()) } })
+        });
         Self {
-            memory: Arc::new(MemoryStore::new().unwrap()),
-            asked: Arc::default(),
-            is_gone: Arc::default(),
+            store,
+            asked,
+            is_gone,
         }
-    }
-
-    fn unless_gone<'a, T: Send + 'a>(&'a self, answer: StoreFuture<'a, T>) -> StoreFuture<'a, T> {
-        if self.is_gone.load(Ordering::Relaxed) {
-            return Box::pin(async { Err(StoreError) });
-        }
-        answer
-    }
-}
-
-impl Store for Watched {
-    fn domain(&self) -> [u8; 16] {
-        self.memory.domain()
-    }
-
-    fn outlives_process(&self) -> bool {
-        false
-    }
-
-    fn written(&self) -> u64 {
-        self.memory.written()
-    }
-
-    fn check_and_insert(&self, used: UsedProof) -> StoreFuture<'_, Verdict> {
-        self.asked.fetch_add(1, Ordering::Relaxed);
-        self.unless_gone(self.memory.check_and_insert(used))
-    }
-
-    fn is_revoked(&self, session: SessionRef) -> StoreFuture<'_, bool> {
-        self.unless_gone(self.memory.is_revoked(session))
-    }
-
-    fn revoke(&self, ended: Ended) -> StoreFuture<'_, Ending> {
-        self.unless_gone(self.memory.revoke(ended))
-    }
-
-    fn replace(&self, replacement: Replacement) -> StoreFuture<'_, Ending> {
-        self.unless_gone(self.memory.replace(replacement))
     }
 }
 
 #[tokio::test]
 async fn nothing_is_remembered_of_a_request_that_was_refused() {
     let store = Watched::new();
-    let watched = store.clone();
+    let watched = store.store.clone();
     let server = Server::with(|builder| builder.store(watched));
     let device = Device::new();
     let mut client = device.open(&server, None).await.unwrap();
@@ -134,7 +103,7 @@ async fn nothing_is_remembered_of_a_request_that_was_refused() {
 #[tokio::test]
 async fn without_a_store_nothing_is_done_and_nothing_goes_on() {
     let store = Watched::new();
-    let watched = store.clone();
+    let watched = store.store.clone();
     let server = Server::with(|builder| builder.store(watched));
     let device = Device::new();
     let mut client = device.open(&server, None).await.unwrap();
@@ -174,7 +143,7 @@ async fn without_a_store_nothing_is_done_and_nothing_goes_on() {
 async fn a_session_that_cannot_be_looked_up_is_neither_renewed_nor_streamed_to() {
     for does in [false, true] {
         let store = Watched::new();
-        let watched = store.clone();
+        let watched = store.store.clone();
         let server = Server::around(
             |builder| builder.store(watched),
             move |bulla| {

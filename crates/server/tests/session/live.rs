@@ -8,10 +8,8 @@ use bulla_keys::ece;
 use bulla_protocol::error::Code;
 use bulla_protocol::opening::Ticket;
 use bulla_protocol::seal::Header;
-use bulla_server::store::{
-    Ended, Ending, Party, Replacement, SessionRef, StoreFuture, UsedProof, Verdict,
-};
-use bulla_server::{MemoryStore, ProofKind, Revocation, RevocationId, Session, Store};
+use bulla_server::store::{Ended, Ending, Party};
+use bulla_server::{ProofKind, Revocation, RevocationId, Session, Store};
 use bytes::Bytes;
 use futures_util::stream;
 use http::{Request, Response};
@@ -21,50 +19,18 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::timeout;
 use tower::{Layer as _, service_fn};
 
+use crate::hooked::Hooked;
 use crate::support::{Body, Client, Device, ECHO, Server, answer, app, concealed};
 
 const EVENTS: (&str, &str) = ("GET", "/api/events");
 const LOGIN: (&str, &str) = ("POST", "/api/login");
 const END: (&str, &str) = ("POST", "/api/end");
 
-/// A store that another process has too.
-#[derive(Clone)]
-struct Shared(Arc<MemoryStore>);
-
-impl Store for Shared {
-    fn domain(&self) -> [u8; 16] {
-        self.0.domain()
-    }
-
-    fn outlives_process(&self) -> bool {
-        self.0.outlives_process()
-    }
-
-    fn written(&self) -> u64 {
-        self.0.written()
-    }
-
-    fn check_and_insert(&self, used: UsedProof) -> StoreFuture<'_, Verdict> {
-        self.0.check_and_insert(used)
-    }
-
-    fn is_revoked(&self, session: SessionRef) -> StoreFuture<'_, bool> {
-        self.0.is_revoked(session)
-    }
-
-    fn revoke(&self, ended: Ended) -> StoreFuture<'_, Ending> {
-        self.0.revoke(ended)
-    }
-
-    fn replace(&self, replacement: Replacement) -> StoreFuture<'_, Ending> {
-        self.0.replace(replacement)
-    }
-}
-
 /// A server whose streams the test feeds by hand.
 struct Stage {
     server: Server,
-    store: Shared,
+    /// Another process has it too.
+    store: Hooked,
     feed: Arc<Mutex<Option<UnboundedSender<Bytes>>>>,
     device: Device,
 }
@@ -78,7 +44,7 @@ fn channel(receiver: UnboundedReceiver<Bytes>) -> Body {
 
 impl Stage {
     fn new() -> Self {
-        let store = Shared(Arc::new(MemoryStore::new().unwrap()));
+        let store = Hooked::new(|_| Box::pin(async { Ok(()) }));
         let feed = Arc::new(Mutex::new(None));
         let feeding = Arc::clone(&feed);
         let shared = store.clone();

@@ -9,6 +9,7 @@ mod cookies;
 mod events;
 mod failures;
 mod guards;
+mod hooked;
 mod live;
 mod receive;
 mod renewal;

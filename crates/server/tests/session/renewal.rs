@@ -8,97 +8,50 @@ use std::sync::{Arc, Mutex};
 
 use bulla_protocol::error::Code;
 use bulla_protocol::proof::ProofKind;
-use bulla_server::store::{
-    Ended, Ending, Replacement, SessionRef, StoreFuture, UsedProof, Verdict,
-};
-use bulla_server::{Bulla, MemoryStore, Revocation, Session, Store};
+use bulla_server::{Bulla, Revocation, Session};
 use http::Request;
 use tokio::sync::Notify;
 use tower::{Layer as _, service_fn};
 
+use crate::hooked::Hooked;
 use crate::support::{Client, Device, ECHO, Server, answer, app, code, fields_of};
 
 /// What happens between two steps of a request.
 type Event = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// A store in which something happens before the step whose number it is, once.
-#[derive(Clone)]
 struct Steered {
-    memory: Arc<MemoryStore>,
+    store: Hooked,
     event: Arc<Mutex<Option<(usize, Event)>>>,
 }
 
 impl Steered {
     fn new() -> Self {
-        Self {
-            memory: Arc::new(MemoryStore::new().unwrap()),
-            event: Arc::default(),
-        }
-    }
-
-    /// The next step of whoever uses the store. What the event itself does to the store are no steps.
-    async fn step(&self) {
-        let due = {
-            let mut event = self.event.lock().unwrap();
-            match event.take() {
+        let event: Arc<Mutex<Option<(usize, Event)>>> = Arc::default();
+        let coming = Arc::clone(&event);
+        // What the event itself does to the store are no steps.
+        let store = Hooked::new(move |_| {
+            let mut event = coming.lock().unwrap();
+            let due = match event.take() {
                 Some((0, due)) => Some(due),
-                Some((left, due)) => {
-                    *event = Some((left - 1, due));
+                later => {
+                    *event = later.map(|(left, due)| (left - 1, due));
                     None
                 }
-                None => None,
-            }
-        };
-        if let Some(due) = due {
-            due.await;
-        }
+            };
+            Box::pin(async move {
+                if let Some(due) = due {
+                    due.await;
+                }
+                Ok(())
+            })
+        });
+        Self { store, event }
     }
 
     /// Whether it has happened.
     fn has_happened(&self) -> bool {
         self.event.lock().unwrap().take().is_none()
-    }
-}
-
-impl Store for Steered {
-    fn domain(&self) -> [u8; 16] {
-        self.memory.domain()
-    }
-
-    fn outlives_process(&self) -> bool {
-        false
-    }
-
-    fn written(&self) -> u64 {
-        self.memory.written()
-    }
-
-    fn check_and_insert(&self, used: UsedProof) -> StoreFuture<'_, Verdict> {
-        Box::pin(async move {
-            self.step().await;
-            self.memory.check_and_insert(used).await
-        })
-    }
-
-    fn is_revoked(&self, session: SessionRef) -> StoreFuture<'_, bool> {
-        Box::pin(async move {
-            self.step().await;
-            self.memory.is_revoked(session).await
-        })
-    }
-
-    fn revoke(&self, ended: Ended) -> StoreFuture<'_, Ending> {
-        Box::pin(async move {
-            self.step().await;
-            self.memory.revoke(ended).await
-        })
-    }
-
-    fn replace(&self, replacement: Replacement) -> StoreFuture<'_, Ending> {
-        Box::pin(async move {
-            self.step().await;
-            self.memory.replace(replacement).await
-        })
     }
 }
 
@@ -128,7 +81,7 @@ async fn no_end_is_lost_between_the_steps_of_a_renewal() {
     for (which, end) in ends.iter().enumerate() {
         for step in 0.. {
             let store = Steered::new();
-            let server = Server::with(|builder| builder.store(store.clone()));
+            let server = Server::with(|builder| builder.store(store.store.clone()));
             let device = Device::new();
             let (old, new) = pair(&server, &device).await;
             let (bulla, revocation) = (server.bulla.clone(), end(&old, &device));
