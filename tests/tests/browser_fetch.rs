@@ -101,18 +101,19 @@ async fn the_server_sees_that_the_page_gives_up(
     assert_eq!(reason, "enough");
     bank.ledger.until_open_streams(0).await?;
 
-    // WebKit forgets the reason where it makes the stream itself.
-    let reason = match (browser.engine(), sealed) {
-        (Engine::WebKit, false) => "AbortError",
-        _ => "enough",
+    // Where the stream is the platform's own, WebKit forgets the reason, and Chromium now and then.
+    let reasons: &[&str] = match (browser.engine(), sealed) {
+        (Engine::WebKit, false) => &["AbortError"],
+        (Engine::Chromium, false) => &["enough", "AbortError"],
+        _ => &["enough"],
     };
     // While the reply is read, by the signal, by the reader and by the stream.
-    for (give_up, end) in [
-        ("control.abort('enough')", reason),
-        ("await reader.cancel()", "done"),
+    for (give_up, ends) in [
+        ("control.abort('enough')", reasons),
+        ("await reader.cancel()", &["done"]),
         (
             "reader.releaseLock(); await reply.body.cancel()",
-            "TypeError",
+            &["TypeError"],
         ),
     ] {
         browser
@@ -135,7 +136,8 @@ async fn the_server_sees_that_the_page_gives_up(
                 [],
             )
             .await?;
-        assert_eq!(found, end, "{give_up}");
+        let is_one = ends.iter().any(|end| found == *end);
+        assert!(is_one, "{give_up}, sealed: {sealed}: {found}");
     }
     Ok(())
 }

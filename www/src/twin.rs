@@ -1,6 +1,7 @@
 //! The same bank without Bulla, as most are built today: whoever has the bearer token is the customer.
 
 use std::collections::HashMap;
+use std::future::{Future, ready};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::extract::{Extension, FromRequestParts, State};
@@ -53,13 +54,18 @@ impl Customer for Bearer {
 impl FromRequestParts<Counter> for Bearer {
     type Rejection = Response;
 
-    async fn from_request_parts(parts: &mut Parts, _: &Counter) -> Result<Self, Response> {
+    fn from_request_parts(
+        parts: &mut Parts,
+        _: &Counter,
+    ) -> impl Future<Output = Result<Self, Response>> {
         let token = parts.headers.get(AUTHORIZATION);
         let token = token.and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
         let tokens = parts.extensions.get::<Tokens>();
         let user = tokens.zip(token).and_then(|(all, token)| all.user(token));
-        user.map(Self)
-            .ok_or_else(|| sorry(StatusCode::UNAUTHORIZED, "Please sign in."))
+        ready(
+            user.map(Self)
+                .ok_or_else(|| sorry(StatusCode::UNAUTHORIZED, "Please sign in.")),
+        )
     }
 }
 

@@ -146,7 +146,6 @@ pub(crate) fn deny(project: &mut Project) -> Outcome {
 }
 
 fn unit(project: &Project) -> Outcome<Vec<Command>> {
-    const WARNINGS: &str = "-Dwarnings";
     const WEB: [&str; 4] = [
         "--package",
         "bulla-web",
@@ -161,16 +160,17 @@ fn unit(project: &Project) -> Outcome<Vec<Command>> {
         "rustcrypto",
     ];
 
+    let warnings = warnings(project.cargo(&["--version"]))?;
     let mut steps = vec![
         project.cargo(&["fmt", "--all", "--check"]),
-        project.cargo(&["clippy", "--workspace", "--all-targets", "--", WARNINGS]),
+        project.cargo(&["clippy", "--workspace", "--all-targets", "--", warnings]),
     ];
     let mut web = project.cargo(&["clippy"]);
-    web.args(WEB).args(["--", WARNINGS]);
+    web.args(WEB).args(["--", warnings]);
     steps.push(web);
 
     let mut linted = benches(project, &["clippy", "--all-targets"]);
-    linted.args(["--", WARNINGS]);
+    linted.args(["--", warnings]);
     steps.push(linted);
     steps.push(benches(project, &["test"]));
 
@@ -188,14 +188,14 @@ fn unit(project: &Project) -> Outcome<Vec<Command>> {
     keys.args(["--features", "rustcrypto"]);
     steps.push(keys);
     let mut pure = project.cargo(&["clippy"]);
-    pure.args(PURE).args(["--all-targets", "--", WARNINGS]);
+    pure.args(PURE).args(["--all-targets", "--", warnings]);
     steps.push(pure);
     let mut edge = project.cargo(&["build", "--target", "wasm32-unknown-unknown"]);
     edge.args(PURE);
     steps.push(edge);
 
     let mut doc = project.cargo(&["doc", "--workspace", "--no-deps"]);
-    doc.env("RUSTDOCFLAGS", WARNINGS);
+    doc.env("RUSTDOCFLAGS", warnings);
     steps.push(doc);
 
     if deny_installed(project) {
@@ -203,6 +203,27 @@ fn unit(project: &Project) -> Outcome<Vec<Command>> {
         steps.push(project.cargo(&["deny", "check", "bans", "licenses", "sources"]));
     }
     Ok(steps)
+}
+
+/// What is done about warnings: they are errors to the toolchain that the workspace names. A later one
+/// warns of more, which is no fault of what is tested.
+fn warnings(mut cargo_version: Command) -> Outcome<&'static str> {
+    let version = project::ask(&mut cargo_version).ok_or("cargo does not tell its version")?;
+    Ok(if is_ours(&version) {
+        "-Dwarnings"
+    } else {
+        say(&format!(
+            "{version}: its warnings are shown, and are no errors"
+        ));
+        "-Wwarnings"
+    })
+}
+
+/// Whether this is the version of the workspace's `rust-version`, as cargo tells it.
+fn is_ours(version: &str) -> bool {
+    let number = version.split(' ').nth(1);
+    let rest = number.and_then(|number| number.strip_prefix(env!("CARGO_PKG_RUST_VERSION")));
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
 }
 
 fn of_programs(project: &Project, programs: &[String]) -> Command {
@@ -220,6 +241,19 @@ fn deny_installed(project: &Project) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_the_toolchain_that_is_named_makes_warnings_errors() {
+        let ours = env!("CARGO_PKG_RUST_VERSION");
+        assert!(is_ours(&format!("cargo {ours}.0 (f2d3ce0bd 2026-03-21)")));
+        for other in [
+            format!("cargo {ours}9.0"),
+            "cargo 1.2.3".to_owned(),
+            String::new(),
+        ] {
+            assert!(!is_ours(&other), "{other}");
+        }
+    }
 
     #[test]
     fn test_programs_belong_to_suites_by_name() {

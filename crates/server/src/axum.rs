@@ -1,5 +1,7 @@
 //! For axum: [`Bulla::protect`] and the [`Session`] extractor.
 
+use std::future::{Future, ready};
+
 use axum::Router;
 use axum::extract::{FromRequestParts, OptionalFromRequestParts, OriginalUri};
 use axum::response::{IntoResponse, Response};
@@ -32,17 +34,20 @@ impl Bulla {
 impl<S: Sync> FromRequestParts<S> for Session {
     type Rejection = Refused;
 
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Refused> {
+    fn from_request_parts(parts: &mut Parts, _: &S) -> impl Future<Output = Result<Self, Refused>> {
         const MISSING: Error = Code::ProofMissing.because("the request carries no proof");
-        parts.extensions.get().cloned().ok_or(Refused(MISSING))
+        ready(parts.extensions.get().cloned().ok_or(Refused(MISSING)))
     }
 }
 
 impl<S: Sync> OptionalFromRequestParts<S> for Session {
     type Rejection = std::convert::Infallible;
 
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Option<Self>, Self::Rejection> {
-        Ok(parts.extensions.get().cloned())
+    fn from_request_parts(
+        parts: &mut Parts,
+        _: &S,
+    ) -> impl Future<Output = Result<Option<Self>, Self::Rejection>> {
+        ready(Ok(parts.extensions.get().cloned()))
     }
 }
 
