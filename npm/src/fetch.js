@@ -1,6 +1,6 @@
 // `fetch` through a session: sign, seal and send; check the reply, and do what a refusal asks for.
 
-import { Attempt, Head, Next, Outgoing, isOver, isSealed, maxAnswer, unsealed } from "../build/bulla_web.js";
+import { Attempt, Head, Next, Outgoing, isSealed, maxAnswer, outranks, unsealed } from "../build/bulla_web.js";
 import { BullaError, codeOf, unreachable } from "./error.js";
 import { encoded } from "./form.js";
 import { encrypt, mac, messageKey, randomBytes, sign } from "./keys.js";
@@ -17,7 +17,7 @@ const MAX_REDIRECTS = 20;
 export async function run(client, input, init) {
   let request = await read(client, input, init);
   for (let redirects = 0; redirects <= MAX_REDIRECTS; redirects += 1) {
-    const reply = await exchange(client, request, true);
+    const reply = await exchange(client, request, false);
     const location = reply.location();
     if (location === undefined || request.redirect === "manual") {
       const response = await reply.intoResponse(request.method === "HEAD");
@@ -44,7 +44,7 @@ export async function end(client) {
     carried: {},
   });
   try {
-    (await exchange(client, request, false)).cancel();
+    (await exchange(client, request, true)).cancel();
   } catch (error) {
     // Unless it had ended already.
     if (codeOf(error) !== "session_closed") throw error;
@@ -122,28 +122,25 @@ function redirected(client, request, status, location) {
 }
 
 /** Sends a request until there is a reply or nothing more to try. */
-async function exchange(client, request, mayReopen) {
+async function exchange(client, request, ends) {
   try {
-    return await attempts(client, request, mayReopen);
+    return await attempts(client, request, ends);
   } finally {
     // With it goes a copy of the body.
     request.rules.free();
   }
 }
 
-async function attempts(client, request, mayReopen) {
+async function attempts(client, request, ends) {
   const { signal, rules } = request;
   let session = client.usable ?? (await unlessAborted(signal, () => client.otherThan(undefined)));
   let { random } = request;
   const firstSent = performance.now();
-  const attempt = new Attempt(rules.isSafe, session.nonceLife);
+  const attempt = new Attempt(rules.isSafe, ends, session.nonceLife);
   for (;;) {
     const sessionProof = provesBySession(session);
     const { reply, refusal, wasSealed } = await send(client, session, request, sessionProof, random);
     if (reply) return reply;
-    if (!mayReopen && wasSealed && isOver(refusal.code)) {
-      throw new BullaError("session_closed", "the session has ended");
-    }
     const elapsed = (performance.now() - firstSent) / 1000;
     const refused = session.id;
     switch (attempt.after(refusal.code, wasSealed, sessionProof, elapsed)) {
@@ -160,13 +157,15 @@ async function attempts(client, request, mayReopen) {
         session.wantsDevice = true;
         throw refusal;
       case Next.Reopen:
-        if (!mayReopen) throw refusal;
         session = await unlessAborted(signal, () => client.otherThan(refused));
         break;
       case Next.ReopenAndFail:
-        // The application gets this refusal, whatever becomes of the next session; unless it is another's.
-        if (mayReopen) await client.otherThan(refused).catch(unlessIdentityChanged);
+        await client.otherThan(refused).catch((error) => {
+          if (outranks(codeOf(error))) throw error;
+        });
         throw refusal;
+      case Next.Ended:
+        throw new BullaError("session_closed", "the session has ended");
       default:
         throw refusal;
     }
@@ -195,11 +194,6 @@ async function send(client, session, request, sessionProof, random) {
   const body = await seal(sealing, key);
   const init = { ...common, method: "POST", headers: client.sealedFields, body, redirect: "manual" };
   return openSealed(client, session, request, nonce, await transmit(client.sealedUrl, init));
-}
-
-/** @param {unknown} error */
-function unlessIdentityChanged(error) {
-  if (codeOf(error) === "identity_changed") throw error;
 }
 
 /** The platform's `fetch`. Redirects are never followed; with `"error"` Node would fail of a 421, too. */

@@ -15,7 +15,7 @@ use bulla_protocol::opening::{
 };
 use bulla_protocol::padding::padme;
 use bulla_protocol::proof::{Binding, ProofKind, ProofNonce, ReceivedProof, prove};
-use bulla_protocol::retry::{Attempt, Next};
+use bulla_protocol::retry::{Attempt, Kind, Next};
 use bulla_protocol::seal::{CEK_INFO, Header, NONCE_INFO, RecordNonce, Splitter};
 use bulla_protocol::signature;
 use bulla_protocol::target::{Origin, Target};
@@ -97,7 +97,7 @@ fn target(input: Input<'_>) -> Given {
 fn retry(input: Input<'_>) -> Given {
     let mut attempt = Attempt {
         proof: input.value("proof")?,
-        safe: input.value("safe")?,
+        request: Kind::new(input.value("safe")?, input.value("ends")?),
         retried: input.value("retried")?,
         reopened: input.value("reopened")?,
         elapsed: Duration::from_secs(input.number("elapsed")?),
@@ -112,6 +112,7 @@ fn retry(input: Input<'_>) -> Given {
         Next::ProveAndFail => "prove-and-fail",
         Next::Reopen => "reopen",
         Next::ReopenAndFail => "reopen-and-fail",
+        Next::Ended => "ended",
         Next::Fail => "fail",
     }
     .into())

@@ -10,7 +10,7 @@ use bulla_protocol::limits::{MAX_OPENING_LEN, MAX_PROBLEM_LEN};
 use bulla_protocol::opening::{SessionId, Ticket, sealed_path, session_path};
 use bulla_protocol::proof::{ProofKind, ProofNonce};
 use bulla_protocol::reply::Handout;
-use bulla_protocol::retry::{Attempt, Next, is_over};
+use bulla_protocol::retry::{Attempt, Kind, Next, outranks};
 use bulla_protocol::target::is_safe;
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
@@ -109,7 +109,7 @@ impl Session {
         content: &Content,
     ) -> Result<Response<Body>, Error> {
         let outgoing = Outgoing::new(parts, &self.0.client.0.origin)?;
-        let mut response = self.exchange(&outgoing, content, true).await?;
+        let mut response = self.exchange(&outgoing, content, false).await?;
         strip(response.headers_mut());
         Ok(response)
     }
@@ -132,7 +132,7 @@ impl Session {
             .map_err(|_| Code::RequestInvalid.because("the prefix is not a path"))?;
         let outgoing = Outgoing::new(&request.into_parts().0, &client.origin)?;
         let nothing = Content::Whole(Bytes::new());
-        let ended = self.exchange(&outgoing, &nothing, false).await;
+        let ended = self.exchange(&outgoing, &nothing, true).await;
         let mut state = self.state();
         state.closed = true;
         state.live = None;
@@ -259,7 +259,7 @@ impl Session {
         &self,
         outgoing: &Outgoing,
         content: &Content,
-        may_reopen: bool,
+        ends: bool,
     ) -> Result<Response<Body>, Error> {
         let clock = &self.0.client.0.clock;
         let mut live = self.live().await?;
@@ -268,7 +268,7 @@ impl Session {
         let first_sent = clock.monotonic();
         let mut attempt = Attempt {
             proof: live.proof_kind(first_sent),
-            safe: is_safe(outgoing.method.as_str()),
+            request: Kind::new(is_safe(outgoing.method.as_str()), ends),
             retried: false,
             reopened: false,
             elapsed: Duration::ZERO,
@@ -284,9 +284,6 @@ impl Session {
                     refusal, sealed, ..
                 } => (refusal, sealed),
             };
-            if !may_reopen && sealed && is_over(refusal.code) {
-                return Err(CLOSED.into());
-            }
             attempt.elapsed = clock.monotonic().saturating_sub(first_sent);
             match attempt.after(refusal.code, sealed) {
                 Next::Retry => {}
@@ -299,16 +296,15 @@ impl Session {
                     live.want_device();
                     return Err(refusal.into());
                 }
-                Next::Reopen if may_reopen => live = self.other_than(Some(live.id)).await?,
-                Next::ReopenAndFail if may_reopen => {
-                    // The application gets this refusal, whatever becomes of the next session; unless it
-                    // is another's.
+                Next::Reopen => live = self.other_than(Some(live.id)).await?,
+                Next::ReopenAndFail => {
                     return match self.other_than(Some(live.id)).await {
-                        Err(error) if error.code == Code::IdentityChanged => Err(error),
+                        Err(error) if outranks(error.code) => Err(error),
                         _ => Err(refusal.into()),
                     };
                 }
-                _ => return Err(refusal.into()),
+                Next::Ended => return Err(CLOSED.into()),
+                Next::Fail => return Err(refusal.into()),
             }
         }
     }

@@ -11,8 +11,8 @@ use crate::proof::ProofKind;
 pub struct Attempt {
     /// The proof that was sent last.
     pub proof: ProofKind,
-    /// The method is safe (RFC 9110 section 9.2.1).
-    pub safe: bool,
+    /// What is sent.
+    pub request: Kind,
     /// It has been sent again with a new nonce already.
     pub retried: bool,
     /// Another session has been taken for it already.
@@ -21,6 +21,28 @@ pub struct Attempt {
     pub elapsed: Duration,
     /// How long the server takes a nonce.
     pub nonce_life: Duration,
+}
+
+/// What may be done with a request whose session is there no more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Its method is safe (RFC 9110 section 9.2.1): another session may send it once more.
+    Safe,
+    /// It may have been carried out: no other session sends it.
+    Unsafe,
+    /// It is to end its session: no other one is taken for it.
+    End,
+}
+
+impl Kind {
+    /// By whether its method is safe, and whether it is to end its session.
+    pub const fn new(safe: bool, ends: bool) -> Self {
+        match (safe, ends) {
+            (_, true) => Self::End,
+            (true, false) => Self::Safe,
+            (false, false) => Self::Unsafe,
+        }
+    }
 }
 
 /// What comes next.
@@ -40,8 +62,11 @@ pub enum Next {
     /// Take another session, from storage or opened anew, and send it again.
     Reopen,
     /// Take another session for what comes later, but hand the error to the application: whether the
-    /// request was carried out is not known, and it is not safe to repeat.
+    /// request was carried out is not known, and it is not safe to repeat. [`outranks`] says when the
+    /// application is told what became of the other session instead.
     ReopenAndFail,
+    /// Nothing is left to do: the session that was to end has ended before.
+    Ended,
     /// Hand the error to the application.
     Fail,
 }
@@ -64,13 +89,13 @@ impl Attempt {
             Code::SessionUnconfirmed if self.proof == ProofKind::Session => Next::Prove,
             Code::ProofWeak if self.proof == ProofKind::Session && sealed => Next::ProveAnew,
             Code::ProofWeak if self.proof == ProofKind::Session => Next::ProveAndFail,
-            over if is_over(over) && !self.reopened => {
-                if self.safe {
-                    Next::Reopen
-                } else {
-                    Next::ReopenAndFail
-                }
-            }
+            over if is_over(over) && !self.reopened => match self.request {
+                Kind::Safe => Next::Reopen,
+                Kind::Unsafe => Next::ReopenAndFail,
+                // In the open anybody on the path may have said so.
+                Kind::End if sealed => Next::Ended,
+                Kind::End => Next::Fail,
+            },
             _ => Next::Fail,
         }
     }
@@ -112,8 +137,13 @@ pub fn is_renewal_due(age: Duration, life: Duration) -> bool {
     age > life / 2
 }
 
-/// Whether a refusal says that the session is there no more: another one is to be taken. Whether one that
-/// was to be ended has ended is certain only if it came sealed; else anybody on the path may have said it.
+/// Whether the application is told this, which came of taking another session, in the place of the refusal
+/// that made it necessary: that the server is another one outweighs whatever it refuses.
+pub const fn outranks(reopening: Code) -> bool {
+    matches!(reopening, Code::IdentityChanged)
+}
+
+/// Whether a refusal says that the session is there no more: another one is to be taken.
 pub const fn is_over(refusal: Code) -> bool {
     matches!(
         refusal,
@@ -127,7 +157,7 @@ mod tests {
 
     const FRESH: Attempt = Attempt {
         proof: ProofKind::Device,
-        safe: false,
+        request: Kind::Unsafe,
         retried: false,
         reopened: false,
         elapsed: Duration::from_secs(1),
@@ -155,13 +185,39 @@ mod tests {
         ] {
             assert_eq!(after(FRESH, code, false), Next::ReopenAndFail);
             let mut safe = Attempt {
-                safe: true,
+                request: Kind::Safe,
                 ..FRESH
             };
             assert_eq!(safe.after(code, false), Next::Reopen);
             assert_eq!(safe.after(code, false), Next::Fail);
         }
         assert_eq!(after(FRESH, Code::Replayed, false), Next::Fail);
+    }
+
+    #[test]
+    fn takes_no_other_session_in_order_to_end_one() {
+        let end = Attempt {
+            request: Kind::End,
+            ..FRESH
+        };
+        for code in [
+            Code::TicketExpired,
+            Code::TicketInvalid,
+            Code::SessionRevoked,
+        ] {
+            assert_eq!(after(end, code, true), Next::Ended);
+            assert_eq!(after(end, code, false), Next::Fail);
+        }
+        assert_eq!(after(end, Code::Replayed, true), Next::Fail);
+        assert_eq!(after(end, Code::NonceStale, false), Next::Retry);
+        assert_eq!(Kind::new(true, true), Kind::End);
+    }
+
+    #[test]
+    fn tells_of_another_server_before_anything_else() {
+        let mut outranking = Code::ALL.iter().filter(|code| outranks(**code));
+        assert_eq!(outranking.next(), Some(&Code::IdentityChanged));
+        assert_eq!(outranking.next(), None);
     }
 
     #[test]

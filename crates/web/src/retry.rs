@@ -8,7 +8,7 @@ use core::time::Duration;
 
 use bulla_protocol::error::Code;
 use bulla_protocol::proof::ProofKind;
-use bulla_protocol::retry::{self, Standing};
+use bulla_protocol::retry::{self, Kind, Standing};
 use wasm_bindgen::prelude::*;
 
 use crate::boundary::{duration, proof_kind};
@@ -29,6 +29,8 @@ pub enum Next {
     Reopen,
     /// Take another session, and fail.
     ReopenAndFail,
+    /// The session that was to end has ended.
+    Ended,
     /// Fail.
     Fail,
 }
@@ -39,12 +41,12 @@ pub struct Attempt(retry::Attempt);
 
 #[wasm_bindgen]
 impl Attempt {
-    /// Begins. A nonce's life is in seconds.
+    /// Begins. `ends` says that the request is to end the session; a nonce's life is in seconds.
     #[wasm_bindgen(constructor)]
-    pub fn new(safe: bool, nonce_life: f64) -> Self {
+    pub fn new(safe: bool, ends: bool, nonce_life: f64) -> Self {
         Self(retry::Attempt {
             proof: proof_kind(false),
-            safe,
+            request: Kind::new(safe, ends),
             retried: false,
             reopened: false,
             elapsed: Duration::ZERO,
@@ -73,6 +75,7 @@ impl Attempt {
             retry::Next::ProveAndFail => Next::ProveAndFail,
             retry::Next::Reopen => Next::Reopen,
             retry::Next::ReopenAndFail => Next::ReopenAndFail,
+            retry::Next::Ended => Next::Ended,
             retry::Next::Fail => Next::Fail,
         }
     }
@@ -82,6 +85,12 @@ impl Attempt {
 #[wasm_bindgen(js_name = isOver)]
 pub fn is_over(refusal: &str) -> bool {
     refusal.parse::<Code>().is_ok_and(retry::is_over)
+}
+
+/// Whether the application is told this, which came of taking another session, in the place of the refusal.
+#[wasm_bindgen]
+pub fn outranks(reopening: &str) -> bool {
+    reopening.parse::<Code>().is_ok_and(retry::outranks)
 }
 
 /// Whether the session MAC key is to prove the next request. `session_proof` says that the server takes

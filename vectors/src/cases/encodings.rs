@@ -251,7 +251,7 @@ fn refusals() -> Vec<Case> {
 fn retries() -> Vec<Case> {
     let attempt = json!({
         "refusal": "nonce_stale", "sealed": false,
-        "proof": "device", "safe": false, "retried": false, "reopened": false,
+        "proof": "device", "safe": false, "ends": false, "retried": false, "reopened": false,
         "elapsed": 1, "nonce_life": 60,
     });
     let case = |name: &str, changes: Value| {
@@ -282,6 +282,14 @@ fn retries() -> Vec<Case> {
         case(
             "an ended session after reopening",
             expired(json!({ "safe": true, "reopened": true })),
+        ),
+        case(
+            "an ended session that was to end, said in plain text",
+            expired(json!({ "ends": true })),
+        ),
+        case(
+            "an ended session that was to end, said under seal",
+            expired(json!({ "ends": true, "sealed": true })),
         ),
         case(
             "an unconfirmed session",
