@@ -248,13 +248,22 @@ async fn he_drops_a_reply_and_claims_that_nothing_happened() -> Outcome {
         }
     }
 
-    // A client without a proof that is remembered sends it again: the twin pays twice.
+    the_twin_pays_twice(&proxy, &bank, &session, Code::NonceStale).await
+}
+
+/// A client without a proof that is remembered sends an order again when it is told that nothing was done.
+async fn the_twin_pays_twice(
+    proxy: &Proxy,
+    bank: &Bank,
+    session: &Session,
+    claimed: Code,
+) -> Outcome {
     let before = bank.ledger.transfers().len();
-    proxy.change_reply(|_| forged(Code::NonceStale.because("so he says"), None));
+    proxy.change_reply(move |_| forged(claimed.because("so he says"), None));
     let thin = session.client();
-    let mut reply = thin.send_unverified(twin_order(&proxy, 1)?).await?;
+    let mut reply = thin.send_unverified(twin_order(proxy, 1)?).await?;
     if reply.status() == 401 {
-        reply = thin.send_unverified(twin_order(&proxy, 1)?).await?;
+        reply = thin.send_unverified(twin_order(proxy, 1)?).await?;
     }
     assert_eq!(reply.status(), 200);
     assert_eq!(bank.ledger.transfers().len(), before + 2);
@@ -284,7 +293,7 @@ async fn he_asks_for_a_stronger_proof_of_what_was_done() -> Outcome {
         assert_eq!(refused, Some(wanted), "{claimed}");
         assert_eq!(bank.ledger.transfers().len(), at + 2, "{claimed}");
     }
-    Ok(())
+    the_twin_pays_twice(&proxy, &bank, &session, Code::ProofWeak).await
 }
 
 #[tokio::test]
@@ -407,7 +416,27 @@ async fn he_swaps_tickets() -> Outcome {
     assert_eq!(refused, Some(Code::ReplyMismatch));
     assert_eq!(one.open_reply(reply).await?.status(), 200);
 
-    // The twin takes whatever token comes with an order.
+    // Nothing at the twin ties an answer to its order: what was said of the first is taken for the second.
+    let kept = Arc::new(Mutex::new(None));
+    let crossed = Arc::clone(&kept);
+    proxy.change_reply(move |reply| {
+        if let Ok(mut kept) = kept.lock() {
+            *kept = Some(reply.clone());
+        }
+        reply
+    });
+    ann.client().send_unverified(twin_order(&proxy, 3)?).await?;
+    proxy.change_reply(move |reply| {
+        let crossed = crossed.lock().ok().and_then(|mut crossed| crossed.take());
+        crossed.unwrap_or(reply)
+    });
+    let reply = ann.client().send_unverified(twin_order(&proxy, 4)?).await?;
+    let said: Value = serde_json::from_slice(reply.body())?;
+    assert_eq!(said["receipt"]["amount"], 3);
+    let booked = bank.ledger.transfers();
+    assert_eq!(booked.last().ok_or("nothing booked")?["amount"], 4);
+
+    // It takes whatever token comes with an order.
     proxy.change_request(|request| with_field(request, "authorization", "Bearer token-of-bob"));
     ann.client().send_unverified(twin_order(&proxy, 3)?).await?;
     let booked = bank.ledger.transfers();
@@ -539,6 +568,19 @@ async fn he_strips_versions_and_pins() -> Outcome {
     }
     // Left alone, it opens.
     assert!(client.open().await.is_ok());
+
+    // In the twin's answer to a login he writes what he likes, and its client goes on with that.
+    proxy
+        .change_reply(|reply| reply.map(|body| rewrite(&body, "token", json!("token-of-mallory"))));
+    let login = format!("{}/twin/login", proxy.origin());
+    let opened = client.send_unverified(post(&login, &json!({ "user": "ann" }))?);
+    let opened: Value = serde_json::from_slice(opened.await?.body())?;
+    let token = format!("Bearer {}", opened["token"].as_str().unwrap_or_default());
+    let mut order = twin_order(&proxy, 1)?;
+    let token = HeaderValue::from_str(&token)?;
+    order.headers_mut().insert("authorization", token);
+    client.send_unverified(order).await?;
+    assert_eq!(bank.ledger.transfers()[0]["from"], "mallory");
     Ok(())
 }
 

@@ -387,6 +387,7 @@ async fn an_old_proof_and_an_ended_session_are_refused() -> Outcome {
     Ok(())
 }
 
+/// What its twin's client takes is in `attack_middle_man`: whatever comes.
 #[tokio::test]
 async fn a_client_takes_no_reply_but_its_own() -> Outcome {
     let bank = Bank::open().await?;
@@ -462,6 +463,13 @@ async fn another_servers_identity_is_refused() -> Outcome {
     let response = send(&victim, elsewhere).await?;
     assert_eq!(code(&response), Some(Code::TicketInvalid));
     assert!(other.ledger.transfers().is_empty());
+
+    // What moves money at one twin moves it at the other.
+    let thief = client(&bank)?;
+    let mut order = twin_order(&bank, &thief, 1).await?;
+    *order.uri_mut() = other.server.url("/twin/transfer").parse()?;
+    assert_eq!(thief.send_unverified(order).await?.status(), 200);
+    assert_eq!(other.ledger.transfers().len(), 1);
     Ok(())
 }
 
@@ -587,6 +595,13 @@ async fn a_login_is_carried_over_once_also_at_once() -> Outcome {
         let refused = matches!(code, Some(Code::Replayed | Code::SessionRevoked));
         assert!(refused, "{codes:?}");
     }
+
+    // What the twin hands out at a login is good for as many as have it.
+    let order = twin_order(&bank, client, 1).await?;
+    let orders = (0..4).map(|_| client.send_unverified(copy(&order)));
+    let answers = futures_util::future::try_join_all(orders).await?;
+    assert!(answers.iter().all(|answer| answer.status() == 200));
+    assert_eq!(bank.ledger.transfers().len(), 4);
     Ok(())
 }
 
@@ -622,5 +637,13 @@ async fn a_signature_that_is_taken_off_is_missed_on_either_side() -> Outcome {
     let unsigned = session.dangerous_seal(&message::whole(head, b"")?)?;
     let refused = send(&session, unsigned).await?;
     assert_eq!(code(&refused), Some(Code::ProofMissing));
+
+    // The twin misses nothing, and neither does its client.
+    let order = twin_order(&bank, &client, 1).await?;
+    let answer = client.send_unverified(order.clone()).await?;
+    assert_eq!(answer.status(), 200);
+    for headers in [order.headers(), answer.headers()] {
+        assert!(!headers.contains_key("signature"));
+    }
     Ok(())
 }
