@@ -59,7 +59,7 @@ export async function end(client) {
 async function read(client, input, init) {
   const body = init?.body;
   const given = body instanceof FormData ? { __proto__: init, body: encoded(body) } : init;
-  const request = new Request(input instanceof Request ? input : resolved(client, String(input)), given);
+  const request = new Request(isRequest(input) ? input : resolved(client, String(input)), given);
   if (request.integrity) {
     throw new BullaError("request_invalid", "subresource integrity is not checked inside the seal");
   }
@@ -74,6 +74,9 @@ async function read(client, input, init) {
   }
   return whole;
 }
+
+/** Also one of another frame, which is no instance of this one's `Request`. */
+const isRequest = (input) => Object.prototype.toString.call(input) === "[object Request]";
 
 /** A request that can be sent, again and again if need be. */
 function outgoing(client, parts) {

@@ -226,3 +226,57 @@ impl Unsealer {
         self.message.finish().map_err(|_| INVALID)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::{Control, Head, whole};
+    use crate::seal::Splitter;
+
+    const RECORD_SIZE: u32 = 4096;
+
+    /// What comes of a reply in one final record that holds `message`.
+    fn read(message: &[u8]) -> Result<Vec<Event>, Error> {
+        let header = Header {
+            salt: [0; 16],
+            record_size: RECORD_SIZE,
+            keyid: Vec::new(),
+        };
+        let mut splitter = Splitter::new(RECORD_SIZE);
+        assert!(splitter.push(message).is_empty());
+        let plain = splitter.finish().bytes;
+
+        let mut unsealer = Unsealer::new();
+        unsealer.push(&header.encode())?;
+        // As long as the cipher text would be.
+        unsealer.push(&vec![0; plain.len() + 16])?;
+        unsealer.end()?;
+        assert!(unsealer.record().is_some());
+        let events = unsealer.opened(plain)?;
+        assert!(unsealer.is_complete());
+        unsealer.finish()?;
+        Ok(events)
+    }
+
+    #[test]
+    fn a_final_record_does_not_make_a_message_whole() {
+        let content = b"the content";
+        let head = Head {
+            control: Control::Response(200),
+            fields: vec![("x-a".to_owned(), "1".to_owned())],
+        };
+        let message = whole(head, content).unwrap();
+        assert_eq!(read(&message).map(|events| events.len()), Ok(2));
+        let start = message
+            .windows(content.len())
+            .position(|part| part == content);
+        let start = start.unwrap();
+        let end = start + content.len();
+        // What is empty may be left out at the end (RFC 9292 section 3.8): trailers, and content as well.
+        let length = start - 1;
+        assert!(read(&message[..end]).is_ok());
+        for cut in (0..end).filter(|cut| *cut != length) {
+            assert_eq!(read(&message[..cut]), Err(INVALID), "{cut}");
+        }
+    }
+}

@@ -50,6 +50,11 @@ const cases = {
   // Request objects.
   "a request": (fetch, at) =>
     fetch(new Request(`${at}/echo`, { method: "PUT", headers: { "x-a": "1" }, body: "from a request" })).then(sent),
+  "a request of another frame": (fetch, at) => {
+    const frame = document.documentElement.appendChild(document.createElement("iframe"));
+    const request = new frame.contentWindow.Request(new URL(`${at}/echo`, location.href), { method: "POST", body: "afar" });
+    return fetch(request).then(sent).finally(() => frame.remove());
+  },
   "a request, and init on top": (fetch, at) =>
     fetch(new Request(`${at}/echo`, { method: "PUT", headers: { "x-a": "1", "x-b": "1" }, body: "below" }),
       { method: "PATCH", headers: { "x-a": "2" }, body: "on top" }).then(sent),
