@@ -6,17 +6,23 @@ const SHOWN = 30;
 
 const time = new Intl.DateTimeFormat("en-GB", { timeStyle: "medium" });
 
-/** Listens for as long as the page lives. */
+/** Listens for as long as the page is there. */
 export function listen() {
   let newest = 0;
-  const source = new EventSource("/events");
-  source.addEventListener("message", ({ data }) => {
-    const event = JSON.parse(data);
-    // A connection that was lost begins again with what is kept.
-    if (event.number <= newest) return;
-    newest = event.number;
-    show(event);
-  });
+  const connect = () => {
+    const source = new EventSource("/events");
+    source.addEventListener("message", ({ data }) => {
+      const event = JSON.parse(data);
+      // A connection that was lost begins again with what is kept.
+      if (event.number <= newest) return;
+      newest = event.number;
+      show(event);
+    });
+    // Firefox calls a connection that the next page cuts off an error, and cuts it before `pagehide`.
+    addEventListener("beforeunload", () => source.close(), { once: true });
+  };
+  connect();
+  addEventListener("pageshow", ({ persisted }) => persisted && connect());
 }
 
 function show({ time: seconds, code, detail, session, path }) {
