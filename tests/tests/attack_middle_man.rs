@@ -1,8 +1,6 @@
 //! A middle man whom the client's TLS trusts. He is on the way of every byte in both directions, and
 //! what he does to the bank he also does to its unprotected twin, where it works.
 
-use std::sync::{Arc, Mutex};
-
 use bulla_client::{Client, Code, Mode, ProofKind, Session};
 use bulla_protocol::base64;
 use bulla_protocol::digest::ContentDigest;
@@ -358,6 +356,17 @@ async fn he_replays_openings() -> Outcome {
     Ok(())
 }
 
+/// Sends two requests, and gives what the second is answered with: the first one's reply.
+async fn crossed(
+    proxy: &Proxy,
+    client: &Client,
+    [first, second]: [Request<Bytes>; 2],
+) -> Outcome<Response<Bytes>> {
+    let kept = client.send_unverified(first).await?;
+    proxy.change_reply(move |_| kept);
+    Ok(client.send_unverified(second).await?)
+}
+
 #[tokio::test]
 async fn he_swaps_tickets() -> Outcome {
     let proxy = Proxy::start().await?;
@@ -397,40 +406,16 @@ async fn he_swaps_tickets() -> Outcome {
     }
 
     // Two replies that cross.
-    let crossed = Arc::new(Mutex::new(None));
     let (one, two) = (prepare(Mode::Sealed)?, prepare(Mode::Sealed)?);
-    let kept = Arc::clone(&crossed);
-    proxy.change_reply(move |reply| {
-        if let Ok(mut kept) = kept.lock() {
-            *kept = Some(reply.clone());
-        }
-        reply
-    });
-    ann.client().send_unverified(one.request.clone()).await?;
-    proxy.change_reply(move |reply| {
-        let crossed = crossed.lock().ok().and_then(|mut crossed| crossed.take());
-        crossed.unwrap_or(reply)
-    });
-    let reply = ann.client().send_unverified(two.request.clone()).await?;
+    let orders = [one.request.clone(), two.request.clone()];
+    let reply = crossed(&proxy, ann.client(), orders).await?;
     let refused = error_code(two.open_reply(reply.clone()).await);
     assert_eq!(refused, Some(Code::ReplyMismatch));
     assert_eq!(one.open_reply(reply).await?.status(), 200);
 
     // Nothing at the twin ties an answer to its order: what was said of the first is taken for the second.
-    let kept = Arc::new(Mutex::new(None));
-    let crossed = Arc::clone(&kept);
-    proxy.change_reply(move |reply| {
-        if let Ok(mut kept) = kept.lock() {
-            *kept = Some(reply.clone());
-        }
-        reply
-    });
-    ann.client().send_unverified(twin_order(&proxy, 3)?).await?;
-    proxy.change_reply(move |reply| {
-        let crossed = crossed.lock().ok().and_then(|mut crossed| crossed.take());
-        crossed.unwrap_or(reply)
-    });
-    let reply = ann.client().send_unverified(twin_order(&proxy, 4)?).await?;
+    let orders = [twin_order(&proxy, 3)?, twin_order(&proxy, 4)?];
+    let reply = crossed(&proxy, ann.client(), orders).await?;
     let said: Value = serde_json::from_slice(reply.body())?;
     assert_eq!(said["receipt"]["amount"], 3);
     let booked = bank.ledger.transfers();

@@ -1,7 +1,7 @@
 //! The same bank without Bulla, as most are built today: whoever has the bearer token is the customer.
 
 use std::collections::HashMap;
-use std::future::{Future, ready};
+use std::future::ready;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::extract::{Extension, FromRequestParts, State};

@@ -1,6 +1,6 @@
 //! For axum: [`Bulla::protect`] and the [`Session`] extractor.
 
-use std::future::{Future, ready};
+use std::future::ready;
 
 use axum::Router;
 use axum::extract::{FromRequestParts, OptionalFromRequestParts, OriginalUri};
