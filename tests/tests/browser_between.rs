@@ -2,6 +2,7 @@
 //! a request. What was sent is what a middle man has seen.
 
 use bulla_client::{Client, Code};
+use bulla_server::Revocation;
 use bulla_tests::attack::{Outcome, Proxy, bank_behind, forged, in_page, records};
 use bulla_tests::bank::{Bank, PATIENCE};
 use bulla_tests::browser::{Browser, BrowserError, Engine};
@@ -250,7 +251,15 @@ async fn an_opening_without_an_answer_keeps_no_tab_waiting(browser: &Browser) ->
 }
 
 async fn an_end_that_only_the_path_confirms_is_an_error(browser: &Browser) -> Outcome {
-    let (proxy, _bank, _) = logged_in(browser, true).await?;
+    let (proxy, bank, _) = logged_in(browser, true).await?;
+    // Under seal the server itself says that there is nothing left to end.
+    let device = browser.eval("return session.device", []).await?;
+    let device = device.as_str().ok_or("no device")?.parse()?;
+    bank.bulla.revoke(Revocation::Device(device)).await?;
+    browser.eval("await session.end()", []).await?;
+    assert!(bank.ledger.refusals().contains(&"session_revoked"));
+    bank.clock.advance(2);
+
     for claimed in [
         Code::SessionRevoked,
         Code::TicketExpired,
