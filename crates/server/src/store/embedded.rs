@@ -61,7 +61,11 @@ impl EmbeddedStore {
         if let Some(parent) = path.as_ref().parent() {
             std::fs::create_dir_all(parent).map_err(|_| FAILED)?;
         }
-        let database = Database::create(path).map_err(|_| FAILED)?;
+        Self::over(Database::create(path).map_err(|_| FAILED)?, random)
+    }
+
+    fn over(database: Database, random: &dyn Random) -> Result<Self, ConfigError> {
+        const FAILED: ConfigError = ConfigError::Store;
         let memory = MemoryStore::new_with(random)?;
         let written = load(&database, &memory).ok_or(FAILED)?;
         let disk = Disk::new(database).map_err(|_| FAILED)?;
@@ -298,12 +302,63 @@ impl From<&Revocation> for Stored {
 #[cfg(test)]
 mod tests {
     use std::future::poll_fn;
+    use std::sync::Mutex;
     use std::task::Poll;
 
     use bulla_protocol::jwk::Thumbprint;
-    use redb::{ReadableDatabase as _, ReadableTableMetadata as _};
+    use redb::backends::InMemoryBackend;
+    use redb::{ReadableDatabase as _, ReadableTableMetadata as _, StorageBackend};
 
     use super::*;
+
+    /// A disk, and what would be found on it after a power cut: all that was written before the last
+    /// time that somebody waited for it.
+    #[derive(Clone, Debug, Default)]
+    struct PowerCut {
+        written: Arc<InMemoryBackend>,
+        kept: Arc<Mutex<Vec<u8>>>,
+    }
+
+    impl PowerCut {
+        fn store(&self) -> EmbeddedStore {
+            let database = Database::builder().create_with_backend(self.clone());
+            EmbeddedStore::over(database.unwrap(), &SystemRandom).unwrap()
+        }
+
+        /// The disk as it is found when the power is back.
+        fn after(&self) -> Self {
+            let kept = self.kept.lock().unwrap().clone();
+            let after = Self::default();
+            after.written.set_len(kept.len() as u64).unwrap();
+            after.written.write(0, &kept).unwrap();
+            after
+        }
+    }
+
+    impl StorageBackend for PowerCut {
+        fn len(&self) -> Result<u64, io::Error> {
+            self.written.len()
+        }
+
+        fn read(&self, offset: u64, out: &mut [u8]) -> Result<(), io::Error> {
+            self.written.read(offset, out)
+        }
+
+        fn set_len(&self, len: u64) -> Result<(), io::Error> {
+            self.written.set_len(len)
+        }
+
+        fn sync_data(&self) -> Result<(), io::Error> {
+            let mut all = vec![0; usize::try_from(self.written.len()?).unwrap()];
+            self.written.read(0, &mut all)?;
+            *self.kept.lock().unwrap() = all;
+            Ok(())
+        }
+
+        fn write(&self, offset: u64, data: &[u8]) -> Result<(), io::Error> {
+            self.written.write(offset, data)
+        }
+    }
 
     fn ended(id: u8, now: u64) -> Ended {
         Ended {
@@ -347,6 +402,28 @@ mod tests {
         let store = store.with_revocations(0);
         assert_eq!(store.revoke(ended(4, 6001)).await, Err(StoreError));
         assert_eq!(on_disk(&store), 2);
+    }
+
+    #[tokio::test]
+    async fn what_counts_as_done_outlives_a_power_cut() {
+        let disk = PowerCut::default();
+        let store = disk.store();
+        let (old, new) = (RevocationId([2; 12]), RevocationId([3; 12]));
+        let replacement = Replacement {
+            old,
+            new,
+            until: 6000,
+            now: 1000,
+            by: Party::Stranger,
+        };
+        assert_eq!(store.revoke(ended(1, 1000)).await, Ok(Ending::Done));
+        let after_one = disk.after().store();
+        let replaced = store.replace(replacement).await;
+        assert_eq!(replaced, Ok(Ending::Replaced(new)));
+        // While the first one is still at work: nothing is written as it closes.
+        let after_two = disk.after().store();
+        assert!(has(&after_one, 1).await && !has(&after_one, 2).await);
+        assert!(has(&after_two, 1).await && has(&after_two, 2).await);
     }
 
     /// Of what has been asked for twice.
