@@ -2,7 +2,8 @@
 
 mod replies;
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::iter;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use axum::Router;
@@ -13,7 +14,8 @@ use bulla_server::{Bulla, Identity, MemoryStore, Refused, Revocation};
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::{Body as HttpBody, Frame};
-use http_body_util::{BodyExt as _, Full, StreamBody};
+use http_body_util::{BodyExt as _, StreamBody};
+use tokio::sync::oneshot;
 use tower::ServiceExt as _;
 
 use crate::transport::{Outbound, Sending, Transport};
@@ -73,6 +75,8 @@ struct Shared {
     handled: Arc<AtomicU64>,
     sent: AtomicU64,
     tamper: Mutex<Option<Tamper>>,
+    held: Mutex<Option<(oneshot::Sender<()>, oneshot::Receiver<()>)>>,
+    cut: AtomicBool,
 }
 
 impl Wire {
@@ -114,6 +118,12 @@ impl Wire {
                 post(|session: bulla_server::Session, body: String| async move {
                     session.login(&body).await.map_err(Refused)
                 }),
+            )
+            .route(
+                "/api/logout",
+                post(|session: bulla_server::Session| async move {
+                    session.logout().await.map_err(Refused)
+                }),
             );
         Self(Arc::new(Shared {
             app: bulla.protect(app),
@@ -121,7 +131,9 @@ impl Wire {
             clock,
             handled,
             sent: AtomicU64::new(0),
-            tamper: Mutex::new(None),
+            tamper: Mutex::default(),
+            held: Mutex::default(),
+            cut: AtomicBool::new(false),
         }))
     }
 
@@ -145,6 +157,19 @@ impl Wire {
         *self.0.tamper.lock().unwrap() = Some(Box::new(tamper));
     }
 
+    /// Holds the reply to the next request: tells when it is there, and waits until it is let go.
+    fn hold(&self) -> (oneshot::Receiver<()>, oneshot::Sender<()>) {
+        let (is_there, wait) = oneshot::channel();
+        let (let_go, held) = oneshot::channel();
+        *self.0.held.lock().unwrap() = Some((is_there, held));
+        (wait, let_go)
+    }
+
+    /// Of the next reply half of the body comes, and then the connection is gone.
+    fn cut(&self) {
+        self.0.cut.store(true, Ordering::Relaxed);
+    }
+
     fn handled(&self) -> u64 {
         self.0.handled.load(Ordering::Relaxed)
     }
@@ -159,6 +184,7 @@ impl Wire {
 
     async fn deliver(&self, request: Request<axum::body::Body>) -> Response<Bytes> {
         self.0.sent.fetch_add(1, Ordering::Relaxed);
+        let held = self.0.held.lock().unwrap().take();
         // Others get their turn, as on a real network.
         tokio::task::yield_now().await;
         // What an HTTP/1.1 client makes of an absolute URI.
@@ -176,6 +202,10 @@ impl Wire {
         let response = self.0.app.clone().oneshot(request).await.unwrap();
         let (parts, body) = response.into_parts();
         let response = Response::from_parts(parts, body.collect().await.unwrap().to_bytes());
+        if let Some((is_there, held)) = held {
+            is_there.send(()).unwrap();
+            held.await.unwrap();
+        }
         match self.0.tamper.lock().unwrap().take() {
             Some(tamper) => tamper(response),
             None => response,
@@ -191,9 +221,19 @@ impl Transport for Wire {
                 Outbound::Stream(body) => axum::body::Body::new(body),
             });
             let response = self.deliver(request).await;
-            let (parts, body) = response.into_parts();
-            let body = Full::new(body).map_err(|never| match never {}).boxed();
-            Ok(Response::from_parts(parts, body))
+            let is_cut = self.0.cut.swap(false, Ordering::Relaxed);
+            Ok(response.map(|body| {
+                let half = body.slice(..body.len() / 2);
+                let gone = std::io::Error::other("the connection is gone");
+                let (comes, end) = if is_cut {
+                    (half, Some(gone))
+                } else {
+                    (body, None)
+                };
+                let frames =
+                    iter::once(Ok(Frame::data(comes))).chain(end.map(|gone| Err(gone.into())));
+                StreamBody::new(futures_util::stream::iter(frames)).boxed()
+            }))
         })
     }
 }
@@ -563,6 +603,10 @@ async fn replies_that_are_not_what_they_must_be_are_refused() {
     });
     assert_eq!(fetch().await, Code::SealBroken);
 
+    // The connection goes before the end.
+    wire.cut();
+    assert_eq!(fetch().await, Code::ReplyTruncated);
+
     // A long reply without its last records.
     wire.tamper(|response| response.map(|body| body.slice(..21 + 2 * 65_536)));
     let big = Request::get("/api/big").body("").unwrap();
@@ -570,6 +614,49 @@ async fn replies_that_are_not_what_they_must_be_are_refused() {
         text(session.fetch(big).await).await,
         Err(Code::ReplyTruncated)
     );
+}
+
+/// Also where nothing is sealed, and TLS alone says where a reply ends.
+#[tokio::test]
+async fn half_a_reply_is_an_error() {
+    let wire = Wire::new();
+    let client = wire.build(Client::builder(ORIGIN).seal(false));
+    wire.cut();
+    assert_eq!(client.open().await.unwrap_err().code, Code::Network);
+    let session = client.open().await.unwrap();
+    wire.cut();
+    let cut = text(session.fetch(echo("pay")).await).await;
+    assert_eq!((cut, wire.handled()), (Err(Code::Network), 1));
+    // Nor is a refusal believed of which half is missing.
+    wire.tamper(problem(Code::SessionRevoked));
+    wire.cut();
+    let before = session.id();
+    let cut = text(session.fetch(echo("pay")).await).await;
+    assert_eq!((cut, session.id()), (Err(Code::Network), before));
+}
+
+#[tokio::test]
+async fn a_late_end_of_an_old_session_ends_no_newer_one() {
+    for seal in [true, false] {
+        let wire = Wire::new();
+        let session = wire.build(Client::builder(ORIGIN).seal(seal));
+        let session = session.open().await.unwrap();
+        let old = session.id();
+        let (is_there, late) = wire.hold();
+        let logout = session.fetch(Request::post("/api/logout").body("").unwrap());
+        let meanwhile = async {
+            is_there.await.unwrap();
+            let me = Request::get("/api/me").body("").unwrap();
+            let reply = text(session.fetch(me).await).await;
+            late.send(()).unwrap();
+            (reply, session.id())
+        };
+        let (ended, (reply, newer)) = tokio::join!(logout, meanwhile);
+        assert!(ended.unwrap().status().is_success());
+        assert_eq!(reply.as_deref(), Ok("-:Device:"));
+        assert_ne!(newer, old);
+        assert_eq!(session.id(), newer, "{seal}");
+    }
 }
 
 #[tokio::test]
