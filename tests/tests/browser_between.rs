@@ -45,6 +45,7 @@ async fn everything_works(engine: Engine) -> Outcome {
     an_opening_that_the_end_overtakes_gives_no_session(&browser).await?;
     an_opening_without_an_answer_keeps_no_tab_waiting(&browser).await?;
     an_end_that_only_the_path_confirms_is_an_error(&browser).await?;
+    a_late_end_of_an_old_session_ends_no_newer_one(&browser).await?;
     browser.quit().await?;
     Ok(())
 }
@@ -273,6 +274,35 @@ async fn an_end_that_only_the_path_confirms_is_an_error(browser: &Browser) -> Ou
         let left = browser.eval("return session.id", []).await?;
         assert_eq!(left, Value::Null);
         proxy.change_reply(|reply| reply);
+    }
+    Ok(())
+}
+
+/// The reply to a logout is on its way when the page already has its next session.
+async fn a_late_end_of_an_old_session_ends_no_newer_one(browser: &Browser) -> Outcome {
+    for sealed in [true, false] {
+        let (proxy, _bank, _) = logged_in(browser, sealed).await?;
+        let mut late = proxy.hold_reply();
+        browser
+            .eval(
+                "window.leaving = session.fetch('/api/logout', { method: 'POST' })",
+                [],
+            )
+            .await?;
+        late.arrival().await;
+        let newer = browser
+            .eval(
+                "const old = session.id;
+                 await session.fetch('/api/me');
+                 return session.id !== old && session.id",
+                [],
+            )
+            .await?;
+        assert!(newer.is_string(), "nobody has opened a newer one");
+        late.let_go();
+        let after = browser.eval("await leaving; return session.id", []).await?;
+        assert_eq!(after, newer);
+        assert_eq!(records(browser).await?["session"]["object"]["id"]["value"], newer);
     }
     Ok(())
 }

@@ -17,7 +17,7 @@ pub use page::{
     EXTRACT_KEYS, HOOK_WASM, PLANT_STORAGE, TAKE_MEMORY, TAKE_REACHABLE, TAKE_STORAGE, in_page,
     records,
 };
-pub use proxy::{Exchange, Proxy};
+pub use proxy::{Exchange, Held, Proxy};
 pub use scan::find;
 pub use witness::{Secrets, Witness};
 

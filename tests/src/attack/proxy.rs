@@ -15,7 +15,7 @@ use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{Request, Response, StatusCode};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::crypto::aws_lc_rs;
@@ -25,6 +25,25 @@ use tokio_rustls::{TlsAcceptor, rustls};
 
 /// What a message on its way is turned into.
 type Change<T> = Box<dyn FnOnce(T) -> T + Send>;
+
+/// A reply that waits on its way.
+pub struct Held {
+    is_there: oneshot::Receiver<()>,
+    let_go: oneshot::Sender<()>,
+}
+
+impl Held {
+    /// Waits until the server has given it.
+    pub async fn arrival(&mut self) {
+        // An error: it will never come, and whoever has asked is told so.
+        let _ = (&mut self.is_there).await;
+    }
+
+    /// Hands it back to whoever has asked.
+    pub fn let_go(self) {
+        let _ = self.let_go.send(());
+    }
+}
 
 /// One request as it was forwarded, and the reply as it came from the server.
 #[derive(Clone, Debug)]
@@ -69,6 +88,7 @@ struct Shared {
     seen: Mutex<Vec<Exchange>>,
     requests: Mutex<VecDeque<Change<Request<Bytes>>>>,
     replies: Mutex<VecDeque<Change<Response<Bytes>>>>,
+    held: Mutex<Option<(oneshot::Sender<()>, oneshot::Receiver<()>)>>,
 }
 
 impl Proxy {
@@ -92,6 +112,7 @@ impl Proxy {
             seen: Mutex::default(),
             requests: Mutex::default(),
             replies: Mutex::default(),
+            held: Mutex::default(),
         });
         let app = Router::new()
             .fallback(relay)
@@ -166,6 +187,14 @@ impl Proxy {
         lock(&self.shared.replies).push_back(Box::new(change));
     }
 
+    /// Holds the reply to the next request.
+    pub fn hold_reply(&self) -> Held {
+        let (sender, is_there) = oneshot::channel();
+        let (let_go, receiver) = oneshot::channel();
+        *lock(&self.shared.held) = Some((sender, receiver));
+        Held { is_there, let_go }
+    }
+
     /// Sends a request to the server once more, by itself.
     ///
     /// # Errors
@@ -215,6 +244,7 @@ async fn relay(State(shared): State<Arc<Shared>>, request: Request<Body>) -> Res
 }
 
 async fn relayed(shared: &Shared, request: Request<Body>) -> io::Result<Response<Body>> {
+    let held = lock(&shared.held).take();
     let (mut parts, body) = request.into_parts();
     let body = axum::body::to_bytes(body, usize::MAX)
         .await
@@ -233,6 +263,10 @@ async fn relayed(shared: &Shared, request: Request<Body>) -> io::Result<Response
         request,
         reply: reply.clone(),
     });
+    if let Some((is_there, let_go)) = held {
+        let _ = is_there.send(());
+        let _ = let_go.await;
+    }
     let change = lock(&shared.replies).pop_front();
     let mut reply = match change {
         Some(change) => change(reply),
