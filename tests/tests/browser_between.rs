@@ -302,7 +302,10 @@ async fn a_late_end_of_an_old_session_ends_no_newer_one(browser: &Browser) -> Ou
         late.let_go();
         let after = browser.eval("await leaving; return session.id", []).await?;
         assert_eq!(after, newer);
-        assert_eq!(records(browser).await?["session"]["object"]["id"]["value"], newer);
+        assert_eq!(
+            records(browser).await?["session"]["object"]["id"]["value"],
+            newer
+        );
     }
     Ok(())
 }

@@ -83,6 +83,7 @@ async fn visit(browser: &Browser, demo: &Demo) -> Outcome {
     money_is_sent_sealed(browser).await?;
     quiet(browser, &["status of 403"]).await?;
     look(browser, "bank").await?;
+    it_is_left_and_taken_back(browser).await?;
     every_attack_robs_the_twin_alone(browser).await?;
     look(browser, "thief").await?;
     // The changed request's refusal, and the two that were held back.
@@ -102,6 +103,19 @@ async fn visit(browser: &Browser, demo: &Demo) -> Outcome {
         )
         .await?;
     quiet(browser, &[]).await
+}
+
+/// What the page does when it goes and comes back out of the browser's cache. What the thief provokes is
+/// listed afterwards.
+async fn it_is_left_and_taken_back(browser: &Browser) -> Outcome {
+    browser
+        .eval(
+            "dispatchEvent(new Event('beforeunload'));
+             dispatchEvent(new PageTransitionEvent('pageshow', { persisted: true }));",
+            [],
+        )
+        .await?;
+    Ok(())
 }
 
 async fn a_wrong_password_is_refused(browser: &Browser) -> Outcome {
