@@ -418,11 +418,11 @@ impl Builder {
     /// # Errors
     ///
     /// [`ConfigError::Origin`] without an origin, or if any is not one; [`ConfigError::Prefix`];
-    /// [`ConfigError::Identity`] and [`ConfigError::Store`] if there is none;
+    /// [`ConfigError::NoIdentity`]; [`ConfigError::NoStore`];
     /// [`ConfigError::RingOutlivesRevocations`] for a kept ring with a store that forgets;
     /// [`ConfigError::Lifetime`] for one that is not among [`Lifetimes::RANGE`];
     /// [`ConfigError::RingPeriod`] for a period that [`Ring::with_period`] does not allow;
-    /// [`ConfigError::Ring`] if a key whose time is over could not be erased.
+    /// [`ConfigError::File`] if a key whose time is over could not be erased.
     pub fn build(self) -> Result<Bulla, ConfigError> {
         let origins = |texts: &[String]| {
             let parsed = texts.iter().map(|text| Origin::parse(text));
@@ -437,7 +437,7 @@ impl Builder {
         if !self.prefix.starts_with('/') || self.prefix.ends_with('/') {
             return Err(ConfigError::Prefix);
         }
-        let store = self.store.ok_or(ConfigError::Store)?;
+        let store = self.store.ok_or(ConfigError::NoStore)?;
         let ring = self.ring.unwrap_or_else(Ring::ephemeral);
         if ring.outlives_process() && !store.outlives_process() {
             return Err(ConfigError::RingOutlivesRevocations);
@@ -454,13 +454,12 @@ impl Builder {
         let known = whole(store.written().max(ring.newest()));
         let was_ahead = known > now.saturating_add(MAX_STEP_BACK);
         ring.drop_all(|| was_ahead);
-        ring.erase_past(now.into(), keep)
-            .map_err(|_| ConfigError::Ring)?;
+        ring.erase_past(now.into(), keep)?;
         Ok(Bulla(Arc::new(Inner {
             origins: public,
             session_path: session_path(&self.prefix),
             sealed_path: sealed_path(&self.prefix),
-            identity: self.identity.ok_or(ConfigError::Identity)?,
+            identity: self.identity.ok_or(ConfigError::NoIdentity)?,
             ring,
             store,
             clock: self.clock,

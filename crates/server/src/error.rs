@@ -1,7 +1,10 @@
 //! Errors of configuration. Refusals of requests are [`bulla_protocol::error::Error`].
 
+use std::io;
+use std::path::{Path, PathBuf};
+
 /// The server cannot be built as configured.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConfigError {
     /// No public origin was given, or one is not an origin.
@@ -12,12 +15,24 @@ pub enum ConfigError {
     /// The prefix is not an absolute path without a trailing slash.
     #[error("the prefix must be an absolute path without a trailing slash")]
     Prefix,
-    /// The identity key is missing or could not be read, made or written.
-    #[error("the identity key is missing or could not be read, made or written")]
+    /// No identity was given.
+    #[error("an identity is needed, such as Identity::load_or_create gives")]
+    NoIdentity,
+    /// What should be the identity is not a P-256 key, as PKCS #8 in PEM (RFC 7468).
+    #[error("the identity is not a P-256 key, as PKCS #8 in PEM")]
     Identity,
-    /// The ring file could not be read, or a key whose time is over not be erased from it.
-    #[error("the ring file could not be read or rewritten")]
-    Ring,
+    /// No store was given.
+    #[error("a store is needed, such as EmbeddedStore::open gives")]
+    NoStore,
+    /// A file could not be opened, read or written, or holds something else. A store's may be open in
+    /// another process.
+    #[error("{} cannot be used", path.display())]
+    File {
+        /// Which one.
+        path: PathBuf,
+        /// Why. It holds nothing of what is in the file.
+        source: io::Error,
+    },
     /// A lifetime is not among [`Lifetimes::RANGE`](crate::Lifetimes::RANGE).
     #[error("a lifetime is shorter than a second or longer than ten years")]
     Lifetime,
@@ -28,10 +43,23 @@ pub enum ConfigError {
     /// The ring outlives the process and revocations do not: a restart would revive ended sessions.
     #[error("the ring is kept across restarts, so the store must keep revocations too")]
     RingOutlivesRevocations,
-    /// The store could not be opened.
-    #[error("the store could not be opened; another process may have it open")]
-    Store,
     /// The system gave no random bytes.
     #[error("the system gave no random bytes")]
     Random,
+}
+
+impl ConfigError {
+    /// What makes an error of a file's into one that names it.
+    pub(crate) fn of_file(path: &Path) -> impl Fn(io::Error) -> Self {
+        move |source| Self::File {
+            path: path.to_owned(),
+            source,
+        }
+    }
+}
+
+/// For a file that can be read and holds something else. What it holds instead is not in the error: it may
+/// be a secret.
+pub(crate) fn not_a(what: &'static str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, what)
 }

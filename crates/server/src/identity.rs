@@ -22,7 +22,7 @@ impl Identity {
     pub fn generate(random: &dyn Random) -> Result<Self, ConfigError> {
         SigningKey::generate(random)
             .map(Self)
-            .map_err(|_| ConfigError::Identity)
+            .map_err(|_| ConfigError::Random)
     }
 
     /// Loads the identity from a PKCS #8 file in PEM (RFC 7468), or makes one and writes it there,
@@ -37,15 +37,17 @@ impl Identity {
         random: &dyn Random,
     ) -> Result<Self, ConfigError> {
         let path = path.as_ref();
+        let unusable = ConfigError::of_file(path);
         match fs::read_to_string(path) {
-            Ok(text) => Self::from_pem(&Zeroizing::new(text)),
+            Ok(text) => Self::from_pem(&Zeroizing::new(text))
+                .map_err(|error| unusable(io::Error::new(io::ErrorKind::InvalidData, error))),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let identity = Self::generate(random)?;
                 let pem = identity.to_pem()?;
-                write_private(path, pem.as_bytes()).map_err(|_| ConfigError::Identity)?;
+                write_private(path, pem.as_bytes()).map_err(unusable)?;
                 Ok(identity)
             }
-            Err(_) => Err(ConfigError::Identity),
+            Err(error) => Err(unusable(error)),
         }
     }
 
@@ -108,7 +110,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("identity.pem");
         let load = |byte| Identity::load_or_create_with(&path, &Fixed(byte));
-        assert_eq!(load(None).err(), Some(ConfigError::Identity));
+        assert!(matches!(load(None), Err(ConfigError::Random)));
         assert!(!path.exists());
         let made = load(Some(7)).unwrap().thumbprint();
         assert_eq!(
@@ -116,5 +118,9 @@ mod tests {
             Identity::generate(&Fixed(Some(7))).unwrap().thumbprint()
         );
         assert_eq!(load(None).unwrap().thumbprint(), made);
+        fs::write(&path, "-----BEGIN PRIVATE KEY-----\nc2VjcmV0\n").unwrap();
+        let refused = load(None).err().unwrap();
+        assert!(matches!(&refused, ConfigError::File { path: of, .. } if *of == path));
+        assert!(!format!("{refused:?}").contains("c2VjcmV0"));
     }
 }

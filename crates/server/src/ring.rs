@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use crate::clock::MAX_STEP_BACK;
-use crate::error::ConfigError;
+use crate::error::{ConfigError, not_a};
 
 /// What a key of the ring seals.
 #[derive(Clone, Copy, Debug)]
@@ -62,14 +62,15 @@ impl Ring {
     ///
     /// # Errors
     ///
-    /// [`ConfigError::Ring`] if the file is there and cannot be read.
+    /// [`ConfigError::File`] if the file is there and cannot be read.
     pub fn load_or_create(path: impl Into<PathBuf>) -> Result<Self, ConfigError> {
         let path = path.into();
         let keys = match fs::read(&path) {
-            Ok(bytes) => parse(&Zeroizing::new(bytes)).ok_or(ConfigError::Ring)?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
-            Err(_) => return Err(ConfigError::Ring),
+            Ok(bytes) => parse(&Zeroizing::new(bytes)).ok_or_else(|| not_a("a ring")),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+            Err(error) => Err(error),
         };
+        let keys = keys.map_err(ConfigError::of_file(&path))?;
         Ok(Self {
             next: AtomicU8::new(keys.last().map_or(0, |key| key.id.wrapping_add(1))),
             keys: RwLock::new(keys),
@@ -128,8 +129,12 @@ impl Ring {
     }
 
     /// Erases the keys whose time was over before this process began.
-    pub(crate) fn erase_past(&self, now: u64, keep: Duration) -> Result<(), RingError> {
-        let mut keys = self.keys.write().map_err(|_| RingError)?;
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::File`] if they stay in the ring's file.
+    pub(crate) fn erase_past(&self, now: u64, keep: Duration) -> Result<(), ConfigError> {
+        let mut keys = self.keys.write().unwrap_or_else(PoisonError::into_inner);
         self.replace(&mut keys, now, keep, None)
     }
 
@@ -171,7 +176,7 @@ impl Ring {
         now: u64,
         keep: Duration,
         key: Option<Arc<RingKey>>,
-    ) -> Result<(), RingError> {
+    ) -> Result<(), ConfigError> {
         let is_kept = |known: &&Arc<RingKey>| !self.is_past(known, now, keep);
         let mut next: Vec<_> = keys.iter().filter(is_kept).cloned().collect();
         if key.is_none() && next.len() == keys.len() {
@@ -179,7 +184,7 @@ impl Ring {
         }
         next.extend(key);
         if let Some(path) = &self.path {
-            persist(path, &next).map_err(|_| RingError)?;
+            persist(path, &next).map_err(ConfigError::of_file(path))?;
         }
         *keys = next;
         Ok(())
@@ -232,6 +237,13 @@ impl RingKey {
 /// No new key could be made or kept. Nothing is sealed with a key that a restart would lose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct RingError;
+
+/// Which file it was is for whoever runs the server, when it starts.
+impl From<ConfigError> for RingError {
+    fn from(_: ConfigError) -> Self {
+        Self
+    }
+}
 
 #[derive(Serialize, Deserialize)]
 struct Stored {

@@ -16,7 +16,7 @@ use super::{
     Ended, Ending, MemoryStore, Party, Replacement, Revocation, SessionRef, Store, StoreError,
     StoreFuture, UsedProof, Verdict,
 };
-use crate::error::ConfigError;
+use crate::error::{ConfigError, not_a};
 use crate::ticket::RevocationId;
 
 /// What has ended, as JSON, to the second since 1970 until which it counts.
@@ -45,7 +45,7 @@ impl EmbeddedStore {
     ///
     /// # Errors
     ///
-    /// [`ConfigError::Store`] if the file cannot be opened or read, for example because another process
+    /// [`ConfigError::File`] if the file cannot be opened or read, for example because another process
     /// has it open.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, ConfigError> {
         Self::open_with(path, &SystemRandom)
@@ -57,18 +57,24 @@ impl EmbeddedStore {
     ///
     /// Besides, [`ConfigError::Random`] if it gives no random bytes.
     pub fn open_with(path: impl AsRef<Path>, random: &dyn Random) -> Result<Self, ConfigError> {
-        const FAILED: ConfigError = ConfigError::Store;
-        if let Some(parent) = path.as_ref().parent() {
-            std::fs::create_dir_all(parent).map_err(|_| FAILED)?;
-        }
-        Self::over(Database::create(path).map_err(|_| FAILED)?, random)
+        let path = path.as_ref();
+        let memory = MemoryStore::new_with(random)?;
+        let database = || {
+            if let Some(parent) = path.parent() {
+                std::fs::create_dir_all(parent)?;
+            }
+            Database::create(path).map_err(io::Error::other)
+        };
+        database()
+            .and_then(|database| Self::over(database, memory))
+            .map_err(ConfigError::of_file(path))
     }
 
-    fn over(database: Database, random: &dyn Random) -> Result<Self, ConfigError> {
-        const FAILED: ConfigError = ConfigError::Store;
-        let memory = MemoryStore::new_with(random)?;
-        let written = load(&database, &memory).ok_or(FAILED)?;
-        let disk = Disk::new(database).map_err(|_| FAILED)?;
+    fn over(database: Database, memory: MemoryStore) -> io::Result<Self> {
+        let written = load(&database, &memory)
+            .map_err(io::Error::other)?
+            .ok_or_else(|| not_a("a store, or one of more than memory has room for"))?;
+        let disk = Disk::new(database)?;
         Ok(Self {
             memory,
             disk,
@@ -86,22 +92,27 @@ impl EmbeddedStore {
     }
 }
 
-/// Returns when it was last written to.
-fn load(database: &Database, memory: &MemoryStore) -> Option<u64> {
-    let transaction = database.begin_write().ok()?;
+/// Returns when it was last written to; nothing if it is not ours, or more than fits.
+fn load(database: &Database, memory: &MemoryStore) -> Result<Option<u64>, redb::Error> {
+    let transaction = database.begin_write()?;
     let written = {
-        let table = transaction.open_table(REVOCATIONS).ok()?;
-        for entry in table.iter().ok()? {
-            let (stored, until) = entry.ok()?;
-            let stored: Stored = serde_json::from_str(stored.value()).ok()?;
-            stored.load(until.value(), memory)?;
+        let table = transaction.open_table(REVOCATIONS)?;
+        for entry in table.iter()? {
+            let (stored, until) = entry?;
+            let stored: Option<Stored> = serde_json::from_str(stored.value()).ok();
+            if stored
+                .and_then(|stored| stored.load(until.value(), memory))
+                .is_none()
+            {
+                return Ok(None);
+            }
         }
-        let table = transaction.open_table(WRITTEN).ok()?;
-        let written = table.get(()).ok()?;
+        let table = transaction.open_table(WRITTEN)?;
+        let written = table.get(())?;
         written.map_or(0, |written| written.value())
     };
-    transaction.commit().ok()?;
-    Some(written)
+    transaction.commit()?;
+    Ok(Some(written))
 }
 
 impl Store for EmbeddedStore {
@@ -322,7 +333,7 @@ mod tests {
     impl PowerCut {
         fn store(&self) -> EmbeddedStore {
             let database = Database::builder().create_with_backend(self.clone());
-            EmbeddedStore::over(database.unwrap(), &SystemRandom).unwrap()
+            EmbeddedStore::over(database.unwrap(), MemoryStore::new().unwrap()).unwrap()
         }
 
         /// The disk as it is found when the power is back.
@@ -424,6 +435,29 @@ mod tests {
         let after_two = disk.after().store();
         assert!(has(&after_one, 1).await && !has(&after_one, 2).await);
         assert!(has(&after_two, 1).await && has(&after_two, 2).await);
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_opened_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("store.redb");
+        let open = || EmbeddedStore::open(&path).err();
+        let kept = EmbeddedStore::open(&path).unwrap();
+        let mut refusals = vec![open()];
+        drop(kept);
+        let database = Database::create(&path).unwrap();
+        let transaction = database.begin_write().unwrap();
+        let mut table = transaction.open_table(REVOCATIONS).unwrap();
+        table.insert("something else", 1).unwrap();
+        drop(table);
+        transaction.commit().unwrap();
+        drop(database);
+        refusals.push(open());
+        std::fs::write(&path, "no database").unwrap();
+        refusals.push(open());
+        for refused in refusals {
+            assert!(matches!(refused, Some(ConfigError::File { path: of, .. }) if of == path));
+        }
     }
 
     /// Of what has been asked for twice.
