@@ -346,11 +346,15 @@ impl Session {
         carries_over
     }
 
-    /// The current session, unless it is the refused one.
+    /// The current session, unless it is the refused one or there is a ticket for another.
     fn usable(&self, refused: Option<SessionId>) -> Result<Option<Arc<Live>>, Error> {
         let state = self.state();
         if state.closed {
             return Err(CLOSED.into());
+        }
+        // Somebody has logged in, whatever session was opened meanwhile.
+        if state.carry_over.is_some() {
+            return Ok(None);
         }
         let live = state.live.as_ref().filter(|live| Some(live.id) != refused);
         Ok(live.cloned())

@@ -635,6 +635,30 @@ async fn half_a_reply_is_an_error() {
     assert_eq!((cut, session.id()), (Err(Code::Network), before));
 }
 
+/// The login has ended the session that a request at the same time is then refused for.
+#[tokio::test]
+async fn a_login_is_not_lost_to_a_session_that_was_opened_meanwhile() {
+    for seal in [true, false] {
+        let wire = Wire::new();
+        let session = wire.build(Client::builder(ORIGIN).seal(seal));
+        let session = session.open().await.unwrap();
+        let (is_there, late) = wire.hold();
+        let login = session.fetch(Request::post("/api/login").body("ann").unwrap());
+        let meanwhile = async {
+            is_there.await.unwrap();
+            let me = Request::get("/api/me").body("").unwrap();
+            let reply = text(session.fetch(me).await).await;
+            late.send(()).unwrap();
+            reply
+        };
+        let (login, meanwhile) = tokio::join!(login, meanwhile);
+        assert!(login.unwrap().status().is_success());
+        assert_eq!(meanwhile.as_deref(), Ok("-:Device:"));
+        let after = text(session.fetch(echo("x")).await).await;
+        assert_eq!(after.as_deref(), Ok("ann:Device:x"), "{seal}");
+    }
+}
+
 #[tokio::test]
 async fn a_late_end_of_an_old_session_ends_no_newer_one() {
     for seal in [true, false] {

@@ -164,24 +164,21 @@ impl Bulla {
     ///
     /// [`Code::RateLimited`] if the user who asks has had too many ended, [`Code::StoreUnavailable`] if it
     /// could not be remembered.
-    pub(crate) async fn end(&self, mut revocation: Revocation, by: Party) -> Result<(), Error> {
-        loop {
-            let (now, until) = self.remembered();
-            let ended = Ended {
-                revocation: revocation.clone(),
-                until,
-                now,
-                by,
-            };
-            let stored = self.0.store.revoke(ended).await;
-            // Whatever becomes of it elsewhere, open streams end here. Nobody may be listening.
-            let _ = self.0.revoked.send(News::Ended(revocation));
-            match ending(stored)? {
-                None => return Ok(()),
-                // Fresh keys came in between.
-                Some(place) => revocation = Revocation::Session(place),
-            }
+    pub(crate) async fn end(&self, revocation: Revocation, by: Party) -> Result<(), Error> {
+        let (now, until) = self.remembered();
+        let telling = Telling::of(&self.0.revoked, revocation.clone());
+        let ended = Ended {
+            revocation,
+            until,
+            now,
+            by,
+        };
+        let place = telling.once(ending(self.0.store.revoke(ended).await))?;
+        if let Some(place) = place {
+            // Fresh keys came in between.
+            let _ = self.0.revoked.send(News::Ended(Revocation::Session(place)));
         }
+        Ok(())
     }
 
     /// Ends a session for another one that takes its place. Returns which one has the place, if any has.
@@ -203,10 +200,8 @@ impl Bulla {
             now,
             by,
         };
-        let stored = self.0.store.replace(replacement).await;
-        // As above.
-        let _ = self.0.revoked.send(News::Ended(Revocation::Session(old)));
-        ending(stored)
+        let telling = Telling::of(&self.0.revoked, Revocation::Session(old));
+        telling.once(ending(self.0.store.replace(replacement).await))
     }
 
     /// Now, and until when what ends now must be remembered: as long as anything of it could be valid.
@@ -273,6 +268,40 @@ impl Bulla {
             .fill(&mut bytes)
             .map_err(|_| Code::Internal.because("the system gave no random bytes"))?;
         Ok(bytes)
+    }
+}
+
+/// Tells open streams what has ended, when it is dropped: whatever becomes of it in the store, and also if
+/// whoever waits for that goes away.
+struct Telling<'a> {
+    streams: &'a broadcast::Sender<News>,
+    ended: Revocation,
+    is_known: bool,
+}
+
+impl<'a> Telling<'a> {
+    fn of(streams: &'a broadcast::Sender<News>, ended: Revocation) -> Self {
+        Self {
+            streams,
+            ended,
+            is_known: false,
+        }
+    }
+
+    /// Tells them now that the store has answered.
+    fn once<T>(mut self, answer: T) -> T {
+        self.is_known = true;
+        answer
+    }
+}
+
+impl Drop for Telling<'_> {
+    fn drop(&mut self) {
+        // Nobody may be listening.
+        let _ = self.streams.send(News::Ended(self.ended.clone()));
+        if !self.is_known {
+            let _ = self.streams.send(News::Unknown);
+        }
     }
 }
 

@@ -21,6 +21,8 @@ const EXPIRED: Error = Code::TicketExpired.because("the session is past its life
 #[derive(Clone)]
 pub(crate) enum News {
     Ended(Revocation),
+    /// Whatever else ended with it: who asked for it has gone before the store could say.
+    Unknown,
     /// The clock was set back, and all sessions have ended with the ring.
     SetBack,
 }
@@ -138,7 +140,7 @@ impl Bulla {
                     Ok(News::Ended(revocation)) if revocation.ends(&session) => return REVOKED,
                     Ok(News::Ended(_)) => {}
                     Ok(News::SetBack) => return EXPIRED,
-                    Err(RecvError::Lagged(_)) => break,
+                    Ok(News::Unknown) | Err(RecvError::Lagged(_)) => break,
                     // The sender is as old as the verifier.
                     Err(RecvError::Closed) => return REVOKED,
                 }

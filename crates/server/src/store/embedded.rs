@@ -140,9 +140,21 @@ impl Store for EmbeddedStore {
         Box::pin(async move {
             // In memory first: should the disk fail, this process at least knows.
             let ending = self.memory.revoke_now(&ended)?;
-            if ending != Ending::OverQuota {
-                let stored = Stored::from(&ended.revocation);
-                self.disk.write(&stored, ended.until, ended.now).await?;
+            if ending == Ending::OverQuota {
+                return Ok(ending);
+            }
+            let write = |revocation: &Revocation| {
+                let stored = Stored::from(revocation);
+                self.disk.write(&stored, ended.until, ended.now)
+            };
+            // Both are on their way before anybody waits: whoever has asked may go.
+            let successor = match ending {
+                Ending::Replaced(place) => Some(write(&Revocation::Session(place))?),
+                _ => None,
+            };
+            write(&ended.revocation)?.done().await?;
+            if let Some(successor) = successor {
+                successor.done().await?;
             }
             Ok(ending)
         })
@@ -162,7 +174,7 @@ impl Store for EmbeddedStore {
             // written is left alone.
             if ending == Ending::Replaced(new) {
                 let stored = Stored::Replaced(base64::encode(old.0), base64::encode(new.0));
-                self.disk.write(&stored, until, now).await?;
+                self.disk.write(&stored, until, now)?.done().await?;
             }
             Ok(ending)
         })
@@ -211,7 +223,8 @@ impl Disk {
         })
     }
 
-    async fn write(&self, stored: &Stored, until: u64, now: u64) -> Result<(), StoreError> {
+    /// Has it written, whether or not anybody waits for that.
+    fn write(&self, stored: &Stored, until: u64, now: u64) -> Result<Writing, StoreError> {
         let (done, outcome) = oneshot::channel();
         let job = Job {
             key: serde_json::to_string(stored).map_err(|_| StoreError)?,
@@ -221,7 +234,16 @@ impl Disk {
         };
         let jobs = self.jobs.as_ref().ok_or(StoreError)?;
         jobs.send(job).map_err(|_| StoreError)?;
-        outcome.await.map_err(|_| StoreError)?
+        Ok(Writing(outcome))
+    }
+}
+
+/// Something on its way to the disk.
+struct Writing(oneshot::Receiver<Result<(), StoreError>>);
+
+impl Writing {
+    async fn done(self) -> Result<(), StoreError> {
+        self.0.await.map_err(|_| StoreError)?
     }
 }
 
@@ -501,6 +523,9 @@ mod tests {
         assert_eq!(late, Ok(Ending::Replaced(id(5))));
         let ending = store.revoke(ended(9, 1000)).await;
         assert_eq!(ending, Ok(Ending::Replaced(id(5))));
+        drop(store);
+        let store = EmbeddedStore::open(&path).unwrap();
+        assert!(has(&store, 5).await);
     }
 
     #[tokio::test]

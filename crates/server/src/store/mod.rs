@@ -49,9 +49,9 @@ pub trait Store: Send + Sync + 'static {
     /// Remembers a revocation until nothing that it concerns can be valid any more. Must be durable, where
     /// the store is, before it resolves.
     ///
-    /// A session that had been [replaced](Self::replace) when it was revoked is [`Ending::Replaced`], and
-    /// the caller revokes the one that has its place now: whoever asked for the end of the one meant the
-    /// other too, or a logout would be lost that comes at the same moment as fresh keys.
+    /// Of a session that had been [replaced](Self::replace) when it was revoked, the one that has its place
+    /// now is revoked in the same atomic step, and is [`Ending::Replaced`]: whoever asked for the end of the
+    /// one meant the other too, or a logout would be lost that comes at the same moment as fresh keys.
     fn revoke(&self, ended: Ended) -> StoreFuture<'_, Ending>;
 
     /// Ends a session and remembers which one takes its place, unless it has ended already: all in one
@@ -163,7 +163,7 @@ pub enum Ending {
     /// It has ended, and nothing has its place.
     Done,
     /// It has ended, and this session has its place: the last, where one has replaced another more than
-    /// once. Whether that one has ended in its turn is not said.
+    /// once. To [`Store::revoke`] that one has ended too; to [`Store::replace`] that is not said.
     Replaced(RevocationId),
     /// The user who asks has had more sessions ended than one user may; nothing is remembered.
     OverQuota,

@@ -76,7 +76,13 @@ impl Revocations {
                 if !self.insert_session(id, until, ended.by)? {
                     return Ok(Ending::OverQuota);
                 }
-                return Ok(self.place_of(id));
+                let place = self.place_of(id);
+                if let Ending::Replaced(last) = place
+                    && !self.insert_session(last, until, ended.by)?
+                {
+                    return Ok(Ending::OverQuota);
+                }
+                return Ok(place);
             }
             Revocation::Device(device) => {
                 let known = self.devices.entry(device).or_default();
@@ -109,11 +115,16 @@ impl Revocations {
     }
 
     /// Who has the place of a session that has ended.
-    fn place_of(&self, ended: RevocationId) -> Ending {
+    fn place_of(&mut self, ended: RevocationId) -> Ending {
         let next = |id: &RevocationId| self.successors.get(id).copied();
         // No longer than it can be, should a caller have made a ring of it.
         let line = std::iter::successors(next(&ended), next).take(self.successors.len());
-        line.last().map_or(Ending::Done, Ending::Replaced)
+        let Some(last) = line.last() else {
+            return Ending::Done;
+        };
+        // The next who asks, of whom there may be many, walks one step.
+        self.successors.insert(ended, last);
+        Ending::Replaced(last)
     }
 
     /// `false` if there is no room for more of this user's.
@@ -336,7 +347,9 @@ mod tests {
         assert_eq!(revocations.replace(&replacement(1, 3, 1000)), place(2));
         // Whoever ends the first means the last.
         assert_eq!(revocations.replace(&replacement(2, 4, 1000)), place(4));
+        assert!(!has(&revocations, 4));
         assert_eq!(revocations.insert(&ended(1, 1000, user("ann"))), place(4));
+        assert!(has(&revocations, 4));
         // What has ended has no place to give.
         let end = ended(4, 1000, user("ann"));
         assert_eq!(revocations.insert(&end), Ok(Ending::Done));

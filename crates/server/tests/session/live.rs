@@ -1,6 +1,8 @@
 //! Open streams end with their session.
 
 use std::convert::Infallible;
+use std::future;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -11,7 +13,7 @@ use bulla_protocol::seal::Header;
 use bulla_server::store::{Ended, Ending, Party};
 use bulla_server::{ProofKind, Revocation, RevocationId, Session, Store};
 use bytes::Bytes;
-use futures_util::stream;
+use futures_util::{FutureExt as _, stream};
 use http::{Request, Response};
 use http_body::Frame;
 use http_body_util::{BodyExt as _, StreamBody};
@@ -19,7 +21,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::timeout;
 use tower::{Layer as _, service_fn};
 
-use crate::hooked::Hooked;
+use crate::hooked::{Hooked, Step};
 use crate::support::{Body, Client, Device, ECHO, Server, answer, app, concealed};
 
 const EVENTS: (&str, &str) = ("GET", "/api/events");
@@ -44,7 +46,10 @@ fn channel(receiver: UnboundedReceiver<Bytes>) -> Body {
 
 impl Stage {
     fn new() -> Self {
-        let store = Hooked::new(|_| Box::pin(async { Ok(()) }));
+        Self::over(Hooked::new(|_| Box::pin(async { Ok(()) })))
+    }
+
+    fn over(store: Hooked) -> Self {
         let feed = Arc::new(Mutex::new(None));
         let feeding = Arc::clone(&feed);
         let shared = store.clone();
@@ -217,18 +222,48 @@ async fn other_sessions_streams_go_on_however_many_end() {
     assert_eq!(is_cut(&mut body).await, Code::SessionRevoked);
 }
 
+/// A connection that goes while the disk writes takes the handler with it.
+#[tokio::test]
+async fn a_revocation_whose_caller_has_gone_is_told_all_the_same() {
+    let is_busy = Arc::<AtomicBool>::default();
+    let busy = Arc::clone(&is_busy);
+    let stage = Stage::over(Hooked::new(move |step| {
+        let busy = step == Step::Revoke && busy.load(Ordering::Relaxed);
+        Box::pin(async move {
+            if busy {
+                future::pending::<()>().await;
+            }
+            Ok(())
+        })
+    }));
+    let (client, other) = (stage.login().await, stage.login().await);
+    let mut body = stage.listen(&client, EVENTS, false).await;
+    let mut others = stage.listen(&other, EVENTS, false).await;
+    // What else the store ends with it.
+    stage.store.revoke(ended(other.id.into())).await.unwrap();
+    is_busy.store(true, Ordering::Relaxed);
+    let revocation = Revocation::Session(client.id.into());
+    let revoked = stage.server.bulla.revoke(revocation).now_or_never();
+    assert!(revoked.is_none());
+    assert_eq!(is_cut(&mut body).await, Code::SessionRevoked);
+    assert_eq!(is_cut(&mut others).await, Code::SessionRevoked);
+}
+
+fn ended(session: RevocationId) -> Ended {
+    Ended {
+        revocation: Revocation::Session(session),
+        until: u64::MAX,
+        now: 0,
+        by: Party::Application,
+    }
+}
+
 #[tokio::test]
 async fn a_revocation_by_another_process_is_found_when_there_is_data() {
     let stage = Stage::new();
     let client = stage.login().await;
     let mut body = stage.listen(&client, EVENTS, false).await;
-    let revocation = Revocation::Session(client.id.into());
-    let ended = Ended {
-        revocation,
-        until: u64::MAX,
-        now: 0,
-        by: Party::Application,
-    };
+    let ended = ended(client.id.into());
     assert_eq!(stage.store.revoke(ended).await, Ok(Ending::Done));
     stage.say("soon");
     assert!(body.frame().await.unwrap().is_ok());
