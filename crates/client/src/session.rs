@@ -122,8 +122,9 @@ impl Session {
     /// that is not sealed is among these, also [`Code::TicketExpired`] and the like: it may be true, and
     /// anybody on the path may have said it.
     pub async fn end(&self) -> Result<(), Error> {
+        // Also if whoever waits for the server's word gives up.
+        let _closing = Closing(self);
         if self.current().is_none() {
-            self.state().closed = true;
             return Ok(());
         }
         let client = &self.0.client.0;
@@ -132,12 +133,7 @@ impl Session {
             .map_err(|_| Code::RequestInvalid.because("the prefix is not a path"))?;
         let outgoing = Outgoing::new(&request.into_parts().0, &client.origin)?;
         let nothing = Content::Whole(Bytes::new());
-        let ended = self.exchange(&outgoing, &nothing, true).await;
-        let mut state = self.state();
-        state.closed = true;
-        state.live = None;
-        state.carry_over = None;
-        match ended {
+        match self.exchange(&outgoing, &nothing, true).await {
             // It had ended already.
             Err(error) if error.code == Code::SessionClosed => Ok(()),
             ended => ended.map(drop),
@@ -375,6 +371,18 @@ impl Session {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Closes the session here when it is dropped.
+struct Closing<'a>(&'a Session);
+
+impl Drop for Closing<'_> {
+    fn drop(&mut self) {
+        let mut state = self.0.state();
+        state.closed = true;
+        state.live = None;
+        state.carry_over = None;
     }
 }
 

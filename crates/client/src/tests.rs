@@ -12,6 +12,7 @@ use bulla_protocol::error::Problem;
 use bulla_protocol::{field, structured};
 use bulla_server::{Bulla, Identity, MemoryStore, Refused, Revocation};
 use bytes::Bytes;
+use futures_util::FutureExt as _;
 use http::{Request, Response};
 use http_body::{Body as HttpBody, Frame};
 use http_body_util::{BodyExt as _, StreamBody};
@@ -829,6 +830,18 @@ async fn an_ended_session_is_closed() {
         opening.answer(&answer).unwrap_err().code,
         Code::SessionRevoked
     );
+}
+
+#[tokio::test]
+async fn an_end_that_nobody_waits_for_closes_the_session() {
+    let wire = Wire::new();
+    let session = wire.open().await;
+    let held = wire.hold();
+    assert!(session.end().now_or_never().is_none());
+    drop(held);
+    let refused = text(session.fetch(echo("x")).await).await;
+    assert_eq!(refused, Err(Code::SessionClosed));
+    assert_eq!(session.id(), None);
 }
 
 #[tokio::test]
