@@ -8,7 +8,8 @@ use bulla_protocol::error::Code;
 use bulla_protocol::jwk::Thumbprint;
 use bulla_protocol::limits::DEFAULT_PREFIX;
 use bulla_protocol::opening::Ticket;
-use bulla_protocol::target::{Origin, Target};
+use bulla_protocol::opening::check_prefix;
+use bulla_protocol::target::Origin;
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::BodyExt as _;
@@ -171,12 +172,7 @@ impl Builder {
     /// [`Code::Unsupported`] if no key or no HTTP client can be made.
     pub fn build(self) -> Result<Client, Error> {
         let origin = Origin::parse(&self.server).map_err(Error::request)?;
-        let is_path = Target::parse(&self.prefix).is_ok_and(|target| target.query.is_none());
-        if !is_path || self.prefix.ends_with('/') {
-            return Err(Code::RequestInvalid
-                .because("the prefix is not a path without a slash at its end")
-                .into());
-        }
+        check_prefix(&self.prefix).map_err(Error::request)?;
         let device = match self.device {
             Some(device) => device,
             None => SigningKey::generate(&*self.random)?,

@@ -21,6 +21,7 @@ use crate::signature::{
     response_base,
 };
 use crate::structured;
+use crate::target::Target;
 
 /// The `tag` of an opening.
 pub const OPEN_TAG: &str = "bulla-open";
@@ -587,12 +588,28 @@ pub fn opened_fields(body: &[u8]) -> Vec<(String, String)> {
     ]
 }
 
+/// Whether the protocol can live under this path: an absolute one, in its one spelling, without a query and
+/// without a slash at its end.
+///
+/// # Errors
+///
+/// [`Code::PathRefused`].
+pub fn check_prefix(prefix: &str) -> Result<(), Error> {
+    let is_path = Target::parse(prefix).is_ok_and(|target| target.query.is_none());
+    if !is_path || prefix.ends_with('/') {
+        return Err(
+            Code::PathRefused.because("the prefix is not a path without a slash at its end")
+        );
+    }
+    Ok(())
+}
+
 /// `{prefix}/session`: where sessions are opened.
 pub fn session_path(prefix: &str) -> String {
     format!("{prefix}/session")
 }
 
-/// `{prefix}/sealed`: where concealed requests go.
+/// `{prefix}/sealed`: where sealed requests go.
 pub fn sealed_path(prefix: &str) -> String {
     format!("{prefix}/sealed")
 }

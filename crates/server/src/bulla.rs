@@ -9,7 +9,7 @@ use bulla_keys::{Random, SystemRandom};
 use bulla_protocol::error::{Code, Error};
 use bulla_protocol::jwk::Thumbprint;
 use bulla_protocol::limits::{DEFAULT_PREFIX, Limits};
-use bulla_protocol::opening::{sealed_path, session_path};
+use bulla_protocol::opening::{check_prefix, sealed_path, session_path};
 use bulla_protocol::proof::ProofKind;
 use bulla_protocol::target::Origin;
 use http::HeaderName;
@@ -324,6 +324,12 @@ fn ending(stored: Result<Ending, StoreError>) -> Result<Option<RevocationId>, Er
     }
 }
 
+/// `None` if any is not an origin.
+fn origins(texts: &[String]) -> Option<Vec<Origin>> {
+    let parsed = texts.iter().map(|text| Origin::parse(text));
+    parsed.collect::<Result<_, _>>().ok()
+}
+
 /// Configures a [`Bulla`].
 #[must_use]
 pub struct Builder {
@@ -396,7 +402,8 @@ impl Builder {
     }
 
     /// Lets requests without any proof through to paths that begin so, without a session. Text is
-    /// compared: end a folder with `/`. A request with a wrong proof is refused all the same.
+    /// compared: begin with `/`, and end a folder with it. A request with a wrong proof is refused all the
+    /// same.
     pub fn unsigned(mut self, path_prefix: impl Into<String>) -> Self {
         self.unsigned.push(path_prefix.into());
         self
@@ -446,26 +453,28 @@ impl Builder {
     ///
     /// # Errors
     ///
-    /// [`ConfigError::Origin`] without an origin, or if any is not one; [`ConfigError::Prefix`];
-    /// [`ConfigError::NoIdentity`]; [`ConfigError::NoStore`];
+    /// [`ConfigError::Origin`] without an origin, or if any is not one; [`ConfigError::AllowedOrigin`];
+    /// [`ConfigError::Prefix`]; [`ConfigError::Unsigned`]; [`ConfigError::NoIdentity`];
+    /// [`ConfigError::NoStore`];
     /// [`ConfigError::RingOutlivesRevocations`] for a kept ring with a store that forgets;
     /// [`ConfigError::Lifetime`] for one that is not among [`Lifetimes::RANGE`];
     /// [`ConfigError::RingPeriod`] for a period that [`Ring::with_period`] does not allow;
     /// [`ConfigError::File`] if a key whose time is over could not be erased.
     pub fn build(self) -> Result<Bulla, ConfigError> {
-        let origins = |texts: &[String]| {
-            let parsed = texts.iter().map(|text| Origin::parse(text));
-            parsed
-                .collect::<Result<Vec<_>, _>>()
-                .map_err(|_| ConfigError::Origin)
-        };
-        let (public, cors) = (origins(&self.origins)?, origins(&self.cors)?);
-        if public.is_empty() {
+        let public = origins(&self.origins).ok_or(ConfigError::Origin)?;
+        let cors = origins(&self.cors).ok_or(ConfigError::AllowedOrigin)?;
+        // A request says which authority it is for, and not by which scheme.
+        let mut authorities: Vec<_> = public.iter().map(Origin::authority).collect();
+        authorities.sort_unstable();
+        authorities.dedup();
+        if public.is_empty() || authorities.len() < self.origins.len() {
             return Err(ConfigError::Origin);
         }
-        if !self.prefix.starts_with('/') || self.prefix.ends_with('/') {
-            return Err(ConfigError::Prefix);
+        check_prefix(&self.prefix).map_err(|_| ConfigError::Prefix)?;
+        if !self.unsigned.iter().all(|path| path.starts_with('/')) {
+            return Err(ConfigError::Unsigned);
         }
+        let identity = self.identity.ok_or(ConfigError::NoIdentity)?;
         let store = self.store.ok_or(ConfigError::NoStore)?;
         let ring = self.ring.unwrap_or_else(Ring::ephemeral);
         if ring.outlives_process() && !store.outlives_process() {
@@ -488,7 +497,7 @@ impl Builder {
             origins: public,
             session_path: session_path(&self.prefix),
             sealed_path: sealed_path(&self.prefix),
-            identity: self.identity.ok_or(ConfigError::NoIdentity)?,
+            identity,
             ring,
             store,
             clock: self.clock,

@@ -7,11 +7,20 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConfigError {
-    /// No public origin was given, or one is not an origin.
+    /// No public origin was given, or one is not an origin, or two have the same host and port.
     #[error(
-        "a public origin such as https://bank.example is needed: scheme, host and port, and no `/` at the end"
+        "a public origin such as https://bank.example is needed: scheme, host and port, and no `/` at the end; \
+         one for each host and port"
     )]
     Origin,
+    /// What pages may come from is not an origin.
+    #[error(
+        "what is allowed must be an origin such as https://app.example, with no `/` at the end"
+    )]
+    AllowedOrigin,
+    /// A path that needs no proof does not begin with a slash: it would be every path, or none.
+    #[error("a path that needs no proof must begin with `/`")]
+    Unsigned,
     /// The prefix is not an absolute path without a trailing slash.
     #[error("the prefix must be an absolute path without a trailing slash")]
     Prefix,

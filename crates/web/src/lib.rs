@@ -27,9 +27,9 @@ pub mod retry;
 use bulla_protocol::error::Code;
 use bulla_protocol::jwk::{PublicKey, Thumbprint};
 use bulla_protocol::limits::DEFAULT_PREFIX;
-use bulla_protocol::opening::{sealed_path, session_path};
+use bulla_protocol::opening::{check_prefix, sealed_path, session_path};
 use bulla_protocol::seal::{CEK_INFO, NONCE_INFO, RecordNonce};
-use bulla_protocol::target::{Origin, Target};
+use bulla_protocol::target::Origin;
 use wasm_bindgen::prelude::*;
 
 use crate::boundary::array;
@@ -63,10 +63,7 @@ impl Server {
     pub fn new(origin: &str, prefix: Option<String>) -> Result<Self, Failure> {
         let origin = Origin::parse(origin).map_err(|_| wrong("the server is not an origin"))?;
         let prefix = prefix.unwrap_or_else(|| DEFAULT_PREFIX.to_owned());
-        let is_path = Target::parse(&prefix).is_ok_and(|target| target.query.is_none());
-        if !is_path || prefix.ends_with('/') {
-            return Err(wrong("the prefix is not a path without a slash at its end"));
-        }
+        check_prefix(&prefix).map_err(|error| wrong(error.detail))?;
         Ok(Self { origin, prefix })
     }
 

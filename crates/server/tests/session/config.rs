@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use bulla_server::{
-    Bulla, ConfigError, Cookies, Identity, Lifetimes, MemoryStore, Ring, SystemRandom,
+    Builder, Bulla, ConfigError, Cookies, Identity, Lifetimes, MemoryStore, Ring, SystemRandom,
 };
 
 use crate::support::ORIGIN;
 
 /// Built, or refused with such an error.
-type Outcome = Result<(), fn(&ConfigError) -> bool>;
+type Outcome = Result<(), Refusal>;
+type Refusal = fn(&ConfigError) -> bool;
 
 fn is(built: Result<Bulla, ConfigError>, wanted: Outcome) -> bool {
     match (built, wanted) {
@@ -58,6 +59,61 @@ fn a_ring_that_outlives_what_was_revoked_is_refused() {
             .build();
         assert!(is(built, outcome));
     }
+}
+
+#[test]
+fn what_no_request_could_meet_is_refused() {
+    type Configure = fn(Builder) -> Builder;
+    let refusals: [(Configure, Refusal); 11] = [
+        (
+            |b| b.origin("https://x.example/"),
+            |e| matches!(e, ConfigError::Origin),
+        ),
+        (
+            |b| b.origin("http://bank.example"),
+            |e| matches!(e, ConfigError::Origin),
+        ),
+        (|b| b.origin(ORIGIN), |e| matches!(e, ConfigError::Origin)),
+        (
+            |b| b.allow_origin("*"),
+            |e| matches!(e, ConfigError::AllowedOrigin),
+        ),
+        (|b| b.prefix("bulla"), |e| matches!(e, ConfigError::Prefix)),
+        (
+            |b| b.prefix("/bulla/"),
+            |e| matches!(e, ConfigError::Prefix),
+        ),
+        (
+            |b| b.prefix("/bulla?x"),
+            |e| matches!(e, ConfigError::Prefix),
+        ),
+        (
+            |b| b.prefix("/a/../b"),
+            |e| matches!(e, ConfigError::Prefix),
+        ),
+        (|b| b.prefix(""), |e| matches!(e, ConfigError::Prefix)),
+        (|b| b.unsigned(""), |e| matches!(e, ConfigError::Unsigned)),
+        (
+            |b| b.unsigned("static/"),
+            |e| matches!(e, ConfigError::Unsigned),
+        ),
+    ];
+    let builder = || {
+        Bulla::builder()
+            .origin(ORIGIN)
+            .identity(Identity::generate(&SystemRandom).unwrap())
+            .store(MemoryStore::new().unwrap())
+    };
+    for (at, (configure, refusal)) in refusals.into_iter().enumerate() {
+        assert!(is(configure(builder()).build(), Err(refusal)), "{at}");
+    }
+    assert!(
+        builder()
+            .origin("http://localhost")
+            .unsigned("/")
+            .build()
+            .is_ok()
+    );
 }
 
 #[test]
