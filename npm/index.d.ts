@@ -48,11 +48,11 @@ export class Session {
    * read to its end before it is sent; `cache` and `mode` do not apply, `integrity` is refused;
    * methods are in upper case; a redirect with `redirect: "manual"` can be read; without `seal` none
    * is followed (`reply_invalid`), since browsers hide where it leads; reading the body fails with a
-   * `BullaError` if the reply was changed (`seal_broken`) or cut off (`reply_truncated`) on the way.
+   * `BullaError` if the reply was changed (`reply_broken`) or cut off (`reply_truncated`) on the way.
    * WebKit cannot read a form with files back from a `Request`: hand it over as `init.body`.
    *
    * @throws {BullaError} what the server refuses, `reply_unsealed`, `reply_mismatch`,
-   * `reply_truncated` or `seal_broken` for a reply that is not the server's, `network`,
+   * `reply_truncated` or `reply_broken` for a reply that is not the server's, `network`,
    * `request_invalid`, or `session_closed` after `end`. An abort throws its own reason, and arguments
    * that `fetch` does not take a `TypeError`.
    */
@@ -118,6 +118,7 @@ export type BullaErrorCode =
   | "reply_invalid"
   | "reply_unsealed"
   | "reply_mismatch"
+  | "reply_broken"
   | "reply_truncated"
   | "network"
   | "request_invalid"

@@ -125,7 +125,7 @@ export class SealedContent {
     for (let record; (record = this.#unsealer.record()); ) this.#inFlight.push(decrypt(this.#key, record));
     if (this.#inFlight.length === 0) return false;
     const plain = await this.#inFlight.shift();
-    if (!plain) throw new BullaError("seal_broken", "a record of the reply cannot be opened");
+    if (!plain) throw new BullaError("reply_broken", "a record of the reply cannot be opened");
     this.#unsealer.opened(plain);
     return true;
   }

@@ -158,12 +158,12 @@ async fn he_changes_no_reply_unnoticed() -> Outcome {
     let bank = bank_behind(&proxy).await?;
     let session = logged_in(&proxy, &bank).await?;
     let replies: [(&str, OnReply, Code); 7] = [
-        ("salt", |r| flip_reply(r, 3), Code::SealBroken),
-        ("record", |r| flip_reply(r, 40), Code::SealBroken),
+        ("salt", |r| flip_reply(r, 3), Code::ReplyBroken),
+        ("record", |r| flip_reply(r, 40), Code::ReplyBroken),
         (
             "cut",
             |r| r.map(|body| body.slice(..body.len() / 2)),
-            Code::SealBroken,
+            Code::ReplyBroken,
         ),
         (
             "nothing left",

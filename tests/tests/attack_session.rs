@@ -421,7 +421,7 @@ async fn a_client_takes_no_reply_but_its_own() -> Outcome {
         let code = error
             .ok_or(format!("byte {at} was changed unnoticed"))?
             .code;
-        let known = [Code::SealBroken, Code::ReplyInvalid, Code::ReplyTruncated];
+        let known = [Code::ReplyBroken, Code::ReplyInvalid, Code::ReplyTruncated];
         assert!(known.contains(&code), "byte {at}: {code}");
     }
     for cut in 0..body.len() {
@@ -429,7 +429,7 @@ async fn a_client_takes_no_reply_but_its_own() -> Outcome {
         *response.body_mut() = body.slice(..cut);
         let error = prepared[0].open_reply(response).await.err();
         let code = error.ok_or(format!("a cut at {cut} was unnoticed"))?.code;
-        let known = [Code::SealBroken, Code::ReplyInvalid, Code::ReplyTruncated];
+        let known = [Code::ReplyBroken, Code::ReplyInvalid, Code::ReplyTruncated];
         assert!(known.contains(&code), "cut at {cut}: {code}");
     }
     assert_eq!(prepared[0].open_reply(first).await?.status(), 200);
@@ -498,10 +498,10 @@ async fn no_record_is_dropped_repeated_or_moved() -> Outcome {
         Ok(session.prepare(request, Mode::Sealed, ProofKind::Device, nonce)?)
     };
     let ways: [(&str, Spoil, Code); 5] = [
-        ("dropped", |r| drop(r.remove(1)), Code::SealBroken),
-        ("repeated", |r| r.insert(1, r[1].clone()), Code::SealBroken),
-        ("moved", |r| r.swap(1, 2), Code::SealBroken),
-        ("put last", |r| r.rotate_left(1), Code::SealBroken),
+        ("dropped", |r| drop(r.remove(1)), Code::ReplyBroken),
+        ("repeated", |r| r.insert(1, r[1].clone()), Code::ReplyBroken),
+        ("moved", |r| r.swap(1, 2), Code::ReplyBroken),
+        ("put last", |r| r.rotate_left(1), Code::ReplyBroken),
         ("cut", |r| drop(r.pop()), Code::ReplyTruncated),
     ];
     for (what, spoil, wanted) in ways {
@@ -550,7 +550,7 @@ async fn nothing_is_taken_for_its_own_answer() -> Outcome {
         keyid: Vec::new(),
         ..header.clone()
     };
-    for (header, wanted) in [(&header, Code::ReplyInvalid), (&bare, Code::SealBroken)] {
+    for (header, wanted) in [(&header, Code::ReplyInvalid), (&bare, Code::ReplyBroken)] {
         let mut reflected = reply.clone();
         *reflected.body_mut() = [&header.encode(), records].concat().into();
         let refused = prepared.open_reply(reflected).await.err();

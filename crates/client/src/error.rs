@@ -35,19 +35,11 @@ impl Error {
         }
     }
 
-    /// For the rules that a reply breaks, whatever they are called on the way in.
-    pub(crate) fn reply(error: bulla_protocol::error::Error) -> Self {
-        match error.code {
-            Code::SealBroken | Code::IdentityChanged => error.into(),
-            _ => Code::ReplyInvalid.because(error.detail).into(),
-        }
-    }
-
     /// For a sealed reply that does not open.
     pub(crate) fn unsealing(error: bulla_protocol::error::Error) -> Self {
         match error.code {
-            Code::ReplyTruncated => error.into(),
-            _ => Self::reply(error),
+            Code::ReplyTruncated | Code::ReplyBroken => error.into(),
+            _ => Code::ReplyInvalid.because(error.detail).into(),
         }
     }
 

@@ -5,7 +5,7 @@ use bulla_protocol::error::Error as Refusal;
 use bulla_protocol::field::{self, Fields};
 use bulla_protocol::limits::MAX_PROBLEM_LEN;
 use bulla_protocol::message::{Control, Event, Head};
-use bulla_protocol::reply::{self, Handout, INVALID, UNSEALED};
+use bulla_protocol::reply::{self, BROKEN, Handout, INVALID, UNSEALED};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use zeroize::Zeroizing;
 
@@ -135,7 +135,7 @@ impl Unsealer {
             .get_or_insert_with(|| MessageKey::derive(&self.ikm, salt));
         let mut events = Vec::new();
         while let Some(record) = self.reply.record() {
-            events.extend(self.reply.opened(key.open(record)?)?);
+            events.extend(self.reply.opened(key.open(record).map_err(|_| BROKEN)?)?);
         }
         Ok(events)
     }

@@ -54,7 +54,7 @@ impl Prepared {
     ///
     /// The server's refusal, sealed or, before it could unseal, plain. Otherwise what is wrong with
     /// the reply: [`Code::ReplyUnsealed`], [`Code::ReplyMismatch`], [`Code::ReplyTruncated`],
-    /// [`Code::SealBroken`], [`Code::ReplyInvalid`].
+    /// [`Code::ReplyBroken`], [`Code::ReplyInvalid`].
     pub async fn open_reply(&self, response: Response<Bytes>) -> Result<Response<Bytes>, Error> {
         let response = response.map(|body| Full::new(body).map_err(|never| match never {}).boxed());
         match self.reply.read(response).await? {

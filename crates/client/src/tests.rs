@@ -590,7 +590,7 @@ async fn replies_that_are_not_what_they_must_be_are_refused() {
     });
     assert_eq!(fetch().await, Code::ReplyUnsealed);
     wire.tamper(|response| response.map(|body| body.slice(..body.len() - 1)));
-    assert_eq!(fetch().await, Code::SealBroken);
+    assert_eq!(fetch().await, Code::ReplyBroken);
     wire.tamper(|response| response.map(|body| body.slice(..21)));
     assert_eq!(fetch().await, Code::ReplyTruncated);
     wire.tamper(|response| response.map(|_| Bytes::new()));
@@ -602,7 +602,7 @@ async fn replies_that_are_not_what_they_must_be_are_refused() {
             body.into()
         })
     });
-    assert_eq!(fetch().await, Code::SealBroken);
+    assert_eq!(fetch().await, Code::ReplyBroken);
 
     // The connection goes before the end.
     wire.cut();

@@ -92,7 +92,7 @@ codes! {
     PathRefused "path_refused" 400 Message "The path is ambiguous",
     /// A field that must not be here, or that stands here more than once.
     FieldRefused "field_refused" 400 Message "A header field is not allowed",
-    /// The record encryption does not hold: changed, cut, reordered or sealed with other keys.
+    /// The request's seal does not hold: changed, cut, reordered or sealed with other keys.
     SealBroken "seal_broken" 400 Message "The seal is broken",
     /// The body is not the one that was signed.
     DigestMismatch "digest_mismatch" 400 Message "The content does not match its digest",
@@ -137,6 +137,8 @@ codes! {
     ReplyUnsealed "reply_unsealed" 0 Reply "The reply to a sealed request is not sealed",
     /// The reply answers another request.
     ReplyMismatch "reply_mismatch" 0 Reply "The reply belongs to another request",
+    /// The reply's seal does not hold: changed, reordered or sealed with other keys.
+    ReplyBroken "reply_broken" 0 Reply "The seal of the reply is broken",
     /// The reply ends before its final record.
     ReplyTruncated "reply_truncated" 0 Reply "The reply was cut off",
     /// The server could not be reached.

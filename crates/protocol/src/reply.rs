@@ -15,6 +15,9 @@ use crate::structured;
 pub const INVALID: Error = Code::ReplyInvalid.because("the sealed reply is not valid");
 const TRUNCATED: Error = Code::ReplyTruncated.because("the reply ends before its final record");
 
+/// A record of a sealed reply does not open, or the records do not hold together.
+pub const BROKEN: Error = Code::ReplyBroken.because("the seal of the reply is broken");
+
 /// The answer to a sealed request that is neither sealed nor a refusal.
 pub const UNSEALED: Error =
     Code::ReplyUnsealed.because("the reply to a sealed request is not sealed");
@@ -148,18 +151,19 @@ impl Unsealer {
     /// Adds cipher text.
     pub fn push(&mut self, bytes: &[u8]) -> Result<(), Error> {
         if let Some((_, joiner)) = &mut self.header {
-            self.waiting.extend(joiner.push(bytes)?);
+            self.waiting.extend(joiner.push(bytes).map_err(|_| BROKEN)?);
             return Ok(());
         }
         self.pending.extend_from_slice(bytes);
-        let Some((header, rest)) = Header::parse(&self.pending)? else {
+        let parsed = Header::parse(&self.pending).map_err(|_| BROKEN)?;
+        let Some((header, rest)) = parsed else {
             return Ok(());
         };
         if !header.keyid.is_empty() {
             return Err(INVALID);
         }
         let mut joiner = Joiner::new(header.record_size);
-        self.waiting.extend(joiner.push(rest)?);
+        self.waiting.extend(joiner.push(rest).map_err(|_| BROKEN)?);
         self.header = Some((header, joiner));
         self.pending = Vec::new();
         Ok(())
@@ -197,12 +201,12 @@ impl Unsealer {
         self.in_flight = self.in_flight.checked_sub(1).ok_or(INVALID)?;
         let is_last = self.has_ended && self.in_flight == 0 && self.waiting.is_empty();
         let was_complete = joiner.is_complete();
-        joiner.opened(&mut plain).map_err(|error| {
+        joiner.opened(&mut plain).map_err(|_| {
             // A short record that is not the final one is what is left of a longer reply.
             if is_last && !was_complete {
                 TRUNCATED
             } else {
-                error
+                BROKEN
             }
         })?;
         self.message.push(plain).map_err(|_| INVALID)

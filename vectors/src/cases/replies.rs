@@ -92,7 +92,7 @@ pub(super) fn cases() -> Vec<Case> {
         ),
         refused(
             STEP,
-            Code::SealBroken,
+            Code::ReplyBroken,
             "a changed byte",
             with_body(&{
                 let mut bytes = sealed.clone();
@@ -102,7 +102,7 @@ pub(super) fn cases() -> Vec<Case> {
         ),
         refused(
             STEP,
-            Code::SealBroken,
+            Code::ReplyBroken,
             "something after the final record",
             with_body(&[&stream[..], &[0; 64]].concat()),
         ),
