@@ -180,7 +180,12 @@ impl Bulla {
             Ok(Err(error)) => return Ok(Err(error)),
             Err(refusal) => self.refuse(refusal),
         };
-        self.seal(&reply_to, response).await.map(Ok)
+        match self.seal(&reply_to, response).await {
+            // The content broke off, say. That is sealed, too, unless nothing can be.
+            Err(refusal) => self.seal(&reply_to, self.refuse(refusal)).await,
+            sealed => sealed,
+        }
+        .map(Ok)
     }
 
     async fn open(&self, received: Received) -> Result<Response<Body>, Error> {
@@ -271,6 +276,9 @@ impl Bulla {
         let bound = self.hide_bound(request.headers_mut());
         Ok(inner(request).await.map(|mut response| {
             self.spare_bound(&bound, response.headers_mut());
+            if response.extensions().get::<Error>().is_some() {
+                self.add_nonce(&mut response);
+            }
             response
         }))
     }

@@ -1,15 +1,15 @@
 //! Refusals as responses.
 
-use bulla_protocol::error::{Error, Problem};
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, WWW_AUTHENTICATE};
+use bulla_protocol::error::{Code, Error, Problem};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, Response, StatusCode};
 
 use crate::body::{self, Body};
 
 /// A refusal that a handler can return: `Result<_, Refused>` takes every [`Error`] by `?`.
 ///
-/// As a response it is Problem Details (RFC 9457) with a `WWW-Authenticate` challenge where one is due.
-/// The [`Error`] stands in the response's extensions too; by that the verifier finds it on the way out,
+/// As a response it is Problem Details (RFC 9457), with a `WWW-Authenticate` challenge or a `Retry-After`
+/// where one is due. The [`Error`] stands in the response's extensions too; by that the verifier finds it on the way out,
 /// and reports it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Refused(pub Error);
@@ -34,6 +34,29 @@ impl From<Refused> for Response<Body> {
         {
             headers.insert(WWW_AUTHENTICATE, challenge);
         }
+        if matches!(error.code, Code::RateLimited | Code::StoreUnavailable) {
+            headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        }
         response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_says_what_to_do_about_it() {
+        for code in Code::ALL.iter().filter(|code| code.status() != 0) {
+            let response = Response::from(Refused(code.because("")));
+            assert_eq!(response.status().as_u16(), code.status());
+            let has = |name| response.headers().contains_key(name);
+            assert_eq!(has(WWW_AUTHENTICATE), code.status() == 401, "{code}");
+            assert_eq!(
+                has(RETRY_AFTER),
+                [429, 503].contains(&code.status()),
+                "{code}"
+            );
+        }
     }
 }

@@ -12,7 +12,7 @@ use bulla_protocol::proof::ProofKind;
 use bulla_protocol::retry::is_renewal_due;
 use bulla_protocol::seal::Header;
 use bulla_protocol::structured;
-use http::header::{CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
+use http::header::{CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, Response};
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
@@ -81,15 +81,16 @@ impl Bulla {
     /// A refusal: Problem Details, and how to go on.
     pub(crate) fn refuse(&self, error: Error) -> Response<Body> {
         let mut response = Response::from(Refused(error));
-        let headers = response.headers_mut();
-        if matches!(error.code, Code::RateLimited | Code::StoreUnavailable) {
-            headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
-        }
+        self.add_nonce(&mut response);
+        response
+    }
+
+    /// Says how to go on after a refusal, whoever made it.
+    pub(crate) fn add_nonce(&self, response: &mut Response<Body>) {
         // Without a nonce the client cannot go on; but then nothing else works here either.
         if let Ok(nonce) = self.nonce(self.now()) {
-            headers.insert(field::NONCE, nonce.field);
+            response.headers_mut().insert(field::NONCE, nonce.field);
         }
-        response
     }
 
     /// Seals a reply, if its request came sealed.

@@ -77,6 +77,7 @@ async fn extractors_and_requirements() {
     assert_eq!(server.send(get("/public")).await.body(), "false");
     let refused = server.send(get("/public/me")).await;
     assert_eq!(code(&refused), Some(Code::ProofMissing));
+    assert!(refused.headers().contains_key("bulla-nonce"));
     assert!(
         fields_of(&refused)
             .iter()

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
 use bulla_keys::{Random, RandomError, SystemRandom};
-use bulla_protocol::error::Code;
+use bulla_protocol::error::{Code, Problem};
 use bulla_server::{BoxError, ProofKind};
 use bytes::Bytes;
 use http::{Request, Response};
@@ -97,5 +97,9 @@ async fn a_reply_that_breaks_off() {
     let client = device.open(&server, None).await.unwrap();
     let sealed = client.sealed(&device, ProofKind::Device, ECHO, b"");
     let response = server.send(concealed(&sealed.bytes)).await;
-    assert_eq!(code(&response), Some(Code::Internal));
+    // Sealed, so that nobody on the way can have said so.
+    let (status, fields, content) = client.open_reply(&response, &sealed.nonce);
+    assert_eq!(status, 500);
+    assert_eq!(Problem::parse(&content), Some(Code::Internal));
+    assert!(fields.iter().any(|(name, _)| name == "bulla-nonce"));
 }
