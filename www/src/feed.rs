@@ -50,7 +50,7 @@ impl Feed {
             time: event.time,
             code: event.refusal.code.as_str(),
             detail: event.refusal.detail,
-            session: event.session.clone(),
+            session: event.session.map(|session| session.to_string()),
             path: event.path.clone(),
         };
         if recent.len() == KEPT {

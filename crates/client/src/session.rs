@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bulla_keys::MacKey;
 use bulla_protocol::error::{Code, Error as Refusal};
+use bulla_protocol::field;
 use bulla_protocol::limits::{MAX_OPENING_LEN, MAX_PROBLEM_LEN};
 use bulla_protocol::opening::{SessionId, Ticket, sealed_path, session_path};
 use bulla_protocol::proof::{ProofKind, ProofNonce};
@@ -401,7 +402,7 @@ const CLOSED: Refusal = Code::SessionClosed.because("the session is closed");
 fn strip(headers: &mut HeaderMap) {
     let ours: Vec<_> = headers
         .keys()
-        .filter(|name| name.as_str().starts_with("bulla-"))
+        .filter(|name| field::is_ours(name.as_str()))
         .cloned()
         .collect();
     for name in ours {

@@ -89,25 +89,47 @@ fn is_lower_tchar(byte: u8) -> bool {
     byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
+/// Fields that are for one connection and not for the message (RFC 9110 section 7.6.1, RFC 9113 section
+/// 8.2.2), and those that say how long it is there.
+pub fn is_of_one_hop(name: &str) -> bool {
+    matches!(
+        name,
+        "connection"
+            | "keep-alive"
+            | "proxy-connection"
+            | "te"
+            | "trailer"
+            | "transfer-encoding"
+            | "upgrade"
+            | "http2-settings"
+            | "proxy-authenticate"
+            | "proxy-authorization"
+            | "content-length"
+            | "expect"
+    )
+}
+
+/// Fields of this protocol: nobody but its two halves sets one.
+pub fn is_ours(name: &str) -> bool {
+    name.starts_with("bulla-")
+}
+
 /// Fields that may not stand inside a sealed request: those of one hop, those that the browser
 /// alone handles, those that speak of forwarding or of another method, and those that the verifier
 /// states itself.
 pub fn is_refused_inside(name: &str) -> bool {
     matches!(
         name,
-        // RFC 9110 section 7.6.1, RFC 9113 section 8.2.2
-        "connection" | "keep-alive" | "proxy-connection" | "te" | "trailer" | "transfer-encoding"
-        | "upgrade" | "http2-settings" | "proxy-authenticate" | "proxy-authorization"
-        | "content-length" | "expect"
         // the browser's own
-        | "cookie" | "set-cookie" | "host"
+        "cookie" | "set-cookie" | "host"
         // forwarding
         | "forwarded" | "via" | "x-real-ip" | "client-ip" | "true-client-ip"
         | "x-client-ip" | "x-cluster-client-ip" | "x-original-url" | "x-rewrite-url"
         // method override
         | "x-http-method-override" | "x-http-method" | "x-method-override"
     ) || name.starts_with("x-forwarded-")
-        || name.starts_with("bulla-")
+        || is_of_one_hop(name)
+        || is_ours(name)
 }
 
 /// The value of a field that an application sets on a request through a session, as it may be signed.

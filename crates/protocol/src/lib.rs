@@ -27,6 +27,7 @@ mod json;
 pub mod jwk;
 pub mod limits;
 pub mod message;
+mod opaque;
 pub mod opening;
 pub mod padding;
 pub mod proof;

@@ -36,7 +36,7 @@ pub enum Control {
 }
 
 /// Control data and header fields.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Head {
     /// What it is.
     pub control: Control,
@@ -193,7 +193,7 @@ enum State {
 }
 
 /// What a [`Reader`] found.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum Event {
     /// The head; once, first.
     Head(Head),

@@ -238,7 +238,7 @@ impl Transcript {
 }
 
 /// The client's side of an opening: the request, waiting for its signature.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Opening {
     open: Open,
     authority: String,
@@ -305,7 +305,7 @@ impl Opening {
 }
 
 /// An opening that is on its way.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct SentOpening(Opening);
 
 impl SentOpening {

@@ -130,7 +130,6 @@ pub fn prove<'a>(
 }
 
 /// A proof as received, its coverage not checked yet.
-#[derive(Debug)]
 pub struct ReceivedProof<'a> {
     signature: ReceivedSignature<'a>,
     /// Which key it claims to be made with.
@@ -210,7 +209,6 @@ impl<'a> ReceivedProof<'a> {
 }
 
 /// A proof that covers all that it must. Its signature is still to be verified over `base`.
-#[derive(Debug)]
 pub struct CoveredProof<'a> {
     /// The signature base.
     pub base: String,

@@ -20,7 +20,7 @@ const LAST: u8 = 2;
 const BROKEN: Error = Code::SealBroken.because("the records do not hold together");
 
 /// The header of a sealed body (RFC 8188 section 2.1).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Header {
     /// Fresh for every message.
     pub salt: [u8; 16],

@@ -358,7 +358,7 @@ fn base(
 }
 
 /// A signature base that waits for its signature.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ToSign {
     /// What is signed, as ASCII bytes.
     pub base: String,

@@ -1,5 +1,6 @@
 //! The verifier and its builder.
 
+use std::fmt;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -268,6 +269,24 @@ impl Bulla {
             .fill(&mut bytes)
             .map_err(|_| Code::Internal.because("the system gave no random bytes"))?;
         Ok(bytes)
+    }
+}
+
+impl fmt::Debug for Bulla {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let origins: Vec<_> = self.0.origins.iter().map(Origin::as_str).collect();
+        f.debug_struct("Bulla")
+            .field("origins", &origins)
+            .field("identity", &self.identity())
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Builder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Builder")
+            .field("origins", &self.origins)
+            .finish_non_exhaustive()
     }
 }
 

@@ -1,6 +1,5 @@
 //! Security events: what was refused, for `tracing` and for whoever listens.
 
-use std::fmt;
 use std::sync::Arc;
 
 use bulla_protocol::error::Error;
@@ -24,7 +23,7 @@ pub struct SecurityEvent {
     /// What was refused, and why.
     pub refusal: Error,
     /// The session's name, where a ticket has told it.
-    pub session: Option<String>,
+    pub session: Option<SessionId>,
     /// The RFC 7638 thumbprint of the device key, where a ticket has told it.
     pub device: Option<Thumbprint>,
     /// The path that the request was for, as far as it could be read.
@@ -34,12 +33,6 @@ pub struct SecurityEvent {
 /// Is told of every event. Must be quick: it runs on the request's way.
 #[derive(Clone)]
 pub(crate) struct Listener(pub(crate) Arc<dyn Fn(&SecurityEvent) + Send + Sync>);
-
-impl fmt::Debug for Listener {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Listener")
-    }
-}
 
 /// What is known of a request so far, should there be something to report.
 #[derive(Clone)]
@@ -70,7 +63,7 @@ impl Bulla {
         let event = SecurityEvent {
             time: u64::from(self.now()),
             refusal,
-            session: about.session.map(|session| session.to_string()),
+            session: about.session,
             device: about.device,
             path: Some(about.uri.path().to_owned()),
         };
@@ -78,7 +71,7 @@ impl Bulla {
             target: "bulla::refused",
             code = refusal.code.as_str(),
             detail = refusal.detail,
-            session = event.session.as_deref(),
+            session = event.session.map(tracing::field::display),
             device = event.device.map(tracing::field::display),
             path = event.path.as_deref(),
             "request refused"

@@ -1,5 +1,6 @@
 //! The server's identity key, which clients pin.
 
+use std::fmt;
 use std::fs;
 use std::io;
 use std::path::Path;
@@ -86,6 +87,12 @@ impl Identity {
 
     pub(crate) fn key(&self) -> &SigningKey {
         &self.0
+    }
+}
+
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Identity").field(&self.thumbprint()).finish()
     }
 }
 

@@ -26,7 +26,7 @@ use crate::session::{Outcome, Session};
 use crate::verify::{Received, ReplyTo, Verified, View};
 
 /// Puts the verifier before a service. Made by [`Bulla::layer`].
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct BullaLayer {
     bulla: Bulla,
 }
@@ -63,7 +63,7 @@ impl<S> Layer<S> for BullaLayer {
 ///
 /// The `Host` that reaches this service must be that of a configured origin. A proxy that rewrites it
 /// makes every request an `authority_mismatch`; `X-Forwarded-Host` is never looked at.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct BullaService<S> {
     bulla: Bulla,
     inner: S,
@@ -243,7 +243,7 @@ impl Bulla {
         };
         self.cookies_out(headers, holder, &path)?;
         // Nobody but the verifier speaks of the session, whatever answers an application passes on.
-        let own = |name: &&HeaderName| name.as_str().starts_with("bulla-");
+        let own = |name: &&HeaderName| field::is_ours(name.as_str());
         for name in headers.keys().filter(own).cloned().collect::<Vec<_>>() {
             headers.remove(name);
         }

@@ -12,7 +12,7 @@ use bulla_protocol::proof::ProofKind;
 use bulla_protocol::retry::is_renewal_due;
 use bulla_protocol::seal::Header;
 use bulla_protocol::structured;
-use http::header::{CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
+use http::header::{CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, SET_COOKIE};
 use http::{HeaderMap, HeaderName, HeaderValue, Response};
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
@@ -160,12 +160,9 @@ impl Bulla {
     }
 }
 
-/// Fields of one hop, and those that the seal makes anew.
+/// Of no use to whoever opens the seal.
 fn stays_outside(name: &HeaderName) -> bool {
-    matches!(
-        name.as_str(),
-        "connection" | "keep-alive" | "transfer-encoding" | "upgrade" | "trailer" | "set-cookie"
-    ) || *name == CONTENT_LENGTH
+    field::is_of_one_hop(name.as_str()) || *name == SET_COOKIE
 }
 
 /// Security fields and cookies work on the outer reply only, since the browser reads that one.

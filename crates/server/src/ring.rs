@@ -5,6 +5,7 @@
 //! the way of the next request, whichever it is. Whoever has the ring can make a session for anyone, so
 //! recorded traffic stays secret only once every ring key that sealed one of its tickets is erased.
 
+use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::ops::RangeInclusive;
@@ -203,6 +204,15 @@ impl Ring {
     }
 }
 
+impl fmt::Debug for Ring {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ring")
+            .field("path", &self.path)
+            .field("period", &self.period)
+            .finish_non_exhaustive()
+    }
+}
+
 /// One secret of the ring.
 pub(crate) struct RingKey {
     pub(crate) id: u8,
@@ -238,9 +248,14 @@ impl RingKey {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct RingError;
 
-/// Which file it was is for whoever runs the server, when it starts.
+/// Why it was is for whoever runs the server, and for nobody who asks it.
 impl From<ConfigError> for RingError {
-    fn from(_: ConfigError) -> Self {
+    fn from(error: ConfigError) -> Self {
+        tracing::error!(
+            target: "bulla::ring",
+            error = &error as &dyn std::error::Error,
+            "the ring could not be written"
+        );
         Self
     }
 }

@@ -1,6 +1,7 @@
 //! A reply: what it is, what comes beside it, and its content if it is sealed.
 
 use bulla_protocol::error::Error;
+use bulla_protocol::field::is_ours;
 use bulla_protocol::limits::{MAX_OPENING_LEN, MAX_PROBLEM_LEN};
 use bulla_protocol::message::{Control, Event};
 use bulla_protocol::reply::{self, INVALID, UNSEALED, check_in_reply_to};
@@ -36,12 +37,7 @@ impl Head {
     #[wasm_bindgen(getter)]
     pub fn fields(&self) -> Vec<String> {
         let fields = self.fields.iter();
-        flat(
-            fields
-                .filter(|(name, _)| !name.starts_with("bulla-"))
-                .cloned()
-                .collect(),
-        )
+        flat(fields.filter(|(name, _)| !is_ours(name)).cloned().collect())
     }
 
     /// Whether it may be a refusal.

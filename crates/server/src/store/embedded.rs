@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Sender};
 use std::thread::{self, JoinHandle};
-use std::{io, iter};
+use std::{fmt, io, iter};
 
 use bulla_keys::{Random, SystemRandom};
 use bulla_protocol::base64;
@@ -181,6 +181,12 @@ impl Store for EmbeddedStore {
     }
 }
 
+impl fmt::Debug for EmbeddedStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EmbeddedStore").finish_non_exhaustive()
+    }
+}
+
 /// The thread that writes.
 struct Disk {
     /// To look at what has been written.
@@ -207,7 +213,14 @@ impl Disk {
         let work = move || {
             while let Ok(first) = waiting.recv() {
                 let jobs: Vec<_> = iter::once(first).chain(waiting.try_iter()).collect();
-                let outcome = persist(&written, &jobs, &mut swept).map_err(|_| StoreError);
+                let outcome = persist(&written, &jobs, &mut swept).map_err(|error| {
+                    tracing::error!(
+                        target: "bulla::store",
+                        error = &error as &dyn std::error::Error,
+                        "what has ended could not be written"
+                    );
+                    StoreError
+                });
                 for job in jobs {
                     // Who has asked may have gone; it is written all the same.
                     let _ = job.done.send(outcome);

@@ -1,6 +1,7 @@
 //! The store in memory.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bulla_keys::{Random, SystemRandom};
@@ -180,6 +181,12 @@ impl Inner {
             self.unconfirmed -= bucket.unconfirmed;
         }
         self.revocations.sweep(now);
+    }
+}
+
+impl fmt::Debug for MemoryStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryStore").finish_non_exhaustive()
     }
 }
 

@@ -28,14 +28,14 @@ async fn every_refusal_makes_one_event() {
     let client = device.open(&server, None).await.unwrap();
     let taken = || std::mem::take(&mut *events.lock().unwrap());
     assert_eq!(taken(), []);
-    let known = (Some(client.id.to_string()), Some(device.0.thumbprint()));
+    let known = (Some(client.id), Some(device.0.thumbprint()));
     let check = |code: Code, session: bool, device: bool, path: &str| {
         let events = taken();
         let [event] = &events[..] else {
             panic!("{code}: {events:?}")
         };
         assert_eq!(event.refusal.code, code);
-        assert_eq!(event.session, known.0.clone().filter(|_| session), "{code}");
+        assert_eq!(event.session, known.0.filter(|_| session), "{code}");
         assert_eq!(event.device, known.1.filter(|_| device), "{code}");
         assert_eq!(event.path.as_deref(), Some(path), "{code}");
         assert_eq!(event.time, 1_800_000_000);
