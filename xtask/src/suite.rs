@@ -190,6 +190,15 @@ fn unit(project: &Project) -> Outcome<Vec<Command>> {
     let mut pure = project.cargo(&["clippy"]);
     pure.args(PURE).args(["--all-targets", "--", warnings]);
     steps.push(pure);
+    let mut mounted = project.cargo(&["clippy", "--no-default-features"]);
+    mounted
+        .args(["--package", "bulla-server", "--package", "bulla-client"])
+        .args([
+            "--features",
+            "bulla-server/rustcrypto,bulla-client/rustcrypto",
+        ])
+        .args(["--", warnings]);
+    steps.push(mounted);
     let mut edge = project.cargo(&["build", "--target", "wasm32-unknown-unknown"]);
     edge.args(PURE);
     steps.push(edge);
