@@ -4,19 +4,17 @@ use core::fmt;
 
 use bulla_keys::body::Sealing;
 use bulla_keys::ece;
-use bulla_protocol::digest::ContentDigest;
 use bulla_protocol::error::Code;
 use bulla_protocol::field;
 use bulla_protocol::limits::{BULK_RECORD_SIZE, STREAM_RECORD_SIZE};
-use bulla_protocol::message::{self, Control, Head};
+use bulla_protocol::message;
 use bulla_protocol::opening::sealed_path;
-use bulla_protocol::proof::{Binding, ProofKind, ProofNonce, prove};
+use bulla_protocol::proof::{ProofKind, ProofNonce};
+use bulla_protocol::request::{self as rules, Bound, Proof};
 use bulla_protocol::seal::Header;
-use bulla_protocol::signature;
-use bulla_protocol::structured;
-use bulla_protocol::target::{Origin, Target, check_method};
+use bulla_protocol::target::{Origin, Target};
 use bytes::Bytes;
-use http::{Method, Request, Response, request};
+use http::{Request, Response, request};
 use http_body::Body as _;
 use http_body_util::{BodyExt as _, Full};
 
@@ -76,13 +74,7 @@ impl fmt::Debug for Prepared {
 }
 
 /// A request that may be sent: same origin, no field that the server would refuse.
-pub(crate) struct Outgoing {
-    pub(crate) method: Method,
-    /// Path and query as they are signed and sent.
-    target: String,
-    /// The application's fields.
-    fields: Vec<(String, String)>,
-}
+pub(crate) struct Outgoing(rules::Outgoing);
 
 /// What a request carries.
 pub(crate) enum Content {
@@ -99,24 +91,25 @@ pub(crate) struct Ready {
 
 impl Outgoing {
     pub(crate) fn new(parts: &request::Parts, origin: &Origin) -> Result<Self, Error> {
-        check_method(parts.method.as_str()).map_err(Error::request)?;
+        let method = parts.method.as_str().to_owned();
         let target = target_of(&parts.uri, origin)?;
-        let mut fields: Vec<(String, String)> = Vec::with_capacity(parts.headers.len());
-        for (name, value) in &parts.headers {
-            let name = name.as_str();
-            let value = field::of_application(name, value.as_bytes()).map_err(Error::request)?;
-            if fields.iter().any(|(known, _)| known == name) {
-                return Err(Code::RequestInvalid
-                    .because("a header field stands on more than one line")
-                    .into());
-            }
-            fields.push((name.to_owned(), value.to_owned()));
+        if parts.headers.len() > parts.headers.keys_len() {
+            return Err(Code::RequestInvalid
+                .because("a header field stands on more than one line")
+                .into());
         }
-        Ok(Self {
-            method: parts.method.clone(),
-            target,
-            fields,
-        })
+        let fields = parts.headers.iter().map(|(name, value)| {
+            let value = field::check_value(value.as_bytes())?;
+            Ok((name.as_str().to_owned(), value.to_owned()))
+        });
+        let fields = fields.collect::<Result<_, _>>().map_err(Error::request)?;
+        rules::Outgoing::new(origin.clone(), method, target, fields)
+            .map(Self)
+            .map_err(Error::request)
+    }
+
+    pub(crate) fn is_safe(&self) -> bool {
+        self.0.is_safe()
     }
 
     /// Signs it, and seals it: with its content as a stream, whatever `client` says of other requests.
@@ -149,27 +142,20 @@ impl Outgoing {
             },
             keyid: live.ticket().as_bytes().to_vec(),
         };
-        let mut fields = self.sign(client, live, kind, &nonce, Bound::Salt(salt))?;
-        // The verifier takes the ticket and the salt from the envelope.
-        fields.retain(|(name, _)| name != field::TICKET && name != field::SALT);
-        let head = self.head(client, fields);
+        let (proof, signature) = self.sign(client, live, kind, &nonce, Bound::Salt(salt))?;
+        let head = proof.sealed(&self.0, &signature);
         let sealing =
             Sealing::new(&live.request_key, &header, head, body).map_err(Error::request)?;
-        let path = match client.mode {
-            Mode::SealedAtPath => self.path().to_owned(),
-            _ => sealed_path(&client.prefix),
-        };
         let request = http_request(
             "POST",
             &client.origin,
-            &path,
+            &sealed_path(&client.prefix),
             &envelope_fields(),
             Outbound::Stream(sealing.boxed()),
         )?;
-        let is_head = self.method == Method::HEAD;
         Ok(Ready {
             request,
-            reply: ReplyReader::sealed(live.response_key.clone(), nonce.to_param(), is_head),
+            reply: self.sealed_reply(live, &nonce),
         })
     }
 
@@ -183,103 +169,57 @@ impl Outgoing {
         nonce: ProofNonce,
         body: &Bytes,
     ) -> Result<Prepared, Error> {
-        let mut fields = self.sign(client, live, kind, &nonce, Bound::Content(body))?;
-        let is_head = self.method == Method::HEAD;
-        if mode == Mode::Signed {
-            let request = http_request(
-                self.method.as_str(),
-                &client.origin,
-                &self.target,
-                &fields,
-                body.clone(),
-            )?;
-            return Ok(Prepared {
-                request,
-                nonce,
-                reply: ReplyReader::plain(is_head),
-            });
-        }
-        // The verifier takes the ticket from the envelope.
-        fields.retain(|(name, _)| name != field::TICKET);
-        let inner = message::whole(self.head(client, fields), body).map_err(Error::request)?;
+        let (proof, signature) = self.sign(client, live, kind, &nonce, Bound::Content(body))?;
         let outer_path = match mode {
-            Mode::SealedAtPath => self.path().to_owned(),
-            _ => sealed_path(&client.prefix),
+            Mode::Signed => {
+                let (method, target) = (self.0.method(), self.0.target());
+                let fields = proof.signed(&signature);
+                return Ok(Prepared {
+                    request: http_request(method, &client.origin, target, &fields, body.clone())?,
+                    nonce,
+                    reply: ReplyReader::plain(self.is_head()),
+                });
+            }
+            Mode::Sealed => sealed_path(&client.prefix),
+            Mode::SealedAtPath => self.0.path().to_owned(),
         };
+        let head = proof.sealed(&self.0, &signature);
+        let inner = message::whole(head, body).map_err(Error::request)?;
         Ok(Prepared {
             request: seal(client, live, &outer_path, &inner)?,
-            reply: ReplyReader::sealed(live.response_key.clone(), nonce.to_param(), is_head),
+            reply: self.sealed_reply(live, &nonce),
             nonce,
         })
     }
 
-    /// All its fields, the proof among them.
+    /// The proof and its signature.
     fn sign(
         &self,
         client: &client::Inner,
         live: &Live,
         kind: ProofKind,
         nonce: &ProofNonce,
-        bound: Bound<'_>,
-    ) -> Result<Vec<(String, String)>, Error> {
-        let (binding, name, value) = match bound {
-            Bound::Content(body) => {
-                let digest = ContentDigest::of(body).to_field();
-                (Binding::Digest, field::CONTENT_DIGEST, digest)
-            }
-            Bound::Salt(salt) => (Binding::Salt, field::SALT, structured::from_bytes(&salt)),
+        content: Bound<'_>,
+    ) -> Result<(Proof, Vec<u8>), Error> {
+        let created = client.clock.unix_seconds();
+        let proof = self
+            .0
+            .prove(kind, live.id, &live.ticket(), nonce, content, created)
+            .map_err(Error::request)?;
+        let signature = match kind {
+            ProofKind::Device => client.device.sign(proof.base())?.to_vec(),
+            ProofKind::Session => live.mac.sign(proof.base()).to_vec(),
         };
-        let mut fields = self.fields.clone();
-        fields.push((name.to_owned(), value));
-        fields.push((field::TICKET.to_owned(), live.ticket().to_field()));
-        let target = Target::parse(&self.target).map_err(Error::request)?;
-        let to_sign = prove(
-            kind,
-            live.id,
-            &signature::Request {
-                method: self.method.as_str(),
-                authority: client.origin.authority(),
-                path: target.path,
-                query: target.query,
-                fields: &fields,
-            },
-            self.fields.iter().map(|(name, _)| name.as_str()),
-            binding,
-            nonce,
-            client.clock.unix_seconds(),
-        )
-        .map_err(Error::request)?;
-        let base = to_sign.base.as_bytes();
-        let signed = match kind {
-            ProofKind::Device => to_sign.fields(&client.device.sign(base)?),
-            ProofKind::Session => to_sign.fields(&live.mac.sign(base)),
-        };
-        fields.extend(signed.map(|(name, value)| (name.to_owned(), value)));
-        Ok(fields)
+        Ok((proof, signature))
     }
 
-    fn head(&self, client: &client::Inner, fields: Vec<(String, String)>) -> Head {
-        Head {
-            control: Control::Request {
-                method: self.method.as_str().to_owned(),
-                scheme: client.origin.scheme().to_owned(),
-                authority: client.origin.authority().to_owned(),
-                target: self.target.clone(),
-            },
-            fields,
-        }
+    fn sealed_reply(&self, live: &Live, nonce: &ProofNonce) -> ReplyReader {
+        ReplyReader::sealed(live.response_key.clone(), nonce.to_param(), self.is_head())
     }
 
-    fn path(&self) -> &str {
-        self.target.split('?').next().unwrap_or_default()
+    fn is_head(&self) -> bool {
+        self.0.method() == "HEAD"
     }
-}
-
-/// What the proof binds the content by.
-#[derive(Clone, Copy)]
-enum Bound<'a> {
-    Content(&'a [u8]),
-    Salt([u8; 16]),
 }
 
 fn envelope_fields() -> [(String, String); 2] {
@@ -375,8 +315,8 @@ mod tests {
             ("https://bank.example", "/"),
             ("/a?q='x'", "/a?q=%27x%27"),
         ] {
-            let found = outgoing(Request::get(uri)).ok().map(|out| out.target);
-            assert_eq!(found.as_deref(), Some(target), "{uri}");
+            let found = outgoing(Request::get(uri)).unwrap();
+            assert_eq!(found.0.target(), target, "{uri}");
         }
         for uri in [
             "http://bank.example/a",

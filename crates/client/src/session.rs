@@ -12,7 +12,6 @@ use bulla_protocol::opening::{SessionId, Ticket, sealed_path, session_path};
 use bulla_protocol::proof::{ProofKind, ProofNonce};
 use bulla_protocol::reply::Handout;
 use bulla_protocol::retry::{Attempt, Kind, Next, outranks};
-use bulla_protocol::target::is_safe;
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
 use http_body_util::BodyExt as _;
@@ -265,7 +264,7 @@ impl Session {
         let first_sent = clock.monotonic();
         let mut attempt = Attempt {
             proof: live.proof_kind(first_sent),
-            request: Kind::new(is_safe(outgoing.method.as_str()), ends),
+            request: Kind::new(outgoing.is_safe(), ends),
             retried: false,
             reopened: false,
             elapsed: Duration::ZERO,

@@ -15,8 +15,9 @@
 //! | what the proof must cover | [`proof`], on [`signature`] |
 //! | what the body must be | [`digest`] |
 //! | what a refusal says | [`error`] |
-//! | how a client reads the reply | [`reply`] |
-//! | what a client does about it | [`retry`] |
+//! | how a client makes the request | [`request`] |
+//! | how it reads the reply | [`reply`] |
+//! | what it does about it | [`retry`] |
 #![forbid(unsafe_code)]
 
 pub mod base64;
@@ -32,6 +33,7 @@ pub mod opening;
 pub mod padding;
 pub mod proof;
 pub mod reply;
+pub mod request;
 pub mod retry;
 pub mod seal;
 pub mod signature;

@@ -2,15 +2,13 @@
 
 use std::vec;
 
-use bulla_protocol::digest::ContentDigest;
 use bulla_protocol::field;
 use bulla_protocol::limits::{BULK_RECORD_SIZE, MAX_RECORDS_IN_FLIGHT};
-use bulla_protocol::message::{self, Control, Head};
+use bulla_protocol::message;
 use bulla_protocol::opening::Ticket;
-use bulla_protocol::proof::{Binding, ProofNonce, prove};
+use bulla_protocol::proof::ProofNonce;
+use bulla_protocol::request::{self, Bound};
 use bulla_protocol::seal::{Header, Splitter};
-use bulla_protocol::signature::{self, ToSign};
-use bulla_protocol::target::{self, Target, check_method};
 use wasm_bindgen::prelude::*;
 
 use crate::boundary::{array, flat, pairs, proof_kind, seconds};
@@ -20,13 +18,7 @@ use crate::{Record, Server};
 /// A request that can be sent, again and again if need be.
 #[wasm_bindgen]
 pub struct Outgoing {
-    method: String,
-    scheme: String,
-    authority: String,
-    /// Path and query as they are signed and sent.
-    target: String,
-    /// The application's fields.
-    fields: Vec<(String, String)>,
+    rules: request::Outgoing,
     body: Vec<u8>,
 }
 
@@ -41,17 +33,10 @@ impl Outgoing {
         target: &str,
         fields: Vec<String>,
     ) -> Result<Self, Failure> {
-        check_method(&method).map_err(invalid)?;
-        let target = encode_rest(target);
-        Target::parse(&target).map_err(invalid)?;
-        let fields = pairs(fields);
-        check_fields(&fields)?;
+        let (origin, target) = (server.origin.clone(), encode_rest(target));
+        let rules = request::Outgoing::new(origin, method, target, pairs(fields));
         Ok(Self {
-            method,
-            scheme: server.origin.scheme().to_owned(),
-            authority: server.origin.authority().to_owned(),
-            target,
-            fields,
+            rules: rules.map_err(invalid)?,
             body: Vec::new(),
         })
     }
@@ -65,13 +50,13 @@ impl Outgoing {
     /// Path and query as they are signed and sent.
     #[wasm_bindgen(getter)]
     pub fn target(&self) -> String {
-        self.target.clone()
+        self.rules.target().to_owned()
     }
 
     /// Whether the method is safe (RFC 9110 section 9.2.1).
     #[wasm_bindgen(getter, js_name = isSafe)]
     pub fn is_safe(&self) -> bool {
-        target::is_safe(&self.method)
+        self.rules.is_safe()
     }
 
     /// Prepares the proof. `random` has 16 bytes and stays the same when the request is sent again;
@@ -90,34 +75,18 @@ impl Outgoing {
             server: nonce.to_owned(),
             random: array(random)?,
         };
-        let mut fields = self.fields.clone();
-        fields.push((
-            field::CONTENT_DIGEST.to_owned(),
-            ContentDigest::of(&self.body).to_field(),
-        ));
-        fields.push((field::TICKET.to_owned(), ticket.to_field()));
-        let target = Target::parse(&self.target).map_err(invalid)?;
-        let to_sign = prove(
+        let proof = self.rules.prove(
             proof_kind(session_proof),
             session.parse().map_err(invalid)?,
-            &signature::Request {
-                method: &self.method,
-                authority: &self.authority,
-                path: target.path,
-                query: target.query,
-                fields: &fields,
-            },
-            self.fields.iter().map(|(name, _)| name.as_str()),
-            Binding::Digest,
+            &ticket,
             &nonce,
+            Bound::Content(&self.body),
             seconds(created),
-        )
-        .map_err(invalid)?;
+        );
         Ok(Proof {
-            to_sign,
+            rules: proof.map_err(invalid)?,
             ticket,
             nonce,
-            fields,
         })
     }
 }
@@ -125,10 +94,9 @@ impl Outgoing {
 /// The proof of one sending, without its signature.
 #[wasm_bindgen]
 pub struct Proof {
-    to_sign: ToSign,
+    rules: request::Proof,
     ticket: Ticket,
     nonce: ProofNonce,
-    fields: Vec<(String, String)>,
 }
 
 #[wasm_bindgen]
@@ -136,7 +104,7 @@ impl Proof {
     /// What the device key or the session MAC key signs.
     #[wasm_bindgen(getter)]
     pub fn base(&self) -> Vec<u8> {
-        self.to_sign.base.as_bytes().to_vec()
+        self.rules.base().to_vec()
     }
 
     /// What a sealed reply has to answer to.
@@ -147,13 +115,7 @@ impl Proof {
 
     /// The fields of a request that is only signed: names and values in turn.
     pub fn signed(self, signature: &[u8]) -> Vec<String> {
-        let Self {
-            to_sign,
-            mut fields,
-            ..
-        } = self;
-        fields.extend(owned(to_sign.fields(signature)));
-        flat(fields)
+        flat(self.rules.signed(signature))
     }
 
     /// The sealed message, before its encryption. `salt` has 16 bytes, drawn for this one.
@@ -163,28 +125,11 @@ impl Proof {
         signature: &[u8],
         salt: &[u8],
     ) -> Result<Sealing, Failure> {
-        let Self {
-            to_sign,
-            ticket,
-            mut fields,
-            ..
-        } = self;
-        // The verifier takes the ticket from the envelope.
-        fields.pop();
-        fields.extend(owned(to_sign.fields(signature)));
-        let head = Head {
-            control: Control::Request {
-                method: outgoing.method.clone(),
-                scheme: outgoing.scheme.clone(),
-                authority: outgoing.authority.clone(),
-                target: outgoing.target.clone(),
-            },
-            fields,
-        };
+        let head = self.rules.sealed(&outgoing.rules, signature);
         let header = Header {
             salt: array(salt)?,
             record_size: BULK_RECORD_SIZE,
-            keyid: ticket.as_bytes().to_vec(),
+            keyid: self.ticket.as_bytes().to_vec(),
         };
         let inner = message::whole(head, &outgoing.body).map_err(invalid)?;
         let mut splitter = Splitter::new(header.record_size);
@@ -232,10 +177,6 @@ impl Sealing {
     }
 }
 
-fn owned(fields: [(&'static str, String); 2]) -> [(String, String); 2] {
-    fields.map(|(name, value)| (name.to_owned(), value))
-}
-
 /// URLs may hold characters that a request target may not (RFC 3986 appendix A); browsers send them
 /// as they are.
 fn encode_rest(target: &str) -> String {
@@ -257,23 +198,11 @@ fn encode_rest(target: &str) -> String {
     encoded
 }
 
-/// Refuses what the server would refuse, and what Bulla sets itself.
-fn check_fields(fields: &[(String, String)]) -> Result<(), Failure> {
-    for (name, value) in fields {
-        field::of_application(name, value.as_bytes()).map_err(invalid)?;
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
-    use bulla_protocol::error::Code;
+    use bulla_protocol::target::Target;
 
     use super::*;
-
-    fn pair(name: &str, value: &str) -> (String, String) {
-        (name.to_owned(), value.to_owned())
-    }
 
     #[test]
     fn what_browsers_leave_in_urls_can_be_signed() {
@@ -281,21 +210,5 @@ mod tests {
         assert_eq!(encoded, "/a%7Cb?q=%7B%22x%22:[1]%7D&p=%60%5E%5C%3C%3E");
         assert!(Target::parse(&encoded).is_ok());
         assert_eq!(encode_rest("/a%20b?c=d%26e"), "/a%20b?c=d%26e");
-    }
-
-    #[test]
-    fn fields_that_are_ours_or_refused_are_refused_at_once() {
-        assert!(check_fields(&[pair("x-app", "1"), pair("accept", "*/*")]).is_ok());
-        for (name, value) in [
-            ("bulla-ticket", ":AA==:"),
-            ("signature", "a=:AA==:"),
-            ("content-digest", "sha-256=:AA==:"),
-            ("cookie", "a=b"),
-            ("x-forwarded-for", "1.2.3.4"),
-            ("x-app", "caf\u{e9}"),
-        ] {
-            let Failure(error) = check_fields(&[pair(name, value)]).unwrap_err();
-            assert_eq!(error.code, Code::RequestInvalid, "{name}");
-        }
     }
 }
