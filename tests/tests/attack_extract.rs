@@ -197,7 +197,7 @@ async fn nothing_is_lying_about(browser: &Browser, origin: &str, secrets: &Secre
 
 async fn handles_do_not_give_their_keys(browser: &Browser, secrets: &Secrets) -> Outcome {
     let labels = [&b""[..], MAC_INFO, CEK_INFO, NONCE_INFO];
-    let arguments = json!([secrets.transcript.to_vec(), labels]);
+    let arguments = json!([secrets.transcript.to_vec(), labels, secrets.points]);
     let attempts = in_page(browser, EXTRACT_KEYS, arguments).await?;
     let attempts = attempts.as_array().ok_or("no attempts")?;
     let of = |kinds: &[&str]| -> Vec<&Value> {

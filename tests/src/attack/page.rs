@@ -201,10 +201,10 @@ return { count: seen.size, left: queue.length - at, text: found.join("\n") };
 "#;
 
 /// An async function body: tries to get a key out of every handle that the page's storage or the Wasm
-/// module hands out, in every way that there is. The arguments are a transcript and labels, as arrays
-/// of bytes. Returns `[{ record, name, how, bytes }]`, `bytes` being `null` where it was refused.
+/// module hands out, in every way that there is. The arguments are a transcript, labels and the points of
+/// the server's agreement keys, as arrays of bytes. Returns `[{ record, name, how, bytes }]`, `bytes` being `null` where it was refused.
 pub const EXTRACT_KEYS: &str = r#"
-const [transcript, labels] = args;
+const [transcript, labels, points] = args;
 const bytes = (array) => new Uint8Array(array);
 const done = (request) => new Promise((resolve, reject) => {
   request.onsuccess = () => resolve(request.result);
@@ -245,11 +245,15 @@ const wrappers = [
   [await subtle.generateKey({ name: "AES-KW", length: 256 }, true, ["wrapKey"]), { name: "AES-KW" }],
   [rsa.publicKey, { name: "RSA-OAEP" }],
 ];
-const agreement = await subtle.generateKey({ name: "ECDH", namedCurve: "P-256" }, true, ["deriveKey", "deriveBits"]);
+const ecdh = { name: "ECDH", namedCurve: "P-256" };
+const own = await subtle.generateKey(ecdh, true, ["deriveKey", "deriveBits"]);
+const servers = await Promise.all(points.map((point) => subtle.importKey("raw", bytes(point), ecdh, true, [])));
+const agreements = [own.publicKey, ...servers].map((key) => ({ name: "ECDH", public: key }));
 const salts = [[], transcript];
+const expansions = salts.flatMap((salt) => labels.map((info) => ({ name: "HKDF", hash: "SHA-256", salt: bytes(salt), info: bytes(info) })));
 const bases = [
-  { name: "ECDH", public: agreement.publicKey },
-  ...salts.flatMap((salt) => labels.map((info) => ({ name: "HKDF", hash: "SHA-256", salt: bytes(salt), info: bytes(info) }))),
+  ...agreements,
+  ...expansions,
   ...salts.map((salt) => ({ name: "PBKDF2", hash: "SHA-256", salt: bytes(salt), iterations: 1 })),
 ];
 const derived = [
@@ -284,6 +288,11 @@ bases.forEach((base, at) => {
       subtle.exportKey("raw", await subtle.deriveKey(base, key, algorithm, true, usages));
   }
 });
+// In two steps, as the package itself does.
+agreements.forEach((base, at) => expansions.forEach((expansion, of) => {
+  ways[`deriveKey ECDH ${at} HKDF deriveBits ${of}`] = async (key) =>
+    subtle.deriveBits(expansion, await subtle.deriveKey(base, key, "HKDF", false, ["deriveBits"]), 256);
+}));
 const results = [];
 for (const { record, name, handle } of handles) {
   for (const [how, way] of Object.entries(ways)) {

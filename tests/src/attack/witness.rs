@@ -29,6 +29,9 @@ impl Random for Witness {
 pub struct Secrets {
     /// The hash of the opening, which is no secret: whoever has recorded it can compute it.
     pub transcript: [u8; 32],
+    /// The points of the server's agreement keys, for requests, for replies and for the MAC key: no secrets
+    /// either.
+    pub points: [Vec<u8>; 3],
     /// The key that requests are sealed under.
     pub request: [u8; 32],
     /// The key that replies are sealed under.
@@ -90,12 +93,14 @@ impl Witness {
                 &opened.random,
             )
             .0;
-        let [request, response, mac_secret] = [
+        let agreements = [
             opened.agreement.request,
             opened.agreement.response,
             opened.agreement.mac,
-        ]
-        .map(|public| self.agree(&public, &open.agreement));
+        ];
+        let points = agreements.map(|public| public.as_uncompressed().to_vec());
+        let [request, response, mac_secret] =
+            agreements.map(|public| self.agree(&public, &open.agreement));
         let (request, response, mac_secret) = (request?, response?, mac_secret?);
         let mut mac = [0; 32];
         Prk::extract(&transcript, &mac_secret).expand(&[MAC_INFO], &mut mac);
@@ -114,6 +119,7 @@ impl Witness {
         }
         Ok(Secrets {
             transcript,
+            points,
             request,
             response,
             mac_secret,
