@@ -489,10 +489,7 @@ async fn he_puts_another_identity_in_the_place_of_the_banks() -> Outcome {
 async fn he_strips_versions_and_pins() -> Outcome {
     let proxy = Proxy::start().await?;
     let bank = bank_behind(&proxy).await?;
-    let client = Client::builder(proxy.origin())
-        .identity(bank.bulla.identity())
-        .http(proxy.trusting_client()?)
-        .build()?;
+    let client = client(&proxy, &bank)?;
 
     // In the opening: nothing of it can be changed or left out, with a digest to match or without.
     let random = json!(base64::encode([0; 32]));
@@ -523,7 +520,7 @@ async fn he_strips_versions_and_pins() -> Outcome {
         }
     }
 
-    // In the answer.
+    // In the answer, likewise.
     for (name, value) in [
         ("version", json!(0)),
         ("version", json!(2)),
@@ -533,9 +530,18 @@ async fn he_strips_versions_and_pins() -> Outcome {
         ("nonce", json!("AAAA")),
     ] {
         let what = format!("{name}: {value}");
-        proxy.change_reply(move |reply| rewrite_opened(reply, name, value));
-        let refused = error_code(client.open().await);
-        assert_eq!(refused, Some(Code::ReplyInvalid), "{what}");
+        for with_digest in [false, true] {
+            let value = value.clone();
+            proxy.change_reply(move |reply| {
+                if with_digest {
+                    rewrite_opened(reply, name, value)
+                } else {
+                    reply.map(|body| rewrite(&body, name, value))
+                }
+            });
+            let refused = error_code(client.open().await);
+            assert_eq!(refused, Some(Code::ReplyInvalid), "{what}");
+        }
     }
     // He says so himself.
     for claimed in [Code::VersionUnsupported, Code::IdentityMismatch] {
