@@ -36,6 +36,12 @@ impl MovedClock {
     pub fn advance(&self, seconds: i64) {
         self.0.fetch_add(seconds, Ordering::Relaxed);
     }
+
+    /// Moves the clock to where the next life of nonces begins: a minute is left until another one does.
+    pub fn next_life(&self) {
+        let into = self.now() % 60;
+        self.advance(60_i64.saturating_sub_unsigned(into));
+    }
 }
 
 impl Clock for MovedClock {
@@ -44,6 +50,17 @@ impl Clock for MovedClock {
         now.unwrap_or_default()
             .as_secs()
             .saturating_add_signed(self.0.load(Ordering::Relaxed))
+    }
+}
+
+/// For a client whose time goes with the bank's.
+impl bulla_client::Clock for MovedClock {
+    fn unix_seconds(&self) -> u64 {
+        self.now()
+    }
+
+    fn monotonic(&self) -> Duration {
+        Duration::from_secs(self.now())
     }
 }
 

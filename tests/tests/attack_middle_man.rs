@@ -13,9 +13,11 @@ use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response};
 use serde_json::{Value, json};
 
+/// A client whose time goes with the bank's.
 fn client(proxy: &Proxy, bank: &Bank) -> Outcome<Client> {
     let builder = Client::builder(proxy.origin()).identity(bank.bulla.identity());
-    Ok(builder.http(proxy.trusting_client()?).build()?)
+    let builder = builder.http(proxy.trusting_client()?);
+    Ok(builder.clock(bank.clock.clone()).build()?)
 }
 
 async fn open(proxy: &Proxy, bank: &Bank) -> Outcome<Session> {
@@ -248,6 +250,85 @@ async fn he_drops_a_reply_and_claims_that_nothing_happened() -> Outcome {
     }
 
     the_twin_pays_twice(&proxy, &bank, session.client(), Code::NonceStale).await
+}
+
+/// The nonce that anybody is handed now.
+async fn fresh_nonce(bank: &Bank, client: &Client) -> Outcome<HeaderValue> {
+    let request = Request::get(bank.server.url("/api/me")).body(Bytes::new())?;
+    let refused = client.send_unverified(request).await?;
+    let nonce = refused.headers().get("bulla-nonce");
+    Ok(nonce.ok_or("no nonce came along")?.clone())
+}
+
+/// The request is the same one under whatever nonce it is sent again.
+#[tokio::test]
+async fn he_asks_for_the_same_under_a_later_nonce() -> Outcome {
+    let proxy = Proxy::start().await?;
+    let bank = bank_behind(&proxy).await?;
+    let session = logged_in(&proxy, &bank).await?;
+    bank.clock.next_life();
+    session.fetch(transfer(1)?).await?;
+    bank.clock.next_life();
+    let later = fresh_nonce(&bank, session.client()).await?;
+    assert_ne!(later, bank_nonce(&proxy)?);
+    proxy.change_reply(|_| forged(Code::NonceStale.because("so he says"), Some(later)));
+    let refused = error_code(session.fetch(transfer(2)?).await);
+    assert_eq!(refused, Some(Code::Replayed));
+    assert_eq!(bank.ledger.transfers().len(), 2);
+    the_twin_pays_twice(&proxy, &bank, session.client(), Code::NonceStale).await
+}
+
+/// What the bank remembers has an end. The client's patience ends before.
+#[tokio::test]
+async fn he_keeps_a_reply_until_the_bank_has_forgotten() -> Outcome {
+    let proxy = Proxy::start().await?;
+    let bank = bank_behind(&proxy).await?;
+    let session = logged_in(&proxy, &bank).await?;
+    let mut held = proxy.hold_reply();
+    let keeping = async {
+        held.arrival().await;
+        bank.clock.advance(300);
+        let nonce = fresh_nonce(&bank, session.client()).await?;
+        proxy.change_reply(|_| forged(Code::NonceStale.because("so he says"), Some(nonce)));
+        held.let_go();
+        Outcome::Ok(())
+    };
+    let (refused, kept) = tokio::join!(session.fetch(transfer(1)?), keeping);
+    kept?;
+    assert_eq!(error_code(refused), Some(Code::NonceStale));
+    assert_eq!(bank.ledger.transfers().len(), 1);
+    // The nonce is a good one: it is for the time that the client has given up.
+    assert_eq!(session.fetch(transfer(2)?).await?.status(), 200);
+    the_twin_pays_twice(&proxy, &bank, session.client(), Code::NonceStale).await
+}
+
+/// Of a refusal that nobody vouches for the client takes a nonce, and nothing else. What its twin's client
+/// takes is in [`he_strips_versions_and_pins`]: whatever comes.
+#[tokio::test]
+async fn he_writes_more_into_a_refusal() -> Outcome {
+    let proxy = Proxy::start().await?;
+    let bank = bank_behind(&proxy).await?;
+    let session = logged_in(&proxy, &bank).await?;
+    let his = open(&proxy, &bank).await?.dangerous_loot()?.ticket;
+    let his = HeaderValue::from_str(&his.to_field())?;
+    for (name, value) in [
+        ("bulla-ended", HeaderValue::from_static("?1")),
+        ("bulla-ticket", his.clone()),
+        ("bulla-carry-over", his),
+    ] {
+        let held = session.dangerous_loot()?.ticket;
+        proxy.change_reply(move |_| {
+            let mut reply = forged(Code::Internal.because("so he says"), None);
+            reply.headers_mut().insert(name, value);
+            reply
+        });
+        let get = Request::get("/api/me").body(Bytes::new())?;
+        let refused = error_code(session.fetch(get).await);
+        assert_eq!(refused, Some(Code::Internal), "{name}");
+        assert!(session.is_authenticated(), "{name}");
+        assert!(session.dangerous_loot()?.ticket == held, "{name}");
+    }
+    Ok(())
 }
 
 /// A client without a proof that is remembered sends an order again when it is told that nothing was done.
