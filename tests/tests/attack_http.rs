@@ -124,7 +124,7 @@ async fn send(port: u16, request: &[u8]) -> Outcome<u16> {
 }
 
 /// Heads of requests without a proof, without the empty line at their end.
-const FOREIGN: [&str; 40] = [
+const FOREIGN: [&str; 41] = [
     "GET /api/secret HTTP/1.1\r\nHost: HOST",
     "HEAD /api/secret HTTP/1.1\r\nHost: HOST",
     "POST /api/secret HTTP/1.1\r\nHost: HOST\r\nContent-Length: 0",
@@ -135,6 +135,7 @@ const FOREIGN: [&str; 40] = [
     "OPTIONS /api/secret HTTP/1.1\r\nHost: HOST\r\nAccess-Control-Request-Method: GET",
     "OPTIONS /api/secret HTTP/1.1\r\nHost: HOST\r\nOrigin: https://app.example\r\nAccess-Control-Request-Method: GET",
     "OPTIONS /api/secret HTTP/1.1\r\nHost: HOST\r\nOrigin: https://app.example",
+    "OPTIONS /api/secret HTTP/1.1\r\nHost: HOST\r\nOrigin: https://evil.example\r\nAccess-Control-Request-Method: GET",
     "OPTIONS * HTTP/1.1\r\nHost: HOST",
     "CONNECT HOST HTTP/1.1\r\nHost: HOST",
     "GET /public/../api/secret HTTP/1.1\r\nHost: HOST",
