@@ -1,6 +1,8 @@
 //! What a thief, a middle man and a vandal try, with a real client over real connections. Each attack
 //! that moves money is also carried out against the unprotected twin, where it succeeds.
 
+use std::fmt::Write as _;
+
 use bulla_client::{Client, Code, Mode, ProofKind, Session, Ticket};
 use bulla_protocol::error::Problem;
 use bulla_protocol::message::{self, Control, Head};
@@ -9,6 +11,8 @@ use bulla_tests::bank::Bank;
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response};
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
 type Outcome<T = ()> = Result<T, Box<dyn std::error::Error>>;
 
@@ -21,6 +25,10 @@ fn post(path: &str, body: &Value) -> Outcome<Request<Bytes>> {
     Ok(Request::post(path)
         .header("content-type", "application/json")
         .body(body.to_string().into())?)
+}
+
+fn get(path: &str) -> Outcome<Request<Bytes>> {
+    Ok(Request::get(path).body(Bytes::new())?)
 }
 
 fn order(amount: u64) -> Value {
@@ -132,6 +140,8 @@ async fn a_recorded_request_is_taken_once() -> Outcome {
     let victim = logged_in(&bank).await?;
     for mode in [Mode::Sealed, Mode::SealedAtPath, Mode::Signed] {
         let before = bank.ledger.transfers().len();
+        bank.clock.next_life();
+        victim.fetch(get("/api/me")?).await?;
         let nonce = victim.fresh_nonce()?;
         let prepared = victim.prepare(
             post("/api/transfer", &order(2))?,
@@ -143,6 +153,8 @@ async fn a_recorded_request_is_taken_once() -> Outcome {
             send(&victim, copy(&prepared.request)),
             send(&victim, copy(&prepared.request))
         );
+        // As late as its nonce is taken.
+        bank.clock.next_life();
         let later = send(&victim, copy(&prepared.request)).await?;
         let mut codes = Vec::new();
         for response in [first?, second?, later] {
@@ -646,4 +658,62 @@ async fn a_signature_that_is_taken_off_is_missed_on_either_side() -> Outcome {
         assert!(!headers.contains_key("signature"));
     }
     Ok(())
+}
+
+/// A copy of which the bank has the head, and not the whole content before it has forgotten the original.
+#[tokio::test]
+async fn a_copy_that_is_kept_half_sent_is_refused() -> Outcome {
+    let bank = Bank::open().await?;
+    let victim = logged_in(&bank).await?;
+    let nonce = victim.fresh_nonce()?;
+    let request = post("/api/transfer", &order(1))?;
+    let prepared = victim.prepare(request, Mode::Signed, ProofKind::Device, nonce)?;
+    let twins = twin_order(&bank, victim.client(), 1).await?;
+    let halves = [
+        Half::send(&bank, &prepared.request).await?,
+        Half::send(&bank, &twins).await?,
+    ];
+    for whole in [&prepared.request, &twins] {
+        assert_eq!(send(&victim, copy(whole)).await?.status(), 200);
+    }
+    bank.clock.advance(600);
+    let [refused, taken] = halves;
+    let refused = refused.send_rest(prepared.request.body()).await?;
+    assert!(refused.contains("nonce_stale"), "{refused}");
+    let taken = taken.send_rest(twins.body()).await?;
+    assert!(taken.starts_with("HTTP/1.1 200"), "{taken}");
+    assert_eq!(bank.ledger.transfers().len(), 3, "the twin pays twice");
+    Ok(())
+}
+
+/// A request whose head has been looked at, and whose content is waited for.
+struct Half(TcpStream);
+
+impl Half {
+    async fn send(bank: &Bank, request: &Request<Bytes>) -> Outcome<Self> {
+        let (method, path, length) = (request.method(), request.uri().path(), request.body().len());
+        let mut head = format!(
+            "{method} {path} HTTP/1.1\r\nHost: localhost:{}\r\nConnection: close\r\n\
+             Expect: 100-continue\r\nContent-Length: {length}\r\n",
+            bank.server.port()
+        );
+        for (name, value) in request.headers() {
+            write!(head, "{name}: {}\r\n", value.to_str()?)?;
+        }
+        head.push_str("\r\n");
+        let mut stream = TcpStream::connect(("127.0.0.1", bank.server.port())).await?;
+        stream.write_all(head.as_bytes()).await?;
+        // The server asks for the content once it wants to read it.
+        let mut answer = vec![0; b"HTTP/1.1 100 Continue\r\n\r\n".len()];
+        stream.read_exact(&mut answer).await?;
+        assert!(answer.starts_with(b"HTTP/1.1 100"));
+        Ok(Self(stream))
+    }
+
+    async fn send_rest(mut self, content: &[u8]) -> Outcome<String> {
+        self.0.write_all(content).await?;
+        let mut answer = String::new();
+        self.0.read_to_string(&mut answer).await?;
+        Ok(answer)
+    }
 }
