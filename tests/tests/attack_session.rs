@@ -3,7 +3,8 @@
 
 use std::fmt::Write as _;
 
-use bulla_client::{Client, Code, Mode, ProofKind, Session, Ticket};
+use bulla_client::{Client, Code, Loot, Mode, ProofKind, ProofNonce, Session, Ticket};
+use bulla_protocol::base64;
 use bulla_protocol::error::Problem;
 use bulla_protocol::message::{self, Control, Head};
 use bulla_protocol::seal::Header;
@@ -252,7 +253,7 @@ async fn every_part_of_a_signed_request_counts() -> Outcome {
 
     let bank = Bank::open().await?;
     let victim = logged_in(&bank).await?;
-    let changes: [Change; 11] = [
+    let changes: [Change; 12] = [
         (
             "method",
             |r| *r.method_mut() = Method::PUT,
@@ -281,6 +282,11 @@ async fn every_part_of_a_signed_request_counts() -> Outcome {
         (
             "an uncovered authorization",
             |r| set(r, "authorization", "Bearer x"),
+            Code::CoverageMissing,
+        ),
+        (
+            "an uncovered coding",
+            |r| set(r, "content-encoding", "gzip"),
             Code::CoverageMissing,
         ),
         (
@@ -370,6 +376,18 @@ async fn an_old_proof_and_an_ended_session_are_refused() -> Outcome {
         .err()
         .map(|error| error.code);
     assert_eq!(refused, Some(Code::NonceStale));
+    // Nor can whoever uses her key ahead of time date the nonce himself: the bank knows its own.
+    for lives in 1..=4 {
+        let ProofNonce { server, random } = victim.fresh_nonce()?;
+        let mut dated: [u8; 21] = base64::decode_array(&server).ok_or("another kind of nonce")?;
+        let epoch = dated.first_chunk_mut::<4>().ok_or("it has none")?;
+        *epoch = (u32::from_be_bytes(*epoch) + lives).to_be_bytes();
+        let server = base64::encode(dated);
+        let nonce = ProofNonce { server, random };
+        let ahead = victim.prepare(get("/api/me")?, Mode::Signed, ProofKind::Device, nonce)?;
+        let refused = send(&victim, ahead.request).await?;
+        assert_eq!(code(&refused), Some(Code::NonceStale), "{lives}");
+    }
     assert!(bank.ledger.transfers().is_empty());
     // The twin takes what was kept for later.
     assert_eq!(thief.send_unverified(twins).await?.status(), 200);
@@ -386,6 +404,11 @@ async fn an_old_proof_and_an_ended_session_are_refused() -> Outcome {
         ProofKind::Device,
         nonce,
     )?;
+    // Fresh keys for the session, agreed on before its end and never used; and what is needed to ask for more.
+    let (device, loot) = (victim.client().clone(), victim.dangerous_loot()?);
+    let renewal = device.prepare_opening(Some(loot.ticket.clone()))?;
+    let renewed = renewal.answer(&device.send_unverified(renewal.request.clone()).await?)?;
+    assert!(renewed.is_authenticated());
     victim.end().await?;
     let response = send(&victim, copy(&late.request)).await?;
     let refused = late
@@ -394,6 +417,14 @@ async fn an_old_proof_and_an_ended_session_are_refused() -> Outcome {
         .err()
         .map(|error| error.code);
     assert_eq!(refused, Some(Code::SessionRevoked));
+    let nonce = renewed.fresh_nonce()?;
+    let request = post("/api/transfer", &order(7))?;
+    let renewed = renewed.prepare(request, Mode::Signed, ProofKind::Device, nonce)?;
+    let again = device.prepare_opening(Some(loot.ticket))?;
+    for request in [renewed.request, again.request] {
+        let refused = device.send_unverified(request).await?;
+        assert_eq!(code(&refused), Some(Code::SessionRevoked));
+    }
     assert_eq!(bank.ledger.transfers().len(), 2);
     assert!(bank.ledger.refusals().contains(&"session_revoked"));
     Ok(())
@@ -606,6 +637,19 @@ async fn a_login_is_carried_over_once_also_at_once() -> Outcome {
     for code in &codes[1..] {
         let refused = matches!(code, Some(Code::Replayed | Code::SessionRevoked));
         assert!(refused, "{codes:?}");
+    }
+
+    // Neither what was from before the login nor the ticket itself is good for anything else.
+    let loot = session.dangerous_loot()?;
+    let carried = session.dangerous_with_loot(Loot { ticket, ..loot })?;
+    for (session, wanted) in [
+        (&session, Code::SessionRevoked),
+        (&carried, Code::TicketInvalid),
+    ] {
+        let nonce = session.fresh_nonce()?;
+        let request = get("/api/me")?;
+        let prepared = session.prepare(request, Mode::Signed, ProofKind::Device, nonce)?;
+        assert_eq!(code(&send(session, prepared.request).await?), Some(wanted));
     }
 
     // What the twin hands out at a login is good for as many as have it.
