@@ -8,9 +8,11 @@ use bulla_protocol::base64;
 use bulla_protocol::error::Problem;
 use bulla_protocol::message::{self, Control, Head};
 use bulla_protocol::seal::Header;
+use bulla_tests::attack::{Proxy, bank_behind};
 use bulla_tests::bank::Bank;
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response};
+use http_body_util::Full;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -530,24 +532,29 @@ fn spoiled(sealed: &[u8], spoil: Spoil) -> Outcome<Bytes> {
     Ok([header.encode(), records.concat()].concat().into())
 }
 
+/// What is done, and what the client calls it in a reply.
+const SPOILS: [(&str, Spoil, Code); 5] = [
+    ("dropped", |r| drop(r.remove(1)), Code::ReplyBroken),
+    ("repeated", |r| r.insert(1, r[1].clone()), Code::ReplyBroken),
+    ("moved", |r| r.swap(1, 2), Code::ReplyBroken),
+    ("put last", |r| r.rotate_left(1), Code::ReplyBroken),
+    ("cut", |r| drop(r.pop()), Code::ReplyTruncated),
+];
+
+/// Enough for several records.
+const LONG: usize = 200_000;
+
 #[tokio::test]
 async fn no_record_is_dropped_repeated_or_moved() -> Outcome {
     let bank = Bank::open().await?;
     let session = client(&bank)?.open().await?;
-    let long = "x".repeat(200_000);
+    let long = "x".repeat(LONG);
     let prepare = || -> Outcome<_> {
         let request = Request::post("/api/echo").body(Bytes::from(long.clone()))?;
         let nonce = session.fresh_nonce()?;
         Ok(session.prepare(request, Mode::Sealed, ProofKind::Device, nonce)?)
     };
-    let ways: [(&str, Spoil, Code); 5] = [
-        ("dropped", |r| drop(r.remove(1)), Code::ReplyBroken),
-        ("repeated", |r| r.insert(1, r[1].clone()), Code::ReplyBroken),
-        ("moved", |r| r.swap(1, 2), Code::ReplyBroken),
-        ("put last", |r| r.rotate_left(1), Code::ReplyBroken),
-        ("cut", |r| drop(r.pop()), Code::ReplyTruncated),
-    ];
-    for (what, spoil, wanted) in ways {
+    for (what, spoil, wanted) in SPOILS {
         let prepared = prepare()?;
         let mut request = copy(&prepared.request);
         *request.body_mut() = spoiled(prepared.request.body(), spoil)?;
@@ -572,6 +579,36 @@ async fn no_record_is_dropped_repeated_or_moved() -> Outcome {
         &bank,
         Request::post("/twin/echo").body(Bytes::from("left"))?,
     )?;
+    let left = send(&session, request).await?;
+    let left: Value = serde_json::from_slice(left.body())?;
+    assert_eq!(left["body"], "left");
+    Ok(())
+}
+
+/// The same of a stream, whose handler runs before it has ended and which no digest vouches for.
+#[tokio::test]
+async fn no_record_of_a_stream_is_dropped_repeated_or_moved() -> Outcome {
+    let proxy = Proxy::start().await?;
+    let bank = bank_behind(&proxy).await?;
+    let builder = Client::builder(proxy.origin()).http(proxy.trusting_client()?);
+    let session = builder.build()?.open().await?;
+    for (what, spoil, _) in SPOILS {
+        proxy.change_request(move |request| {
+            request.map(|body| spoiled(&body, spoil).unwrap_or_default())
+        });
+        let content = || Full::new(Bytes::from("x".repeat(LONG)));
+        let request = Request::post("/api/echo").body(content)?;
+        // Where the head was whole the handler answers, and says that it could not read on.
+        let taken = session.upload(request).await;
+        assert!(!taken.is_ok_and(|reply| reply.status() == 200), "{what}");
+        let refused = bank.ledger.refusals();
+        assert_eq!(refused.last(), Some(&"seal_broken"), "{what}");
+    }
+
+    // The twin takes what is left for the whole.
+    proxy.change_request(|request| request.map(|body| body.slice(..4)));
+    let url = format!("{}/twin/echo", proxy.origin());
+    let request = Request::post(url).body(Bytes::from("left, right"))?;
     let left = send(&session, request).await?;
     let left: Value = serde_json::from_slice(left.body())?;
     assert_eq!(left["body"], "left");
