@@ -798,3 +798,32 @@ impl Half {
         Ok(answer)
     }
 }
+
+/// One verifier, two origins: what was proved to one says nothing to the other.
+#[tokio::test]
+async fn a_proof_is_for_one_origin_of_a_bank_that_has_two() -> Outcome {
+    const OTHER: HeaderValue = HeaderValue::from_static("other.example");
+
+    let bank = Bank::open_with(|builder| builder.origin("http://other.example")).await?;
+    let victim = logged_in(&bank).await?;
+    for mode in [Mode::Sealed, Mode::SealedAtPath, Mode::Signed] {
+        let nonce = victim.fresh_nonce()?;
+        let request = post("/api/transfer", &order(1))?;
+        let mut request = victim
+            .prepare(request, mode, ProofKind::Device, nonce)?
+            .request;
+        request.headers_mut().insert("host", OTHER);
+        let refused = send(&victim, request).await?;
+        assert_eq!(code(&refused), Some(Code::TicketInvalid), "{mode:?}");
+    }
+    let mut opening = victim.client().prepare_opening(None)?.request;
+    opening.headers_mut().insert("host", OTHER);
+    let refused = send(&victim, opening).await?;
+    assert_eq!(code(&refused), Some(Code::ProofMismatch));
+    assert!(bank.ledger.transfers().is_empty());
+
+    let mut order = twin_order(&bank, victim.client(), 1).await?;
+    order.headers_mut().insert("host", OTHER);
+    assert_eq!(send(&victim, order).await?.status(), 200);
+    Ok(())
+}
