@@ -265,6 +265,8 @@ fn routes(ledger: Ledger) -> Router {
             "/api/transfer/device",
             post(transfer).layer(required.device_proof().sealed()),
         )
+        .route("/api/cookie/login", post(twin_login))
+        .route("/api/cookie/me", get(twin_me))
         .nest("/api", replies())
         .nest("/twin", replies())
         .route("/twin/login", post(twin_login))
@@ -437,7 +439,8 @@ impl Drop for Streaming {
     }
 }
 
-/// As most applications do it: a bearer token, or a cookie, which is all that a request needs.
+/// As most applications do it: a bearer token, or a cookie, which is all that a request needs. Behind the
+/// verifier too, at an application that goes by its cookie.
 async fn twin_login(Json(who): Json<Value>) -> impl IntoResponse {
     let token = format!("token-of-{}", who["user"].as_str().unwrap_or_default());
     let cookie = format!("twin={token}; Path=/; HttpOnly; SameSite=Lax");

@@ -1,0 +1,218 @@
+//! A thief with a device of his own, as anybody may have: beside his own proofs he lays what is the victim's,
+//! or he has her device make a session for him.
+
+use bulla_client::{Client, Code, Mode, ProofKind, ProofNonce, Random, Session, SigningKey};
+use bulla_keys::RandomError;
+use bulla_protocol::digest::ContentDigest;
+use bulla_protocol::message::{self, Control, Head};
+use bulla_protocol::proof::{Binding, prove};
+use bulla_protocol::{field, signature};
+use bulla_server::Cookies;
+use bulla_tests::attack::{Outcome, client, code, log_in, post, transfer};
+use bulla_tests::bank::Bank;
+use bytes::Bytes;
+use http::{Request, Response, StatusCode};
+use serde_json::json;
+
+fn get(path: &str) -> Outcome<Request<Bytes>> {
+    Ok(Request::get(path).body(Bytes::new())?)
+}
+
+/// A request without a proof, through the client of this session.
+async fn send_bare(
+    bank: &Bank,
+    session: &Session,
+    mut request: Request<Bytes>,
+) -> Outcome<Response<Bytes>> {
+    *request.uri_mut() = bank.server.url(request.uri().path()).parse()?;
+    Ok(session.client().send_unverified(request).await?)
+}
+
+/// Script in Ann's page has the device key open a session that carries over her login, for an agreement key
+/// that the thief takes away. He has the session's keys then, and not the device's.
+async fn carried_away(bank: &Bank) -> Outcome<Session> {
+    let victim = client(bank)?.open().await?;
+    log_in(&victim).await?;
+    let device = victim.client();
+    let opening = device.prepare_opening(Some(victim.dangerous_loot()?.ticket))?;
+    let opened = device.send_unverified(opening.request.clone()).await?;
+    let stolen = opening.answer(&opened)?;
+    assert!(stolen.is_authenticated());
+    Ok(stolen)
+}
+
+/// What he sends with these keys.
+async fn send(
+    bank: &Bank,
+    stolen: &Session,
+    request: Request<Bytes>,
+    mode: Mode,
+) -> Outcome<Response<Bytes>> {
+    // The newest nonce comes with any refusal.
+    let refused = send_bare(bank, stolen, get("/api/me")?).await?;
+    let server = refused.headers()["bulla-nonce"].to_str()?.replace('"', "");
+    let random = stolen.fresh_nonce()?.random;
+    let nonce = ProofNonce { server, random };
+    let prepared = stolen.prepare(request, mode, ProofKind::Session, nonce)?;
+    Ok(stolen.client().send_unverified(prepared.request).await?)
+}
+
+#[tokio::test]
+async fn a_session_that_is_carried_away_is_not_worth_the_device() -> Outcome {
+    // Where the device proves each request, which is the default, it is worth nothing.
+    let strict = Bank::open().await?;
+    let stolen = carried_away(&strict).await?;
+    stolen.fetch(get("/api/me")?).await?;
+    let refused = send(&strict, &stolen, transfer(1)?, Mode::Signed).await?;
+    assert_eq!(code(&refused), Some(Code::ProofWeak));
+    assert!(strict.ledger.transfers().is_empty());
+
+    // Where it need not, it is worth nothing until the device has proved something in it: what was made ahead
+    // of time is as old as the nonce.
+    let bank = Bank::open_with(|builder| builder.proof(ProofKind::Session)).await?;
+    let stolen = carried_away(&bank).await?;
+    let refused = send(&bank, &stolen, transfer(1)?, Mode::Signed).await?;
+    assert_eq!(code(&refused), Some(Code::SessionUnconfirmed));
+    assert!(bank.ledger.transfers().is_empty());
+
+    // Script that is still there has it do that too. Then he is Ann, but not where the device or the seal is
+    // asked for, and he logs nobody in.
+    assert_eq!(stolen.fetch(get("/api/me")?).await?.status(), 200);
+    let taken = send(&bank, &stolen, transfer(1)?, Mode::Signed).await?;
+    assert_eq!(taken.status(), 200);
+    let order = json!({ "to": "mallory", "amount": 1, "user": "bob" });
+    for (path, mode, wanted) in [
+        ("/api/transfer/device", Mode::Signed, "seal_required"),
+        ("/api/transfer/device", Mode::Sealed, "proof_weak"),
+        ("/api/login", Mode::Sealed, "proof_weak"),
+    ] {
+        send(&bank, &stolen, post(path, &order)?, mode).await?;
+        assert_eq!(bank.ledger.refusals().last(), Some(&wanted), "{path}");
+    }
+    assert_eq!(bank.ledger.transfers().len(), 1);
+
+    // And for no longer than the ticket lives: the next one comes to device proofs only.
+    bank.clock.advance(10 * 60);
+    let taken = send(&bank, &stolen, transfer(1)?, Mode::Signed).await?;
+    assert_eq!(taken.status(), 200);
+    assert!(!taken.headers().contains_key("bulla-ticket"));
+    bank.clock.advance(6 * 60);
+    let refused = send(&bank, &stolen, transfer(1)?, Mode::Signed).await?;
+    assert_eq!(code(&refused), Some(Code::TicketExpired));
+    assert_eq!(bank.ledger.transfers().len(), 2);
+
+    // The twin's token is worth the same wherever it is, and has no end.
+    let mut order = post("/twin/transfer", &order)?;
+    let headers = order.headers_mut();
+    headers.insert("authorization", "Bearer token-of-ann".parse()?);
+    assert_eq!(send_bare(&bank, &stolen, order).await?.status(), 200);
+    Ok(())
+}
+
+/// The thief's device key, once for his client and once for his own hands.
+fn thiefs_key() -> Outcome<SigningKey> {
+    struct Drawn;
+
+    impl Random for Drawn {
+        fn fill(&self, out: &mut [u8]) -> Result<(), RandomError> {
+            out.fill(7);
+            Ok(())
+        }
+    }
+
+    Ok(SigningKey::generate(&Drawn)?)
+}
+
+/// At an application that goes by its cookie, which the verifier binds to the device.
+#[tokio::test]
+async fn a_stolen_cookie_is_worth_nothing_beside_a_proof_of_the_thiefs() -> Outcome {
+    const PATH: &str = "/api/cookie/me";
+    const UNBOUND: &str = "twin=token-of-ann";
+
+    let readable = Vec::new();
+    let bank = Bank::open_with(|builder| builder.cookies(Cookies::HttpOnly { readable })).await?;
+    let victim = client(&bank)?.open().await?;
+    let nonce = victim.fresh_nonce()?;
+    let login = post("/api/cookie/login", &json!({ "user": "ann" }))?;
+    let login = victim.prepare(login, Mode::Sealed, ProofKind::Device, nonce)?;
+    let answer = victim.client().send_unverified(login.request).await?;
+    let set = answer.headers()["set-cookie"].to_str()?;
+    let bound = set.split(';').next().unwrap_or_default();
+
+    let thief = Client::builder(bank.server.origin()).device_key(thiefs_key()?);
+    let thief = thief.build()?.open().await?;
+    let ask = async |session: &Session, cookie: &str| -> Outcome<StatusCode> {
+        let nonce = session.fresh_nonce()?;
+        let prepared = session.prepare(get(PATH)?, Mode::Sealed, ProofKind::Device, nonce)?;
+        let mut request = prepared.request.clone();
+        request.headers_mut().insert("cookie", cookie.parse()?);
+        let answer = session.client().send_unverified(request).await?;
+        Ok(prepared.open_reply(answer).await?.status())
+    };
+    assert_eq!(ask(&victim, bound).await?, 200);
+    assert_eq!(ask(&thief, bound).await?, 401);
+    assert_eq!(bank.ledger.refusals(), ["field_refused"]);
+    assert_eq!(ask(&thief, UNBOUND).await?, 401);
+
+    // Among what his own key has signed, which his client would refuse to send: in the open it reaches
+    // no handler, and under the seal it is refused.
+    let origin = bank.server.origin();
+    let authority = origin.trim_start_matches("http://");
+    let fields = vec![
+        ("cookie".to_owned(), UNBOUND.to_owned()),
+        (
+            field::CONTENT_DIGEST.to_owned(),
+            ContentDigest::of(b"").to_field(),
+        ),
+        (
+            field::TICKET.to_owned(),
+            thief.dangerous_loot()?.ticket.to_field(),
+        ),
+    ];
+    for sealed in [false, true] {
+        let to_sign = prove(
+            ProofKind::Device,
+            thief.id().ok_or("no session")?,
+            &signature::Request {
+                method: "GET",
+                authority,
+                path: PATH,
+                query: None,
+                fields: &fields,
+            },
+            ["cookie"].into_iter(),
+            Binding::Digest,
+            &thief.fresh_nonce()?,
+            0,
+        )?;
+        let signed = to_sign.fields(&thiefs_key()?.sign(to_sign.base.as_bytes())?);
+        let signed = signed.map(|(name, value)| (name.to_owned(), value));
+        let mut fields = [fields.clone(), signed.to_vec()].concat();
+        let request = if sealed {
+            fields.retain(|(name, _)| name != field::TICKET);
+            let control = Control::Request {
+                method: "GET".into(),
+                scheme: "http".into(),
+                authority: authority.into(),
+                target: PATH.into(),
+            };
+            thief.dangerous_seal(&message::whole(Head { control, fields }, b"")?)?
+        } else {
+            let mut request = get(&bank.server.url(PATH))?;
+            for (name, value) in &fields {
+                let name = http::HeaderName::from_bytes(name.as_bytes())?;
+                request.headers_mut().insert(name, value.parse()?);
+            }
+            request
+        };
+        let answer = thief.client().send_unverified(request).await?;
+        let refused = sealed.then_some(Code::FieldRefused);
+        assert_eq!(code(&answer), refused);
+        assert!(answer.status().is_client_error(), "{}", answer.status());
+    }
+
+    let mut request = get("/twin/me")?;
+    request.headers_mut().insert("cookie", UNBOUND.parse()?);
+    assert_eq!(send_bare(&bank, &thief, request).await?.status(), 200);
+    Ok(())
+}
