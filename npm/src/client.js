@@ -220,8 +220,10 @@ export class Client {
     }).catch((cause) => {
       throw unreachable(cause);
     });
-    const answer = await readAtMost(response, maxAnswer());
-    if (!answer) throw new BullaError("reply_invalid", "the answer is cut off or too long");
+    const answer = await readAtMost(response, maxAnswer()).catch((cause) => {
+      throw unreachable(cause);
+    });
+    if (!answer) throw new BullaError("reply_invalid", "the answer is too long");
     const unverified = sent.read(response.status, flat(response.headers), answer);
     return unverified.verified(await verify(unverified.identity, unverified.signature, unverified.base));
   }

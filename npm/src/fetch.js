@@ -189,7 +189,7 @@ async function send(client, session, request, sessionProof, random) {
     const headers = pairs(proof.signed(await signing));
     const body = request.body.length > 0 ? request.body : undefined;
     const init = { ...common, method: request.method, headers, body, redirect: "manual" };
-    return readPlain(client, session, await transmit(request.url, init));
+    return readPlain(client, session, signal, await transmit(request.url, init));
   }
   const salt = randomBytes(16);
   const [signature, key] = await Promise.all([signing, messageKey(session.request, salt, "encrypt")]);
@@ -202,13 +202,14 @@ async function send(client, session, request, sessionProof, random) {
 /** The platform's `fetch`. Redirects are never followed; with `"error"` Node would fail of a 421, too. */
 async function transmit(url, init) {
   init.signal.throwIfAborted();
-  try {
-    return await fetch(url, init);
-  } catch (cause) {
-    init.signal.throwIfAborted();
-    throw unreachable(cause);
-  }
+  return await fetch(url, init).catch(lost(init.signal));
 }
+
+/** What becomes of a connection that breaks: the application may have given up. */
+const lost = (signal) => (cause) => {
+  signal.throwIfAborted();
+  throw unreachable(cause);
+};
 
 /** Encrypts a message, record by record. */
 async function seal(sealing, key) {
@@ -225,7 +226,7 @@ async function openSealed(client, session, request, nonce, response) {
   const contentType = response.headers.get("content-type") ?? undefined;
   if (!isSealed(response.status, contentType) || !response.body) {
     const outer = headOf(response);
-    const refusal = await readRefusal(outer, response);
+    const refusal = await readRefusal(outer, response, request.signal);
     if (!refusal) {
       discard(response);
       throw unsealed();
@@ -249,10 +250,10 @@ async function openSealed(client, session, request, nonce, response) {
 }
 
 /** Reads the reply to a request that was signed only. TLS alone vouches for it. */
-async function readPlain(client, session, response) {
+async function readPlain(client, session, signal, response) {
   const head = headOf(response);
   try {
-    const refusal = head.isProblem ? await readRefusal(head, response.clone()) : undefined;
+    const refusal = head.isProblem ? await readRefusal(head, response.clone(), signal) : undefined;
     await client.take(session, head.handout(true));
     return refusal ? { refusal, wasSealed: false } : { reply: new Reply(head, undefined, response) };
   } catch (error) {
@@ -261,8 +262,9 @@ async function readPlain(client, session, response) {
   }
 }
 
-async function readRefusal(head, response) {
-  const content = head.isProblem ? await readAtMost(response, maxAnswer()) : undefined;
+async function readRefusal(head, response, signal) {
+  if (!head.isProblem) return undefined;
+  const content = await readAtMost(response, maxAnswer()).catch(lost(signal));
   return content && head.refusal(content);
 }
 

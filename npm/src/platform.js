@@ -62,24 +62,20 @@ export function pairs(fields) {
   return pairs;
 }
 
-/** A whole body, if it is no longer than this; else nothing. */
+/** A whole body, if it is no longer than this; else nothing. One that is cut off throws. */
 export async function readAtMost(response, limit) {
   if (!response.body) return new Uint8Array();
   const reader = response.body.getReader();
   const chunks = [];
   let length = 0;
-  try {
-    for (;;) {
-      const { done, value } = await reader.read();
-      if (done) return joined(chunks);
-      length += value.length;
-      if (length > limit) break;
-      chunks.push(value);
-    }
-    ignore(reader.cancel());
-  } catch {
-    // Cut off.
+  for (;;) {
+    const { done, value } = await reader.read();
+    if (done) return joined(chunks);
+    length += value.length;
+    if (length > limit) break;
+    chunks.push(value);
   }
+  ignore(reader.cancel());
   return undefined;
 }
 
