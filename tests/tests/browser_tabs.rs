@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use bulla_tests::attack::{Outcome, Proxy, bank_behind, records};
+use bulla_tests::attack::{Outcome, Proxy, bank_behind, in_page, records};
 use bulla_tests::bank::{Bank, PATIENCE};
 use bulla_tests::browser::{Browser, Engine, WindowHandle};
 use bytes::Bytes;
@@ -36,6 +36,10 @@ async fn everything_works(engine: Engine) -> Outcome {
     for forgets in [false, true] {
         what_ends_is_gone(&browser, &tabs, forgets).await?;
     }
+    a_late_reply_leaves_the_next_session_alone(&browser).await?;
+    whoever_is_refused_meanwhile_waits_for_a_login(&browser).await?;
+    an_end_takes_what_came_meanwhile(&browser).await?;
+    whoever_has_ended_a_session_sends_nothing_more(&browser).await?;
     tabs_that_renew_at_once_share_a_session(&browser, &tabs).await?;
     tabs_that_log_in_at_once_share_a_session(&browser, &tabs).await?;
     browser.quit().await?;
@@ -119,6 +123,114 @@ async fn capture(browser: &Browser, proxy: &Proxy) -> Outcome<Request<Bytes>> {
         .unwrap_or_else(PoisonError::into_inner)
         .take();
     Ok(captured.ok_or("nothing was sent")?)
+}
+
+/// Two sessions of one page share the store as two tabs do. One logs in while a reply to the other, which
+/// hands out the next ticket, is on its way.
+async fn a_late_reply_leaves_the_next_session_alone(browser: &Browser) -> Outcome {
+    let bank = Bank::open().await?;
+    visit(browser, &bank.server.origin()).await?;
+    let found = in_page(
+        browser,
+        "const other = await bulla.open({ server: location.origin });
+         const { fetch } = window;
+         window.fetch = async (...given) => {
+             window.fetch = fetch;
+             const reply = await fetch(...given);
+             const body = JSON.stringify({ user: 'ann' });
+             await other.fetch('/api/login', {
+                 method: 'POST', headers: { 'content-type': 'application/json' }, body,
+             });
+             return reply;
+         };
+         const same = session.id === other.id;
+         await session.fetch('/api/me');
+         const next = await bulla.open({ server: location.origin });
+         return [same, other.authenticated, next.authenticated, next.id === other.id];",
+        json!([]),
+    )
+    .await?;
+    assert_eq!(found, json!([true, true, true, true]));
+    Ok(())
+}
+
+/// Else a tab that the login has taken the session from would put one of nobody's in its place.
+async fn whoever_is_refused_meanwhile_waits_for_a_login(browser: &Browser) -> Outcome {
+    let bank = Bank::open().await?;
+    visit(browser, &bank.server.origin()).await?;
+    let found = in_page(
+        browser,
+        "const other = await bulla.open({ server: location.origin });
+         const { fetch } = window;
+         let asking;
+         window.fetch = async (url, init) => {
+             if (!url.endsWith('/session')) return fetch(url, init);
+             window.fetch = fetch;
+             asking = other.fetch('/api/me').then((reply) => reply.json());
+             while ((await navigator.locks.query()).pending.length === 0);
+             return fetch(url, init);
+         };
+         await post('/api/login', { user: 'ann' });
+         const { subject, id } = await asking;
+         return [subject, id === session.id];",
+        json!([]),
+    )
+    .await?;
+    assert_eq!(found, json!(["ann", true]));
+    assert_eq!(bank.ledger.refusals(), ["session_revoked"]);
+    Ok(())
+}
+
+/// Whoever ends a session while it is logged in keeps nothing of the one that came of that.
+async fn an_end_takes_what_came_meanwhile(browser: &Browser) -> Outcome {
+    let bank = Bank::open().await?;
+    visit(browser, &bank.server.origin()).await?;
+    let found = in_page(
+        browser,
+        "const { fetch } = window;
+         window.fetch = async (...given) => {
+             window.fetch = fetch;
+             await post('/api/login', { user: 'ann' });
+             return fetch(...given);
+         };
+         await session.end();
+         return session.id;",
+        json!([]),
+    )
+    .await?;
+    assert_eq!(found, Value::Null);
+    assert!(!records(browser).await?.contains_key("session"));
+    Ok(())
+}
+
+/// Neither in a session that another tab has opened since, nor for one that a login would open.
+async fn whoever_has_ended_a_session_sends_nothing_more(browser: &Browser) -> Outcome {
+    let bank = Bank::open().await?;
+    visit(browser, &bank.server.origin()).await?;
+    let found = in_page(
+        browser,
+        "const { fetch } = window;
+         window.fetch = async (...given) => {
+             window.fetch = fetch;
+             await session.end();
+             window.other = await bulla.open({ server: location.origin });
+             return fetch(...given);
+         };
+         const asked = await session.fetch('/api/me').catch((error) => error.code);
+         window.session = other;
+         window.fetch = async (...given) => {
+             window.fetch = fetch;
+             const reply = await fetch(...given);
+             await session.end();
+             return reply;
+         };
+         const login = await post('/api/login', { user: 'ann' }).catch((error) => error.code);
+         return [asked, login, openings()];",
+        json!([]),
+    )
+    .await?;
+    assert_eq!(found, json!(["session_closed", "session_closed", 2]));
+    Ok(())
 }
 
 fn names(records: &BTreeMap<String, Value>) -> Vec<&str> {
