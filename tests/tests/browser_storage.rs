@@ -1,10 +1,9 @@
 //! Sessions in real browsers that let a page keep nothing, or forget what was kept.
 
+use bulla_tests::attack::{Outcome, in_page, records};
 use bulla_tests::bank::{Bank, PATIENCE};
 use bulla_tests::browser::{Browser, Engine};
 use serde_json::{Value, json};
-
-type Outcome<T = ()> = Result<T, Box<dyn std::error::Error>>;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn chromium() -> Outcome {
@@ -25,8 +24,14 @@ async fn everything_works(engine: Engine) -> Outcome {
     let browser = Browser::launch(engine).await?;
     without_a_database_sessions_live_in_memory(&browser).await?;
     what_cannot_be_put_lives_in_memory(&browser).await?;
+    without_locks_a_page_opens_one_session(&browser).await?;
+    without_webcrypto_nothing_is_opened(&browser).await?;
+    a_login_that_cannot_be_stored_is_kept_by_its_page(&browser).await?;
     a_wrong_pin_is_refused(&browser).await?;
     a_pin_that_cannot_be_read_is_not_none(&browser).await?;
+    what_is_broken_is_made_anew(&browser).await?;
+    servers_have_nothing_in_common(&browser).await?;
+    a_device_that_stays_is_not_said_to_be_forgotten(&browser).await?;
     browser.quit().await?;
     Ok(())
 }
@@ -72,6 +77,69 @@ async fn what_cannot_be_put_lives_in_memory(browser: &Browser) -> Outcome {
     Ok(())
 }
 
+/// They are missing in old browsers, and refused where a page has no origin.
+async fn without_locks_a_page_opens_one_session(browser: &Browser) -> Outcome {
+    for breakage in [
+        "Object.defineProperty(navigator, 'locks', { value: undefined })",
+        "window.LockManager.prototype.request = async () => { throw new DOMException('no', 'SecurityError') }",
+    ] {
+        let bank = Bank::open().await?;
+        let both = format!(
+            "{breakage};
+             await bulla.init();
+             const open = () => bulla.open({{ server: location.origin }});
+             const [one, other] = await Promise.all([open(), open()]);
+             return [one.id === other.id, openings()];"
+        );
+        browser.goto(&bank.page()).await?;
+        browser.wait_until("return window.bulla", PATIENCE).await?;
+        let found = in_page(browser, &both, json!([])).await?;
+        assert_eq!(found, json!([true, 1]), "{breakage}");
+    }
+    Ok(())
+}
+
+/// As in a page that is no secure context.
+async fn without_webcrypto_nothing_is_opened(browser: &Browser) -> Outcome {
+    let bank = Bank::open().await?;
+    browser.goto(&bank.page()).await?;
+    browser.wait_until("return window.bulla", PATIENCE).await?;
+    let refused = in_page(
+        browser,
+        "Object.defineProperty(crypto, 'subtle', { value: undefined });
+         return bulla.open({ server: location.origin }).catch((error) => error.code);",
+        json!([]),
+    )
+    .await?;
+    assert_eq!(refused, "unsupported");
+    Ok(())
+}
+
+/// Also where a request of the session before comes to the server after it: what is stored is that one.
+async fn a_login_that_cannot_be_stored_is_kept_by_its_page(browser: &Browser) -> Outcome {
+    let bank = Bank::open().await?;
+    bank.visit(browser, json!({})).await?;
+    let found = in_page(
+        browser,
+        "window.IDBObjectStore.prototype.put = () => {
+             throw new DOMException('no', 'QuotaExceededError');
+         };
+         const { fetch } = window;
+         window.fetch = async (...given) => {
+             window.fetch = fetch;
+             await post('/api/login', { user: 'ann' });
+             return fetch(...given);
+         };
+         const me = await session.fetch('/api/me').then((reply) => reply.json());
+         return [me.subject, session.authenticated];",
+        json!([]),
+    )
+    .await?;
+    assert_eq!(found, json!(["ann", true]));
+    assert_eq!(bank.ledger.refusals(), ["session_revoked"]);
+    Ok(())
+}
+
 /// With the breakage, in a page that has opened nothing yet. Returns what the session tells.
 async fn the_session_works(
     browser: &Browser,
@@ -102,13 +170,19 @@ async fn the_session_works(
 async fn a_wrong_pin_is_refused(browser: &Browser) -> Outcome {
     let (bank, other) = (Bank::open().await?, Bank::open().await?);
     let wrong = json!({ "identity": other.identity() });
-    let refused = bank
-        .visit(browser, wrong)
-        .await
-        .expect_err("it is another server's");
-    assert_eq!(refused.code(), Some("identity_changed"));
-    let opened = bank.visit(browser, json!({})).await?;
-    assert_eq!(opened["identity"], json!(bank.identity()));
+    // Also where the store has a session with the server that it is not.
+    for _ in 0..2 {
+        let refused = bank
+            .visit(browser, wrong.clone())
+            .await
+            .expect_err("it is another server's");
+        assert_eq!(refused.code(), Some("identity_changed"));
+        let opened = bank.visit(browser, json!({})).await?;
+        assert_eq!(opened["identity"], json!(bank.identity()));
+    }
+    // The right one is kept, for a page that forgets to tell it.
+    let kept = records(browser).await?;
+    assert_eq!(kept["identity"], json!({ "value": bank.identity() }));
     Ok(())
 }
 
@@ -136,5 +210,89 @@ async fn a_pin_that_cannot_be_read_is_not_none(browser: &Browser) -> Outcome {
         .await
         .expect_err("who knows the pin?");
     assert_eq!(refused.code(), Some("unsupported"));
+
+    browser.reload().await?;
+    browser.wait_until("return window.bulla", PATIENCE).await?;
+    replace(browser, "identity", "'none'").await?;
+    let refused = browser.eval(OPEN, []).await.expect_err("it is no pin");
+    assert_eq!(refused.code(), Some("unsupported"));
+    Ok(())
+}
+
+/// By a program of another version, say.
+async fn what_is_broken_is_made_anew(browser: &Browser) -> Outcome {
+    let bank = Bank::open().await?;
+    let mut before = bank.visit(browser, json!({})).await?;
+    for (kind, broken) in [
+        ("session", "{}"),
+        ("session", "{ ...found, request: {} }"),
+        ("session", "{ ...found, ticketLife: '900' }"),
+        ("device", "{}"),
+        ("device", "{ ...found, public: new Uint8Array(65) }"),
+    ] {
+        replace(browser, kind, broken).await?;
+        let after = bank.visit(browser, json!({})).await?;
+        assert_eq!(after["storage"], "indexeddb", "{kind}: {broken}");
+        assert_ne!(after["id"], before["id"], "{kind}: {broken}");
+        let is_same = after["device"] == before["device"];
+        assert_eq!(is_same, kind == "session", "{kind}: {broken}");
+        browser.eval("await session.fetch('/api/me')", []).await?;
+        before = after;
+    }
+    assert_eq!(bank.ledger.refusals(), [""; 0]);
+    Ok(())
+}
+
+/// Puts another record in the place of the one that is `found`.
+async fn replace(browser: &Browser, kind: &str, record: &str) -> Outcome {
+    let put = format!(
+        "const done = (request) => new Promise((resolve, reject) => {{
+             request.onsuccess = () => resolve(request.result);
+             request.onerror = () => reject(request.error);
+         }});
+         const database = await done(indexedDB.open('bulla'));
+         const records = database.transaction('records', 'readwrite').objectStore('records');
+         const key = `${{args[0]}} ${{location.origin}}`;
+         const found = await done(records.get(key));
+         await done(records.put({record}, key));
+         database.close();"
+    );
+    in_page(browser, &put, json!([kind])).await?;
+    Ok(())
+}
+
+/// Not even the device key, by which they could know a visitor of both.
+async fn servers_have_nothing_in_common(browser: &Browser) -> Outcome {
+    let bank = Bank::open().await?;
+    let page = bank.server.origin();
+    let other = Bank::open_with(|builder| builder.allow_origin(page)).await?;
+    let here = bank.visit(browser, json!({})).await?;
+    let there = other.open_in(browser, json!({})).await?;
+    for what in ["id", "identity", "device"] {
+        assert_ne!(here[what], there[what], "{what}");
+    }
+    for (bank, before) in [(&bank, here), (&other, there)] {
+        assert_eq!(bank.open_in(browser, json!({})).await?, before);
+        assert_eq!(bank.ledger.refusals(), [""; 0]);
+    }
+    Ok(())
+}
+
+async fn a_device_that_stays_is_not_said_to_be_forgotten(browser: &Browser) -> Outcome {
+    let bank = Bank::open().await?;
+    bank.visit(browser, json!({})).await?;
+    let told = browser
+        .eval(
+            "window.IDBObjectStore.prototype.delete = () => {
+                 throw new DOMException('no', 'UnknownError');
+             };
+             await session.forget();",
+            [],
+        )
+        .await
+        .expect_err("the key is still there");
+    assert_eq!(told.code(), Some("unsupported"));
+    let left = browser.eval("return session.id", []).await?;
+    assert_eq!(left, Value::Null);
     Ok(())
 }
