@@ -26,6 +26,8 @@ async fn webkit() -> Outcome {
 /// One launch for all of it. Each bank is an origin of its own, which the browser has never seen.
 async fn everything_works(engine: Engine) -> Outcome {
     let browser = Browser::launch(engine).await?;
+    a_module_that_is_not_there_can_be_loaded_later(&browser).await?;
+    what_is_no_option_is_refused_at_once(&browser).await?;
     for sealed in [true, false] {
         a_transfer_from_opening_to_logout(&browser, sealed).await?;
     }
@@ -35,7 +37,62 @@ async fn everything_works(engine: Engine) -> Outcome {
     clocks_may_be_wrong_by_a_day(&browser).await?;
     a_clock_that_jumps_costs_no_login(&browser).await?;
     a_ticket_at_its_end_is_renewed_before_it_is_used(&browser).await?;
+    the_next_ticket_lives_from_when_it_came(&browser).await?;
     browser.quit().await?;
+    Ok(())
+}
+
+/// Nor is there any other way to a session than to open one.
+async fn a_module_that_is_not_there_can_be_loaded_later(browser: &Browser) -> Outcome {
+    let bank = Bank::open().await?;
+    browser.goto(&bank.page()).await?;
+    browser.wait_until("return window.bulla", PATIENCE).await?;
+    let refused = browser.eval("await bulla.init('/npm/none')", []).await;
+    let refused = refused.expect_err("there is no such module");
+    assert_eq!(refused.code(), Some("unsupported"));
+    let opened = bank.open_in(browser, json!({})).await?;
+    assert_eq!(opened["storage"], "indexeddb");
+
+    let made = browser.eval("new bulla.Session(Symbol(), {})", []).await;
+    let made = made.expect_err("it was not opened");
+    let thrown = made.thrown().ok_or("nothing was thrown")?;
+    assert_eq!(thrown.name, "TypeError");
+    Ok(())
+}
+
+/// Before there is a key, or anything is sent.
+async fn what_is_no_option_is_refused_at_once(browser: &Browser) -> Outcome {
+    let bank = Bank::open().await?;
+    browser.goto(&bank.page()).await?;
+    browser.wait_until("return window.bulla", PATIENCE).await?;
+    for options in [
+        "undefined",
+        "{ server: 7 }",
+        "{ server: 'localhost' }",
+        "{ server: location.origin + '/api' }",
+        "{ server: location.origin + '/?a' }",
+        "{ server: location.origin, identity: 'none' }",
+        "{ server: location.origin, identity: 7 }",
+        "{ server: location.origin, identiti: '' }",
+        "{ server: location.origin, prefix: 7 }",
+        "{ server: location.origin, prefix: 'api' }",
+        "{ server: location.origin, prefix: '/api/' }",
+        "{ server: location.origin, prefix: '/api?a' }",
+        "{ server: location.origin, seal: 'no' }",
+    ] {
+        let refused = browser
+            .eval(&format!("await bulla.open({options})"), [])
+            .await
+            .expect_err(options);
+        assert_eq!(refused.code(), Some("request_invalid"), "{options}");
+    }
+    let done = browser
+        .eval(
+            "return [openings(), (await indexedDB.databases()).length]",
+            [],
+        )
+        .await?;
+    assert_eq!(done, json!([0, 0]));
     Ok(())
 }
 
@@ -78,14 +135,17 @@ async fn a_transfer_from_opening_to_logout(browser: &Browser, sealed: bool) -> O
     // The application logs out: what comes next is another session, and nobody's.
     let after = browser
         .eval(
-            "const { status } = await session.fetch('/api/logout', { method: 'POST' });
+            "const { status, headers } = await session.fetch('/api/logout', { method: 'POST' });
+             const ours = [...headers.keys()].filter((name) => name.startsWith('bulla-'));
              const { id, authenticated } = session;
              const me = await session.fetch('/api/me').then((reply) => reply.json());
-             return { status, id, authenticated, me, next: session.id };",
+             return { status, ours, id, authenticated, me, next: session.id };",
             [],
         )
         .await?;
     assert_eq!(after["status"], 204);
+    // What the server hands out is the package's alone.
+    assert_eq!(after["ours"], json!([]));
     assert_eq!(
         (&after["id"], &after["authenticated"]),
         (&json!(null), &json!(false))
@@ -261,9 +321,14 @@ async fn a_clock_that_jumps_costs_no_login(browser: &Browser) -> Outcome {
             .await?;
         let about = bank.open_in(browser, json!({})).await?;
         assert_eq!(about["authenticated"], true, "{jump}");
-        browser
-            .eval("await post('/api/transfer', { to: 'bob', amount: 7 })", [])
+        // How old the ticket is nobody knows: it is renewed rather than tried.
+        let openings = browser
+            .eval(
+                "await post('/api/transfer', { to: 'bob', amount: 7 }); return openings()",
+                [],
+            )
             .await?;
+        assert_eq!(openings, 1, "{jump}");
     }
     assert_eq!(bank.ledger.transfers().len(), 2);
     assert_eq!(bank.ledger.refusals(), [""; 0]);
@@ -286,5 +351,26 @@ async fn a_ticket_at_its_end_is_renewed_before_it_is_used(browser: &Browser) -> 
     assert_eq!(found["hello"], json!({ "hello": "ann" }));
     assert_ne!(found["id"], before["id"]);
     assert_eq!(bank.ledger.refusals(), ["ticket_expired"]);
+    Ok(())
+}
+
+/// Whoever stays pays for no opening.
+async fn the_next_ticket_lives_from_when_it_came(browser: &Browser) -> Outcome {
+    // More than half of a ticket's life.
+    const WHILE: i64 = 10 * 60;
+    let bank = Bank::open().await?;
+    let before = bank.visit(browser, json!({})).await?;
+    for since in [WHILE, 2 * WHILE, 3 * WHILE] {
+        bank.clock.advance(WHILE);
+        let after = browser
+            .eval(
+                "window.skew = args[0];
+                 await post('/api/echo', {});
+                 return [session.id, openings()];",
+                [json!(since)],
+            )
+            .await?;
+        assert_eq!(after, json!([before["id"], 1]), "{since}");
+    }
     Ok(())
 }
