@@ -5,12 +5,12 @@ use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::header::{
-    AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, LOCATION, SET_COOKIE,
+    AUTHORIZATION, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, LOCATION, SET_COOKIE,
 };
 use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
@@ -299,6 +299,17 @@ fn replies() -> Router<Ledger> {
             any(|| async { (StatusCode::FOUND, [(LOCATION, "around")]) }),
         )
         .route(
+            "/hops/{left}",
+            any(|path: axum::extract::Path<u32>| async move {
+                match path.0.checked_sub(1) {
+                    Some(next) => {
+                        (StatusCode::FOUND, [(LOCATION, next.to_string())]).into_response()
+                    }
+                    None => StatusCode::OK.into_response(),
+                }
+            }),
+        )
+        .route(
             "/away",
             any(|| async { (StatusCode::FOUND, [(LOCATION, "https://example.com/")]) }),
         )
@@ -307,6 +318,21 @@ fn replies() -> Router<Ledger> {
             any(|| async {
                 let form = [(CONTENT_TYPE, "application/x-www-form-urlencoded")];
                 (form, "one=1&two=2+%26+3")
+            }),
+        )
+        .route(
+            "/problem/{length}",
+            any(|path: axum::extract::Path<usize>| async move {
+                let kind = [(CONTENT_TYPE, "application/problem+json")];
+                let problem = json!({ "code": "mine", "detail": "a".repeat(path.0) });
+                (StatusCode::CONFLICT, kind, problem.to_string())
+            }),
+        )
+        .route(
+            "/now",
+            get(|| async {
+                let now = format!("{:?}", Instant::now());
+                ([(CACHE_CONTROL, "max-age=600")], now)
             }),
         )
         .route("/bytes/{mebibytes}", get(bytes))

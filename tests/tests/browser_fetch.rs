@@ -28,6 +28,7 @@ async fn everything_works(engine: Engine) -> Outcome {
         bank.visit(&browser, json!({ "seal": sealed })).await?;
         it_does_what_the_platform_does(&browser, sealed).await?;
         it_refuses_what_cannot_be_carried(&browser).await?;
+        nothing_comes_from_the_cache(&browser).await?;
         the_server_sees_that_the_page_gives_up(&browser, &bank, sealed).await?;
     }
     bank.visit(&browser, json!({})).await?;
@@ -77,6 +78,24 @@ async fn it_refuses_what_cannot_be_carried(browser: &Browser) -> Outcome {
         let thrown = refused.thrown().ok_or(call)?;
         assert_eq!(thrown.name, "BullaError", "{call}");
     }
+    Ok(())
+}
+
+/// What was proved for one request is no answer to the next. The platform's own does keep it.
+async fn nothing_comes_from_the_cache(browser: &Browser) -> Outcome {
+    let found = browser
+        .eval(
+            "const isKept = async (fetch, path) => {
+               const now = () => fetch(path).then((reply) => reply.text());
+               return await now() === await now();
+             };
+             return [await isKept((path) => fetch(path), '/twin/now'), await isKept(session.fetch, '/api/now')];",
+            [],
+        )
+        .await?;
+    // WebKit keeps nothing as long as it is driven.
+    let keeps = !matches!(browser.engine(), Engine::WebKit);
+    assert_eq!(found, json!([keeps, false]));
     Ok(())
 }
 
