@@ -202,7 +202,8 @@ return { count: seen.size, left: queue.length - at, text: found.join("\n") };
 
 /// An async function body: tries to get a key out of every handle that the page's storage or the Wasm
 /// module hands out, in every way that there is. The arguments are a transcript, labels and the points of
-/// the server's agreement keys, as arrays of bytes. Returns `[{ record, name, how, bytes }]`, `bytes` being `null` where it was refused.
+/// the server's agreement keys, as arrays of bytes. Returns `[{ record, name, how, bytes }]`, `bytes` being
+/// `null` where it was refused.
 pub const EXTRACT_KEYS: &str = r#"
 const [transcript, labels, points] = args;
 const bytes = (array) => new Uint8Array(array);
