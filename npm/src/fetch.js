@@ -289,13 +289,13 @@ class Reply {
 
   /** Where a redirect leads. */
   location() {
-    if (this.#plain?.type === "opaqueredirect") {
-      throw new BullaError(
-        "reply_invalid",
-        "browsers hide where a redirect leads unless the request is sealed",
-      );
+    const isRedirect = [301, 302, 303, 307, 308].includes(this.status);
+    // Browsers hide where it leads; Node does not, and whoever ends TLS could have written it: what was
+    // carried out already would be signed anew, for a target of his choice.
+    if (this.#plain && (isRedirect || this.#plain.type === "opaqueredirect")) {
+      throw new BullaError("reply_invalid", "a redirect is followed only if the request is sealed");
     }
-    if (![301, 302, 303, 307, 308].includes(this.status)) return undefined;
+    if (!isRedirect) return undefined;
     return this.#fields.find(([name]) => name === "location")?.[1];
   }
 

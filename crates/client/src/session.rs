@@ -222,14 +222,10 @@ impl Session {
         let ticket = self.state().carry_over.clone();
         let opened = self.open(ticket.clone()).await;
         let mut state = self.state();
-        if !opened
-            .as_ref()
-            .is_err_and(|error| error.code == Code::Network)
-        {
-            state
-                .carry_over
-                .take_if(|kept| Some(&*kept) == ticket.as_ref());
-        }
+        // Also if it failed: the application is told so, and must not be logged in a moment later.
+        state
+            .carry_over
+            .take_if(|kept| Some(&*kept) == ticket.as_ref());
         let live = Arc::new(opened?);
         if state.closed {
             return Err(CLOSED.into());

@@ -3,7 +3,7 @@
 mod replies;
 
 use std::iter;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use axum::Router;
@@ -77,7 +77,8 @@ struct Shared {
     sent: AtomicU64,
     tamper: Mutex<Option<Tamper>>,
     held: Mutex<Option<(oneshot::Sender<()>, oneshot::Receiver<()>)>>,
-    cut: AtomicBool,
+    cut: Mutex<Option<u32>>,
+    lost: Mutex<Option<u32>>,
 }
 
 impl Wire {
@@ -134,7 +135,8 @@ impl Wire {
             sent: AtomicU64::new(0),
             tamper: Mutex::default(),
             held: Mutex::default(),
-            cut: AtomicBool::new(false),
+            cut: Mutex::default(),
+            lost: Mutex::default(),
         }))
     }
 
@@ -168,7 +170,17 @@ impl Wire {
 
     /// Of the next reply half of the body comes, and then the connection is gone.
     fn cut(&self) {
-        self.0.cut.store(true, Ordering::Relaxed);
+        self.cut_after(0);
+    }
+
+    /// The same of the reply after so many others.
+    fn cut_after(&self, replies: u32) {
+        *self.0.cut.lock().unwrap() = Some(replies);
+    }
+
+    /// The request after so many others does not arrive.
+    fn lose_after(&self, requests: u32) {
+        *self.0.lost.lock().unwrap() = Some(requests);
     }
 
     fn handled(&self) -> u64 {
@@ -214,15 +226,26 @@ impl Wire {
     }
 }
 
+/// Counts down; once.
+fn is_due(left: &Mutex<Option<u32>>) -> bool {
+    let mut left = left.lock().unwrap();
+    let due = *left == Some(0);
+    *left = left.and_then(|left| left.checked_sub(1));
+    due
+}
+
 impl Transport for Wire {
     fn send(&self, request: Request<Outbound>) -> Sending<'_> {
         Box::pin(async move {
+            if is_due(&self.0.lost) {
+                return Err(Error::network("it is lost"));
+            }
             let request = request.map(|body| match body {
                 Outbound::Whole(bytes) => bytes.into(),
                 Outbound::Stream(body) => axum::body::Body::new(body),
             });
             let response = self.deliver(request).await;
-            let is_cut = self.0.cut.swap(false, Ordering::Relaxed);
+            let is_cut = is_due(&self.0.cut);
             Ok(response.map(|body| {
                 let half = body.slice(..body.len() / 2);
                 let gone = std::io::Error::other("the connection is gone");
@@ -634,6 +657,26 @@ async fn half_a_reply_is_an_error() {
     let before = session.id();
     let cut = text(session.fetch(echo("pay")).await).await;
     assert_eq!((cut, session.id()), (Err(Code::Network), before));
+}
+
+/// Nobody is told that a login failed, and logged in by it a moment later.
+#[tokio::test]
+async fn a_login_whose_opening_is_lost_logs_nobody_in() {
+    // The answer to the login, then that to the opening.
+    for arrives in [false, true] {
+        let wire = Wire::new();
+        let session = wire.open().await;
+        if arrives {
+            wire.cut_after(1);
+        } else {
+            wire.lose_after(1);
+        }
+        let login = Request::post("/api/login").body("ann").unwrap();
+        let lost = session.fetch(login).await.map(drop);
+        assert_eq!(lost.map_err(|error| error.code), Err(Code::Network));
+        let after = text(session.fetch(echo("x")).await).await;
+        assert_eq!(after.as_deref(), Ok("-:Device:x"), "{arrives}");
+    }
 }
 
 /// The login has ended the session that a request at the same time is then refused for.

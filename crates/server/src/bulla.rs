@@ -174,8 +174,8 @@ impl Bulla {
             now,
             by,
         };
-        let place = telling.once(ending(self.0.store.revoke(ended).await))?;
-        if let Some(place) = place {
+        let stored = telling.once(self.0.store.revoke(ended).await);
+        if let Some(place) = ending(stored)? {
             // Fresh keys came in between.
             let _ = self.0.revoked.send(News::Ended(Revocation::Session(place)));
         }
@@ -202,7 +202,7 @@ impl Bulla {
             by,
         };
         let telling = Telling::of(&self.0.revoked, Revocation::Session(old));
-        telling.once(ending(self.0.store.replace(replacement).await))
+        ending(telling.once(self.0.store.replace(replacement).await))
     }
 
     /// Now, and until when what ends now must be remembered: as long as anything of it could be valid.
@@ -307,10 +307,10 @@ impl<'a> Telling<'a> {
         }
     }
 
-    /// Tells them now that the store has answered.
-    fn once<T>(mut self, answer: T) -> T {
-        self.is_known = true;
-        answer
+    /// Tells them now that the store has answered, if it has.
+    fn once(mut self, stored: Result<Ending, StoreError>) -> Result<Ending, StoreError> {
+        self.is_known = stored.is_ok();
+        stored
     }
 }
 

@@ -21,7 +21,7 @@ const EXPIRED: Error = Code::TicketExpired.because("the session is past its life
 #[derive(Clone)]
 pub(crate) enum News {
     Ended(Revocation),
-    /// Whatever else ended with it: who asked for it has gone before the store could say.
+    /// Whatever else ended with it: the store could not say, or who asked for it has gone before it did.
     Unknown,
     /// The clock was set back, and all sessions have ended with the ring.
     SetBack,

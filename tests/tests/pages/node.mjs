@@ -50,6 +50,15 @@ session = await open();
 told.next = about(session);
 await session.forget();
 told.forgotten = about(await open());
+// Node does not hide where a redirect leads, and TLS alone vouches for it.
+const unsealed = await bulla.open({ server, identity, seal: false });
+told.redirects = [];
+for (const status of [301, 302, 303, 307, 308]) {
+  for (const redirect of ["follow", "manual", "error"]) {
+    const ask = unsealed.fetch(`/api/elsewhere/${status}`, { method: "POST", body: "pay", redirect });
+    told.redirects.push(await ask.then(({ status }) => status, ({ code }) => code));
+  }
+}
 // By a name that is no origin of the server's, and with a pin under a wrong name.
 const elsewhere = server.replace("localhost", "127.0.0.1");
 told.elsewhere = await bulla.open({ server: elsewhere, identity }).catch(({ code }) => code);

@@ -118,12 +118,19 @@ impl Revocations {
     fn place_of(&mut self, ended: RevocationId) -> Ending {
         let next = |id: &RevocationId| self.successors.get(id).copied();
         // No longer than it can be, should a caller have made a ring of it.
-        let line = std::iter::successors(next(&ended), next).take(self.successors.len());
+        let longest = self.successors.len();
+        let line = std::iter::successors(next(&ended), next).take(longest);
         let Some(last) = line.last() else {
             return Ending::Done;
         };
-        // The next who asks, of whom there may be many, walks one step.
-        self.successors.insert(ended, last);
+        // Whoever asks next for any of these, and there may be many, walks one step.
+        let mut at = ended;
+        for _ in 0..longest {
+            match self.successors.get_mut(&at) {
+                Some(next) if at != last => at = std::mem::replace(next, last),
+                _ => break,
+            }
+        }
         Ending::Replaced(last)
     }
 
@@ -339,17 +346,21 @@ mod tests {
     #[test]
     fn one_session_takes_the_place_of_another() {
         let place = |id| Ok(Ending::Replaced(RevocationId([id; RevocationId::LEN])));
-        let mut revocations = Revocations::new(8, 3);
+        let mut revocations = Revocations::new(8, 4);
         assert_eq!(revocations.replace(&replacement(1, 2, 1000)), place(2));
         assert_eq!([1, 2].map(|id| has(&revocations, id)), [true, false]);
         // Again, and by another one that comes too late.
         assert_eq!(revocations.replace(&replacement(1, 2, 1000)), place(2));
         assert_eq!(revocations.replace(&replacement(1, 3, 1000)), place(2));
         // Whoever ends the first means the last.
-        assert_eq!(revocations.replace(&replacement(2, 4, 1000)), place(4));
+        assert_eq!(revocations.replace(&replacement(2, 3, 1000)), place(3));
+        assert_eq!(revocations.replace(&replacement(3, 4, 1000)), place(4));
         assert!(!has(&revocations, 4));
         assert_eq!(revocations.insert(&ended(1, 1000, user("ann"))), place(4));
         assert!(has(&revocations, 4));
+        // All that stood on the way know it now: whoever asks for any of them walks one step.
+        let last = RevocationId([4; RevocationId::LEN]);
+        assert!(revocations.successors.values().all(|next| *next == last));
         // What has ended has no place to give.
         let end = ended(4, 1000, user("ann"));
         assert_eq!(revocations.insert(&end), Ok(Ending::Done));

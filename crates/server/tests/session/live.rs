@@ -10,7 +10,7 @@ use bulla_keys::ece;
 use bulla_protocol::error::Code;
 use bulla_protocol::opening::Ticket;
 use bulla_protocol::seal::Header;
-use bulla_server::store::{Ended, Ending, Party};
+use bulla_server::store::{Ended, Ending, Party, StoreError};
 use bulla_server::{ProofKind, Revocation, RevocationId, Session, Store};
 use bytes::Bytes;
 use futures_util::{FutureExt as _, stream};
@@ -222,31 +222,35 @@ async fn other_sessions_streams_go_on_however_many_end() {
     assert_eq!(is_cut(&mut body).await, Code::SessionRevoked);
 }
 
-/// A connection that goes while the disk writes takes the handler with it.
+/// A connection that goes while the disk writes takes the handler with it; and the disk may be full.
 #[tokio::test]
-async fn a_revocation_whose_caller_has_gone_is_told_all_the_same() {
-    let is_busy = Arc::<AtomicBool>::default();
-    let busy = Arc::clone(&is_busy);
-    let stage = Stage::over(Hooked::new(move |step| {
-        let busy = step == Step::Revoke && busy.load(Ordering::Relaxed);
-        Box::pin(async move {
-            if busy {
-                future::pending::<()>().await;
-            }
-            Ok(())
-        })
-    }));
-    let (client, other) = (stage.login().await, stage.login().await);
-    let mut body = stage.listen(&client, EVENTS, false).await;
-    let mut others = stage.listen(&other, EVENTS, false).await;
-    // What else the store ends with it.
-    stage.store.revoke(ended(other.id.into())).await.unwrap();
-    is_busy.store(true, Ordering::Relaxed);
-    let revocation = Revocation::Session(client.id.into());
-    let revoked = stage.server.bulla.revoke(revocation).now_or_never();
-    assert!(revoked.is_none());
-    assert_eq!(is_cut(&mut body).await, Code::SessionRevoked);
-    assert_eq!(is_cut(&mut others).await, Code::SessionRevoked);
+async fn a_revocation_of_which_nobody_knows_the_outcome_is_told_all_the_same() {
+    for fails in [false, true] {
+        let is_busy = Arc::<AtomicBool>::default();
+        let busy = Arc::clone(&is_busy);
+        let stage = Stage::over(Hooked::new(move |step| {
+            let busy = step == Step::Revoke && busy.load(Ordering::Relaxed);
+            Box::pin(async move {
+                match (busy, fails) {
+                    (false, _) => Ok(()),
+                    (true, false) => future::pending().await,
+                    (true, true) => Err(StoreError),
+                }
+            })
+        }));
+        let (client, other) = (stage.login().await, stage.login().await);
+        let mut body = stage.listen(&client, EVENTS, false).await;
+        let mut others = stage.listen(&other, EVENTS, false).await;
+        // What else the store ends with it.
+        stage.store.revoke(ended(other.id.into())).await.unwrap();
+        is_busy.store(true, Ordering::Relaxed);
+        let revocation = Revocation::Session(client.id.into());
+        let revoked = stage.server.bulla.revoke(revocation).now_or_never();
+        let code = revoked.map(|revoked| revoked.unwrap_err().code);
+        assert_eq!(code, fails.then_some(Code::StoreUnavailable));
+        assert_eq!(is_cut(&mut body).await, Code::SessionRevoked);
+        assert_eq!(is_cut(&mut others).await, Code::SessionRevoked, "{fails}");
+    }
 }
 
 fn ended(session: RevocationId) -> Ended {
