@@ -311,7 +311,14 @@ fn replies() -> Router<Ledger> {
         )
         .route(
             "/away",
-            any(|| async { (StatusCode::FOUND, [(LOCATION, "https://example.com/")]) }),
+            any(|| async {
+                let location = [(LOCATION, "https://example.com/")];
+                (
+                    StatusCode::FOUND,
+                    location,
+                    "It is elsewhere. ".repeat(1 << 13),
+                )
+            }),
         )
         .route(
             "/form",

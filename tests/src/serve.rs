@@ -1,7 +1,9 @@
 //! A page server on the loopback interface.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::Ipv4Addr;
+use std::sync::{Mutex, PoisonError};
 
 use axum::Router;
 use axum::body::Bytes;
@@ -33,7 +35,7 @@ impl Server {
     ///
     /// If no port can be had, or `make` fails.
     pub async fn start_with(make: impl FnOnce(&str) -> io::Result<Router>) -> io::Result<Self> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        let listener = listener().await?;
         let port = listener.local_addr()?.port();
         let router = make(&format!("http://localhost:{port}"))?;
         let accepting = tokio::spawn(async move {
@@ -63,6 +65,30 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         self.accepting.abort();
+    }
+}
+
+/// Listens on a port of 127.0.0.1 that nobody in this process has had before: a browser keeps what it has
+/// of an origin, its pin too.
+///
+/// # Errors
+///
+/// If no port can be had.
+pub async fn listener() -> io::Result<TcpListener> {
+    static HAD: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+    // Those that were had before stay taken meanwhile, so that another one is given.
+    let mut passed_over = Vec::new();
+    loop {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        let port = listener.local_addr()?.port();
+        if HAD
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(port)
+        {
+            return Ok(listener);
+        }
+        passed_over.push(listener);
     }
 }
 

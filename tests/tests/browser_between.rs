@@ -45,6 +45,7 @@ async fn everything_works(engine: Engine) -> Outcome {
     the_first_identity_is_the_only_one(&browser).await?;
     no_other_opening_is_taken(&browser).await?;
     no_other_reply_is_taken(&browser).await?;
+    what_is_not_read_to_its_end_is_stopped(&browser).await?;
     nothing_random_comes_twice(&browser).await?;
     for sealed in [true, false] {
         a_stale_nonce_costs_a_second_sending(&browser, sealed).await?;
@@ -190,6 +191,54 @@ async fn no_other_reply_is_taken(browser: &Browser) -> Outcome {
     }
     pay(browser).await?;
     assert_eq!(bank.ledger.refusals(), [""; 0]);
+    Ok(())
+}
+
+/// Else its connection is kept until somebody collects the garbage.
+async fn what_is_not_read_to_its_end_is_stopped(browser: &Browser) -> Outcome {
+    let (_proxy, _bank, _) = logged_in(browser, true).await?;
+    let found = in_page(
+        browser,
+        "const { fetch } = window;
+         const asked = async (path, change) => {
+             let stopped = false;
+             window.fetch = async (...given) => {
+                 window.fetch = fetch;
+                 const reply = await window.fetch(...given);
+                 const [headers, bytes] = [new Headers(reply.headers), new Uint8Array(await reply.arrayBuffer())];
+                 // It has no end. So none of these is short: a last record is known by where all ends.
+                 const body = new ReadableStream({
+                     start: (controller) => controller.enqueue(change(bytes, headers)),
+                     cancel: () => { stopped = true; },
+                 });
+                 return new Response(body, { headers });
+             };
+             const told = await read(path).catch((error) => error.code);
+             return [told, stopped];
+         };
+         const read = async (path) => {
+             const reader = (await session.fetch(path, { redirect: 'error' })).body.getReader();
+             while (!(await reader.read()).done);
+         };
+         let earlier;
+         return [
+             await asked('/api/ticks/9/1', (bytes) => (earlier = bytes.slice(), bytes[100] ^= 1, bytes)),
+             await asked('/api/ticks/9/1', () => earlier),
+             await asked('/api/me', (bytes, headers) => (headers.set('content-type', 'text/plain'), bytes)),
+             await asked('/api/ticks/9/1', (bytes) => (bytes[bytes.length - 1500] ^= 1, bytes)),
+             await asked('/api/away', (bytes) => bytes),
+         ];",
+        json!([]),
+    )
+    .await?;
+    let stopped = [
+        "reply_broken",
+        "reply_mismatch",
+        "reply_unsealed",
+        "reply_broken",
+        "network",
+    ];
+    assert_eq!(found, json!(stopped.map(|code| (code, true))));
     Ok(())
 }
 

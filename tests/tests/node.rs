@@ -56,6 +56,7 @@ async fn a_session_from_import_to_end() -> Outcome {
     assert_eq!(told["next"]["authenticated"], false);
     assert_ne!(told["next"]["id"], session["id"]);
     assert_ne!(told["forgotten"]["device"], session["device"]);
+    assert_eq!(told["upload"], "enough");
     assert_eq!(told["redirects"], json!(vec!["reply_invalid"; 15]));
     assert_eq!(told["elsewhere"], "authority_mismatch");
     assert_eq!(told["misspelt"], "request_invalid");

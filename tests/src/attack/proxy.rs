@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -22,6 +22,8 @@ use tokio_rustls::rustls::crypto::aws_lc_rs;
 use tokio_rustls::rustls::pki_types::PrivatePkcs8KeyDer;
 use tokio_rustls::server::TlsStream;
 use tokio_rustls::{TlsAcceptor, rustls};
+
+use crate::serve::listener;
 
 /// What a message on its way is turned into.
 type Change<T> = Box<dyn FnOnce(T) -> T + Send>;
@@ -98,7 +100,7 @@ impl Proxy {
     ///
     /// If no port can be had or no certificate be made.
     pub async fn start() -> io::Result<Self> {
-        let tcp = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        let tcp = listener().await?;
         let address = tcp.local_addr()?;
         let (acceptor, authority) = certificates().map_err(io::Error::other)?;
         let http = reqwest::Client::builder()

@@ -50,6 +50,12 @@ session = await open();
 told.next = about(session);
 await session.forget();
 told.forgotten = about(await open());
+// This body has no end either.
+const control = new AbortController();
+const given = { method: "POST", body: new ReadableStream(), duplex: "half", signal: control.signal };
+const upload = session.fetch("/api/echo", given).catch((reason) => reason);
+control.abort("enough");
+told.upload = await upload;
 // Node does not hide where a redirect leads, and TLS alone vouches for it.
 const unsealed = await bulla.open({ server, identity, seal: false });
 told.redirects = [];
