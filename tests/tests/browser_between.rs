@@ -56,6 +56,7 @@ async fn everything_works(engine: Engine) -> Outcome {
     for sealed in [true, false] {
         a_session_proof_that_is_refused_makes_the_device_prove(&browser, sealed).await?;
     }
+    an_old_ticket_makes_the_device_prove(&browser).await?;
     what_carries_a_request_is_as_asked(&browser).await?;
     a_login_whose_opening_is_lost_can_be_repeated(&browser).await?;
     a_renewal_that_is_lost_keeps_the_login(&browser).await?;
@@ -416,6 +417,19 @@ async fn a_session_proof_that_is_refused_makes_the_device_prove(
         assert_eq!(sent(&proxy).len(), sendings, "{claimed:?}, {sealed}");
         assert_eq!(bank.ledger.transfers().len(), before + 1, "{claimed:?}");
         assert_eq!(proof(browser).await?, "device", "{claimed:?}");
+    }
+    Ok(())
+}
+
+/// Only such a proof brings the next ticket.
+async fn an_old_ticket_makes_the_device_prove(browser: &Browser) -> Outcome {
+    let bank = Bank::open_with(|builder| builder.proof(ProofKind::Session)).await?;
+    bank.visit(browser, json!({})).await?;
+    log_in(browser).await?;
+    assert_eq!(proof(browser).await?, "device");
+    for (age, expected) in [(440, "session"), (460, "device")] {
+        browser.eval("window.skew = args[0]", [json!(age)]).await?;
+        assert_eq!(proof(browser).await?, expected, "{age}");
     }
     Ok(())
 }

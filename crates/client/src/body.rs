@@ -7,7 +7,7 @@ use core::task::{Context, Poll, ready};
 use std::collections::VecDeque;
 
 use bulla_protocol::error::Code;
-use bulla_protocol::message::{Event, Head};
+use bulla_protocol::reply::Part;
 use bytes::{Bytes, BytesMut};
 use http_body::{Body as HttpBody, Frame};
 
@@ -63,7 +63,7 @@ impl Body {
     pub(crate) async fn sealed(
         incoming: Incoming,
         unsealer: Unsealer,
-    ) -> Result<(Head, Self), Error> {
+    ) -> Result<(u16, Vec<(String, String)>, Self), Error> {
         const NO_HEAD: bulla_protocol::error::Error =
             Code::ReplyInvalid.because("there is no message inside");
         let mut body = Self {
@@ -78,11 +78,11 @@ impl Body {
             let mut events = events.into_iter();
             match events.next() {
                 None => {}
-                Some(Event::Head(head)) => {
+                Some(Part::Head(status, fields)) => {
                     body.take(events)?;
-                    return Ok((head, body));
+                    return Ok((status, fields, body));
                 }
-                Some(Event::Content(_)) => return Err(NO_HEAD.into()),
+                Some(Part::Content(_)) => return Err(NO_HEAD.into()),
             }
         }
     }
@@ -117,11 +117,11 @@ impl Body {
         }
     }
 
-    fn take(&mut self, events: impl IntoIterator<Item = Event>) -> Result<(), Error> {
+    fn take(&mut self, events: impl IntoIterator<Item = Part>) -> Result<(), Error> {
         for event in events {
             match event {
-                Event::Content(content) => self.ready.push_back(content.into()),
-                Event::Head(_) => {
+                Part::Content(content) => self.ready.push_back(content.into()),
+                Part::Head(..) => {
                     self.source = None;
                     return Err(Code::ReplyInvalid.because("two messages are inside").into());
                 }
@@ -131,7 +131,7 @@ impl Body {
     }
 
     /// What comes next, if there is anything; nothing comes after an error.
-    fn poll_source(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Vec<Event>>, Error>> {
+    fn poll_source(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Vec<Part>>, Error>> {
         let Some(mut source) = self.source.take() else {
             return Poll::Ready(Ok(None));
         };
@@ -152,7 +152,7 @@ impl Body {
             }
             (Some(Ok(frame)), unsealer) => match (frame.into_data(), unsealer) {
                 (Ok(data), Some(unsealer)) => unsealer.push(&data).map_err(Error::unsealing)?,
-                (Ok(data), None) => vec![Event::Content(data.into())],
+                (Ok(data), None) => vec![Part::Content(data.into())],
                 // Trailers are not carried.
                 (Err(_), _) => Vec::new(),
             },

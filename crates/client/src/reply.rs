@@ -4,8 +4,7 @@ use bulla_keys::ece::MessageKey;
 use bulla_protocol::error::Error as Refusal;
 use bulla_protocol::field::{self, Fields};
 use bulla_protocol::limits::MAX_PROBLEM_LEN;
-use bulla_protocol::message::{Control, Event, Head};
-use bulla_protocol::reply::{self, BROKEN, Handout, INVALID, UNSEALED};
+use bulla_protocol::reply::{self, BROKEN, Handout, INVALID, Part, UNSEALED};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use zeroize::Zeroizing;
 
@@ -87,8 +86,8 @@ impl ReplyReader {
 impl Seal {
     async fn open(&self, response: Response<Incoming>) -> Result<Response<Body>, Error> {
         let unsealer = Unsealer::new(self.key.clone());
-        let (head, body) = Body::sealed(response.into_body(), unsealer).await?;
-        let (status, headers) = inner_head(&head).ok_or(INVALID)?;
+        let (status, fields, body) = Body::sealed(response.into_body(), unsealer).await?;
+        let (status, headers) = inner_head(status, &fields).ok_or(INVALID)?;
         reply::check_in_reply_to(&Headers(&headers), &self.nonce)?;
         let mut response = Response::new(body);
         *response.status_mut() = status;
@@ -113,20 +112,20 @@ impl Unsealer {
         }
     }
 
-    pub(crate) fn push(&mut self, bytes: &[u8]) -> Result<Vec<Event>, Refusal> {
+    pub(crate) fn push(&mut self, bytes: &[u8]) -> Result<Vec<Part>, Refusal> {
         self.reply.push(bytes)?;
         self.open()
     }
 
     /// The cipher text is at its end. What comes out are the last parts; nothing is missing then.
-    pub(crate) fn finish(&mut self) -> Result<Vec<Event>, Refusal> {
+    pub(crate) fn finish(&mut self) -> Result<Vec<Part>, Refusal> {
         self.reply.end()?;
         let events = self.open()?;
         self.reply.finish()?;
         Ok(events)
     }
 
-    fn open(&mut self) -> Result<Vec<Event>, Refusal> {
+    fn open(&mut self) -> Result<Vec<Part>, Refusal> {
         let Some(salt) = self.reply.salt() else {
             return Ok(Vec::new());
         };
@@ -168,12 +167,9 @@ fn has_no_content(status: StatusCode) -> bool {
     )
 }
 
-fn inner_head(head: &Head) -> Option<(StatusCode, HeaderMap)> {
-    let Control::Response(status) = head.control else {
-        return None;
-    };
-    let mut headers = HeaderMap::with_capacity(head.fields.len());
-    for (name, value) in &head.fields {
+fn inner_head(status: u16, fields: &[(String, String)]) -> Option<(StatusCode, HeaderMap)> {
+    let mut headers = HeaderMap::with_capacity(fields.len());
+    for (name, value) in fields {
         let name = HeaderName::from_bytes(name.as_bytes()).ok()?;
         headers.append(name, HeaderValue::from_str(value).ok()?);
     }

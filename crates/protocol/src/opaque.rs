@@ -6,6 +6,7 @@ use core::fmt;
 use crate::message::{Event, Head};
 use crate::opening::{Opening, SentOpening};
 use crate::proof::{CoveredProof, ReceivedProof};
+use crate::reply::Part;
 use crate::seal::Header;
 use crate::signature::ToSign;
 
@@ -19,7 +20,7 @@ macro_rules! opaque {
     )+};
 }
 
-opaque! { CoveredProof<'_> Event Head Header Opening ReceivedProof<'_> SentOpening ToSign }
+opaque! { CoveredProof<'_> Event Head Header Opening Part ReceivedProof<'_> SentOpening ToSign }
 
 #[cfg(test)]
 mod tests {
@@ -38,9 +39,16 @@ mod tests {
             keyid: b"secret".to_vec(),
         };
         let content = Event::Content(b"secret".to_vec());
-        let shown = format!("{head:?} {header:?} {content:?}");
+        let part = Part::Content(b"secret".to_vec());
+        let shown = format!("{head:?} {header:?} {content:?} {part:?}");
         let full = |name| format!("bulla_protocol::{name} {{ .. }}");
-        let names = ["message::Head", "seal::Header", "message::Event"].map(full);
+        let names = [
+            "message::Head",
+            "seal::Header",
+            "message::Event",
+            "reply::Part",
+        ]
+        .map(full);
         assert_eq!(shown, names.join(" "));
     }
 }

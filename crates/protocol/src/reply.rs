@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use crate::error::{Code, Error, Problem};
 use crate::field::{self, Fields};
 use crate::limits::{Limits, MAX_PROBLEM_LEN, MAX_RECORDS_IN_FLIGHT};
-use crate::message::{Event, Reader};
+use crate::message::{Control, Event, Reader};
 use crate::opening::Ticket;
 use crate::seal::{Header, Joiner, Record};
 use crate::structured;
@@ -114,6 +114,15 @@ fn of_reply<T>(
         .map_err(|error| Code::ReplyInvalid.because(error.detail))
 }
 
+/// What a sealed reply says, part by part.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Part {
+    /// The status code and the fields; once, first.
+    Head(u16, Vec<(String, String)>),
+    /// Some content.
+    Content(Vec<u8>),
+}
+
 /// Opens a sealed reply as it comes.
 ///
 /// Cipher text goes in through [`push`](Self::push), its end through [`end`](Self::end). Once
@@ -196,7 +205,12 @@ impl Unsealer {
 
     /// Takes the plain text of the record that was handed out first of those on their way, and returns
     /// what it says.
-    pub fn opened(&mut self, mut plain: Vec<u8>) -> Result<Vec<Event>, Error> {
+    ///
+    /// # Errors
+    ///
+    /// [`Code::ReplyBroken`], [`Code::ReplyTruncated`]; [`Code::ReplyInvalid`] if what is inside is no
+    /// message, or a request.
+    pub fn opened(&mut self, mut plain: Vec<u8>) -> Result<Vec<Part>, Error> {
         let (_, joiner) = self.header.as_mut().ok_or(INVALID)?;
         self.in_flight = self.in_flight.checked_sub(1).ok_or(INVALID)?;
         let is_last = self.has_ended && self.in_flight == 0 && self.waiting.is_empty();
@@ -209,7 +223,8 @@ impl Unsealer {
                 BROKEN
             }
         })?;
-        self.message.push(plain).map_err(|_| INVALID)
+        let events = self.message.push(plain).map_err(|_| INVALID)?;
+        events.into_iter().map(part).collect()
     }
 
     /// Whether the final record has been opened.
@@ -231,16 +246,26 @@ impl Unsealer {
     }
 }
 
+fn part(event: Event) -> Result<Part, Error> {
+    match event {
+        Event::Content(content) => Ok(Part::Content(content)),
+        Event::Head(head) => match head.control {
+            Control::Response(status) => Ok(Part::Head(status, head.fields)),
+            Control::Request { .. } => Err(INVALID),
+        },
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::message::{Control, Head, whole};
+    use crate::message::{Head, whole};
     use crate::seal::Splitter;
 
     const RECORD_SIZE: u32 = 4096;
 
     /// What comes of a reply in one final record that holds `message`.
-    fn read(message: &[u8]) -> Result<Vec<Event>, Error> {
+    fn read(message: &[u8]) -> Result<Vec<Part>, Error> {
         let header = Header {
             salt: [0; 16],
             record_size: RECORD_SIZE,
@@ -270,7 +295,9 @@ mod tests {
             fields: vec![("x-a".to_owned(), "1".to_owned())],
         };
         let message = whole(head, content).unwrap();
-        assert_eq!(read(&message).map(|events| events.len()), Ok(2));
+        let fields = vec![("x-a".to_owned(), "1".to_owned())];
+        let parts = [Part::Head(200, fields), Part::Content(content.to_vec())];
+        assert_eq!(read(&message), Ok(parts.into()));
         let start = message
             .windows(content.len())
             .position(|part| part == content);
@@ -282,5 +309,18 @@ mod tests {
         for cut in (0..end).filter(|cut| *cut != length) {
             assert_eq!(read(&message[..cut]), Err(INVALID), "{cut}");
         }
+    }
+
+    #[test]
+    fn a_request_is_no_reply() {
+        let control = Control::Request {
+            method: "GET".to_owned(),
+            scheme: "https".to_owned(),
+            authority: "bank.example".to_owned(),
+            target: "/".to_owned(),
+        };
+        let fields = Vec::new();
+        let message = whole(Head { control, fields }, b"").unwrap();
+        assert_eq!(read(&message), Err(INVALID));
     }
 }

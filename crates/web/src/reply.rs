@@ -1,10 +1,8 @@
 //! A reply: what it is, what comes beside it, and its content if it is sealed.
 
-use bulla_protocol::error::Error;
 use bulla_protocol::field::is_ours;
 use bulla_protocol::limits::{MAX_OPENING_LEN, MAX_PROBLEM_LEN};
-use bulla_protocol::message::{Control, Event};
-use bulla_protocol::reply::{self, INVALID, UNSEALED, check_in_reply_to};
+use bulla_protocol::reply::{self, Part, UNSEALED, check_in_reply_to};
 use wasm_bindgen::prelude::*;
 
 use crate::Record;
@@ -158,23 +156,12 @@ impl Unsealer {
 
     /// Takes the plain text of the oldest record on its way.
     pub fn opened(&mut self, plain: Vec<u8>) -> Result<(), Failure> {
-        for event in self.reply.opened(plain)? {
-            self.take(event)?;
-        }
-        Ok(())
-    }
-
-    fn take(&mut self, event: Event) -> Result<(), Error> {
-        match event {
-            Event::Head(head) => {
-                let Control::Response(status) = head.control else {
-                    return Err(INVALID);
-                };
-                let fields = head.fields;
-                self.head = Some(Head { status, fields });
+        for part in self.reply.opened(plain)? {
+            match part {
+                Part::Head(status, fields) => self.head = Some(Head { status, fields }),
+                Part::Content(content) if self.content.is_empty() => self.content = content,
+                Part::Content(content) => self.content.extend_from_slice(&content),
             }
-            Event::Content(content) if self.content.is_empty() => self.content = content,
-            Event::Content(content) => self.content.extend_from_slice(&content),
         }
         Ok(())
     }
