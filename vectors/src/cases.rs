@@ -166,7 +166,7 @@ pub(crate) fn state() -> Value {
         "ring": { "keys": [
             { "id": 0, "created": 1_800_000_000, "secret": base64::encode(fixed("ring")) },
         ] },
-        "domain": text(fixed16("domain")),
+        "memory": text(fixed16("memory")),
         "identity": private("identity"),
         "response_key": text([0; 32]),
     })

@@ -16,11 +16,8 @@ use bulla_protocol::message::{Control, Event, Reader};
 use bulla_protocol::opening::Ticket;
 use bulla_protocol::proof::{ProofKind, ProofNonce};
 use bulla_protocol::seal::Header;
-use bulla_server::store::{
-    Ended, Ending, Replacement, SessionRef, StoreFuture, UsedProof, Verdict,
-};
 use bulla_server::{
-    Body, Bulla, Clock, Identity, Limits, MemoryStore, Refused, Require, Ring, Session, Store,
+    Body, Bulla, Clock, Identity, Limits, MemoryStore, Refused, Require, Ring, Session,
 };
 use bytes::Bytes;
 use http::{Request, Response};
@@ -114,7 +111,8 @@ impl Server {
         let mut file = tempfile::NamedTempFile::new().map_err(|error| unusable(&error))?;
         file.write_all(state.part("ring")?.0.to_string().as_bytes())
             .map_err(|error| unusable(&error))?;
-        let mut memory = MemoryStore::new().map_err(|error| unusable(&error))?;
+        let names = Repeated(state.array("memory")?);
+        let mut memory = MemoryStore::new_with(&names).map_err(|error| unusable(&error))?;
         if state.has("capacity") {
             memory = memory.with_capacity(state.value("capacity")?);
         }
@@ -131,10 +129,7 @@ impl Server {
             })
             .identity(Identity::from_pem(&pem).map_err(|error| unusable(&error))?)
             .ring(Ring::load_or_create(file.path()).map_err(|error| unusable(&error))?)
-            .store(FixedStore {
-                domain: state.array("domain")?,
-                memory,
-            })
+            .store(memory)
             .clock(clock.clone());
         let builder = if state.has("exhausted") {
             builder.random(Exhausted)
@@ -373,39 +368,14 @@ impl Random for Exhausted {
     }
 }
 
-/// The store in memory under a fixed name, so that nonces are always the same.
-struct FixedStore {
-    domain: [u8; 16],
-    memory: MemoryStore,
-}
+/// Gives the store's memories a fixed name, so that nonces are always the same.
+struct Repeated([u8; 16]);
 
-impl Store for FixedStore {
-    fn domain(&self) -> [u8; 16] {
-        self.domain
-    }
-
-    fn outlives_process(&self) -> bool {
-        // Nor does the ring, whose file goes with the exchange.
-        true
-    }
-
-    fn written(&self) -> u64 {
-        self.memory.written()
-    }
-
-    fn check_and_insert(&self, used: UsedProof) -> StoreFuture<'_, Verdict> {
-        self.memory.check_and_insert(used)
-    }
-
-    fn is_revoked(&self, session: SessionRef) -> StoreFuture<'_, bool> {
-        self.memory.is_revoked(session)
-    }
-
-    fn revoke(&self, ended: Ended) -> StoreFuture<'_, Ending> {
-        self.memory.revoke(ended)
-    }
-
-    fn replace(&self, replacement: Replacement) -> StoreFuture<'_, Ending> {
-        self.memory.replace(replacement)
+impl Random for Repeated {
+    fn fill(&self, out: &mut [u8]) -> Result<(), RandomError> {
+        for (out, byte) in out.iter_mut().zip(self.0.iter().cycle()) {
+            *out = *byte;
+        }
+        Ok(())
     }
 }

@@ -258,8 +258,8 @@ impl Bulla {
     }
 
     pub(crate) fn nonce(&self, now: u32) -> Result<Nonce, Error> {
-        let (key, domain) = (self.ring_key(now)?, self.0.store.domain());
-        self.0.nonces.issue(u64::from(now), &key, domain)
+        let (key, memory) = (self.ring_key(now)?, self.0.store.memory().proofs);
+        self.0.nonces.issue(u64::from(now), &key, memory)
     }
 
     pub(crate) fn random<const N: usize>(&self) -> Result<[u8; N], Error> {
@@ -475,7 +475,6 @@ impl Builder {
     /// [`ConfigError::Origin`] without an origin, or if any is not one; [`ConfigError::AllowedOrigin`];
     /// [`ConfigError::Prefix`]; [`ConfigError::Unsigned`]; [`ConfigError::NoIdentity`];
     /// [`ConfigError::NoStore`];
-    /// [`ConfigError::RingOutlivesRevocations`] for a kept ring with a store that forgets;
     /// [`ConfigError::Lifetime`] for one that is not among [`Lifetimes::RANGE`];
     /// [`ConfigError::RingPeriod`] for a period that [`Ring::with_period`] does not allow;
     /// [`ConfigError::File`] if a key whose time is over could not be erased.
@@ -496,9 +495,6 @@ impl Builder {
         let identity = self.identity.ok_or(ConfigError::NoIdentity)?;
         let store = self.store.ok_or(ConfigError::NoStore)?;
         let ring = self.ring.unwrap_or_else(Ring::ephemeral);
-        if ring.outlives_process() && !store.outlives_process() {
-            return Err(ConfigError::RingOutlivesRevocations);
-        }
         if !self.lifetimes.are_allowed() {
             return Err(ConfigError::Lifetime);
         }

@@ -49,9 +49,6 @@ pub enum ConfigError {
     /// for more than a hundred of it.
     #[error("the ring's period is not a minute to a year, or too short for what the ring seals")]
     RingPeriod,
-    /// The ring outlives the process and revocations do not: a restart would revive ended sessions.
-    #[error("the ring is kept across restarts, so the store must keep revocations too")]
-    RingOutlivesRevocations,
     /// The system gave no random bytes.
     #[error("the system gave no random bytes")]
     Random,

@@ -1,8 +1,7 @@
 //! Server nonces: stateless, short-lived, and worthless once the replay store has lost its memory.
 //!
-//! An epoch, a ring key id and a MAC. The MAC key comes from the ring and from the domain id that the
-//! replay store mints, so that a store which was lost, emptied or never shared takes its nonces with
-//! it. Epochs never run backwards, whatever the clock does, for as long as any of these keys is there.
+//! An epoch, a ring key id and a MAC. The MAC key comes from the ring and from the name of the replay
+//! store's memory, so that a store which was lost, emptied or never shared takes its nonces with it. Epochs never run backwards, whatever the clock does, for as long as any of these keys is there.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -32,7 +31,7 @@ pub(crate) struct Nonces {
 struct Known {
     epoch: u32,
     key: u8,
-    domain: [u8; 16],
+    memory: [u8; 16],
     nonce: Nonce,
 }
 
@@ -54,8 +53,8 @@ impl Nonces {
         }
     }
 
-    pub(crate) fn issue(&self, now: u64, key: &RingKey, domain: [u8; 16]) -> Result<Nonce, Error> {
-        self.make(self.epoch(now), key, domain)
+    pub(crate) fn issue(&self, now: u64, key: &RingKey, memory: [u8; 16]) -> Result<Nonce, Error> {
+        self.make(self.epoch(now), key, memory)
     }
 
     pub(crate) fn check(
@@ -63,7 +62,7 @@ impl Nonces {
         text: &str,
         now: u64,
         ring: &Ring,
-        domain: [u8; 16],
+        memory: [u8; 16],
     ) -> Result<(), Error> {
         const STALE: Error = Code::NonceStale.because("the nonce is not a current one");
         let nonce: [u8; LEN] = base64::decode_array(text).ok_or(STALE)?;
@@ -74,26 +73,26 @@ impl Nonces {
         }
         let key = ring.by_id(nonce[4]).ok_or(STALE)?;
         // A nonce is no secret: everyone is handed the same one.
-        if *self.make(epoch, &key, domain)?.text != *text {
+        if *self.make(epoch, &key, memory)?.text != *text {
             return Err(STALE);
         }
         Ok(())
     }
 
     /// The one nonce of an epoch. Callers ask for the current epoch and the one before.
-    fn make(&self, epoch: u32, key: &RingKey, domain: [u8; 16]) -> Result<Nonce, Error> {
+    fn make(&self, epoch: u32, key: &RingKey, memory: [u8; 16]) -> Result<Nonce, Error> {
         const FAILED: Error = Code::Internal.because("no nonce could be made");
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let place = &mut known[usize::from(epoch % 2 == 1)];
         if let Some(known) = place
-            && (known.epoch, known.key, known.domain) == (epoch, key.id, domain)
+            && (known.epoch, known.key, known.memory) == (epoch, key.id, memory)
         {
             return Ok(known.nonce.clone());
         }
         let mut bytes = [0; LEN];
         bytes[..4].copy_from_slice(&epoch.to_be_bytes());
         bytes[4] = key.id;
-        bytes[5..].copy_from_slice(&mac(key, domain, epoch)[..MAC_LEN]);
+        bytes[5..].copy_from_slice(&mac(key, memory, epoch)[..MAC_LEN]);
         let text = base64::encode(bytes);
         let field = HeaderValue::try_from(structured::from_string(&text)?);
         let nonce = Nonce {
@@ -103,7 +102,7 @@ impl Nonces {
         *place = Some(Known {
             epoch,
             key: key.id,
-            domain,
+            memory,
             nonce: nonce.clone(),
         });
         Ok(nonce)
@@ -128,9 +127,9 @@ impl Nonces {
     }
 }
 
-fn mac(key: &RingKey, domain: [u8; 16], epoch: u32) -> [u8; 32] {
+fn mac(key: &RingKey, memory: [u8; 16], epoch: u32) -> [u8; 32] {
     let mut secret = Zeroizing::new([0; 32]);
-    key.derive(Purpose::Nonce, &domain, secret.as_mut());
+    key.derive(Purpose::Nonce, &memory, secret.as_mut());
     MacKey::new(&secret).sign(&epoch.to_be_bytes())
 }
 
@@ -141,7 +140,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn live_for_one_to_two_lives_and_die_with_the_domain() {
+    fn live_for_one_to_two_lives_and_die_with_the_memory() {
         let ring = Ring::ephemeral();
         let key = ring
             .current(600, Duration::from_mins(1), &SystemRandom)
@@ -151,8 +150,8 @@ mod tests {
         for now in [600, 659, 660, 719] {
             assert_eq!(nonces.check(&nonce, now, &ring, [1; 16]), Ok(()));
         }
-        let stale = |nonces: &Nonces, nonce: &str, now, domain| {
-            nonces.check(nonce, now, &ring, domain).unwrap_err().code == Code::NonceStale
+        let stale = |nonces: &Nonces, nonce: &str, now, memory| {
+            nonces.check(nonce, now, &ring, memory).unwrap_err().code == Code::NonceStale
         };
         assert!(stale(&nonces, &nonce, 720, [1; 16]));
         // The clock jumps back: the nonce stays dead.

@@ -81,8 +81,8 @@ impl Bulla {
         ticket: &Ticket,
         opening: &VerifiedOpening,
     ) -> Result<SessionState, Error> {
-        let now = self.now();
-        let state = SessionState::open(ticket, &self.0.ring, origin)?;
+        let (now, memory) = (self.now(), self.0.store.memory().revocations);
+        let state = SessionState::open(ticket, &self.0.ring, origin, memory)?;
         if now >= state.expires || now >= self.ends(&state) {
             return Err(Code::TicketExpired.because("the ticket has expired"));
         }
@@ -95,6 +95,7 @@ impl Bulla {
             session: state.id.into(),
             device,
             subject,
+            memory,
         };
         let verdict = if state.kind == TicketKind::CarryOver {
             // The session that it comes from has ended already; the ticket is good for one opening.
@@ -103,6 +104,8 @@ impl Bulla {
             let name = RevocationId::used(ticket);
             let used = UsedProof {
                 proof: replay_key(&device, &salt),
+                // It was handed out for none. Once used, it is among what has ended.
+                memory: self.0.store.memory().proofs,
                 until: u64::from(state.expires) + 1,
                 now: u64::from(now),
                 confirmed: true,
@@ -161,6 +164,11 @@ impl Bulla {
         let now = self.now();
         let state = SessionState {
             kind: TicketKind::Unconfirmed,
+            // One that was carried over stays with the memory in which it was looked up.
+            memory: carried.map_or_else(
+                || self.0.store.memory().revocations,
+                |carried| carried.memory,
+            ),
             id: transcript.session_id(),
             device: opening.open.device.to_compressed(),
             request_key: *secret(&request)?.as_bytes(),

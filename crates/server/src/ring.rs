@@ -90,10 +90,6 @@ impl Ring {
         Self { period, ..self }
     }
 
-    pub(crate) fn outlives_process(&self) -> bool {
-        self.path.is_some()
-    }
-
     /// Whether no two keys can have one name while anything that they sealed is valid.
     ///
     /// `keep` is how long that is.

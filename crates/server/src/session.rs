@@ -22,6 +22,8 @@ pub(crate) struct Facts {
     pub(crate) id: SessionId,
     pub(crate) device: Thumbprint,
     pub(crate) subject: Option<(Subject, u32)>,
+    /// The store's memory of revocations under which its ticket was sealed.
+    pub(crate) memory: [u8; 16],
     pub(crate) proof: ProofKind,
     pub(crate) sealed: bool,
     /// When the request had passed every check, in seconds since 1970.
@@ -166,6 +168,7 @@ impl Facts {
             session: self.id.into(),
             device: self.device,
             subject: self.subject,
+            memory: self.memory,
         }
     }
 }

@@ -59,6 +59,10 @@ impl From<SessionId> for RevocationId {
 pub(crate) struct SessionState {
     #[zeroize(skip)]
     pub(crate) kind: TicketKind,
+    /// The store's memory of revocations under which this state was made. No ticket says so: it opens under
+    /// this one only.
+    #[zeroize(skip)]
+    pub(crate) memory: [u8; 16],
     #[zeroize(skip)]
     pub(crate) id: SessionId,
     #[zeroize(skip)]
@@ -91,7 +95,7 @@ impl SessionState {
         random: &dyn Random,
     ) -> Result<Ticket, Error> {
         const FAILED: Error = Code::Internal.because("no ticket could be made");
-        let context = [origin.as_str().as_bytes()];
+        let context = [&self.memory[..], origin.as_str().as_bytes()];
         let plain = self.encode();
         let bytes = vault::seal(key, Purpose::Ticket, &context, &plain, random);
         Ticket::new(bytes.map_err(|_| FAILED)?)
@@ -100,14 +104,19 @@ impl SessionState {
     /// # Errors
     ///
     /// [`Code::TicketInvalid`], whatever is wrong with it. Its times are not looked at.
-    pub(crate) fn open(ticket: &Ticket, ring: &Ring, origin: &Origin) -> Result<Self, Error> {
+    pub(crate) fn open(
+        ticket: &Ticket,
+        ring: &Ring,
+        origin: &Origin,
+        memory: [u8; 16],
+    ) -> Result<Self, Error> {
         let bytes = ticket.as_bytes();
         if bytes.len() != SEALED_LEN {
             return Err(INVALID);
         }
-        let context = [origin.as_str().as_bytes()];
+        let context = [&memory[..], origin.as_str().as_bytes()];
         let plain = vault::open(ring, Purpose::Ticket, &context, bytes).ok_or(INVALID)?;
-        Self::decode(&plain).ok_or(INVALID)
+        Self::decode(&plain, memory).ok_or(INVALID)
     }
 
     fn encode(&self) -> Zeroizing<Vec<u8>> {
@@ -126,7 +135,7 @@ impl SessionState {
         plain
     }
 
-    fn decode(plain: &[u8]) -> Option<Self> {
+    fn decode(plain: &[u8], memory: [u8; 16]) -> Option<Self> {
         let mut rest = plain;
         let kind = match take::<1>(&mut rest)?[0] {
             0 => TicketKind::Unconfirmed,
@@ -144,6 +153,7 @@ impl SessionState {
         let replaces = take(&mut rest)?;
         Some(Self {
             kind,
+            memory,
             id,
             device,
             request_key,
@@ -172,9 +182,12 @@ mod tests {
 
     use super::*;
 
+    const MEMORY: [u8; 16] = [6; 16];
+
     fn state() -> SessionState {
         SessionState {
             kind: TicketKind::Confirmed,
+            memory: MEMORY,
             id: SessionId([1; 16]),
             device: [2; 33],
             request_key: [3; 32],
@@ -197,7 +210,7 @@ mod tests {
             .unwrap();
         let ticket = state().seal(&key, &origin, &SystemRandom).unwrap();
         assert_eq!(ticket.as_bytes().len(), SEALED_LEN);
-        let opened = SessionState::open(&ticket, &ring, &origin).unwrap();
+        let opened = SessionState::open(&ticket, &ring, &origin, MEMORY).unwrap();
         assert_eq!(opened.encode(), state().encode());
 
         for at in 0..SEALED_LEN {
@@ -205,20 +218,20 @@ mod tests {
             bytes[at] ^= 1;
             let changed = Ticket::new(bytes).unwrap();
             assert_eq!(
-                SessionState::open(&changed, &ring, &origin).err(),
+                SessionState::open(&changed, &ring, &origin, MEMORY).err(),
                 Some(INVALID),
                 "{at}"
             );
         }
         let other = Origin::parse("https://other.example").unwrap();
-        assert_eq!(
-            SessionState::open(&ticket, &ring, &other).err(),
-            Some(INVALID)
-        );
-        assert_eq!(
-            SessionState::open(&ticket, &Ring::ephemeral(), &origin).err(),
-            Some(INVALID)
-        );
+        for (ring, origin, memory) in [
+            (&ring, &other, MEMORY),
+            (&Ring::ephemeral(), &origin, MEMORY),
+            (&ring, &origin, [7; 16]),
+        ] {
+            let refused = SessionState::open(&ticket, ring, origin, memory).err();
+            assert_eq!(refused, Some(INVALID));
+        }
     }
 
     #[test]

@@ -143,8 +143,8 @@ impl Received {
                 .ok_or(Code::ProofMissing.because("the request carries no ticket"))?;
             (Ticket::from_field(line)?, Carried::Plain(self.body))
         };
-        let now = bulla.now();
-        let state = SessionState::open(&ticket, &bulla.0.ring, &self.origin)?;
+        let (now, memory) = (bulla.now(), bulla.0.store.memory().revocations);
+        let state = SessionState::open(&ticket, &bulla.0.ring, &self.origin, memory)?;
         if state.kind == TicketKind::CarryOver {
             return Err(Code::TicketInvalid.because("the ticket was not sealed here"));
         }
@@ -372,11 +372,12 @@ impl Bulla {
         Err(Code::SessionRevoked.because("the session that it was carried over from has ended"))
     }
 
-    fn check_nonce(&self, nonce: &ProofNonce) -> Result<(), Error> {
-        let (ring, domain) = (&self.0.ring, self.0.store.domain());
-        self.0
-            .nonces
-            .check(&nonce.server, u64::from(self.now()), ring, domain)
+    /// Returns the memory that it was handed out for.
+    fn check_nonce(&self, nonce: &ProofNonce) -> Result<[u8; 16], Error> {
+        let (ring, memory) = (&self.0.ring, self.0.store.memory().proofs);
+        let now = u64::from(self.now());
+        self.0.nonces.check(&nonce.server, now, ring, memory)?;
+        Ok(memory)
     }
 }
 
@@ -394,13 +395,14 @@ impl Proven {
         let mut body = request.content.read(digest, bulla, about).await?;
         // Once more: the body may have come so slowly that the store has forgotten what was sent along
         // with this proof, a copy of it among them.
-        bulla.check_nonce(&nonce)?;
+        let memory = bulla.check_nonce(&nonce)?;
         let now = bulla.now();
         let state = request.state;
         let facts = Facts {
             id: state.id,
             device,
             subject: state.subject.map(|subject| (subject, state.login)),
+            memory: state.memory,
             proof: kind,
             sealed: request.salt.is_some(),
             admitted: now,
@@ -408,6 +410,7 @@ impl Proven {
         };
         let used = UsedProof {
             proof: replay_key(&device, &nonce.random),
+            memory,
             until: bulla.0.nonces.remember_until(now.into()),
             now: now.into(),
             confirmed: state.kind == TicketKind::Confirmed,
@@ -490,6 +493,7 @@ pub(crate) fn accept(verdict: Result<Verdict, StoreError>) -> Result<(), Error> 
         Ok(Verdict::Fresh) => return Ok(()),
         Ok(Verdict::Replayed) => Code::Replayed.because("the proof has been used before"),
         Ok(Verdict::Revoked) => Code::SessionRevoked.because("the session has ended"),
+        Ok(Verdict::Stale) => Code::NonceStale.because("the nonce is not of this memory"),
         Ok(Verdict::OverQuota) => Code::RateLimited.because("too many requests in this session"),
         Err(StoreError) => UNKNOWN,
     })

@@ -13,8 +13,8 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
 use super::{
-    Ended, Ending, MemoryStore, Party, Replacement, Revocation, SessionRef, Store, StoreError,
-    StoreFuture, UsedProof, Verdict,
+    Ended, Ending, Memory, MemoryStore, Party, Replacement, Revocation, SessionRef, Store,
+    StoreError, StoreFuture, UsedProof, Verdict,
 };
 use crate::error::{ConfigError, not_a};
 use crate::ticket::RevocationId;
@@ -25,11 +25,15 @@ const REVOCATIONS: TableDefinition<'_, &str, u64> = TableDefinition::new("revoca
 /// When it was last written to, in seconds since 1970, under no name.
 const WRITTEN: TableDefinition<'_, (), u64> = TableDefinition::new("written");
 
+/// What its memory of revocations is called, under no name.
+const NAME: TableDefinition<'_, (), [u8; 16]> = TableDefinition::new("name");
+
 /// How often what is over is looked for on disk, in seconds: it takes reading all of it.
 const SWEEP: u64 = 3600;
 
 /// The store of one node. A restart revives nothing: revocations are on disk before they count as
-/// done, and nonces of an earlier process are stale.
+/// done, and nonces of an earlier process are stale. If its file is lost, all sessions have ended; an old copy
+/// of it that is put in its place revives those that ended since.
 ///
 /// The disk has a thread of its own, so that no async runtime waits for it; what comes while it writes is
 /// written together afterwards. To drop the store waits for what has begun.
@@ -51,7 +55,7 @@ impl EmbeddedStore {
         Self::open_with(path, &SystemRandom)
     }
 
-    /// As [`Self::open`]; the name of this memory is drawn from `random`.
+    /// As [`Self::open`]; what its memories are called is drawn from `random`.
     ///
     /// # Errors
     ///
@@ -71,13 +75,12 @@ impl EmbeddedStore {
     }
 
     fn over(database: Database, memory: MemoryStore) -> io::Result<Self> {
-        let written = load(&database, &memory)
+        let Found { written, name } = load(&database, &memory)
             .map_err(io::Error::other)?
             .ok_or_else(|| not_a("a store, or one of more than memory has room for"))?;
-        let disk = Disk::new(database)?;
         Ok(Self {
-            memory,
-            disk,
+            memory: memory.with_name(name),
+            disk: Disk::new(database)?,
             written,
         })
     }
@@ -92,10 +95,19 @@ impl EmbeddedStore {
     }
 }
 
-/// Returns when it was last written to; nothing if it is not ours, or more than fits.
-fn load(database: &Database, memory: &MemoryStore) -> Result<Option<u64>, redb::Error> {
+/// What a file has to say beside what has ended.
+struct Found {
+    /// When it was last written to.
+    written: u64,
+    /// What it is called.
+    name: [u8; 16],
+}
+
+/// Fills the memory from the file. A new file gets the memory's own name. Nothing if it is not ours, or more
+/// than fits.
+fn load(database: &Database, memory: &MemoryStore) -> Result<Option<Found>, redb::Error> {
     let transaction = database.begin_write()?;
-    let written = {
+    let found = {
         let table = transaction.open_table(REVOCATIONS)?;
         for entry in table.iter()? {
             let (stored, until) = entry?;
@@ -107,21 +119,21 @@ fn load(database: &Database, memory: &MemoryStore) -> Result<Option<u64>, redb::
                 return Ok(None);
             }
         }
-        let table = transaction.open_table(WRITTEN)?;
-        let written = table.get(())?;
-        written.map_or(0, |written| written.value())
+        let written = transaction.open_table(WRITTEN)?;
+        let written = written.get(())?.map_or(0, |written| written.value());
+        let mut table = transaction.open_table(NAME)?;
+        let known = table.get(())?.map(|name| name.value());
+        let name = known.unwrap_or(memory.memory().revocations);
+        table.insert((), name)?;
+        Found { written, name }
     };
     transaction.commit()?;
-    Ok(Some(written))
+    Ok(Some(found))
 }
 
 impl Store for EmbeddedStore {
-    fn domain(&self) -> [u8; 16] {
-        self.memory.domain()
-    }
-
-    fn outlives_process(&self) -> bool {
-        true
+    fn memory(&self) -> Memory {
+        self.memory.memory()
     }
 
     fn written(&self) -> u64 {
@@ -420,6 +432,7 @@ mod tests {
             session: RevocationId([id; RevocationId::LEN]),
             device: Thumbprint([0; 32]),
             subject: None,
+            memory: store.memory().revocations,
         };
         store.is_revoked(session).await.unwrap()
     }
@@ -470,6 +483,14 @@ mod tests {
         let after_two = disk.after().store();
         assert!(has(&after_one, 1).await && !has(&after_one, 2).await);
         assert!(has(&after_two, 1).await && has(&after_two, 2).await);
+        // Tickets know it by the same name; proofs do not.
+        let (before, after) = (store.memory(), after_two.memory());
+        assert_eq!(before.revocations, after.revocations);
+        assert_ne!(before.proofs, after.proofs);
+        assert_ne!(
+            before.revocations,
+            PowerCut::default().store().memory().revocations
+        );
     }
 
     #[tokio::test]

@@ -8,17 +8,18 @@ use bulla_keys::{Random, SystemRandom};
 
 use super::revocations::Revocations;
 use super::{
-    Ended, Ending, Replacement, SessionRef, Store, StoreError, StoreFuture, UsedProof, Verdict,
+    Ended, Ending, Memory, Replacement, SessionRef, Store, StoreError, StoreFuture, UsedProof,
+    Verdict,
 };
 use crate::error::ConfigError;
 use crate::ticket::RevocationId;
 
 /// A store in memory: exact, bounded, closed when full.
 ///
-/// It forgets everything when the process ends. Nonces of an earlier process are stale, so no proof is
-/// accepted twice; but revocations are forgotten too, and so the ring must not outlive it.
+/// It forgets everything when the process ends, and with it end all sessions: nonces of an earlier process
+/// are stale, and its tickets do not open, even if the ring is kept.
 pub struct MemoryStore {
-    domain: [u8; 16],
+    memory: Memory,
     capacity: usize,
     quota: usize,
     inner: Mutex<Inner>,
@@ -64,16 +65,14 @@ impl MemoryStore {
         Self::new_with(&SystemRandom)
     }
 
-    /// An empty store, whose name is drawn from `random`.
+    /// An empty store, whose names are drawn from `random`.
     ///
     /// # Errors
     ///
     /// [`ConfigError::Random`] if it gives no random bytes.
     pub fn new_with(random: &dyn Random) -> Result<Self, ConfigError> {
-        let mut domain = [0; 16];
-        random.fill(&mut domain).map_err(|_| ConfigError::Random)?;
         Ok(Self {
-            domain,
+            memory: Memory::begin(random)?,
             capacity: Self::DEFAULT_CAPACITY,
             quota: Self::DEFAULT_QUOTA,
             inner: Mutex::new(Inner {
@@ -116,10 +115,19 @@ impl MemoryStore {
         self.inner.lock().map_err(|_| StoreError)
     }
 
+    /// What has ended, which somebody else keeps, has this name.
+    pub(super) fn with_name(mut self, revocations: [u8; 16]) -> Self {
+        self.memory.revocations = revocations;
+        self
+    }
+
     pub(super) fn insert_now(&self, used: &UsedProof) -> Result<Verdict, StoreError> {
+        if used.memory != self.memory.proofs {
+            return Ok(Verdict::Stale);
+        }
         let mut inner = self.lock()?;
         inner.forget(used.now);
-        if inner.revocations.contain(&used.session) {
+        if self.has_ended(&inner, &used.session) {
             return Ok(Verdict::Revoked);
         }
         if inner
@@ -159,6 +167,10 @@ impl MemoryStore {
         Ok(Verdict::Fresh)
     }
 
+    fn has_ended(&self, inner: &Inner, session: &SessionRef) -> bool {
+        session.memory != self.memory.revocations || inner.revocations.contain(session)
+    }
+
     pub(super) fn revoke_now(&self, ended: &Ended) -> Result<Ending, StoreError> {
         self.lock()?.revocations.insert(ended)
     }
@@ -191,12 +203,8 @@ impl fmt::Debug for MemoryStore {
 }
 
 impl Store for MemoryStore {
-    fn domain(&self) -> [u8; 16] {
-        self.domain
-    }
-
-    fn outlives_process(&self) -> bool {
-        false
+    fn memory(&self) -> Memory {
+        self.memory
     }
 
     fn written(&self) -> u64 {
@@ -208,7 +216,7 @@ impl Store for MemoryStore {
     }
 
     fn is_revoked(&self, session: SessionRef) -> StoreFuture<'_, bool> {
-        Box::pin(async move { Ok(self.lock()?.revocations.contain(&session)) })
+        Box::pin(async move { Ok(self.has_ended(&*self.lock()?, &session)) })
     }
 
     fn revoke(&self, ended: Ended) -> StoreFuture<'_, Ending> {
@@ -232,6 +240,7 @@ mod tests {
     fn used(proof: u8, now: u64) -> UsedProof {
         UsedProof {
             proof: [proof; 16],
+            memory: [7; 16],
             until: now + 100,
             now,
             confirmed: true,
@@ -239,6 +248,7 @@ mod tests {
                 session: RevocationId([1; 12]),
                 device: Thumbprint([2; 32]),
                 subject: Some(("ann".parse().unwrap(), 50)),
+                memory: [7; 16],
             },
         }
     }
@@ -253,27 +263,51 @@ mod tests {
         }
     }
 
+    fn store() -> MemoryStore {
+        MemoryStore::new_with(&Fixed(Some(7))).unwrap()
+    }
+
     #[test]
-    fn its_name_comes_from_the_randomness_that_is_handed_in() {
+    fn its_names_come_from_the_randomness_that_is_handed_in() {
         let named = MemoryStore::new_with(&Fixed(Some(7))).unwrap();
-        assert_eq!(named.domain(), [7; 16]);
+        let name = [7; 16];
+        let memory = Memory {
+            proofs: name,
+            revocations: name,
+        };
+        assert_eq!(named.memory(), memory);
         let failed = MemoryStore::new_with(&Fixed(None)).err();
         assert!(matches!(failed, Some(ConfigError::Random)));
     }
 
     #[test]
     fn a_proof_is_fresh_once() {
-        let store = MemoryStore::new().unwrap();
+        let store = store();
         assert_eq!(store.insert_now(&used(1, 1000)), Ok(Verdict::Fresh));
         assert_eq!(store.insert_now(&used(1, 1000)), Ok(Verdict::Replayed));
         assert_eq!(store.insert_now(&used(1, 1100)), Ok(Verdict::Replayed));
         assert_eq!(store.insert_now(&used(2, 1000)), Ok(Verdict::Fresh));
     }
 
+    #[test]
+    fn what_was_made_under_another_memory_does_not_count() {
+        let store = store();
+        let mut other = used(1, 1000);
+        other.memory = [8; 16];
+        assert_eq!(store.insert_now(&other), Ok(Verdict::Stale));
+        let mut other = used(1, 1000);
+        other.session.memory = [8; 16];
+        assert_eq!(store.insert_now(&other), Ok(Verdict::Revoked));
+        let is_revoked = |session| store.is_revoked(session).now_or_never().unwrap();
+        assert_eq!(is_revoked(other.session), Ok(true));
+        assert_eq!(is_revoked(used(1, 1000).session), Ok(false));
+        assert_eq!(store.insert_now(&used(1, 1000)), Ok(Verdict::Fresh));
+    }
+
     /// Whoever sends a copy along with the original, over another connection.
     #[test]
     fn a_proof_is_fresh_once_however_many_ask_at_once() {
-        let store = MemoryStore::new().unwrap();
+        let store = store();
         let start = std::sync::Barrier::new(4);
         let rounds = 5000_u32;
         let fresh = || {
@@ -298,7 +332,7 @@ mod tests {
 
     #[test]
     fn a_full_store_refuses_and_forgets_nothing() {
-        let store = MemoryStore::new().unwrap().with_capacity(10);
+        let store = store().with_capacity(10);
         for proof in 0..10 {
             assert_eq!(store.insert_now(&used(proof, 1000)), Ok(Verdict::Fresh));
         }
@@ -317,7 +351,7 @@ mod tests {
 
     #[test]
     fn one_session_has_a_quota() {
-        let store = MemoryStore::new().unwrap().with_quota(2);
+        let store = store().with_quota(2);
         store.insert_now(&used(0, 1000)).unwrap();
         store.insert_now(&used(1, 1000)).unwrap();
         assert_eq!(store.insert_now(&used(2, 1000)), Ok(Verdict::OverQuota));
@@ -328,7 +362,7 @@ mod tests {
 
     #[test]
     fn an_unconfirmed_session_cannot_fill_the_part_that_all_of_them_share() {
-        let store = MemoryStore::new().unwrap();
+        let store = store();
         let unconfirmed = |proof| UsedProof {
             confirmed: false,
             ..used(proof, 1000)
@@ -350,7 +384,7 @@ mod tests {
             (Revocation::Subject("ann".parse().unwrap(), 49), false),
             (Revocation::Subject("bob".parse().unwrap(), 50), false),
         ] {
-            let store = MemoryStore::new().unwrap();
+            let store = store();
             assert_eq!(revocation.ends(&used(1, 1000).session), revoked);
             let ended = Ended {
                 revocation: revocation.clone(),

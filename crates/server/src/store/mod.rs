@@ -3,8 +3,10 @@
 use std::future::Future;
 use std::pin::Pin;
 
+use bulla_keys::Random;
 use bulla_protocol::jwk::Thumbprint;
 
+use crate::error::ConfigError;
 use crate::subject::Subject;
 use crate::ticket::RevocationId;
 
@@ -27,12 +29,8 @@ pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>>
 /// a thief go on. So a store that is full or cannot answer must say [`StoreError`], never guess, and
 /// must never evict what it was asked to remember.
 pub trait Store: Send + Sync + 'static {
-    /// Names this store's memory: drawn at random when that memory begins, so that every nonce handed
-    /// out for an earlier or another memory is stale.
-    fn domain(&self) -> [u8; 16];
-
-    /// Whether revocations are still known after a restart.
-    fn outlives_process(&self) -> bool;
+    /// Names what it remembers. A store that has lost any of it goes on under other names.
+    fn memory(&self) -> Memory;
 
     /// When it last remembered that something has ended, in seconds since 1970 and by whatever clock there
     /// was; 0 if it does not know of an earlier process. If that is still to come when the verifier is built,
@@ -40,10 +38,12 @@ pub trait Store: Send + Sync + 'static {
     fn written(&self) -> u64;
 
     /// Looks up the session's revocations and, if there is none, remembers the proof: both in one
-    /// atomic step and one round trip.
+    /// atomic step and one round trip. Only in the memory that the proof's nonce was handed out for: else
+    /// it is [`Verdict::Stale`].
     fn check_and_insert(&self, used: UsedProof) -> StoreFuture<'_, Verdict>;
 
-    /// Whether the session has been revoked, without remembering anything.
+    /// Whether the session has been revoked, without remembering anything. If its ticket was sealed under
+    /// another memory than the one that is there, it has.
     fn is_revoked(&self, session: SessionRef) -> StoreFuture<'_, bool>;
 
     /// Remembers a revocation until nothing that it concerns can be valid any more. Must be durable, where
@@ -64,6 +64,36 @@ pub trait Store: Send + Sync + 'static {
     fn replace(&self, replacement: Replacement) -> StoreFuture<'_, Ending>;
 }
 
+/// Names what a store remembers. Each name is drawn at random when that memory begins, so that nothing
+/// counts which was made under an earlier or another one: nodes that do not share a store do not take
+/// each other's proofs and tickets, and a store that is lost takes its own with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Memory {
+    /// Which proofs have been used. Every nonce is made for one such memory.
+    pub proofs: [u8; 16],
+    /// What has ended. Every ticket is sealed under one such memory.
+    pub revocations: [u8; 16],
+}
+
+impl Memory {
+    /// One that begins now.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::Random`] if there are no random bytes.
+    pub fn begin(random: &dyn Random) -> Result<Self, ConfigError> {
+        let name = || {
+            let mut name = [0; 16];
+            random.fill(&mut name).map_err(|_| ConfigError::Random)?;
+            Ok(name)
+        };
+        Ok(Self {
+            proofs: name()?,
+            revocations: name()?,
+        })
+    }
+}
+
 /// Which session a request belongs to, as far as revocation goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SessionRef {
@@ -73,6 +103,8 @@ pub struct SessionRef {
     pub device: Thumbprint,
     /// The user, if logged in, and when that was, in seconds since 1970.
     pub subject: Option<(Subject, u32)>,
+    /// The [memory of revocations](Memory::revocations) under which its ticket was sealed.
+    pub memory: [u8; 16],
 }
 
 /// A proof that has passed every other check.
@@ -80,6 +112,8 @@ pub struct SessionRef {
 pub struct UsedProof {
     /// Names the proof: a hash over the device and the random part of its nonce.
     pub proof: [u8; 16],
+    /// The [memory of proofs](Memory::proofs) that its nonce was handed out for.
+    pub memory: [u8; 16],
     /// How long it must be remembered, in seconds since 1970.
     pub until: u64,
     /// Now, in seconds since 1970.
@@ -100,6 +134,8 @@ pub enum Verdict {
     Replayed,
     /// The session has ended.
     Revoked,
+    /// Its nonce was handed out for another memory; nothing is remembered.
+    Stale,
     /// This session has more proofs in memory than one session may have.
     OverQuota,
 }

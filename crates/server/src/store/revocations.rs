@@ -232,6 +232,7 @@ mod tests {
             session: RevocationId([id; RevocationId::LEN]),
             device: Thumbprint([0; 32]),
             subject: None,
+            memory: [0; 16],
         })
     }
 
@@ -276,6 +277,7 @@ mod tests {
             session: RevocationId([7; RevocationId::LEN]),
             device: Thumbprint([device; 32]),
             subject: Some(("ann".parse().unwrap(), login)),
+            memory: [0; 16],
         };
         let mut revocations = Revocations::new(8, 4);
         let device = Revocation::Device(Thumbprint([9; 32]));

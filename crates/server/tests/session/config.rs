@@ -44,23 +44,6 @@ fn a_ring_that_would_run_out_of_names_is_refused() {
     }
 }
 
-/// After a restart the ring's tickets would still open, and what was revoked be forgotten.
-#[test]
-fn a_ring_that_outlives_what_was_revoked_is_refused() {
-    let folder = tempfile::tempdir().unwrap();
-    let kept = || Ring::load_or_create(folder.path().join("ring.json")).unwrap();
-    let refused: Outcome = Err(|error| matches!(error, ConfigError::RingOutlivesRevocations));
-    for (ring, outcome) in [(Ring::ephemeral(), Ok(())), (kept(), refused)] {
-        let built = Bulla::builder()
-            .origin(ORIGIN)
-            .identity(Identity::generate(&SystemRandom).unwrap())
-            .store(MemoryStore::new().unwrap())
-            .ring(ring)
-            .build();
-        assert!(is(built, outcome));
-    }
-}
-
 #[test]
 fn what_no_request_could_meet_is_refused() {
     type Configure = fn(Builder) -> Builder;

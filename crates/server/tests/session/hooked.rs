@@ -1,9 +1,9 @@
 //! The memory store, shared, and with a hook before each of its steps.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use bulla_server::store::{
-    Ended, Ending, Replacement, SessionRef, StoreFuture, UsedProof, Verdict,
+    Ended, Ending, Memory, Replacement, SessionRef, StoreFuture, UsedProof, Verdict,
 };
 use bulla_server::{MemoryStore, Store};
 
@@ -18,10 +18,10 @@ pub(crate) enum Step {
 
 type Hook = dyn Fn(Step) -> StoreFuture<'static, ()> + Send + Sync;
 
-/// Does what the memory store does, once the hook has let it.
+/// Does what a memory store does, once the hook has let it.
 #[derive(Clone)]
 pub(crate) struct Hooked {
-    memory: Arc<MemoryStore>,
+    store: Arc<Mutex<Arc<MemoryStore>>>,
     before: Arc<Hook>,
 }
 
@@ -30,49 +30,54 @@ impl Hooked {
         before: impl Fn(Step) -> StoreFuture<'static, ()> + Send + Sync + 'static,
     ) -> Self {
         Self {
-            memory: Arc::new(MemoryStore::new().unwrap()),
+            store: Arc::new(Mutex::new(Arc::new(MemoryStore::new().unwrap()))),
             before: Arc::new(before),
         }
     }
 
-    fn after_hook<'a, T>(
-        &'a self,
+    /// Puts this one in the place of the one that is there.
+    pub(crate) fn put(&self, store: MemoryStore) {
+        *self.store.lock().unwrap() = Arc::new(store);
+    }
+
+    fn there(&self) -> Arc<MemoryStore> {
+        Arc::clone(&self.store.lock().unwrap())
+    }
+
+    fn after_hook<T>(
+        &self,
         step: Step,
-        work: impl FnOnce(&'a MemoryStore) -> StoreFuture<'a, T> + Send + 'a,
-    ) -> StoreFuture<'a, T> {
+        work: impl FnOnce(&MemoryStore) -> StoreFuture<'_, T> + Send + 'static,
+    ) -> StoreFuture<'_, T> {
         Box::pin(async move {
             (self.before)(step).await?;
-            work(&self.memory).await
+            work(&self.there()).await
         })
     }
 }
 
 impl Store for Hooked {
-    fn domain(&self) -> [u8; 16] {
-        self.memory.domain()
-    }
-
-    fn outlives_process(&self) -> bool {
-        self.memory.outlives_process()
+    fn memory(&self) -> Memory {
+        self.there().memory()
     }
 
     fn written(&self) -> u64 {
-        self.memory.written()
+        self.there().written()
     }
 
     fn check_and_insert(&self, used: UsedProof) -> StoreFuture<'_, Verdict> {
-        self.after_hook(Step::CheckAndInsert, |memory| memory.check_and_insert(used))
+        self.after_hook(Step::CheckAndInsert, |store| store.check_and_insert(used))
     }
 
     fn is_revoked(&self, session: SessionRef) -> StoreFuture<'_, bool> {
-        self.after_hook(Step::IsRevoked, |memory| memory.is_revoked(session))
+        self.after_hook(Step::IsRevoked, |store| store.is_revoked(session))
     }
 
     fn revoke(&self, ended: Ended) -> StoreFuture<'_, Ending> {
-        self.after_hook(Step::Revoke, |memory| memory.revoke(ended))
+        self.after_hook(Step::Revoke, |store| store.revoke(ended))
     }
 
     fn replace(&self, replacement: Replacement) -> StoreFuture<'_, Ending> {
-        self.after_hook(Step::Replace, |memory| memory.replace(replacement))
+        self.after_hook(Step::Replace, |store| store.replace(replacement))
     }
 }

@@ -11,6 +11,7 @@ mod failures;
 mod guards;
 mod hooked;
 mod live;
+mod lost;
 mod receive;
 mod renewal;
 mod requests;
