@@ -1,7 +1,7 @@
 //! What the whole-system tests stand on: real browsers, servers for their pages, and thieves.
 //!
 //! [`browser`] drives Chromium, Firefox and `WebKitGTK`; [`serve`] hands them pages, [`mod@bank`] a
-//! whole protected application, [`restart`] one that is killed and started again; [`attack`] is what
+//! whole protected application, [`mod@redis`] stores that several of them share, [`restart`] one that is killed and started again; [`attack`] is what
 //! thieves have. Linux only: the harness looks after its processes in `/proc`.
 //!
 //! ```no_run
@@ -22,5 +22,7 @@
 pub mod attack;
 pub mod bank;
 pub mod browser;
+pub mod certificate;
+pub mod redis;
 pub mod restart;
 pub mod serve;

@@ -59,6 +59,18 @@ pub(crate) const RUST: [Need; 4] = [
     },
 ];
 
+/// What nodes share.
+pub(crate) const REDIS: [Need; 1] = [Need {
+    what: "Redis",
+    why: "nodes share it; the tests start servers of their own, and leave alone the service that comes with the package",
+    present: |project| {
+        ["redis-server", "redis-cli"]
+            .iter()
+            .all(|name| project.find(name).is_some())
+    },
+    install: Install::Apt(&["redis-server"]),
+}];
+
 /// Installs those of `needs` that are missing.
 ///
 /// # Errors

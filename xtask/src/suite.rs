@@ -2,7 +2,7 @@ use std::process::Command;
 use std::time::Instant;
 
 use crate::project::{self, Project, say, since};
-use crate::{Outcome, benches, browsers, fuzz, wasm};
+use crate::{Outcome, benches, browsers, fuzz, setup, wasm};
 
 /// How long each fuzz target runs within the tests, in seconds.
 const FUZZ: u32 = 5;
@@ -10,18 +10,27 @@ const FUZZ: u32 = 5;
 /// A part of the tests.
 ///
 /// A test program in `tests/tests` belongs to a suite by its name: `attack_*` to the attacks,
-/// `browser_*` and `engines` to the browsers, any other to the unit tests, with all tests outside
-/// of `tests`. Only the first two need browsers.
+/// `browser_*` and `engines` to the browsers, `stores` to the stores, `faults_*` to the faults, any other
+/// to the unit tests, with all tests outside of `tests`. The first two need browsers, the next two Redis.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Suite {
     Unit,
     Fuzz,
+    Stores,
+    Faults,
     Browsers,
     Attacks,
 }
 
 impl Suite {
-    pub(crate) const ALL: [Self; 4] = [Self::Unit, Self::Fuzz, Self::Browsers, Self::Attacks];
+    pub(crate) const ALL: [Self; 6] = [
+        Self::Unit,
+        Self::Fuzz,
+        Self::Stores,
+        Self::Faults,
+        Self::Browsers,
+        Self::Attacks,
+    ];
 
     pub(crate) fn named(name: &str) -> Outcome<Self> {
         let suite = Self::ALL.into_iter().find(|suite| suite.name() == name);
@@ -32,6 +41,8 @@ impl Suite {
         match self {
             Self::Unit => "unit",
             Self::Fuzz => "fuzz",
+            Self::Stores => "stores",
+            Self::Faults => "faults",
             Self::Browsers => "browsers",
             Self::Attacks => "attacks",
         }
@@ -43,6 +54,10 @@ impl Suite {
             Self::Attacks
         } else if program.starts_with("browser_") || program == "engines" {
             Self::Browsers
+        } else if program == "stores" {
+            Self::Stores
+        } else if program.starts_with("faults_") {
+            Self::Faults
         } else {
             Self::Unit
         }
@@ -59,6 +74,7 @@ impl Suite {
                     .map(ToString::to_string)
                     .collect();
             }
+            Self::Stores | Self::Faults => self.with_redis(project),
             Self::Browsers | Self::Attacks => self.in_browsers(project),
         };
         let steps = match steps {
@@ -83,6 +99,11 @@ impl Suite {
             return Err(format!("no test program belongs to the suite `{}`", self.name()).into());
         }
         Ok(vec![of_programs(project, &programs)])
+    }
+
+    fn with_redis(self, project: &Project) -> Outcome<Vec<Command>> {
+        setup::ensure(project, &[&setup::RUST, &setup::REDIS])?;
+        Ok(vec![of_programs(project, &self.programs()?)])
     }
 
     fn programs(self) -> Outcome<Vec<String>> {

@@ -508,6 +508,12 @@ impl Builder {
         let was_ahead = known > now.saturating_add(MAX_STEP_BACK);
         ring.drop_all(|| was_ahead);
         ring.erase_past(now.into(), keep)?;
+        let revoked = broadcast::Sender::new(live::BACKLOG);
+        let streams = revoked.clone();
+        store.on_ended(Box::new(move |ended| {
+            // Nobody may be listening.
+            let _ = streams.send(ended.map_or(News::Unknown, News::Ended));
+        }));
         Ok(Bulla(Arc::new(Inner {
             origins: public,
             session_path: session_path(&self.prefix),
@@ -529,7 +535,7 @@ impl Builder {
             cookies: self.cookies,
             listener: self.listener,
             alarms: Alarms::default(),
-            revoked: broadcast::Sender::new(live::BACKLOG),
+            revoked,
             latest: AtomicU32::new(if was_ahead { now } else { now.max(known) }),
         })))
     }

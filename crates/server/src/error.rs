@@ -45,6 +45,10 @@ pub enum ConfigError {
     /// A lifetime is not among [`Lifetimes::RANGE`](crate::Lifetimes::RANGE).
     #[error("a lifetime is shorter than a second or longer than ten years")]
     Lifetime,
+    /// The Redis server cannot be used, and why.
+    #[cfg(feature = "redis")]
+    #[error("the Redis server cannot be used")]
+    Redis(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The ring's period is not among [`Ring::PERIODS`](crate::Ring::PERIODS), or what its keys seal lives
     /// for more than a hundred of it.
     #[error("the ring's period is not a minute to a year, or too short for what the ring seals")]

@@ -69,6 +69,8 @@ pub use crate::session::Session;
 #[cfg(feature = "embedded")]
 pub use crate::store::EmbeddedStore;
 pub use crate::store::{MemoryStore, Revocation, Store};
+#[cfg(feature = "redis")]
+pub use crate::store::{RedisBuilder, RedisStore, Survive};
 pub use crate::subject::Subject;
 pub use crate::ticket::RevocationId;
 pub use bulla_keys::{Random, SystemRandom};

@@ -13,7 +13,6 @@ use axum::extract::State;
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{Request, Response, StatusCode};
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -23,6 +22,7 @@ use tokio_rustls::rustls::pki_types::PrivatePkcs8KeyDer;
 use tokio_rustls::server::TlsStream;
 use tokio_rustls::{TlsAcceptor, rustls};
 
+use crate::certificate::Vouched;
 use crate::serve::listener;
 
 /// What a message on its way is turned into.
@@ -325,14 +325,11 @@ async fn accept(
 
 /// A certificate for `localhost`, and the authority that vouches for it, in PEM.
 fn certificates() -> Result<(TlsAcceptor, String), Box<dyn std::error::Error + Send + Sync>> {
-    let mut authority = CertificateParams::new(Vec::new())?;
-    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let authority_key = KeyPair::generate()?;
-    let pem = authority.self_signed(&authority_key)?.pem();
-    let issuer = Issuer::new(authority, authority_key);
-    let key = KeyPair::generate()?;
-    let certificate =
-        CertificateParams::new(vec!["localhost".to_owned()])?.signed_by(&key, &issuer)?;
+    let Vouched {
+        certificate,
+        key,
+        authority,
+    } = Vouched::new()?;
     let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_protocol_versions(rustls::ALL_VERSIONS)?
         .with_no_client_auth()
@@ -340,5 +337,5 @@ fn certificates() -> Result<(TlsAcceptor, String), Box<dyn std::error::Error + S
             vec![certificate.der().clone()],
             PrivatePkcs8KeyDer::from(key.serialize_der()).into(),
         )?;
-    Ok((TlsAcceptor::from(Arc::new(config)), pem))
+    Ok((TlsAcceptor::from(Arc::new(config)), authority))
 }

@@ -13,14 +13,21 @@ use crate::ticket::RevocationId;
 #[cfg(feature = "embedded")]
 mod embedded;
 mod memory;
+#[cfg(feature = "redis")]
+mod redis;
 mod revocations;
 
 #[cfg(feature = "embedded")]
 pub use embedded::EmbeddedStore;
 pub use memory::MemoryStore;
+#[cfg(feature = "redis")]
+pub use redis::{RedisBuilder, RedisStore, Survive};
 
 /// A boxed future, since stores are trait objects.
 pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
+
+/// Told what has ended; nothing if something may have ended and nobody can say what.
+pub type Tell = Box<dyn Fn(Option<Revocation>) + Send + Sync>;
 
 /// Remembers which proofs have been used and which sessions have ended.
 ///
@@ -36,6 +43,12 @@ pub trait Store: Send + Sync + 'static {
     /// was; 0 if it does not know of an earlier process. If that is still to come when the verifier is built,
     /// the clock was ahead, and the store may have dropped what still counts: the verifier drops its ring.
     fn written(&self) -> u64;
+
+    /// Tells from now on what others have ended that share it, within a second, so that open streams end.
+    /// Stores that nobody shares do nothing.
+    fn on_ended(&self, tell: Tell) {
+        drop(tell);
+    }
 
     /// Looks up the session's revocations and, if there is none, remembers the proof: both in one
     /// atomic step and one round trip. Only in the memory that the proof's nonce was handed out for: else

@@ -1,0 +1,508 @@
+//! A Redis that is gone, slow, full, read-only, restarted or replaced by another one: no proof is taken
+//! twice, no session that has ended is served, and service goes on by itself.
+
+use std::io;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use bulla_server::store::{
+    Ended, Ending, Memory, Party, SessionRef, StoreError, UsedProof, Verdict,
+};
+use bulla_server::{ConfigError, RedisStore, Revocation, RevocationId, Store, Survive, Thumbprint};
+use bulla_tests::attack::Outcome;
+use bulla_tests::redis::Redis;
+
+/// How long a node waits for an answer here.
+const LIMIT: Duration = Duration::from_millis(400);
+/// How long anything may take.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+async fn node(redis: &Redis, survive: Survive) -> Result<RedisStore, ConfigError> {
+    let store = RedisStore::builder(redis.url()).survive(survive);
+    store.timeout(LIMIT).connect().await
+}
+
+fn now() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    now.unwrap_or_default().as_secs()
+}
+
+/// A proof under this memory, of a session that was opened under it.
+fn proof(memory: Memory, number: u8) -> UsedProof {
+    let now = now();
+    UsedProof {
+        proof: [number; 16],
+        memory: memory.proofs,
+        until: (now / 60 + 3) * 60,
+        now,
+        confirmed: true,
+        session: session(memory, 1),
+    }
+}
+
+fn session(memory: Memory, of: u8) -> SessionRef {
+    SessionRef {
+        session: RevocationId([of; RevocationId::LEN]),
+        device: Thumbprint([2; 32]),
+        subject: None,
+        memory: memory.revocations,
+    }
+}
+
+fn end(of: u8) -> Ended {
+    Ended {
+        revocation: Revocation::Session(RevocationId([of; RevocationId::LEN])),
+        until: now() + 43_200,
+        now: now(),
+        by: Party::Application,
+    }
+}
+
+/// Asks until the store answers, and gives the answer.
+async fn until_it_answers(store: &RedisStore, proof: UsedProof) -> Outcome<Verdict> {
+    let start = Instant::now();
+    loop {
+        match store.check_and_insert(proof.clone()).await {
+            Ok(verdict) => return Ok(verdict),
+            Err(StoreError) if start.elapsed() < PATIENCE => {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// Whatever a new memory is called: earlier proofs are stale, later ones are taken once.
+async fn proofs_begin_anew(store: &RedisStore, before: Memory) -> Outcome<Memory> {
+    for number in [1, 2] {
+        let verdict = until_it_answers(store, proof(before, number)).await?;
+        assert!(
+            matches!(verdict, Verdict::Stale | Verdict::Revoked),
+            "{verdict:?}"
+        );
+    }
+    let after = store.memory();
+    assert_ne!(after.proofs, before.proofs);
+    for verdict in [Verdict::Fresh, Verdict::Replayed] {
+        let mut fresh = proof(after, 0);
+        fresh.proof = after.proofs;
+        assert_eq!(store.check_and_insert(fresh).await?, verdict);
+    }
+    Ok(after)
+}
+
+#[tokio::test]
+async fn nodes_share_what_they_know() -> Outcome {
+    let redis = Redis::start()?;
+    let (one, other) = (
+        node(&redis, Survive::Process).await?,
+        node(&redis, Survive::Process).await?,
+    );
+    let memory = one.memory();
+    assert_eq!(memory, other.memory());
+    assert_eq!(
+        one.check_and_insert(proof(memory, 1)).await?,
+        Verdict::Fresh
+    );
+    assert_eq!(
+        other.check_and_insert(proof(memory, 1)).await?,
+        Verdict::Replayed
+    );
+
+    // What one ends the other is told within a second, without being asked anything.
+    let told: Arc<Mutex<Vec<Option<Revocation>>>> = Arc::default();
+    let heard = Arc::clone(&told);
+    other.on_ended(Box::new(move |ended| heard.lock().unwrap().push(ended)));
+    let revocations = [
+        Revocation::Session(RevocationId([7; 12])),
+        Revocation::Device(Thumbprint([8; 32])),
+        Revocation::Subject("ann: of, course".parse()?, 9),
+    ];
+    let start = Instant::now();
+    for revocation in &revocations {
+        let ended = Ended {
+            revocation: revocation.clone(),
+            ..end(0)
+        };
+        assert_eq!(one.revoke(ended).await?, Ending::Done);
+    }
+    let expected: Vec<_> = revocations.into_iter().map(Some).collect();
+    while *told.lock().unwrap() != expected {
+        assert!(start.elapsed() < PATIENCE, "{:?}", told.lock().unwrap());
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    Ok(())
+}
+
+/// Apart from what each node asks by itself two or three times in a second.
+#[tokio::test]
+async fn a_request_takes_one_round_trip() -> Outcome {
+    let redis = Redis::start()?;
+    let store = node(&redis, Survive::Process).await?;
+    let memory = store.memory();
+    assert_eq!(
+        store.check_and_insert(proof(memory, 0)).await?,
+        Verdict::Fresh
+    );
+    redis.ask(&["CONFIG", "RESETSTAT"])?;
+    for number in 1..=100 {
+        assert_eq!(
+            store.check_and_insert(proof(memory, number)).await?,
+            Verdict::Fresh
+        );
+    }
+    let calls = |info: io::Result<String>| -> u64 {
+        let calls = info.ok().and_then(|info| {
+            let calls = info.strip_prefix("calls=")?.split(',').next()?.parse();
+            calls.ok()
+        });
+        calls.unwrap_or_default()
+    };
+    let steps = calls(redis.info("cmdstat_evalsha"));
+    assert!((100..110).contains(&steps), "{steps}");
+    assert_eq!(calls(redis.info("cmdstat_eval")), 0);
+    Ok(())
+}
+
+#[tokio::test]
+async fn one_that_is_gone_refuses_and_one_that_is_back_goes_on() -> Outcome {
+    let mut redis = Redis::start()?;
+    let store = node(&redis, Survive::Process).await?;
+    let memory = store.memory();
+    assert_eq!(
+        store.check_and_insert(proof(memory, 1)).await?,
+        Verdict::Fresh
+    );
+    redis.kill()?;
+    let start = Instant::now();
+    for _ in 0..3 {
+        assert_eq!(
+            store.check_and_insert(proof(memory, 2)).await,
+            Err(StoreError)
+        );
+        assert_eq!(store.is_revoked(session(memory, 1)).await, Err(StoreError));
+        assert_eq!(store.revoke(end(1)).await, Err(StoreError));
+    }
+    assert!(start.elapsed() < PATIENCE);
+    redis.start_again()?;
+    // It knows nothing of who has logged out.
+    let after = proofs_begin_anew(&store, memory).await?;
+    assert_ne!(after.revocations, memory.revocations);
+    assert!(store.is_revoked(session(memory, 9)).await?);
+    assert!(!store.is_revoked(session(after, 9)).await?);
+    Ok(())
+}
+
+/// What was on its disk may be older than what it had confirmed.
+#[tokio::test]
+async fn a_restart_with_its_data_revives_neither_proofs_nor_sessions() -> Outcome {
+    let mut redis = Redis::start_with(&["--appendonly", "yes", "--appendfsync", "always"])?;
+    let store = node(&redis, Survive::Process).await?;
+    let memory = store.memory();
+    assert_eq!(
+        store.check_and_insert(proof(memory, 1)).await?,
+        Verdict::Fresh
+    );
+    assert_eq!(store.revoke(end(5)).await?, Ending::Done);
+    redis.kill()?;
+    redis.start_again()?;
+    let after = proofs_begin_anew(&store, memory).await?;
+    assert_ne!(after.revocations, memory.revocations);
+    // A node that comes later learns the same names.
+    assert_eq!(node(&redis, Survive::Process).await?.memory(), after);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_promoted_replica_that_has_all_revocations_keeps_the_sessions() -> Outcome {
+    let (primary, replica) = (Redis::start()?, Redis::start()?);
+    replica.follow(&primary)?;
+    let sentinel = Redis::sentinel_of(&primary)?;
+    sentinel.until_known_replicas(1)?;
+    let url = format!("redis+sentinel://127.0.0.1:{}/bank", sentinel.port());
+    let store = RedisStore::builder(url)
+        .survive(Survive::Replicas(1))
+        .timeout(LIMIT);
+    let store = store.connect().await?;
+    let memory = store.memory();
+    assert_eq!(
+        store.check_and_insert(proof(memory, 1)).await?,
+        Verdict::Fresh
+    );
+    assert_eq!(store.revoke(end(5)).await?, Ending::Done);
+    let mut primary = primary;
+    primary.kill()?;
+    let after = proofs_begin_anew(&store, memory).await?;
+    assert_eq!(after.revocations, memory.revocations);
+    assert!(store.is_revoked(session(memory, 5)).await?);
+    assert!(!store.is_revoked(session(memory, 6)).await?);
+    // There is no replica left that could have it.
+    assert_eq!(store.revoke(end(6)).await, Err(StoreError));
+    Ok(())
+}
+
+/// A failover that loses the last second.
+#[tokio::test]
+async fn what_a_replica_has_not_is_no_done_revocation() -> Outcome {
+    for survive in [Survive::Replicas(1), Survive::Process] {
+        let (primary, replica) = (Redis::start()?, Redis::start()?);
+        replica.follow(&primary)?;
+        let (here, there) = (
+            node(&primary, survive).await?,
+            node(&replica, survive).await,
+        );
+        assert!(
+            matches!(there, Err(ConfigError::Redis(_))),
+            "it is a replica"
+        );
+        let memory = here.memory();
+        assert_eq!(
+            here.check_and_insert(proof(memory, 1)).await?,
+            Verdict::Fresh
+        );
+        replica.until_it_has_all_of(&primary)?;
+        replica.freeze()?;
+        let done = here.revoke(end(5)).await;
+        let lost = here.check_and_insert(proof(memory, 2)).await?;
+        assert_eq!(lost, Verdict::Fresh);
+        drop(here);
+        drop(primary);
+        replica.thaw()?;
+        replica.ask(&["REPLICAOF", "NO", "ONE"])?;
+        let store = node(&replica, survive).await?;
+        let after = proofs_begin_anew(&store, memory).await?;
+        if survive == Survive::Process {
+            assert_eq!(done, Ok(Ending::Done));
+            assert_ne!(after.revocations, memory.revocations);
+            assert!(store.is_revoked(session(memory, 5)).await?);
+        } else {
+            // Whoever wanted to log out has been told that it may not have happened.
+            assert_eq!(done, Err(StoreError));
+            assert_eq!(after.revocations, memory.revocations);
+        }
+    }
+    Ok(())
+}
+
+/// The first one is the primary again, with what the second one had.
+#[tokio::test]
+async fn two_failovers_in_a_row_revive_no_proof() -> Outcome {
+    let (one, other) = (Redis::start()?, Redis::start()?);
+    other.follow(&one)?;
+    let store = node(&one, Survive::Process).await?;
+    let before = store.memory();
+    other.until_it_has_all_of(&one)?;
+    other.freeze()?;
+    assert_eq!(
+        store.check_and_insert(proof(before, 1)).await?,
+        Verdict::Fresh
+    );
+    // What the second one has not seen is lost with the next step.
+    one.ask(&["CLIENT", "KILL", "TYPE", "replica"])?;
+    other.thaw()?;
+    other.ask(&["REPLICAOF", "NO", "ONE"])?;
+    let elsewhere = node(&other, Survive::Process).await?;
+    let between = proofs_begin_anew(&elsewhere, before).await?;
+    one.follow(&other)?;
+    one.ask(&["REPLICAOF", "NO", "ONE"])?;
+    // Its process has the script of the first memory still.
+    let after = proofs_begin_anew(&store, before).await?;
+    assert_ne!(after.proofs, between.proofs);
+    Ok(())
+}
+
+#[tokio::test]
+async fn one_that_does_not_answer_costs_a_limited_time() -> Outcome {
+    let redis = Redis::start()?;
+    let store = node(&redis, Survive::Process).await?;
+    let memory = store.memory();
+    assert_eq!(
+        store.check_and_insert(proof(memory, 1)).await?,
+        Verdict::Fresh
+    );
+    redis.freeze()?;
+    let start = Instant::now();
+    assert_eq!(
+        store.check_and_insert(proof(memory, 2)).await,
+        Err(StoreError)
+    );
+    assert_eq!(
+        store.check_and_insert(proof(memory, 3)).await,
+        Err(StoreError)
+    );
+    assert!(start.elapsed() < PATIENCE);
+    redis.thaw()?;
+    // It has lost nothing.
+    assert_eq!(
+        until_it_answers(&store, proof(memory, 1)).await?,
+        Verdict::Replayed
+    );
+    assert_eq!(store.memory(), memory);
+    // What nobody waited for any more may have been done.
+    let late = until_it_answers(&store, proof(memory, 2)).await?;
+    assert!(matches!(late, Verdict::Fresh | Verdict::Replayed));
+    assert_eq!(
+        store.check_and_insert(proof(memory, 2)).await?,
+        Verdict::Replayed
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_full_one_refuses_and_forgets_nothing() -> Outcome {
+    let redis = Redis::start()?;
+    let store = node(&redis, Survive::Process).await?;
+    let memory = store.memory();
+    assert_eq!(
+        store.check_and_insert(proof(memory, 1)).await?,
+        Verdict::Fresh
+    );
+    assert_eq!(store.revoke(end(5)).await?, Ending::Done);
+    redis.ask(&["CONFIG", "SET", "maxmemory", "1"])?;
+    assert_eq!(
+        store.check_and_insert(proof(memory, 2)).await,
+        Err(StoreError)
+    );
+    assert_eq!(store.revoke(end(6)).await, Err(StoreError));
+    assert!(store.is_revoked(session(memory, 5)).await?);
+    assert!(!store.is_revoked(session(memory, 6)).await?);
+    redis.ask(&["CONFIG", "SET", "maxmemory", "0"])?;
+    assert_eq!(
+        until_it_answers(&store, proof(memory, 2)).await?,
+        Verdict::Fresh
+    );
+    assert_eq!(
+        store.check_and_insert(proof(memory, 1)).await?,
+        Verdict::Replayed
+    );
+    assert_eq!(store.memory(), memory);
+    Ok(())
+}
+
+#[tokio::test]
+async fn one_that_evicts_is_refused() -> Outcome {
+    let redis = Redis::start_with(&["--maxmemory-policy", "allkeys-lru"])?;
+    let refused = node(&redis, Survive::Process)
+        .await
+        .err()
+        .ok_or("it was taken")?;
+    let cause = std::error::Error::source(&refused).ok_or("without a cause")?;
+    assert!(cause.to_string().contains("noeviction"), "{cause}");
+    redis.ask(&["CONFIG", "SET", "maxmemory-policy", "noeviction"])?;
+    node(&redis, Survive::Process).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn one_that_is_read_only_is_refused() -> Outcome {
+    let (redis, other) = (Redis::start()?, Redis::start()?);
+    let store = node(&redis, Survive::Process).await?;
+    let memory = store.memory();
+    redis.follow(&other)?;
+    assert_eq!(
+        store.check_and_insert(proof(memory, 1)).await,
+        Err(StoreError)
+    );
+    assert_eq!(store.revoke(end(1)).await, Err(StoreError));
+    redis.ask(&["REPLICAOF", "NO", "ONE"])?;
+    proofs_begin_anew(&store, memory).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_is_thrown_away_takes_its_own_with_it() -> Outcome {
+    let redis = Redis::start()?;
+    let store = node(&redis, Survive::Replicas(0)).await?;
+    let memory = store.memory();
+    assert_eq!(
+        store.check_and_insert(proof(memory, 1)).await?,
+        Verdict::Fresh
+    );
+    // Scripts can be sent again.
+    redis.ask(&["SCRIPT", "FLUSH"])?;
+    assert_eq!(
+        store.check_and_insert(proof(memory, 1)).await?,
+        Verdict::Replayed
+    );
+    assert_eq!(store.memory(), memory);
+    redis.ask(&["FLUSHALL"])?;
+    let after = proofs_begin_anew(&store, memory).await?;
+    assert_ne!(after.revocations, memory.revocations);
+    Ok(())
+}
+
+/// A proof would be forgotten too early, or a nonce be taken for too long.
+#[tokio::test]
+async fn a_node_whose_clock_is_wrong_is_refused() -> Outcome {
+    let redis = Redis::start()?;
+    let store = node(&redis, Survive::Process).await?;
+    let memory = store.memory();
+    for (number, (apart, is_taken)) in
+        (0..).zip([(-120_i64, false), (-20, true), (20, true), (120, false)])
+    {
+        let mut used = proof(memory, number);
+        used.now = used.now.saturating_add_signed(apart);
+        used.until = used.until.saturating_add_signed(apart);
+        let verdict = store.check_and_insert(used).await;
+        assert_eq!(verdict.is_ok(), is_taken, "{apart}");
+    }
+    Ok(())
+}
+
+/// Clocks may be apart by what they are allowed, each from the server's.
+#[tokio::test]
+async fn a_copy_at_another_node_is_noticed_whatever_their_clocks_say() -> Outcome {
+    let redis = Redis::start()?;
+    let store = node(&redis, Survive::Process).await?;
+    let memory = store.memory();
+    let apart = [-28_i64, 0, 28];
+    for (number, life) in [(1, 60), (2, 1), (3, 200)] {
+        for (place, first) in apart.into_iter().enumerate() {
+            for second in apart {
+                let at = |apart: i64| {
+                    let now = now().saturating_add_signed(apart);
+                    let mut used = proof(memory, number);
+                    used.proof[0] = u8::try_from(place).unwrap_or_default();
+                    used.proof[1] = second.to_le_bytes()[0];
+                    used.until = (now / life + 3) * life;
+                    used.now = now;
+                    used
+                };
+                assert_eq!(store.check_and_insert(at(first)).await?, Verdict::Fresh);
+                assert_eq!(store.check_and_insert(at(second)).await?, Verdict::Replayed);
+            }
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_user_and_strangers_have_a_quota_of_what_they_end() -> Outcome {
+    let redis = Redis::start()?;
+    let store = node(&redis, Survive::Process).await?;
+    let of = |number: u32, by| {
+        let mut ended = end(0);
+        let mut id = [1; 12];
+        id[..4].copy_from_slice(&number.to_be_bytes());
+        ended.revocation = Revocation::Session(RevocationId(id));
+        ended.by = by;
+        ended
+    };
+    let (ann, bob) = (Party::User("ann".parse()?), Party::User("bob".parse()?));
+    let quota = u32::try_from(RedisStore::REVOCATIONS_QUOTA)?;
+    // As if she had ended all but one already.
+    redis.ask(&[
+        "SET",
+        "{bulla}:o:ann",
+        &(quota - 1).to_string(),
+        "EX",
+        "1000",
+    ])?;
+    assert_eq!(store.revoke(of(1, ann)).await?, Ending::Done);
+    assert_eq!(store.revoke(of(2, ann)).await?, Ending::OverQuota);
+    // What has ended has ended already.
+    assert_eq!(store.revoke(of(1, ann)).await?, Ending::Done);
+    assert_eq!(store.revoke(of(3, bob)).await?, Ending::Done);
+    assert_eq!(store.revoke(of(2, Party::Application)).await?, Ending::Done);
+    Ok(())
+}
