@@ -1013,3 +1013,37 @@ async fn what_a_redirect_leads_to_answers_nothing() {
     }
     server.abort();
 }
+
+/// A middle man holds the reply until the server has forgotten the request, and says that it was none.
+#[tokio::test]
+async fn nothing_is_done_twice_for_a_late_word_from_the_path() {
+    for seal in [true, false] {
+        let wire = Wire::with(ProofKind::Session);
+        let builder = Client::builder(ORIGIN).identity(wire.0.bulla.identity());
+        let client = builder.seal(seal).transport(wire.clone());
+        let client = client.clock(wire.0.clock.clone()).build().unwrap();
+        let session = client.open().await.unwrap();
+        for expected in ["-:Device:x", "-:Session:x"] {
+            let reply = text(session.fetch(echo("x")).await).await;
+            assert_eq!(reply.as_deref(), Ok(expected));
+        }
+        let before = wire.handled();
+        let (is_there, late) = wire.hold();
+        let middle_man = async {
+            is_there.await.unwrap();
+            wire.0.clock.advance(200);
+            // Anybody is told the current nonce.
+            let ask = Request::get(format!("{ORIGIN}/x")).body(Bytes::new());
+            let told = wire.carry(ask.unwrap()).await.headers()[field::NONCE].clone();
+            wire.tamper(move |mut response| {
+                response.headers_mut().insert(field::NONCE, told);
+                problem(Code::SessionUnconfirmed)(response)
+            });
+            late.send(()).unwrap();
+        };
+        let (paid, ()) = tokio::join!(session.fetch(echo("pay")), middle_man);
+        let code = paid.err().map(|error| error.code);
+        assert_eq!(code, Some(Code::SessionUnconfirmed), "{seal}");
+        assert_eq!(wire.handled() - before, 1, "{seal}");
+    }
+}

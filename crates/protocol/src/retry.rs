@@ -85,8 +85,15 @@ impl Attempt {
         match refusal {
             // After one nonce life the server may have forgotten the random part.
             Code::NonceStale if !self.retried && self.elapsed < self.nonce_life => Next::Retry,
-            // The verifier asks for this before it remembers anything.
-            Code::SessionUnconfirmed if self.proof == ProofKind::Session => Next::Prove,
+            // The verifier asks for this before it remembers anything. In the open it may be anybody who asks,
+            // when the server has forgotten the random part.
+            Code::SessionUnconfirmed if self.proof == ProofKind::Session => {
+                if sealed || self.elapsed < self.nonce_life {
+                    Next::Prove
+                } else {
+                    Next::ProveAndFail
+                }
+            }
             Code::ProofWeak if self.proof == ProofKind::Session && sealed => Next::ProveAnew,
             Code::ProofWeak if self.proof == ProofKind::Session => Next::ProveAndFail,
             over if is_over(over) && !self.reopened => match self.request {
@@ -227,6 +234,13 @@ mod tests {
             ..FRESH
         };
         assert_eq!(after(session, Code::SessionUnconfirmed, false), Next::Prove);
+        let late = Attempt {
+            elapsed: session.nonce_life,
+            ..session
+        };
+        assert_eq!(after(late, Code::SessionUnconfirmed, true), Next::Prove);
+        let forged = after(late, Code::SessionUnconfirmed, false);
+        assert_eq!(forged, Next::ProveAndFail);
         assert_eq!(after(session, Code::ProofWeak, true), Next::ProveAnew);
         // Whoever forges this on the way could make one transfer two.
         assert_eq!(after(session, Code::ProofWeak, false), Next::ProveAndFail);

@@ -123,7 +123,7 @@ impl Bulla {
             }
             verdict
         } else {
-            let revoked = self.0.store.is_revoked(session).await;
+            let revoked = self.0.store.is_revoked(session.clone()).await;
             revoked.map(|revoked| {
                 if revoked {
                     Verdict::Revoked
@@ -133,6 +133,11 @@ impl Bulla {
             })
         };
         crate::verify::accept(verdict)?;
+        if let Some(replaced) = state.replaces {
+            // It has shown no proof yet, and with that not ended the one before. Nobody would remember that
+            // one as what the next one comes from, and its end would miss the next one.
+            self.take_place(replaced, &session).await?;
+        }
         Ok(state)
     }
 

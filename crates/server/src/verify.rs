@@ -363,7 +363,11 @@ impl Bulla {
     ///
     /// [`Code::SessionRevoked`] if that one has ended in any other way: what was carried over from it,
     /// however long ago, has ended with it.
-    async fn take_place(&self, replaced: RevocationId, by: &SessionRef) -> Result<(), Error> {
+    pub(crate) async fn take_place(
+        &self,
+        replaced: RevocationId,
+        by: &SessionRef,
+    ) -> Result<(), Error> {
         let owner = by.subject.map(|(subject, _)| subject).into();
         let place = self.replace(replaced, by.session, owner).await?;
         if place == Some(by.session) {

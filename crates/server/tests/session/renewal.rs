@@ -146,3 +146,51 @@ async fn a_logout_that_is_under_way_ends_what_has_taken_the_place() {
         assert_eq!(after, Some(Code::SessionRevoked));
     }
 }
+
+/// One that was opened by the ticket of one that was never used.
+#[tokio::test]
+async fn an_end_reaches_what_was_carried_over_twice() {
+    for is_early in [true, false] {
+        let server = Server::new();
+        let device = Device::new();
+        let (first, second) = pair(&server, &device).await;
+        let third = || device.open(&server, Some(second.ticket.clone()));
+        let early = if is_early { third().await.ok() } else { None };
+        assert_eq!(early.is_some(), is_early);
+        let end = Revocation::Session(first.id.into());
+        server.bulla.revoke(end).await.unwrap();
+        let ended = [Some(&first), Some(&second), early.as_ref()];
+        for ended in ended.into_iter().flatten() {
+            let refused = send(&server, &device, ended, ECHO.1).await;
+            assert_eq!(refused, Some(Code::SessionRevoked), "{is_early}");
+        }
+        assert_eq!(third().await.err(), Some(Code::SessionRevoked));
+    }
+}
+
+#[tokio::test]
+async fn of_three_that_were_carried_over_one_is_left() {
+    let server = Server::new();
+    let device = Device::new();
+    let (first, second) = pair(&server, &device).await;
+    let third = device.open(&server, Some(second.ticket.clone())).await;
+    let third = third.unwrap();
+    assert_eq!(send(&server, &device, &third, ECHO.1).await, None);
+    for ended in [&first, &second] {
+        let refused = send(&server, &device, ended, ECHO.1).await;
+        assert_eq!(refused, Some(Code::SessionRevoked));
+    }
+    assert_eq!(send(&server, &device, &third, ECHO.1).await, None);
+}
+
+/// Another one has the place already.
+#[tokio::test]
+async fn what_came_too_late_carries_nothing_over() {
+    let server = Server::new();
+    let device = Device::new();
+    let (first, second) = pair(&server, &device).await;
+    let other = device.open(&server, Some(first.ticket.clone())).await;
+    assert_eq!(send(&server, &device, &other.unwrap(), ECHO.1).await, None);
+    let late = device.open(&server, Some(second.ticket.clone())).await;
+    assert_eq!(late.err(), Some(Code::SessionRevoked));
+}
