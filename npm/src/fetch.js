@@ -293,6 +293,7 @@ class Reply {
     // Browsers hide where it leads; Node does not, and whoever ends TLS could have written it: what was
     // carried out already would be signed anew, for a target of his choice.
     if (this.#plain && (isRedirect || this.#plain.type === "opaqueredirect")) {
+      this.cancel();
       throw new BullaError("reply_invalid", "a redirect is followed only if the request is sealed");
     }
     if (!isRedirect) return undefined;

@@ -58,6 +58,7 @@ async fn a_session_from_import_to_end() -> Outcome {
     assert_ne!(told["forgotten"]["device"], session["device"]);
     assert_eq!(told["upload"], "enough");
     assert_eq!(told["redirects"], json!(vec!["reply_invalid"; 15]));
+    assert_eq!(told["stopped"], true);
     assert_eq!(told["elsewhere"], "authority_mismatch");
     assert_eq!(told["misspelt"], "request_invalid");
     let refusals = bank.ledger.refusals();

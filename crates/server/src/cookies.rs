@@ -368,8 +368,10 @@ fn path_matches(path: &str, cookie: &str) -> bool {
         .is_some_and(|rest| rest.is_empty() || cookie.ends_with('/') || rest.starts_with('/'))
 }
 
-/// RFC 6265 section 5.1.4.
+/// RFC 6265 section 5.1.4. A `;`, which a path may hold, would end the attribute, and what follows be others: the
+/// folder before it has the cookie then.
 fn default_path(path: &str) -> &str {
+    let path = path.split(';').next().unwrap_or_default();
     match path.rfind('/') {
         None | Some(0) => "/",
         Some(end) => &path[..end],
@@ -403,7 +405,14 @@ mod tests {
         ] {
             assert_eq!(path_matches(path, cookie), matches, "{path} {cookie}");
         }
-        for (path, default) in [("/", "/"), ("/a", "/"), ("/a/b", "/a"), ("/a/b/", "/a/b")] {
+        for (path, default) in [
+            ("/", "/"),
+            ("/a", "/"),
+            ("/a/b", "/a"),
+            ("/a/b/", "/a/b"),
+            ("/a/b;Domain=c/d", "/a"),
+            ("/a/b/;c/d", "/a/b"),
+        ] {
             assert_eq!(default_path(path), default);
         }
     }

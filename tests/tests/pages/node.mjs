@@ -65,6 +65,13 @@ for (const status of [301, 302, 303, 307, 308]) {
     told.redirects.push(await ask.then(({ status }) => status, ({ code }) => code));
   }
 }
+// Nor is anything more of it read.
+const { fetch } = globalThis;
+told.stopped = false;
+const body = new ReadableStream({ cancel: () => { told.stopped = true; } });
+globalThis.fetch = async () => new Response(body, { status: 302, headers: { location: "/api/me" } });
+await unsealed.fetch("/api/me").catch(() => {});
+globalThis.fetch = fetch;
 // By a name that is no origin of the server's, and with a pin under a wrong name.
 const elsewhere = server.replace("localhost", "127.0.0.1");
 told.elsewhere = await bulla.open({ server: elsewhere, identity }).catch(({ code }) => code);

@@ -402,3 +402,22 @@ async fn an_answer_without_a_proof_sets_no_bound_cookie() {
         assert_eq!(kept, ["theme=light"]);
     }
 }
+
+/// Whoever chooses the path that a page asks for does not choose what the cookie is.
+#[tokio::test]
+async fn a_path_adds_no_attributes() {
+    let shop = Shop::new(Cookies::Named(vec!["sid".into()]));
+    let device = Device::new();
+    let client = device.open(&shop.server, None).await.unwrap();
+    for (path, expected) in [
+        ("/shop/x/see", "theme=dark; Path=/shop/x"),
+        (
+            "/shop/x;Domain=bank.example;Max-Age=9/see",
+            "theme=dark; Path=/shop",
+        ),
+    ] {
+        let at = ("POST", path);
+        let (_, set) = shop.send(&client, &device, at, "theme=dark", "").await;
+        assert_eq!(set, [expected]);
+    }
+}
