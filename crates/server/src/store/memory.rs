@@ -116,6 +116,7 @@ impl MemoryStore {
     }
 
     /// What has ended, which somebody else keeps, has this name.
+    #[cfg(feature = "embedded")]
     pub(super) fn with_name(mut self, revocations: [u8; 16]) -> Self {
         self.memory.revocations = revocations;
         self
