@@ -40,7 +40,7 @@ impl Redis {
     ///
     /// As [`Redis::start`].
     pub fn start_with(options: &[&str]) -> io::Result<Self> {
-        Self::launch("redis.conf", options)
+        Self::launch("", options)
     }
 
     /// Starts one that speaks TLS only, as `localhost`. Beside it comes the certificate that vouches for it, in
@@ -83,13 +83,9 @@ impl Redis {
         let port = nodes[1].port.to_string();
         nodes[0].ask(&["CLUSTER", "MEET", "127.0.0.1", &port])?;
         for node in &nodes {
-            let start = Instant::now();
-            while !node.ask(&["CLUSTER", "INFO"])?.contains("cluster_state:ok") {
-                if start.elapsed() > PATIENCE {
-                    return Err(io::Error::other("the cluster does not come about"));
-                }
-                std::thread::sleep(POLL);
-            }
+            until("a cluster", || {
+                Ok(node.ask(&["CLUSTER", "INFO"])?.contains("cluster_state:ok"))
+            })?;
         }
         Ok(nodes)
     }
@@ -100,35 +96,20 @@ impl Redis {
     ///
     /// As [`Redis::start`].
     pub fn sentinel_of(primary: &Self) -> io::Result<Self> {
-        let watch = format!("bank 127.0.0.1 {} 1", primary.port);
-        Self::launch(
-            "sentinel.conf",
-            &[
-                "--sentinel",
-                &format!("monitor {watch}"),
-                "--sentinel",
-                "down-after-milliseconds bank 500",
-                "--sentinel",
-                "failover-timeout bank 2000",
-            ],
-        )
+        // It writes what it learns into its file, and reads only there what it has to do.
+        let file = format!(
+            "sentinel monitor bank 127.0.0.1 {} 1\n\
+             sentinel down-after-milliseconds bank 500\n\
+             sentinel failover-timeout bank 2000\n",
+            primary.port
+        );
+        Self::launch(&file, &["--sentinel"])
     }
 
     fn launch(file: &str, options: &[&str]) -> io::Result<Self> {
         let folder = tempfile::tempdir()?;
-        let mut options: Vec<_> = options.iter().map(|option| (*option).to_owned()).collect();
-        if file == "sentinel.conf" {
-            // A sentinel writes what it learns into its file, and reads what it has to do only there.
-            let lines: Vec<_> = options
-                .chunks(2)
-                .map(|pair| format!("{} {}\n", pair[0].trim_start_matches('-'), pair[1]))
-                .collect();
-            std::fs::write(folder.path().join(file), lines.concat())?;
-            options = vec!["--sentinel".to_owned()];
-        } else {
-            std::fs::write(folder.path().join(file), "")?;
-        }
-        options.insert(0, file.to_owned());
+        std::fs::write(folder.path().join("redis.conf"), file)?;
+        let options: Vec<_> = options.iter().map(|option| (*option).to_owned()).collect();
         // Another program may take the port before it does.
         let mut last = None;
         for _ in 0..5 {
@@ -200,67 +181,31 @@ impl Redis {
             .ok_or_else(|| io::Error::other(format!("it has no {name}")))
     }
 
-    /// Waits until it says so about itself.
+    /// Waits until this sentinel knows a replica of its primary.
     ///
     /// # Errors
     ///
     /// If it does not within half a minute.
-    pub fn until(&self, name: &str, wanted: &str) -> io::Result<()> {
-        let start = Instant::now();
-        loop {
-            let said = self.info(name);
-            if said.as_ref().is_ok_and(|said| said == wanted) {
-                return Ok(());
-            }
-            if start.elapsed() > PATIENCE {
-                return Err(io::Error::other(format!(
-                    "{name} is {said:?}, not {wanted}"
-                )));
-            }
-            std::thread::sleep(POLL);
-        }
+    pub fn until_it_knows_a_replica(&self) -> io::Result<()> {
+        until("a replica", || {
+            Ok(!self.ask(&["SENTINEL", "REPLICAS", "bank"])?.is_empty())
+        })
     }
 
-    /// Waits until this sentinel knows so many replicas of its primary.
-    ///
-    /// # Errors
-    ///
-    /// If it does not within half a minute.
-    pub fn until_known_replicas(&self, wanted: usize) -> io::Result<()> {
-        let start = Instant::now();
-        loop {
-            let known = self.ask(&["SENTINEL", "REPLICAS", "bank"]);
-            let known = known.map(|known| known.matches("slave-priority").count());
-            if known.as_ref().is_ok_and(|known| *known >= wanted) {
-                return Ok(());
-            }
-            if start.elapsed() > PATIENCE {
-                return Err(io::Error::other(format!("it knows {known:?}")));
-            }
-            std::thread::sleep(POLL);
-        }
-    }
-
-    /// Makes it a replica of another one, and waits until it has all that that one has.
+    /// Makes it a replica of another one, and waits until it has what that one has.
     ///
     /// # Errors
     ///
     /// If it does not come to that.
     pub fn follow(&self, primary: &Self) -> io::Result<()> {
         self.ask(&["REPLICAOF", "127.0.0.1", &primary.port.to_string()])?;
-        self.until("master_link_status", "up")?;
-        // Until it has confirmed something nothing more is sent to it.
-        let has_confirmed =
-            |info: &str| info.contains("state=online") && !info.contains("offset=0,");
-        let start = Instant::now();
-        while !has_confirmed(&primary.ask(&["INFO", "replication"])?) {
+        until("a link", || Ok(self.info("master_link_status")? == "up"))?;
+        until("a first confirmation", || {
+            // Before it has confirmed something nothing more is sent to it.
             primary.ask(&["PUBLISH", "anything", ""])?;
-            if start.elapsed() > PATIENCE {
-                return Err(io::Error::other("the replica does not come online"));
-            }
-            std::thread::sleep(POLL);
-        }
-        Ok(())
+            let replicas = primary.ask(&["INFO", "replication"])?;
+            Ok(replicas.contains("state=online") && !replicas.contains("offset=0,"))
+        })
     }
 
     /// Waits until it has all that this primary of its has.
@@ -269,17 +214,9 @@ impl Redis {
     ///
     /// If it has not within half a minute.
     pub fn until_it_has_all_of(&self, primary: &Self) -> io::Result<()> {
-        let start = Instant::now();
-        loop {
-            let all = primary.info("master_repl_offset")?;
-            if self.info("slave_repl_offset")? == all {
-                return Ok(());
-            }
-            if start.elapsed() > PATIENCE {
-                return Err(io::Error::other("the replica lags behind"));
-            }
-            std::thread::sleep(POLL);
-        }
+        until("all that its primary has", || {
+            Ok(self.info("slave_repl_offset")? == primary.info("master_repl_offset")?)
+        })
     }
 
     /// Kills it, as a power cut would.
@@ -300,26 +237,6 @@ impl Redis {
     pub fn start_again(&mut self) -> io::Result<()> {
         self.process = spawn(self.folder.path(), &self.options, self.port)?;
         until_listening(&mut self.process, self.port)
-    }
-
-    /// Takes from it what it has on disk. It must have been killed.
-    ///
-    /// # Errors
-    ///
-    /// If that cannot be done.
-    pub fn lose_disk(&self) -> io::Result<()> {
-        for entry in std::fs::read_dir(self.folder.path())? {
-            let path = entry?.path();
-            if path.is_dir() {
-                std::fs::remove_dir_all(path)?;
-            } else if path
-                .extension()
-                .is_some_and(|kind| kind == "rdb" || kind == "aof")
-            {
-                std::fs::remove_file(path)?;
-            }
-        }
-        Ok(())
     }
 
     /// Stops it where it is, as a machine that hangs: connections stay, and nothing answers.
@@ -357,6 +274,7 @@ fn spawn(folder: &Path, options: &[String], port: u16) -> io::Result<Child> {
         ["--port", &port].to_vec()
     };
     Command::new("redis-server")
+        .arg("redis.conf")
         .args(options)
         .args(ports)
         .args(["--bind", "127.0.0.1", "--save", ""])
@@ -379,19 +297,20 @@ fn spawn(folder: &Path, options: &[String], port: u16) -> io::Result<Child> {
 }
 
 fn until_listening(process: &mut Child, port: u16) -> io::Result<()> {
+    until("a listening server", || match process.try_wait()? {
+        Some(status) => Err(io::Error::other(format!("it has ended: {status}"))),
+        None => Ok(TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok()),
+    })
+}
+
+/// Waits until something is there.
+fn until(what: &str, mut is_there: impl FnMut() -> io::Result<bool>) -> io::Result<()> {
     let start = Instant::now();
-    loop {
-        if let Some(status) = process.try_wait()? {
-            return Err(io::Error::other(format!(
-                "redis-server has ended: {status}"
-            )));
-        }
-        if TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok() {
-            return Ok(());
-        }
+    while !is_there()? {
         if start.elapsed() > PATIENCE {
-            return Err(io::Error::other("redis-server does not begin"));
+            return Err(io::Error::other(format!("there is no {what}")));
         }
         std::thread::sleep(POLL);
     }
+    Ok(())
 }

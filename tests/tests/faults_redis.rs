@@ -2,13 +2,17 @@
 //! twice, no session that has ended is served, and service goes on by itself.
 
 use std::io;
+use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use bulla_protocol::base64;
 use bulla_server::store::{
     Ended, Ending, Memory, Party, SessionRef, StoreError, UsedProof, Verdict,
 };
-use bulla_server::{ConfigError, RedisStore, Revocation, RevocationId, Store, Survive, Thumbprint};
+use bulla_server::{
+    ConfigError, MemoryStore, RedisStore, Revocation, RevocationId, Store, Survive, Thumbprint,
+};
 use bulla_tests::attack::Outcome;
 use bulla_tests::redis::Redis;
 
@@ -58,6 +62,22 @@ fn end(of: u8) -> Ended {
     }
 }
 
+/// What a store says of a proof.
+async fn said(store: &RedisStore, memory: Memory, number: u8) -> Result<Verdict, StoreError> {
+    store.check_and_insert(proof(memory, number)).await
+}
+
+/// A node that has taken the proof 1, and its memory.
+async fn begun(redis: &Redis) -> Outcome<(RedisStore, Memory)> {
+    let store = node(redis, Survive::Process).await?;
+    let memory = store.memory();
+    assert_eq!(said(&store, memory, 1).await, Ok(Verdict::Fresh));
+    Ok((store, memory))
+}
+
+/// Once one replica has them.
+const ON_A_REPLICA: Survive = Survive::Replicas(NonZeroU32::MIN);
+
 /// Asks until the store answers, and gives the answer.
 async fn until_it_answers(store: &RedisStore, proof: UsedProof) -> Outcome<Verdict> {
     let start = Instant::now();
@@ -100,14 +120,8 @@ async fn nodes_share_what_they_know() -> Outcome {
     );
     let memory = one.memory();
     assert_eq!(memory, other.memory());
-    assert_eq!(
-        one.check_and_insert(proof(memory, 1)).await?,
-        Verdict::Fresh
-    );
-    assert_eq!(
-        other.check_and_insert(proof(memory, 1)).await?,
-        Verdict::Replayed
-    );
+    assert_eq!(said(&one, memory, 1).await, Ok(Verdict::Fresh));
+    assert_eq!(said(&other, memory, 1).await, Ok(Verdict::Replayed));
 
     // What one ends the other is told within a second, without being asked anything.
     let told: Arc<Mutex<Vec<Option<Revocation>>>> = Arc::default();
@@ -140,16 +154,10 @@ async fn a_request_takes_one_round_trip() -> Outcome {
     let redis = Redis::start()?;
     let store = node(&redis, Survive::Process).await?;
     let memory = store.memory();
-    assert_eq!(
-        store.check_and_insert(proof(memory, 0)).await?,
-        Verdict::Fresh
-    );
+    assert_eq!(said(&store, memory, 0).await, Ok(Verdict::Fresh));
     redis.ask(&["CONFIG", "RESETSTAT"])?;
     for number in 1..=100 {
-        assert_eq!(
-            store.check_and_insert(proof(memory, number)).await?,
-            Verdict::Fresh
-        );
+        assert_eq!(said(&store, memory, number).await, Ok(Verdict::Fresh));
     }
     let calls = |info: io::Result<String>| -> u64 {
         let calls = info.ok().and_then(|info| {
@@ -167,19 +175,11 @@ async fn a_request_takes_one_round_trip() -> Outcome {
 #[tokio::test]
 async fn one_that_is_gone_refuses_and_one_that_is_back_goes_on() -> Outcome {
     let mut redis = Redis::start()?;
-    let store = node(&redis, Survive::Process).await?;
-    let memory = store.memory();
-    assert_eq!(
-        store.check_and_insert(proof(memory, 1)).await?,
-        Verdict::Fresh
-    );
+    let (store, memory) = begun(&redis).await?;
     redis.kill()?;
     let start = Instant::now();
     for _ in 0..3 {
-        assert_eq!(
-            store.check_and_insert(proof(memory, 2)).await,
-            Err(StoreError)
-        );
+        assert_eq!(said(&store, memory, 2).await, Err(StoreError));
         assert_eq!(store.is_revoked(session(memory, 1)).await, Err(StoreError));
         assert_eq!(store.revoke(end(1)).await, Err(StoreError));
     }
@@ -197,12 +197,7 @@ async fn one_that_is_gone_refuses_and_one_that_is_back_goes_on() -> Outcome {
 #[tokio::test]
 async fn a_restart_with_its_data_revives_neither_proofs_nor_sessions() -> Outcome {
     let mut redis = Redis::start_with(&["--appendonly", "yes", "--appendfsync", "always"])?;
-    let store = node(&redis, Survive::Process).await?;
-    let memory = store.memory();
-    assert_eq!(
-        store.check_and_insert(proof(memory, 1)).await?,
-        Verdict::Fresh
-    );
+    let (store, memory) = begun(&redis).await?;
     assert_eq!(store.revoke(end(5)).await?, Ending::Done);
     redis.kill()?;
     redis.start_again()?;
@@ -213,53 +208,48 @@ async fn a_restart_with_its_data_revives_neither_proofs_nor_sessions() -> Outcom
     Ok(())
 }
 
+/// Whether the one before is gone, or only silent, with all connections to it.
 #[tokio::test]
 async fn a_promoted_replica_that_has_all_revocations_keeps_the_sessions() -> Outcome {
-    let (primary, replica) = (Redis::start()?, Redis::start()?);
-    replica.follow(&primary)?;
-    let sentinel = Redis::sentinel_of(&primary)?;
-    sentinel.until_known_replicas(1)?;
-    let url = format!("redis+sentinel://127.0.0.1:{}/bank", sentinel.port());
-    let store = RedisStore::builder(url)
-        .survive(Survive::Replicas(1))
-        .timeout(LIMIT);
-    let store = store.connect().await?;
-    let memory = store.memory();
-    assert_eq!(
-        store.check_and_insert(proof(memory, 1)).await?,
-        Verdict::Fresh
-    );
-    assert_eq!(store.revoke(end(5)).await?, Ending::Done);
-    let mut primary = primary;
-    primary.kill()?;
-    let after = proofs_begin_anew(&store, memory).await?;
-    assert_eq!(after.revocations, memory.revocations);
-    assert!(store.is_revoked(session(memory, 5)).await?);
-    assert!(!store.is_revoked(session(memory, 6)).await?);
-    // There is no replica left that could have it.
-    assert_eq!(store.revoke(end(6)).await, Err(StoreError));
+    for is_silent in [false, true] {
+        let (mut primary, replica) = (Redis::start()?, Redis::start()?);
+        replica.follow(&primary)?;
+        let sentinel = Redis::sentinel_of(&primary)?;
+        sentinel.until_it_knows_a_replica()?;
+        let url = format!("redis+sentinel://127.0.0.1:{}/bank", sentinel.port());
+        let store = RedisStore::builder(url).survive(ON_A_REPLICA);
+        let store = store.timeout(LIMIT).connect().await?;
+        let memory = store.memory();
+        assert_eq!(said(&store, memory, 1).await, Ok(Verdict::Fresh));
+        assert_eq!(store.revoke(end(5)).await?, Ending::Done);
+        if is_silent {
+            primary.freeze()?;
+        } else {
+            primary.kill()?;
+        }
+        let after = proofs_begin_anew(&store, memory).await?;
+        assert_eq!(after.revocations, memory.revocations);
+        assert!(store.is_revoked(session(memory, 5)).await?);
+        assert!(!store.is_revoked(session(memory, 6)).await?);
+        // There is no replica left that could have it.
+        assert_eq!(store.revoke(end(6)).await, Err(StoreError));
+    }
     Ok(())
 }
 
 /// A failover that loses the last second.
 #[tokio::test]
 async fn what_a_replica_has_not_is_no_done_revocation() -> Outcome {
-    for survive in [Survive::Replicas(1), Survive::Process] {
+    for survive in [ON_A_REPLICA, Survive::Process] {
         let (primary, replica) = (Redis::start()?, Redis::start()?);
         replica.follow(&primary)?;
         let (here, there) = (
             node(&primary, survive).await?,
             node(&replica, survive).await,
         );
-        assert!(
-            matches!(there, Err(ConfigError::Redis(_))),
-            "it is a replica"
-        );
+        assert!(cause(there).contains("replica"));
         let memory = here.memory();
-        assert_eq!(
-            here.check_and_insert(proof(memory, 1)).await?,
-            Verdict::Fresh
-        );
+        assert_eq!(said(&here, memory, 1).await, Ok(Verdict::Fresh));
         replica.until_it_has_all_of(&primary)?;
         replica.freeze()?;
         let done = here.revoke(end(5)).await;
@@ -293,10 +283,7 @@ async fn two_failovers_in_a_row_revive_no_proof() -> Outcome {
     let before = store.memory();
     other.until_it_has_all_of(&one)?;
     other.freeze()?;
-    assert_eq!(
-        store.check_and_insert(proof(before, 1)).await?,
-        Verdict::Fresh
-    );
+    assert_eq!(said(&store, before, 1).await, Ok(Verdict::Fresh));
     // What the second one has not seen is lost with the next step.
     one.ask(&["CLIENT", "KILL", "TYPE", "replica"])?;
     other.thaw()?;
@@ -314,22 +301,11 @@ async fn two_failovers_in_a_row_revive_no_proof() -> Outcome {
 #[tokio::test]
 async fn one_that_does_not_answer_costs_a_limited_time() -> Outcome {
     let redis = Redis::start()?;
-    let store = node(&redis, Survive::Process).await?;
-    let memory = store.memory();
-    assert_eq!(
-        store.check_and_insert(proof(memory, 1)).await?,
-        Verdict::Fresh
-    );
+    let (store, memory) = begun(&redis).await?;
     redis.freeze()?;
     let start = Instant::now();
-    assert_eq!(
-        store.check_and_insert(proof(memory, 2)).await,
-        Err(StoreError)
-    );
-    assert_eq!(
-        store.check_and_insert(proof(memory, 3)).await,
-        Err(StoreError)
-    );
+    assert_eq!(said(&store, memory, 2).await, Err(StoreError));
+    assert_eq!(said(&store, memory, 3).await, Err(StoreError));
     assert!(start.elapsed() < PATIENCE);
     redis.thaw()?;
     // It has lost nothing.
@@ -341,28 +317,17 @@ async fn one_that_does_not_answer_costs_a_limited_time() -> Outcome {
     // What nobody waited for any more may have been done.
     let late = until_it_answers(&store, proof(memory, 2)).await?;
     assert!(matches!(late, Verdict::Fresh | Verdict::Replayed));
-    assert_eq!(
-        store.check_and_insert(proof(memory, 2)).await?,
-        Verdict::Replayed
-    );
+    assert_eq!(said(&store, memory, 2).await, Ok(Verdict::Replayed));
     Ok(())
 }
 
 #[tokio::test]
 async fn a_full_one_refuses_and_forgets_nothing() -> Outcome {
     let redis = Redis::start()?;
-    let store = node(&redis, Survive::Process).await?;
-    let memory = store.memory();
-    assert_eq!(
-        store.check_and_insert(proof(memory, 1)).await?,
-        Verdict::Fresh
-    );
+    let (store, memory) = begun(&redis).await?;
     assert_eq!(store.revoke(end(5)).await?, Ending::Done);
     redis.ask(&["CONFIG", "SET", "maxmemory", "1"])?;
-    assert_eq!(
-        store.check_and_insert(proof(memory, 2)).await,
-        Err(StoreError)
-    );
+    assert_eq!(said(&store, memory, 2).await, Err(StoreError));
     assert_eq!(store.revoke(end(6)).await, Err(StoreError));
     assert!(store.is_revoked(session(memory, 5)).await?);
     assert!(!store.is_revoked(session(memory, 6)).await?);
@@ -371,23 +336,104 @@ async fn a_full_one_refuses_and_forgets_nothing() -> Outcome {
         until_it_answers(&store, proof(memory, 2)).await?,
         Verdict::Fresh
     );
-    assert_eq!(
-        store.check_and_insert(proof(memory, 1)).await?,
-        Verdict::Replayed
-    );
+    assert_eq!(said(&store, memory, 1).await, Ok(Verdict::Replayed));
     assert_eq!(store.memory(), memory);
+    Ok(())
+}
+
+/// Why there is no store.
+fn cause(node: Result<RedisStore, ConfigError>) -> String {
+    let error = node.err();
+    let cause = error.as_ref().and_then(std::error::Error::source);
+    cause.map(ToString::to_string).unwrap_or_default()
+}
+
+#[tokio::test]
+async fn one_that_begins_to_evict_takes_with_it_what_it_may_have_thrown_away() -> Outcome {
+    let redis = Redis::start()?;
+    let (store, memory) = begun(&redis).await?;
+    redis.ask(&["CONFIG", "SET", "maxmemory-policy", "allkeys-lru"])?;
+    let start = Instant::now();
+    for number in 2.. {
+        if said(&store, memory, number).await == Err(StoreError) {
+            break;
+        }
+        assert!(start.elapsed() < PATIENCE);
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    redis.ask(&["CONFIG", "SET", "maxmemory-policy", "noeviction"])?;
+    let after = proofs_begin_anew(&store, memory).await?;
+    assert_ne!(after.revocations, memory.revocations);
+    Ok(())
+}
+
+/// Nobody can say what else has gone with it.
+#[tokio::test]
+async fn one_that_knows_less_than_before_has_lost_its_sessions() -> Outcome {
+    let redis = Redis::start()?;
+    let (store, memory) = begun(&redis).await?;
+    assert_eq!(store.revoke(end(5)).await?, Ending::Done);
+    // Once the node has heard of it.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    redis.ask(&["HSET", "{bulla}", "count", "0"])?;
+    let start = Instant::now();
+    while store.memory() == memory {
+        assert!(start.elapsed() < PATIENCE);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let after = proofs_begin_anew(&store, memory).await?;
+    assert_ne!(after.revocations, memory.revocations);
+    Ok(())
+}
+
+/// Between the name's being read and the script's being sent the server may have become another one, with the
+/// name among its data.
+#[tokio::test]
+async fn a_script_does_nothing_in_another_process_than_its_memory_began_in() -> Outcome {
+    let mut redis = Redis::start_with(&["--appendonly", "yes", "--appendfsync", "always"])?;
+    let (store, memory) = begun(&redis).await?;
+    let script = format!(
+        "local name, max_skew, most_news = '{}', 30, 512\n{}",
+        base64::encode(memory.proofs),
+        include_str!("../../crates/server/src/store/redis/step.lua")
+    );
+    let first = [
+        "EVAL",
+        &script,
+        "2",
+        "{bulla}",
+        "{bulla}:log:",
+        "news",
+        "first",
+        "",
+        "0",
+    ];
+    assert!(redis.ask(&first)?.contains("noeviction"));
+    drop(store);
+    redis.kill()?;
+    redis.start_again()?;
+    assert_eq!(redis.ask(&first)?, "other");
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_later_of_two_ends_is_kept() -> Outcome {
+    let redis = Redis::start()?;
+    let (store, _) = begun(&redis).await?;
+    for life in [43_200, 60] {
+        let mut ended = end(b'a');
+        ended.until = ended.now + life;
+        assert_eq!(store.revoke(ended).await?, Ending::Done);
+    }
+    let left: u64 = redis.ask(&["TTL", "{bulla}:s:aaaaaaaaaaaa"])?.parse()?;
+    assert!(left > 43_000, "{left}");
     Ok(())
 }
 
 #[tokio::test]
 async fn one_that_evicts_is_refused() -> Outcome {
     let redis = Redis::start_with(&["--maxmemory-policy", "allkeys-lru"])?;
-    let refused = node(&redis, Survive::Process)
-        .await
-        .err()
-        .ok_or("it was taken")?;
-    let cause = std::error::Error::source(&refused).ok_or("without a cause")?;
-    assert!(cause.to_string().contains("noeviction"), "{cause}");
+    assert!(cause(node(&redis, Survive::Process).await).contains("noeviction"));
     redis.ask(&["CONFIG", "SET", "maxmemory-policy", "noeviction"])?;
     node(&redis, Survive::Process).await?;
     Ok(())
@@ -399,10 +445,7 @@ async fn one_that_is_read_only_is_refused() -> Outcome {
     let store = node(&redis, Survive::Process).await?;
     let memory = store.memory();
     redis.follow(&other)?;
-    assert_eq!(
-        store.check_and_insert(proof(memory, 1)).await,
-        Err(StoreError)
-    );
+    assert_eq!(said(&store, memory, 1).await, Err(StoreError));
     assert_eq!(store.revoke(end(1)).await, Err(StoreError));
     redis.ask(&["REPLICAOF", "NO", "ONE"])?;
     proofs_begin_anew(&store, memory).await?;
@@ -412,18 +455,10 @@ async fn one_that_is_read_only_is_refused() -> Outcome {
 #[tokio::test]
 async fn what_is_thrown_away_takes_its_own_with_it() -> Outcome {
     let redis = Redis::start()?;
-    let store = node(&redis, Survive::Replicas(0)).await?;
-    let memory = store.memory();
-    assert_eq!(
-        store.check_and_insert(proof(memory, 1)).await?,
-        Verdict::Fresh
-    );
+    let (store, memory) = begun(&redis).await?;
     // Scripts can be sent again.
     redis.ask(&["SCRIPT", "FLUSH"])?;
-    assert_eq!(
-        store.check_and_insert(proof(memory, 1)).await?,
-        Verdict::Replayed
-    );
+    assert_eq!(said(&store, memory, 1).await, Ok(Verdict::Replayed));
     assert_eq!(store.memory(), memory);
     redis.ask(&["FLUSHALL"])?;
     let after = proofs_begin_anew(&store, memory).await?;
@@ -489,8 +524,8 @@ async fn a_user_and_strangers_have_a_quota_of_what_they_end() -> Outcome {
         ended
     };
     let (ann, bob) = (Party::User("ann".parse()?), Party::User("bob".parse()?));
-    let quota = u32::try_from(RedisStore::REVOCATIONS_QUOTA)?;
-    // As if she had ended all but one already.
+    let quota = u32::try_from(MemoryStore::REVOCATIONS_QUOTA)?;
+    // As if she had ended all but one already, and so had those without a name.
     redis.ask(&[
         "SET",
         "{bulla}:o:ann",
@@ -500,6 +535,10 @@ async fn a_user_and_strangers_have_a_quota_of_what_they_end() -> Outcome {
     ])?;
     assert_eq!(store.revoke(of(1, ann)).await?, Ending::Done);
     assert_eq!(store.revoke(of(2, ann)).await?, Ending::OverQuota);
+    let all_but_one = (RedisStore::STRANGERS_QUOTA - 1).to_string();
+    redis.ask(&["SET", "{bulla}:o:", &all_but_one, "EX", "1000"])?;
+    assert_eq!(store.revoke(of(4, Party::Stranger)).await?, Ending::Done);
+    assert_eq!(store.revoke(of(5, Party::Stranger)).await, Err(StoreError));
     // What has ended has ended already.
     assert_eq!(store.revoke(of(1, ann)).await?, Ending::Done);
     assert_eq!(store.revoke(of(3, bob)).await?, Ending::Done);

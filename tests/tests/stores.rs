@@ -7,7 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use bulla_server::store::{Ended, Ending, Party, Replacement, SessionRef, UsedProof, Verdict};
 use bulla_server::{
-    EmbeddedStore, MemoryStore, RedisStore, Revocation, RevocationId, Store, Survive, Thumbprint,
+    EmbeddedStore, MemoryStore, RedisStore, Revocation, RevocationId, Store, Thumbprint,
 };
 use bulla_tests::attack::Outcome;
 use bulla_tests::redis::Redis;
@@ -65,7 +65,7 @@ async fn redis_cluster() -> Outcome {
             let number = number.fetch_add(1, Ordering::Relaxed);
             let name = format!("store-{}-{number}", node.port());
             let store = RedisStore::builder(&*url).name(name);
-            Ok(store.survive(Survive::Replicas(0)).connect().await?)
+            Ok(store.connect().await?)
         })
         .await?;
     }
@@ -149,21 +149,12 @@ async fn a_proof_is_fresh_once(store: &impl Store) -> Outcome {
         store.check_and_insert(proof.clone()).await?,
         Verdict::Replayed
     );
-    // Whatever else is said of it: later in its life, or by a node whose clock is a little behind or ahead.
-    for (now, until) in [(60, 60), (120, 60), (10, 60), (0, 0)] {
-        let mut again = proof.clone();
-        again.session = session(store, 2);
-        again.now += now;
-        again.until += until;
-        let is_apart = now > 30;
-        if !is_apart {
-            assert_eq!(
-                store.check_and_insert(again).await?,
-                Verdict::Replayed,
-                "{now}"
-            );
-        }
-    }
+    // Another session of the device, and a node whose clock is a little ahead.
+    let mut again = proof.clone();
+    again.session = session(store, 2);
+    again.now += 10;
+    again.until += 60;
+    assert_eq!(store.check_and_insert(again).await?, Verdict::Replayed);
     for number in 2..200 {
         let proof = used(store, number, 1);
         assert_eq!(

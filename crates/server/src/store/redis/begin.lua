@@ -2,13 +2,13 @@
 --
 -- KEYS: the memory, its log. ARGV: a name for a memory of proofs and one for a memory of revocations, should
 -- they be needed; what revocations survive; the memory of revocations that the caller knows, and how many it
--- has seen there; whether this server's clock was seen to jump.
+-- has seen there; 'forgotten' if the caller knows that something may be.
 --
 -- Returns { 'ok', name of proofs, name of revocations, count of revocations }, or what is wrong with this
 -- server.
 
 local memory, log = KEYS[1], KEYS[2]
-local proofs, revocations, survives, seen_in, seen, jumped = unpack(ARGV)
+local proofs, revocations, survives, seen_in, seen, forgotten = unpack(ARGV)
 
 local info = redis.call('INFO', 'server', 'replication', 'memory')
 local version = string.match(info, 'redis_version:(%d+)')
@@ -20,7 +20,7 @@ if string.match(info, 'maxmemory_policy:([%a-]+)') ~= 'noeviction' then return {
 local run = string.match(info, 'run_id:(%x+)')
 local known = redis.call('HMGET', memory, 'run', 'proofs', 'revocations', 'count')
 local count = tonumber(known[4] or '0')
-local is_lost = jumped == 'jumped' or (known[3] == seen_in and count < tonumber(seen))
+local is_lost = forgotten == 'forgotten' or (known[3] == seen_in and count < tonumber(seen))
 
 -- Another process than the one that has remembered: the last proofs that it knew may not have come here.
 if known[1] == run and not is_lost then

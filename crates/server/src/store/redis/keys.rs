@@ -3,13 +3,18 @@
 use bulla_protocol::jwk::Thumbprint;
 
 use super::RedisStore;
-use crate::store::{Party, Revocation};
+use crate::store::{MemoryStore, Party, Revocation};
 use crate::ticket::RevocationId;
 
 /// The names of what is in the server.
-pub(super) struct Keys(pub(super) String);
+pub(super) struct Keys(String);
 
 impl Keys {
+    /// With this hash tag before all of them.
+    pub(super) fn new(name: &str) -> Self {
+        Self(format!("{{{name}}}"))
+    }
+
     pub(super) fn of(&self, kind: &str, name: &[u8]) -> Vec<u8> {
         [self.0.as_bytes(), b":", kind.as_bytes(), b":", name].concat()
     }
@@ -40,31 +45,11 @@ impl Keys {
             Party::Application => (self.of("o", b""), String::new()),
             Party::User(subject) => (
                 self.of("o", subject.as_str().as_bytes()),
-                RedisStore::REVOCATIONS_QUOTA.to_string(),
+                MemoryStore::REVOCATIONS_QUOTA.to_string(),
             ),
             Party::Stranger => (self.of("o", b""), RedisStore::STRANGERS_QUOTA.to_string()),
         }
     }
-}
-
-pub(super) fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        // To a string nothing fails.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
-}
-
-pub(super) fn unhex(text: &str) -> Option<[u8; 16]> {
-    let mut bytes = [0; 16];
-    if text.len() != 32 || !text.is_ascii() {
-        return None;
-    }
-    for (byte, at) in bytes.iter_mut().zip((0..).step_by(2)) {
-        *byte = u8::from_str_radix(text.get(at..at + 2)?, 16).ok()?;
-    }
-    Some(bytes)
 }
 
 /// What has ended, as the log has it. Sessions are noted by the script, in the same way.

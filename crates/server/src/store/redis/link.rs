@@ -35,17 +35,13 @@ impl Address {
     /// `redis+cluster://HOST,HOST`, with `rediss` for TLS.
     pub(super) fn parse(url: &str) -> Option<Self> {
         let (scheme, rest) = url.split_once("://")?;
-        let Some((scheme, kind)) = scheme.split_once('+') else {
-            return Some(Self {
-                kind: Kind::One,
-                servers: vec![url.to_owned()],
-            });
-        };
         let (hosts, path) = rest.split_once('/').unwrap_or((rest, ""));
-        let kind = match kind {
-            "sentinel" if !path.is_empty() => Kind::Sentinels(path.to_owned()),
-            "cluster" if path.is_empty() => Kind::Cluster,
-            // A scheme of the client's own, such as `redis+unix`.
+        let (scheme, kind) = match scheme.split_once('+') {
+            Some((scheme, "sentinel")) if !path.is_empty() => {
+                (scheme, Kind::Sentinels(path.to_owned()))
+            }
+            Some((scheme, "cluster")) if path.is_empty() => (scheme, Kind::Cluster),
+            // The client knows more of them, such as `redis+unix`.
             _ => {
                 return Some(Self {
                     kind: Kind::One,

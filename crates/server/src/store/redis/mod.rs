@@ -1,19 +1,20 @@
 //! The store that several nodes share, in Redis or Valkey.
 
-use std::sync::atomic::AtomicU64;
+use std::num::NonZeroU32;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, RwLock};
 use std::time::{Duration, Instant};
 use std::{fmt, io};
 
 use bulla_keys::{Random, SystemRandom};
-use redis::{ErrorKind, RedisError};
+use redis::RedisError;
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use self::keys::Keys;
 use self::link::{Address, Link};
-use self::shared::{Current, Settings, Shared};
+use self::shared::{Current, Settings, Shared, wrong};
 use super::{
     Ended, Ending, Memory, Replacement, SessionRef, Store, StoreFuture, Tell, UsedProof, Verdict,
 };
@@ -24,7 +25,7 @@ mod link;
 mod shared;
 mod steps;
 
-/// How far the clocks of a node and of the server may be apart, in seconds, as `step.lua` has it.
+/// How far the clocks of a node and of the server may be apart, in seconds.
 const MAX_SKEW: u64 = 30;
 /// How far the clocks of two nodes may be apart then.
 const APART: u64 = 2 * MAX_SKEW;
@@ -45,7 +46,10 @@ pub enum Survive {
     /// They count as done once so many replicas have them (`WAIT`), so a promoted one has them, and sessions go
     /// on. Name as many as there may be replicas that lag behind and are promoted all the same. Where fewer are
     /// there, logins and logouts are refused with `store_unavailable`.
-    Replicas(u32),
+    ///
+    /// A primary that is cut off from its replicas must notice: set its `min-replicas-to-write` to the same number,
+    /// or the nodes that are cut off with it go on by what it knows.
+    Replicas(NonZeroU32),
 }
 
 /// The store that several nodes share: a Redis server from 7.0 on, or Valkey. Of a cluster it uses one slot,
@@ -74,16 +78,14 @@ pub struct RedisBuilder {
 }
 
 impl RedisStore {
-    /// Proofs of one session that are remembered in some two minutes, by default.
-    pub const DEFAULT_QUOTA: u64 = 14_000;
-    /// The same as long as it is unconfirmed.
-    pub const UNCONFIRMED_QUOTA: u64 = 100;
+    /// Proofs of one session that are remembered in some two minutes, by default. As long as it is unconfirmed,
+    /// [`MemoryStore::UNCONFIRMED_QUOTA`](super::MemoryStore::UNCONFIRMED_QUOTA).
+    pub const DEFAULT_QUOTA: usize = 14_000;
     /// Proofs of all unconfirmed sessions that are remembered in some two minutes.
-    pub const UNCONFIRMED: u64 = 400_000;
-    /// Ended sessions of one user that are remembered at once.
-    pub const REVOCATIONS_QUOTA: u64 = 10_000;
-    /// Ended sessions that nobody had logged in to, which are remembered at once.
-    pub const STRANGERS_QUOTA: u64 = 1_000_000;
+    pub const UNCONFIRMED: usize = 400_000;
+    /// Ended sessions that nobody had logged in to, which are remembered at once. Of one user,
+    /// [`MemoryStore::REVOCATIONS_QUOTA`](super::MemoryStore::REVOCATIONS_QUOTA).
+    pub const STRANGERS_QUOTA: usize = 1_000_000;
 
     /// Connects to the server at this URL. [`Self::builder`] says what it may be.
     ///
@@ -136,7 +138,7 @@ impl RedisBuilder {
 
     /// Sets how many proofs of one session are remembered in some two minutes. Beyond, its requests are refused
     /// with `rate_limited`.
-    pub fn quota(mut self, quota: u64) -> Self {
+    pub fn quota(mut self, quota: usize) -> Self {
         self.settings.quota = quota;
         self
     }
@@ -166,22 +168,20 @@ impl RedisBuilder {
             root,
             settings,
         } = self;
-        let wrong = |what: &'static str| RedisError::from((ErrorKind::InvalidClientConfig, what));
-        let address = Address::parse(&url).ok_or(wrong("this is no URL of a Redis server"));
-        let address = address.map_err(failed)?;
+        let address = Address::parse(&url)
+            .ok_or_else(|| failed(wrong("this is no URL of a Redis server")))?;
         if !name.is_ascii() || name.is_empty() || name.contains(['{', '}']) {
             return Err(failed(wrong("the name is not one for a hash tag")));
         }
         let link = || Link::new(&address, root.as_deref(), settings.timeout).map_err(failed);
-        let keys = Keys(format!("{{{name}}}"));
         let unknown = Memory::begin(&*settings.random)?;
         let shared = Shared {
             checks: link()?,
             ends: link()?,
-            keys,
-            current: RwLock::new(Arc::new(Current::new(unknown))),
+            keys: Keys::new(&name),
+            current: RwLock::new(Arc::new(Current::new(unknown, 0))),
             begins: Mutex::new(()),
-            seen: AtomicU64::new(0),
+            evicts: AtomicBool::new(false),
             tell: OnceLock::new(),
             settings,
         };
@@ -208,7 +208,7 @@ async fn listen(shared: Arc<Shared>) {
     let mut clock: Option<(Instant, u64)> = None;
     loop {
         ticks.tick().await;
-        let Ok(time) = shared.hear().await else {
+        let Ok(health) = shared.hear().await else {
             failures = failures.saturating_add(1);
             // Nobody here knows what the others have ended.
             if failures >= 2 {
@@ -217,15 +217,22 @@ async fn listen(shared: Arc<Shared>) {
             continue;
         };
         failures = 0;
-        let due = clock.map(|(at, then)| then.saturating_add(at.elapsed().as_secs()));
-        if due.is_some_and(|due| due.abs_diff(time) > MAX_SKEW) {
-            tracing::error!(target: "bulla::store", "the clock of Redis has jumped");
-            // What it was to remember it may have forgotten early.
-            if shared.begin(true).await.is_err() {
-                continue;
-            }
+        let has_evicted = shared.evicts.fetch_or(health.evicts, Ordering::AcqRel);
+        if health.evicts {
+            tracing::error!(target: "bulla::store", "Redis evicts: set maxmemory-policy noeviction");
+            continue;
         }
-        clock = Some((Instant::now(), time));
+        let due = clock.map(|(at, then)| then.saturating_add(at.elapsed().as_secs()));
+        let has_jumped = due.is_some_and(|due| due.abs_diff(health.time) > MAX_SKEW);
+        if has_jumped {
+            tracing::error!(target: "bulla::store", "the clock of Redis has jumped");
+        }
+        // What it was to remember it may have forgotten.
+        if (has_evicted || has_jumped) && shared.begin(true).await.is_err() {
+            continue;
+        }
+        shared.evicts.store(false, Ordering::Release);
+        clock = Some((Instant::now(), health.time));
     }
 }
 

@@ -1,18 +1,19 @@
 //! What a node knows of the server's memories, and how it has a step done in them.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 use bulla_keys::Random;
+use bulla_protocol::base64;
 use redis::{ErrorKind, RedisError, RedisResult, Script, ServerErrorKind, Value};
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 
-use super::Survive;
-use super::keys::{Keys, hex, unhex};
+use super::keys::Keys;
 use super::link::{Connection, Link, is_of_connection};
-use super::steps::Step;
+use super::steps::{MOST_NEWS, Step};
+use super::{MAX_SKEW, Survive};
 use crate::store::{Memory, Revocation, StoreError, Tell};
 
 const STEP: &str = include_str!("step.lua");
@@ -32,30 +33,35 @@ pub(super) struct Shared {
     pub(super) current: RwLock<Arc<Current>>,
     /// So that one of those who find it lost asks for a new memory.
     pub(super) begins: Mutex<()>,
-    /// How many revocations this node has seen in the current memory of them.
-    pub(super) seen: AtomicU64,
+    /// Whether the server evicts, which it did not when the memory began.
+    pub(super) evicts: AtomicBool,
     pub(super) tell: OnceLock<Tell>,
 }
 
 /// The memories as this node knows them, and the script that works on them.
 pub(super) struct Current {
     pub(super) memory: Memory,
-    pub(super) script: Script,
-    pub(super) text: String,
+    /// How many revocations this node has seen in it.
+    pub(super) seen: AtomicU64,
+    script: Script,
+    text: String,
 }
 
 pub(super) struct Settings {
     pub(super) survive: Survive,
     pub(super) timeout: Duration,
-    pub(super) quota: u64,
+    pub(super) quota: usize,
     pub(super) random: Box<dyn Random>,
 }
 
 impl Current {
-    pub(super) fn new(memory: Memory) -> Self {
-        let text = format!("local name = '{}'\n{STEP}", hex(&memory.proofs));
+    pub(super) fn new(memory: Memory, seen: u64) -> Self {
+        let name = base64::encode(memory.proofs);
+        let text =
+            format!("local name, max_skew, most_news = '{name}', {MAX_SKEW}, {MOST_NEWS}\n{STEP}");
         Self {
             memory,
+            seen: AtomicU64::new(seen),
             script: Script::new(&text),
             text,
         }
@@ -69,11 +75,8 @@ impl Shared {
     }
 
     /// Does a step, in whatever time there is. What it says first is what came of it.
-    pub(super) async fn step(
-        &self,
-        link: &Link,
-        step: Step<'_>,
-    ) -> Result<Vec<Vec<u8>>, StoreError> {
+    pub(super) async fn step(&self, step: Step<'_>) -> Result<Vec<Vec<u8>>, StoreError> {
+        let link = if step.ends { &self.ends } else { &self.checks };
         let limit = self.settings.timeout;
         let number = AtomicU64::new(0);
         let error = match timeout(limit, self.try_step(link, &step, &number)).await {
@@ -99,7 +102,7 @@ impl Shared {
         Err(StoreError)
     }
 
-    pub(super) async fn try_step(
+    async fn try_step(
         &self,
         link: &Link,
         step: &Step<'_>,
@@ -133,9 +136,14 @@ impl Shared {
             };
             let answer: Vec<Vec<u8>> = redis::from_redis_value(answer)?;
             match answer.first().map(Vec::as_slice) {
-                Some(b"other") => self.learn(&current).await?,
+                Some(b"other") => {
+                    self.learn(&current).await?;
+                    if Arc::ptr_eq(&current, &self.current()) {
+                        // Nor has the primary that was asked: this way leads to another server.
+                        link.give_up(of).await;
+                    }
+                }
                 Some(b"clock") => return Err(wrong("its clock and this node's are apart")),
-                Some(b"evicts") => return Err(wrong(EVICTS)),
                 Some(_) => {
                     self.have_replicas(step, &mut connection).await?;
                     return Ok(answer);
@@ -146,7 +154,7 @@ impl Shared {
         Err(wrong("its memory changes all the time"))
     }
 
-    pub(super) async fn evaluate(
+    async fn evaluate(
         &self,
         connection: &mut Connection,
         current: &Current,
@@ -175,20 +183,18 @@ impl Shared {
     }
 
     /// Waits for the replicas, if a step has ended anything that they must know.
-    pub(super) async fn have_replicas(
-        &self,
-        step: &Step<'_>,
-        connection: &mut Connection,
-    ) -> RedisResult<()> {
+    async fn have_replicas(&self, step: &Step<'_>, connection: &mut Connection) -> RedisResult<()> {
         let Survive::Replicas(wanted) = self.settings.survive else {
             return Ok(());
         };
-        if !matches!(step.name, "end" | "replace" | "end all") {
+        if !step.ends {
             return Ok(());
         }
         let limit = self.settings.timeout / 2;
-        let reached = connection.wait(&self.keys.memory(), wanted, limit).await?;
-        if reached < wanted {
+        let reached = connection
+            .wait(&self.keys.memory(), wanted.get(), limit)
+            .await?;
+        if reached < wanted.get() {
             return Err(wrong("too few replicas have what has ended"));
         }
         Ok(())
@@ -203,9 +209,8 @@ impl Shared {
         Ok(())
     }
 
-    /// Asks the server what its memories are called. New ones begin where what they knew may be lost, or where
-    /// its clock has jumped.
-    pub(super) async fn begin(&self, has_jumped: bool) -> RedisResult<()> {
+    /// Asks the server what its memories are called. New ones begin where what they knew may be lost.
+    pub(super) async fn begin(&self, has_forgotten: bool) -> RedisResult<()> {
         let known = self.current();
         let fresh = Memory::begin(&*self.settings.random).map_err(|_| wrong("no random bytes"))?;
         let mut command = redis::cmd("EVAL");
@@ -214,15 +219,15 @@ impl Shared {
             .arg(2)
             .arg(self.keys.memory())
             .arg(self.keys.log())
-            .arg(hex(&fresh.proofs))
-            .arg(hex(&fresh.revocations))
+            .arg(base64::encode(fresh.proofs))
+            .arg(base64::encode(fresh.revocations))
             .arg(match self.settings.survive {
                 Survive::Process => "process",
                 Survive::Replicas(_) => "more",
             })
-            .arg(hex(&known.memory.revocations))
-            .arg(self.seen.load(Ordering::Acquire))
-            .arg(if has_jumped { "jumped" } else { "" });
+            .arg(base64::encode(known.memory.revocations))
+            .arg(known.seen.load(Ordering::Acquire))
+            .arg(if has_forgotten { "forgotten" } else { "" });
         let (mut connection, number) = self.checks.get().await?;
         let answer = match connection.send(&command).await {
             Ok(answer) => answer,
@@ -247,23 +252,24 @@ impl Shared {
                 _ => return Err(wrong(NOT_OURS)),
             };
         let memory = Memory {
-            proofs: unhex(proofs).ok_or_else(|| wrong(NOT_OURS))?,
-            revocations: unhex(revocations).ok_or_else(|| wrong(NOT_OURS))?,
+            proofs: base64::decode_array(proofs).ok_or_else(|| wrong(NOT_OURS))?,
+            revocations: base64::decode_array(revocations).ok_or_else(|| wrong(NOT_OURS))?,
         };
         if memory == known.memory {
             return Ok(());
         }
-        if memory.revocations != known.memory.revocations {
+        let seen = if memory.revocations == known.memory.revocations {
+            known.seen.load(Ordering::Acquire)
+        } else {
             // From here on; what was before concerns other sessions.
-            let count = count.parse().map_err(|_| wrong(NOT_OURS))?;
-            self.seen.store(count, Ordering::Release);
-        }
+            count.parse().map_err(|_| wrong(NOT_OURS))?
+        };
         tracing::info!(
             target: "bulla::store",
             sessions_go_on = memory.revocations == known.memory.revocations,
             "a memory in Redis has another name now"
         );
-        let current = Arc::new(Current::new(memory));
+        let current = Arc::new(Current::new(memory, seen));
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = current;
         self.tell(None);
         Ok(())

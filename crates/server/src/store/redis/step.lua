@@ -1,8 +1,8 @@
 -- One step of the store's, as one atomic one of the server's.
 --
--- Before this text stands `local name = '...'`: what its memory of proofs is called. So every memory has a
--- script of its own, which lives in one process of the server and in no dump, no replica and no file. A server
--- that was restarted or promoted does not know it, and says so in the same round trip.
+-- Before this text stand `name`, what its memory of proofs is called, `max_skew` and `most_news`. So every memory
+-- has a script of its own, which lives in one process of the server and in no dump, no replica and no file. A
+-- server that was restarted or promoted does not know it, and says so in the same round trip.
 --
 -- All keys have one hash tag. Those that are named only in the data (the session that took another's place)
 -- are made here.
@@ -22,7 +22,7 @@ if first == 'first' then
 end
 local time = tonumber(redis.call('TIME')[1])
 -- How much longer than asked for proofs are remembered makes up for this.
-if now ~= '' and math.abs(time - tonumber(now)) > 30 then return { 'clock', tostring(time) } end
+if now ~= '' and math.abs(time - tonumber(now)) > max_skew then return { 'clock', tostring(time) } end
 
 -- Whether a session has ended. KEYS: 3 its own, 4 its device's, 5 its user's. ARGV: 4 its login or ''.
 local function has_ended()
@@ -132,15 +132,15 @@ if step == 'end all' then
   return { 'done' }
 end
 
--- What has ended since. ARGV: 4 how many are known.
+-- What has ended since, and how the server is. ARGV: 4 how many are known.
 if step == 'news' then
-  local info = redis.call('INFO', 'memory')
   local news = {
-    string.match(info, 'maxmemory_policy:([%a-]+)') == 'noeviction' and 'news' or 'evicts',
+    'news',
+    string.match(redis.call('INFO', 'memory'), 'maxmemory_policy:([%a-]+)'),
     tostring(time),
     redis.call('HGET', memory, 'count') or '0',
   }
-  for _, entry in ipairs(redis.call('XRANGE', log, '(' .. ARGV[4] .. '-0', '+', 'COUNT', 512)) do
+  for _, entry in ipairs(redis.call('XRANGE', log, '(' .. ARGV[4] .. '-0', '+', 'COUNT', most_news)) do
     news[#news + 1] = entry[2][2]
   end
   return news

@@ -6,7 +6,8 @@ use super::keys::{note, noted};
 use super::shared::Shared;
 use super::{APART, RedisStore};
 use crate::store::{
-    Ended, Ending, Party, Replacement, Revocation, SessionRef, StoreError, UsedProof, Verdict,
+    Ended, Ending, MemoryStore, Party, Replacement, Revocation, SessionRef, StoreError, UsedProof,
+    Verdict,
 };
 use crate::ticket::RevocationId;
 
@@ -14,10 +15,14 @@ use crate::ticket::RevocationId;
 const SLOT: u64 = 128;
 /// How many slots a proof may have to be looked up in.
 const MAX_SLOTS: u64 = 1024;
+/// How much is told at once of what has ended.
+pub(super) const MOST_NEWS: usize = 512;
 
 /// A step, as the script takes it.
 pub(super) struct Step<'a> {
     pub(super) name: &'static str,
+    /// Whether it ends sessions, which the replicas must know.
+    pub(super) ends: bool,
     /// The node's time, if it has to be the server's.
     pub(super) now: Option<u64>,
     pub(super) keys: Vec<Vec<u8>>,
@@ -31,11 +36,20 @@ impl Step<'_> {
     pub(super) fn new(name: &'static str) -> Self {
         Self {
             name,
+            ends: false,
             now: None,
             keys: Vec::new(),
             args: Vec::new(),
             proofs: None,
             revocations: None,
+        }
+    }
+
+    /// One that ends sessions.
+    fn ending(name: &'static str) -> Self {
+        Self {
+            ends: true,
+            ..Self::new(name)
         }
     }
 
@@ -50,10 +64,21 @@ impl Step<'_> {
     }
 }
 
+/// How the server is.
+pub(super) struct Health {
+    /// Its time, in seconds since 1970.
+    pub(super) time: u64,
+    /// It may throw away what it was to remember.
+    pub(super) evicts: bool,
+}
+
 impl Shared {
     pub(super) async fn check(&self, used: &UsedProof) -> Result<Verdict, StoreError> {
         // Whoever has taken it already may have had another time, by what both are allowed, and with it another
         // life of nonces, which is half of what is left at most.
+        if self.evicts.load(Ordering::Acquire) {
+            return Err(StoreError);
+        }
         let left = used.until.saturating_sub(used.now);
         let latest = used.until.saturating_add(APART).saturating_add(left / 2);
         let own = used.until / SLOT;
@@ -71,7 +96,7 @@ impl Shared {
         let (quota, room) = if used.confirmed {
             (self.settings.quota, String::new())
         } else {
-            let quota = self.settings.quota.min(RedisStore::UNCONFIRMED_QUOTA);
+            let quota = self.settings.quota.min(MemoryStore::UNCONFIRMED_QUOTA);
             (quota, RedisStore::UNCONFIRMED.to_string())
         };
         let own_text = own.to_string();
@@ -90,7 +115,7 @@ impl Shared {
         }
         step.now = Some(used.now);
         step.proofs = Some(&used.memory);
-        let answer = self.step(&self.checks, step).await?;
+        let answer = self.step(step).await?;
         match answer.first().map(Vec::as_slice) {
             Some(b"fresh") => Ok(Verdict::Fresh),
             Some(b"replayed") => Ok(Verdict::Replayed),
@@ -103,7 +128,7 @@ impl Shared {
 
     pub(super) async fn look(&self, session: &SessionRef) -> Result<bool, StoreError> {
         let step = self.of_session(Step::new("look"), session);
-        let answer = self.step(&self.checks, step).await?;
+        let answer = self.step(step).await?;
         match answer.first().map(Vec::as_slice) {
             Some(b"revoked") => Ok(true),
             Some(b"alive") => Ok(false),
@@ -115,18 +140,18 @@ impl Shared {
         let life = life(ended.until, ended.now);
         let step = match &ended.revocation {
             Revocation::Session(id) => self.of_owner("end", ended.by, life).arg(id.0),
-            Revocation::Device(device) => Step::new("end all")
+            Revocation::Device(device) => Step::ending("end all")
                 .key(self.keys.device(device))
                 .arg(life)
                 .arg("0")
                 .arg(note(&ended.revocation)),
-            Revocation::Subject(subject, login) => Step::new("end all")
+            Revocation::Subject(subject, login) => Step::ending("end all")
                 .key(self.keys.subject(subject.as_str()))
                 .arg(life)
                 .arg(login.to_string())
                 .arg(note(&ended.revocation)),
         };
-        ending(self.step(&self.ends, step).await?)
+        ending(self.step(step).await?, ended.by)
     }
 
     pub(super) async fn replace(&self, replacement: &Replacement) -> Result<Ending, StoreError> {
@@ -135,42 +160,42 @@ impl Shared {
             .of_owner("replace", replacement.by, life)
             .arg(replacement.old.0)
             .arg(replacement.new.0);
-        ending(self.step(&self.ends, step).await?)
+        ending(self.step(step).await?, replacement.by)
     }
 
-    /// Asks what has ended since, and tells it. Returns the server's time.
-    pub(super) async fn hear(&self) -> Result<u64, StoreError> {
-        let seen = self.seen.load(Ordering::Acquire);
-        let memory = self.current().memory.revocations;
+    /// Asks what has ended since, and tells it. Returns how the server is.
+    pub(super) async fn hear(&self) -> Result<Health, StoreError> {
+        let current = self.current();
+        let seen = current.seen.load(Ordering::Acquire);
         let mut step = Step::new("news").arg(seen.to_string());
-        step.revocations = Some(&memory);
-        let answer = self.step(&self.checks, step).await?;
-        let text = |at: usize| {
-            std::str::from_utf8(answer.get(at)?)
-                .ok()?
-                .parse::<u64>()
-                .ok()
-        };
-        // The memory has changed meanwhile, of which all have been told.
-        let (Some(time), Some(count)) = (text(1), text(2)) else {
+        step.proofs = Some(&current.memory.proofs);
+        let answer = self.step(step).await?;
+        let [said, policy, time, count, news @ ..] = &answer[..] else {
+            // The memory has changed meanwhile, of which all have been told.
             return Err(StoreError);
         };
-        let news = &answer[3..];
+        if said != b"news" {
+            return Err(StoreError);
+        }
+        let (time, count) = (number(time)?, number(count)?);
         let known = seen.saturating_add(news.len() as u64);
         if count < seen {
             // It has forgotten some: nothing of it can be relied on.
-            self.begin(false).await.map_err(|_| StoreError)?;
-        } else if count > known && news.len() < 512 {
+            self.learn(&current).await.map_err(|_| StoreError)?;
+        } else if count > known && news.len() < MOST_NEWS {
             // What came before was thrown away meanwhile.
             self.tell(None);
-            self.seen.store(count, Ordering::Release);
+            current.seen.store(count, Ordering::Release);
         } else {
             for ended in news {
                 self.tell(noted(ended));
             }
-            self.seen.store(known, Ordering::Release);
+            current.seen.store(known, Ordering::Release);
         }
-        Ok(time)
+        Ok(Health {
+            time,
+            evicts: policy != b"noeviction",
+        })
     }
 
     /// Whether a session has ended, for the steps that ask it: its keys, and when its user logged in.
@@ -192,7 +217,7 @@ impl Shared {
 
     pub(super) fn of_owner(&self, name: &'static str, by: Party, life: String) -> Step<'static> {
         let (owned, quota) = self.keys.owned(by);
-        Step::new(name)
+        Step::ending(name)
             .key(owned)
             .arg(life)
             .arg(self.keys.session(b""))
@@ -207,10 +232,17 @@ fn life(until: u64, now: u64) -> String {
     life.min(u64::from(u32::MAX)).to_string()
 }
 
-fn ending(answer: Vec<Vec<u8>>) -> Result<Ending, StoreError> {
+fn number(text: &[u8]) -> Result<u64, StoreError> {
+    let text = std::str::from_utf8(text).map_err(|_| StoreError)?;
+    text.parse().map_err(|_| StoreError)
+}
+
+fn ending(answer: Vec<Vec<u8>>, by: Party) -> Result<Ending, StoreError> {
     let mut answer = answer.into_iter();
     match (answer.next().as_deref(), answer.next()) {
         (Some(b"done"), None) => Ok(Ending::Done),
+        // What strangers share is full, which is nobody's own quota.
+        (Some(b"quota"), None) if by == Party::Stranger => Err(StoreError),
         (Some(b"quota"), None) => Ok(Ending::OverQuota),
         (Some(b"replaced"), Some(id)) => {
             let id = id.try_into().map_err(|_| StoreError)?;
