@@ -138,13 +138,14 @@ async function attempts(client, request, ends) {
   const { signal, rules } = request;
   let session = client.usable ?? (await unlessAborted(signal, () => client.otherThan(undefined)));
   let { random } = request;
-  const firstSent = performance.now();
+  const [firstSent, sentAt] = [performance.now(), seconds()];
   const attempt = new Attempt(rules.isSafe, ends, session.nonceLife);
   for (;;) {
     const sessionProof = provesBySession(session);
     const { reply, refusal, wasSealed } = await send(client, session, request, sessionProof, random);
     if (reply) return reply;
-    const elapsed = (performance.now() - firstSent) / 1000;
+    // The first of them may stand still while the device sleeps.
+    const elapsed = Math.max((performance.now() - firstSent) / 1000, seconds() - sentAt);
     const refused = session.id;
     switch (attempt.after(refusal.code, wasSealed, sessionProof, elapsed)) {
       case Next.Retry:

@@ -4,12 +4,12 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Where the client takes time from.
 pub trait Clock: Send + Sync {
-    /// Seconds since 1970. It goes into signatures as `created`; nobody relies on it, so it may be
-    /// wrong.
+    /// Seconds since 1970. It goes into signatures as `created`, on which nobody relies, so it may be wrong. And
+    /// if it runs ahead of [`monotonic`](Self::monotonic) a request is tried again for a shorter time.
     fn unix_seconds(&self) -> u64;
 
     /// The time since some fixed point, by a clock that never runs backwards. It bounds how long a
-    /// request is tried again.
+    /// request is tried again; it may stand still while the device sleeps.
     fn monotonic(&self) -> Duration;
 }
 

@@ -257,7 +257,7 @@ impl Session {
         let mut live = self.live().await?;
         // The random part is drawn once: whatever is sent again is the same request.
         let mut nonce = self.nonce(&live)?;
-        let first_sent = clock.monotonic();
+        let (first_sent, sent_at) = (clock.monotonic(), clock.unix_seconds());
         let mut attempt = Attempt {
             proof: live.proof_kind(first_sent),
             request: Kind::new(outgoing.is_safe(), ends),
@@ -276,7 +276,8 @@ impl Session {
                     refusal, sealed, ..
                 } => (refusal, sealed),
             };
-            attempt.elapsed = clock.monotonic().saturating_sub(first_sent);
+            let passed = Duration::from_secs(clock.unix_seconds().saturating_sub(sent_at));
+            attempt.elapsed = clock.monotonic().saturating_sub(first_sent).max(passed);
             match attempt.after(refusal.code, sealed) {
                 Next::Retry => {}
                 Next::Prove => live.want_device(),

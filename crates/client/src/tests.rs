@@ -62,6 +62,19 @@ impl Clock for TestClock {
     }
 }
 
+/// A client that sleeps while time goes on: only its wall clock tells.
+struct Asleep(TestClock);
+
+impl Clock for Asleep {
+    fn unix_seconds(&self) -> u64 {
+        bulla_server::Clock::now(&self.0)
+    }
+
+    fn monotonic(&self) -> std::time::Duration {
+        std::time::Duration::ZERO
+    }
+}
+
 /// What the wire does to the next reply.
 type Tamper = Box<dyn FnOnce(Response<Bytes>) -> Response<Bytes> + Send>;
 
@@ -1017,12 +1030,23 @@ async fn what_a_redirect_leads_to_answers_nothing() {
 /// A middle man holds the reply until the server has forgotten the request, and says that it was none.
 #[tokio::test]
 async fn nothing_is_done_twice_for_a_late_word_from_the_path() {
-    for seal in [true, false] {
+    for (seal, sleeps, claimed) in [
+        (true, false, Code::SessionUnconfirmed),
+        (false, false, Code::SessionUnconfirmed),
+        (true, false, Code::NonceStale),
+        (true, true, Code::SessionUnconfirmed),
+        (true, true, Code::NonceStale),
+    ] {
         let wire = Wire::with(ProofKind::Session);
+        let clock = wire.0.clock.clone();
         let builder = Client::builder(ORIGIN).identity(wire.0.bulla.identity());
-        let client = builder.seal(seal).transport(wire.clone());
-        let client = client.clock(wire.0.clock.clone()).build().unwrap();
-        let session = client.open().await.unwrap();
+        let builder = builder.seal(seal).transport(wire.clone());
+        let client = if sleeps {
+            builder.clock(Asleep(clock))
+        } else {
+            builder.clock(clock)
+        };
+        let session = client.build().unwrap().open().await.unwrap();
         for expected in ["-:Device:x", "-:Session:x"] {
             let reply = text(session.fetch(echo("x")).await).await;
             assert_eq!(reply.as_deref(), Ok(expected));
@@ -1037,13 +1061,13 @@ async fn nothing_is_done_twice_for_a_late_word_from_the_path() {
             let told = wire.carry(ask.unwrap()).await.headers()[field::NONCE].clone();
             wire.tamper(move |mut response| {
                 response.headers_mut().insert(field::NONCE, told);
-                problem(Code::SessionUnconfirmed)(response)
+                problem(claimed)(response)
             });
             late.send(()).unwrap();
         };
         let (paid, ()) = tokio::join!(session.fetch(echo("pay")), middle_man);
         let code = paid.err().map(|error| error.code);
-        assert_eq!(code, Some(Code::SessionUnconfirmed), "{seal}");
-        assert_eq!(wire.handled() - before, 1, "{seal}");
+        assert_eq!(code, Some(claimed), "{seal} {sleeps}");
+        assert_eq!(wire.handled() - before, 1, "{seal} {sleeps} {claimed}");
     }
 }

@@ -17,7 +17,8 @@ pub struct Attempt {
     pub retried: bool,
     /// Another session has been taken for it already.
     pub reopened: bool,
-    /// Since it was first sent, by a monotonic clock.
+    /// Since it was first sent: by a monotonic clock or by the wall clock, whichever says more. The first may stand
+    /// still while the device sleeps, the second may be set back.
     pub elapsed: Duration,
     /// How long the server takes a nonce.
     pub nonce_life: Duration,

@@ -135,7 +135,15 @@ impl Bulla {
             response.headers_mut().append(header::VARY, vary);
         }
         if let Some(cors) = cors {
-            response.headers_mut().extend(cors);
+            let headers = response.headers_mut();
+            for (name, value) in &cors {
+                if *name == header::ACCESS_CONTROL_EXPOSE_HEADERS {
+                    // A list, to which the application may have added its own.
+                    headers.append(name, value.clone());
+                } else {
+                    headers.insert(name, value.clone());
+                }
+            }
         }
         Ok(response)
     }

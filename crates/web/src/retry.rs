@@ -55,7 +55,7 @@ impl Attempt {
     }
 
     /// Decides what a refusal asks for. `sealed` says that it came sealed, `session_proof` what was
-    /// sent, `elapsed` how many seconds ago the request was first sent, by a monotonic clock.
+    /// sent, `elapsed` how many seconds ago the request was first sent.
     pub fn after(
         &mut self,
         refusal: &str,

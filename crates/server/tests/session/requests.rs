@@ -13,7 +13,7 @@ use http::{Request, Response};
 use tower::{Layer as _, service_fn};
 
 use crate::support::{
-    AUTHORITY, Device, ECHO, Server, TestClock, app, body, code, concealed, fields_of,
+    AUTHORITY, Device, ECHO, Server, TestClock, answer, app, body, code, concealed, fields_of,
 };
 
 #[tokio::test]
@@ -723,5 +723,33 @@ async fn only_pages_of_allowed_origins_get_a_preflight_answered() {
         assert_eq!(self::code(&reply), code, "{origin:?}");
         let allowed = reply.headers().get("access-control-allow-methods");
         assert_eq!(allowed.is_some(), code.is_none(), "{origin:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_the_application_exposes_stays_exposed() {
+    let server = Server::around(
+        |builder| builder.allow_origin("https://app.example"),
+        |bulla| {
+            app(bulla.layer().layer(service_fn(async |_| {
+                let mut reply = answer(200, "");
+                let own = http::HeaderValue::from_static("x-own");
+                let headers = reply.headers_mut();
+                headers.insert("access-control-expose-headers", own);
+                Ok::<_, Infallible>(reply)
+            })))
+        },
+    );
+    let device = Device::new();
+    let client = device.open(&server, None).await.unwrap();
+    let mut request = client.signed(&device, ProofKind::Device, ECHO, b"");
+    let page = http::HeaderValue::from_static("https://app.example");
+    request.headers_mut().insert("origin", page);
+    let reply = server.send(request).await;
+    let exposed = reply.headers().get_all("access-control-expose-headers");
+    let exposed: Vec<_> = exposed.iter().map(|line| line.to_str().unwrap()).collect();
+    let exposed = exposed.join(", ");
+    for name in ["x-own", field::NONCE] {
+        assert!(exposed.split(", ").any(|one| one == name), "{exposed}");
     }
 }
