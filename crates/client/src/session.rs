@@ -2,7 +2,7 @@
 
 use core::fmt;
 use core::time::Duration;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bulla_keys::MacKey;
 use bulla_protocol::error::{Code, Error as Refusal};
@@ -43,10 +43,17 @@ struct Inner {
 #[derive(Default)]
 struct State {
     live: Option<Arc<Live>>,
-    /// Good for one opening within a minute; the session that it came through has ended. It stays here
-    /// until it has been used, even if the request that brought it is given up.
-    carry_over: Option<Ticket>,
+    /// Stays here until it has been used, even if the request that brought it is given up.
+    carry_over: Option<Arc<CarryOver>>,
     closed: bool,
+}
+
+/// A ticket that is good for one opening within a minute; the session that it came through has ended.
+struct CarryOver {
+    ticket: Ticket,
+    /// What became of that opening. Any request may have made it, and the one that brought the ticket is
+    /// a login that came about or not.
+    opening: OnceLock<Result<(), Refusal>>,
 }
 
 impl Session {
@@ -219,13 +226,18 @@ impl Session {
         if let Some(live) = self.usable(refused)? {
             return Ok(live);
         }
-        let ticket = self.state().carry_over.clone();
-        let opened = self.open(ticket.clone()).await;
+        let carry_over = self.state().carry_over.clone();
+        let ticket = carry_over.as_ref().map(|carry| carry.ticket.clone());
+        let opened = self.open(ticket).await;
         let mut state = self.state();
-        // Also if it failed: the application is told so, and must not be logged in a moment later.
-        state
-            .carry_over
-            .take_if(|kept| Some(&*kept) == ticket.as_ref());
+        if let Some(used) = carry_over {
+            // Also if it failed: the application is told so, and must not be logged in a moment later.
+            state.carry_over.take_if(|kept| Arc::ptr_eq(kept, &used));
+            let outcome = opened.as_ref().map(drop);
+            let _ = used
+                .opening
+                .set(outcome.map_err(|error| error.code.because(error.detail)));
+        }
         let live = Arc::new(opened?);
         if state.closed {
             return Err(CLOSED.into());
@@ -318,25 +330,27 @@ impl Session {
         let handout = match &answer {
             Answer::Reply(_, handout) | Answer::Refused { handout, .. } => handout,
         };
-        if self.learn(live, handout) {
+        if let Some(brought) = self.learn(live, handout) {
             // The new session is there before the application sees the reply.
             self.live().await?;
+            brought.opening.get().copied().unwrap_or(Err(SUPERSEDED))?;
         }
         Ok(answer)
     }
 
-    /// Takes what the server hands out. Returns whether a session is to be carried over.
-    fn learn(&self, live: &Arc<Live>, handout: &Handout) -> bool {
+    /// Takes what the server hands out. Returns what is to be carried over.
+    fn learn(&self, live: &Arc<Live>, handout: &Handout) -> Option<Arc<CarryOver>> {
         live.take(handout, self.0.client.0.clock.monotonic());
         let mut state = self.state();
         if handout.ended {
             state.live.take_if(|current| current.id == live.id);
         }
-        let carries_over = handout.carry_over.is_some();
-        if carries_over {
-            state.carry_over.clone_from(&handout.carry_over);
-        }
-        carries_over
+        let ticket = handout.carry_over.clone()?;
+        state.carry_over = Some(Arc::new(CarryOver {
+            ticket,
+            opening: OnceLock::new(),
+        }));
+        state.carry_over.clone()
     }
 
     /// The current session, unless it is the refused one or there is a ticket for another.
@@ -393,6 +407,8 @@ impl fmt::Debug for Session {
 }
 
 const CLOSED: Refusal = Code::SessionClosed.because("the session is closed");
+const SUPERSEDED: Refusal =
+    Code::SessionRevoked.because("another login took the place of this one");
 
 /// Removes what the server meant for the client.
 fn strip(headers: &mut HeaderMap) {

@@ -716,6 +716,58 @@ async fn a_login_is_not_lost_to_a_session_that_was_opened_meanwhile() {
     }
 }
 
+/// Any request may make the opening that a login is waiting for, and lose it.
+#[tokio::test]
+async fn a_login_whose_opening_another_request_loses_has_failed() {
+    let wire = Wire::new();
+    let session = wire.open().await;
+    let others_go_on = || async {
+        for _ in 0..20 {
+            tokio::task::yield_now().await;
+        }
+    };
+    let me = async || {
+        let me = Request::get("/api/me").body("").unwrap();
+        text(session.fetch(me).await).await
+    };
+    let (is_there, login_reply) = wire.hold();
+    let login = session.fetch(Request::post("/api/login").body("ann").unwrap());
+    let (first_may, first_starts) = oneshot::channel();
+    let (second_may, second_starts) = oneshot::channel();
+    let first = async {
+        first_starts.await.unwrap();
+        me().await
+    };
+    let second = async {
+        second_starts.await.unwrap();
+        me().await
+    };
+    let course = async {
+        is_there.await.unwrap();
+        // The first is refused, and opens a session while it holds the turn.
+        let (is_there, refusal) = wire.hold();
+        first_may.send(()).unwrap();
+        is_there.await.unwrap();
+        let (is_there, opened) = wire.hold();
+        refusal.send(()).unwrap();
+        is_there.await.unwrap();
+        // The second waits for its turn; behind it waits the login, with its ticket.
+        second_may.send(()).unwrap();
+        others_go_on().await;
+        login_reply.send(()).unwrap();
+        others_go_on().await;
+        // The first sends its request again, then the second opens a session.
+        wire.lose_after(1);
+        opened.send(()).unwrap();
+    };
+    let (login, first, second, ()) = tokio::join!(login, first, second, course);
+    assert_eq!(first.as_deref(), Ok("-:Device:"));
+    assert_eq!(second, Err(Code::Network));
+    assert_eq!(login.map(drop).unwrap_err().code, Code::Network);
+    let after = text(session.fetch(echo("x")).await).await;
+    assert_eq!(after.as_deref(), Ok("-:Device:x"));
+}
+
 #[tokio::test]
 async fn a_late_end_of_an_old_session_ends_no_newer_one() {
     for seal in [true, false] {
