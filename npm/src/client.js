@@ -109,6 +109,15 @@ export class Client {
     });
   }
 
+  /** The session as it stands, also if another handle has stored a newer one and this one has not heard of it. */
+  latest() {
+    return this.#locked(async () => {
+      this.session = (await this.#stored()) ?? this.session;
+      this.#news?.read();
+      return this.session;
+    });
+  }
+
   /** Takes what the server hands out beside a reply. */
   async take(session, handout) {
     const { nonce = session.nonce, ticket, carryOver, ended } = handout;

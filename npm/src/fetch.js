@@ -32,7 +32,7 @@ export async function run(client, input, init) {
 
 /** Ends the session at the server and here. */
 export async function end(client) {
-  const { session } = client;
+  const session = await client.latest();
   if (!session) return client.close();
   const request = outgoing(client, {
     method: "DELETE",

@@ -56,14 +56,17 @@ async fn a_session_from_import_to_end() -> Outcome {
     assert_eq!(told["next"]["authenticated"], false);
     assert_ne!(told["next"]["id"], session["id"]);
     assert_ne!(told["forgotten"]["device"], session["device"]);
+    assert_eq!(told["deaf"], true, "it had heard of the login");
+    assert_eq!(told["after"], "session_revoked");
+    assert_eq!(told["left"], false);
     assert_eq!(told["upload"], "enough");
     assert_eq!(told["redirects"], json!(vec!["reply_invalid"; 15]));
     assert_eq!(told["stopped"], true);
     assert_eq!(told["elsewhere"], "authority_mismatch");
     assert_eq!(told["misspelt"], "request_invalid");
     let refusals = bank.ledger.refusals();
-    let (first, rest) = refusals.split_first().ok_or("nothing was refused")?;
-    assert_eq!(*first, "login_required");
+    let (first, rest) = refusals.split_at_checked(2).ok_or("little was refused")?;
+    assert_eq!(first, ["login_required", "session_revoked"]);
     // After a 421 the Fetch standard has a request sent again, over another connection.
     let is_elsewhere = |code: &&str| *code == "authority_mismatch";
     assert!(

@@ -50,6 +50,15 @@ session = await open();
 told.next = about(session);
 await session.forget();
 told.forgotten = about(await open());
+// A login that the one who ends it has not heard of: nothing tells here what others store.
+session = await open();
+const deaf = await open();
+await post("/api/login", { user: "ann" });
+const { id } = session;
+told.deaf = deaf.id !== id;
+await deaf.end();
+told.after = await post("/api/transfer", { to: "bob", amount: 7 }).catch(({ code }) => code);
+told.left = (await open()).id === id;
 // This body has no end either.
 const control = new AbortController();
 const given = { method: "POST", body: new ReadableStream(), duplex: "half", signal: control.signal };
