@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 
 use crate::bulla::Bulla;
 use crate::event::About;
-use crate::open::seconds;
+use crate::lifetimes::seconds;
 use crate::ring::Purpose;
 use crate::vault;
 

@@ -11,7 +11,7 @@ use bulla_protocol::jwk::Thumbprint;
 use zeroize::Zeroizing;
 
 use crate::error::ConfigError;
-use crate::ring::write_private;
+use crate::file::write_private;
 
 /// The server's identity: an ES256 key that signs the answers to openings.
 ///

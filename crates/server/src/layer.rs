@@ -10,8 +10,8 @@ use bulla_protocol::limits::MAX_OPENING_LEN;
 use bulla_protocol::signature::Request as SignedRequest;
 use bulla_protocol::target::Origin;
 use bytes::Bytes;
-use http::header::{self, HOST, HeaderValue};
-use http::{HeaderMap, HeaderName, Method, Request, Response, StatusCode};
+use http::header::HOST;
+use http::{HeaderName, Method, Request, Response, StatusCode};
 use http_body::Body as HttpBody;
 use http_body_util::BodyExt as _;
 use tower::{Layer, Service};
@@ -19,6 +19,7 @@ use tower::{Layer, Service};
 use crate::body::{self, Body, BoxError};
 use crate::bulla::Bulla;
 use crate::cookies::Holder;
+use crate::cors;
 use crate::event::About;
 use crate::live::Live;
 use crate::reply::WHOLE;
@@ -113,10 +114,8 @@ impl Bulla {
         inner: Inner<E>,
     ) -> Result<Response<Body>, E> {
         let cors = self.cors_fields(request.headers());
-        let mut response = if is_preflight(&request) && cors.is_some() {
-            let mut response = Response::new(body::full(Bytes::new()));
-            *response.status_mut() = StatusCode::NO_CONTENT;
-            response
+        let mut response = if cors.is_some() && cors::is_preflight(&request) {
+            cors::preflighted()
         } else {
             let mut about = About::new(request.uri().clone());
             let response = match self.route(request, inner, &mut about).await {
@@ -129,22 +128,7 @@ impl Bulla {
             }
             response
         };
-        if !self.0.cors.is_empty() {
-            // On every reply, and beside what the application says: a cache may hand it to any page.
-            let vary = HeaderValue::from_static("origin");
-            response.headers_mut().append(header::VARY, vary);
-        }
-        if let Some(cors) = cors {
-            let headers = response.headers_mut();
-            for (name, value) in &cors {
-                if *name == header::ACCESS_CONTROL_EXPOSE_HEADERS {
-                    // A list, to which the application may have added its own.
-                    headers.append(name, value.clone());
-                } else {
-                    headers.insert(name, value.clone());
-                }
-            }
-        }
+        self.add_cors(cors.as_ref(), response.headers_mut());
         Ok(response)
     }
 
@@ -316,49 +300,10 @@ impl Bulla {
         }
         Ok(origin)
     }
-
-    /// The CORS fields for a page of an allowed origin.
-    fn cors_fields(&self, headers: &HeaderMap) -> Option<HeaderMap> {
-        let origin = headers.get(header::ORIGIN)?;
-        let known = |allowed: &Origin| allowed.as_str().as_bytes() == origin.as_bytes();
-        if !self.0.cors.iter().any(known) {
-            return None;
-        }
-        let exposed = [field::NONCE, field::TICKET, field::CARRY_OVER, field::ENDED].join(", ")
-            + ", content-digest, signature-input, signature, www-authenticate, retry-after";
-        let mut fields = HeaderMap::new();
-        fields.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
-        fields.insert(
-            header::ACCESS_CONTROL_ALLOW_CREDENTIALS,
-            HeaderValue::from_static("true"),
-        );
-        fields.insert(
-            header::ACCESS_CONTROL_EXPOSE_HEADERS,
-            HeaderValue::from_str(&exposed).ok()?,
-        );
-        if let Some(asked) = headers.get(header::ACCESS_CONTROL_REQUEST_METHOD) {
-            fields.insert(header::ACCESS_CONTROL_ALLOW_METHODS, asked.clone());
-            fields.insert(
-                header::ACCESS_CONTROL_MAX_AGE,
-                HeaderValue::from_static("600"),
-            );
-        }
-        if let Some(asked) = headers.get(header::ACCESS_CONTROL_REQUEST_HEADERS) {
-            fields.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, asked.clone());
-        }
-        Some(fields)
-    }
 }
 
 /// Whether a reply takes its time: everything but what is there as a whole.
 fn is_stream(response: &Response<Body>) -> bool {
     let exact = response.body().size_hint().exact();
     exact.is_none_or(|size| size > WHOLE)
-}
-
-fn is_preflight<B>(request: &Request<B>) -> bool {
-    request.method() == Method::OPTIONS
-        && request
-            .headers()
-            .contains_key(header::ACCESS_CONTROL_REQUEST_METHOD)
 }

@@ -15,6 +15,7 @@ use zeroize::Zeroizing;
 
 use crate::body::{self, Body};
 use crate::bulla::Bulla;
+use crate::lifetimes::seconds;
 use crate::store::{Revocation, SessionRef, UsedProof, Verdict};
 use crate::ticket::{RevocationId, SessionState, TicketKind};
 use crate::vault;
@@ -202,20 +203,4 @@ impl Bulla {
             authenticated: state.subject.is_some(),
         })
     }
-
-    /// When a session ends at the latest, in seconds since 1970.
-    pub(crate) fn ends(&self, state: &SessionState) -> u32 {
-        state
-            .began
-            .saturating_add(seconds(self.0.lifetimes.session))
-    }
-
-    /// When a ticket that is sealed now ends, in seconds since 1970.
-    pub(crate) fn ticket_end(&self, now: u32) -> u32 {
-        now.saturating_add(seconds(self.0.lifetimes.ticket))
-    }
-}
-
-pub(crate) fn seconds(duration: std::time::Duration) -> u32 {
-    u32::try_from(duration.as_secs()).unwrap_or(u32::MAX)
 }

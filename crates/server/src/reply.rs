@@ -19,7 +19,7 @@ use http_body_util::BodyExt as _;
 
 use crate::body::{self, Body};
 use crate::bulla::Bulla;
-use crate::open::seconds;
+use crate::lifetimes::seconds;
 use crate::refused::Refused;
 use crate::session::{Facts, Outcome};
 use crate::ticket::{SessionState, TicketKind};

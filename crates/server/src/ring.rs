@@ -6,13 +6,12 @@
 //! recorded traffic stays secret only once every ring key that sealed one of its tickets is erased.
 
 use std::fmt;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write as _};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
+use std::{fs, io};
 
 use bulla_keys::{Prk, Random};
 use bulla_protocol::base64;
@@ -21,6 +20,7 @@ use zeroize::Zeroizing;
 
 use crate::clock::MAX_STEP_BACK;
 use crate::error::{ConfigError, not_a};
+use crate::file;
 
 /// What a key of the ring seals.
 #[derive(Clone, Copy, Debug)]
@@ -288,38 +288,7 @@ fn persist(path: &Path, keys: &[Arc<RingKey>]) -> io::Result<()> {
         })
         .collect();
     let bytes = Zeroizing::new(serde_json::to_vec(&Stored { keys })?);
-    write_private(path, &bytes)
-}
-
-/// Replaces a file at once, so that a crash leaves the old one or the new one, readable by its owner
-/// only.
-pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let parent = path
-        .parent()
-        .filter(|parent| !parent.as_os_str().is_empty());
-    if let Some(parent) = parent {
-        fs::create_dir_all(parent)?;
-    }
-    let mut partial = path.as_os_str().to_owned();
-    partial.push(".partial");
-    let partial = PathBuf::from(partial);
-    // One that a crash has left may be readable by others, and stays so if it is written again.
-    match fs::remove_file(&partial) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let mut file = options.open(&partial)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(&partial, path)?;
-    if let Some(parent) = parent {
-        File::open(parent)?.sync_all()?;
-    }
-    Ok(())
+    file::write_private(path, &bytes)
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ use super::{
     StoreError, StoreFuture, UsedProof, Verdict,
 };
 use crate::error::{ConfigError, not_a};
+use crate::file;
 use crate::ticket::RevocationId;
 
 /// What has ended, as JSON, to the second since 1970 until which it counts.
@@ -64,10 +65,10 @@ impl EmbeddedStore {
         let path = path.as_ref();
         let memory = MemoryStore::new_with(random)?;
         let database = || {
-            if let Some(parent) = path.parent() {
-                std::fs::create_dir_all(parent)?;
-            }
-            Database::create(path).map_err(io::Error::other)
+            file::make_folder(path)?;
+            let database = Database::create(path).map_err(io::Error::other)?;
+            file::sync_folder(path)?;
+            Ok(database)
         };
         database()
             .and_then(|database| Self::over(database, memory))

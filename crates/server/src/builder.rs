@@ -1,0 +1,253 @@
+//! How a verifier is configured.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
+
+use bulla_keys::{Random, SystemRandom};
+use bulla_protocol::limits::{DEFAULT_PREFIX, Limits};
+use bulla_protocol::opening::{check_prefix, sealed_path, session_path};
+use bulla_protocol::proof::ProofKind;
+use bulla_protocol::target::Origin;
+use http::HeaderName;
+use tokio::sync::broadcast;
+
+use crate::alarm::Alarms;
+use crate::bulla::{Bulla, Inner, whole};
+use crate::clock::{Clock, MAX_STEP_BACK, SystemClock};
+use crate::cookies::Cookies;
+use crate::device::Devices;
+use crate::error::ConfigError;
+use crate::event::{Listener, SecurityEvent};
+use crate::identity::Identity;
+use crate::lifetimes::Lifetimes;
+use crate::live::{self, News};
+use crate::nonce::Nonces;
+use crate::ring::Ring;
+use crate::store::Store;
+
+/// Configures a [`Bulla`].
+#[must_use]
+pub struct Builder {
+    origins: Vec<String>,
+    prefix: String,
+    identity: Option<Identity>,
+    ring: Option<Ring>,
+    store: Option<Box<dyn Store>>,
+    clock: Box<dyn Clock>,
+    random: Box<dyn Random>,
+    limits: Limits,
+    lifetimes: Lifetimes,
+    proof: ProofKind,
+    unsigned: Vec<String>,
+    upstream: Vec<HeaderName>,
+    cors: Vec<String>,
+    cookies: Cookies,
+    listener: Option<Listener>,
+}
+
+impl Builder {
+    pub(crate) fn new() -> Self {
+        Self {
+            origins: Vec::new(),
+            prefix: DEFAULT_PREFIX.to_owned(),
+            identity: None,
+            ring: None,
+            store: None,
+            clock: Box::new(SystemClock),
+            random: Box::new(SystemRandom),
+            limits: Limits::default(),
+            lifetimes: Lifetimes::default(),
+            proof: ProofKind::Device,
+            unsigned: Vec::new(),
+            upstream: Vec::new(),
+            cors: Vec::new(),
+            cookies: Cookies::Off,
+            listener: None,
+        }
+    }
+
+    /// Adds a public origin under which clients reach this server, such as `https://bank.example`.
+    /// Authority comes from here, never from forwarding fields.
+    pub fn origin(mut self, origin: impl Into<String>) -> Self {
+        self.origins.push(origin.into());
+        self
+    }
+
+    /// Sets the identity that clients pin.
+    pub fn identity(mut self, identity: Identity) -> Self {
+        self.identity = Some(identity);
+        self
+    }
+
+    /// Sets where proofs and revocations are remembered.
+    pub fn store(mut self, store: impl Store) -> Self {
+        self.store = Some(Box::new(store));
+        self
+    }
+
+    /// Sets the ring. Default: one that lives as long as the process.
+    pub fn ring(mut self, ring: Ring) -> Self {
+        self.ring = Some(ring);
+        self
+    }
+
+    /// Sets the path under which the protocol lives. Default `/.well-known/bulla`.
+    pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.prefix = prefix.into();
+        self
+    }
+
+    /// Sets how long things live.
+    pub fn lifetimes(mut self, lifetimes: Lifetimes) -> Self {
+        self.lifetimes = lifetimes;
+        self
+    }
+
+    /// Sets how large things may be.
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// Sets the weakest proof that is taken where a route asks for nothing more. Default: the device
+    /// proof, on every request.
+    pub fn proof(mut self, proof: ProofKind) -> Self {
+        self.proof = proof;
+        self
+    }
+
+    /// Lets requests without any proof through to paths that begin so, without a session. Text is
+    /// compared: begin with `/`, and end a folder with it. A request with a wrong proof is refused all the
+    /// same.
+    pub fn unsigned(mut self, path_prefix: impl Into<String>) -> Self {
+        self.unsigned.push(path_prefix.into());
+        self
+    }
+
+    /// Names a field that a proxy before this server states and the application trusts, such as
+    /// `cf-connecting-ip` or `x-client-cert`; once or more. A proxy cannot strip it from inside a seal.
+    /// So a sealed request that has it is refused, and of a signed one no handler sees it. The common
+    /// fields that speak of forwarding are treated so without being named.
+    pub fn upstream_field(mut self, name: HeaderName) -> Self {
+        self.upstream.push(name);
+        self
+    }
+
+    /// Lets pages of another origin, such as `https://app.example`, use this server (CORS). There is no
+    /// wildcard.
+    pub fn allow_origin(mut self, origin: impl Into<String>) -> Self {
+        self.cors.push(origin.into());
+        self
+    }
+
+    /// Binds the application's cookies to the device. Default: [`Cookies::Off`].
+    pub fn cookies(mut self, cookies: Cookies) -> Self {
+        self.cookies = cookies;
+        self
+    }
+
+    /// Sets the clock.
+    pub fn clock(mut self, clock: impl Clock) -> Self {
+        self.clock = Box::new(clock);
+        self
+    }
+
+    /// Sets where random bytes come from.
+    pub fn random(mut self, random: impl Random + 'static) -> Self {
+        self.random = Box::new(random);
+        self
+    }
+
+    /// Sets who is told of every refusal, besides `tracing`. Must be quick.
+    pub fn on_event(mut self, listener: impl Fn(&SecurityEvent) + Send + Sync + 'static) -> Self {
+        self.listener = Some(Listener(Arc::new(listener)));
+        self
+    }
+
+    /// Builds the verifier.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::Origin`] without an origin, or if any is not one; [`ConfigError::AllowedOrigin`];
+    /// [`ConfigError::Prefix`]; [`ConfigError::Unsigned`]; [`ConfigError::NoIdentity`];
+    /// [`ConfigError::NoStore`];
+    /// [`ConfigError::Lifetime`] for one that is not among [`Lifetimes::RANGE`];
+    /// [`ConfigError::RingPeriod`] for a period that [`Ring::with_period`] does not allow;
+    /// [`ConfigError::File`] if a key whose time is over could not be erased.
+    pub fn build(self) -> Result<Bulla, ConfigError> {
+        let public = origins(&self.origins).ok_or(ConfigError::Origin)?;
+        let cors = origins(&self.cors).ok_or(ConfigError::AllowedOrigin)?;
+        // A request says which authority it is for, and not by which scheme.
+        let mut authorities: Vec<_> = public.iter().map(Origin::authority).collect();
+        authorities.sort_unstable();
+        authorities.dedup();
+        if public.is_empty() || authorities.len() < self.origins.len() {
+            return Err(ConfigError::Origin);
+        }
+        check_prefix(&self.prefix).map_err(|_| ConfigError::Prefix)?;
+        if !self.unsigned.iter().all(|path| path.starts_with('/')) {
+            return Err(ConfigError::Unsigned);
+        }
+        let identity = self.identity.ok_or(ConfigError::NoIdentity)?;
+        let store = self.store.ok_or(ConfigError::NoStore)?;
+        let ring = self.ring.unwrap_or_else(Ring::ephemeral);
+        if !self.lifetimes.are_allowed() {
+            return Err(ConfigError::Lifetime);
+        }
+        let keep = self.lifetimes.sealed(&self.cookies);
+        if !ring.has_names_for(keep) {
+            return Err(ConfigError::RingPeriod);
+        }
+        let now = whole(self.clock.now());
+        // Earlier processes had a clock, too.
+        let known = whole(store.written().max(ring.newest()));
+        let was_ahead = known > now.saturating_add(MAX_STEP_BACK);
+        ring.drop_all(|| was_ahead);
+        ring.erase_past(now.into(), keep)?;
+        let revoked = broadcast::Sender::new(live::BACKLOG);
+        let streams = revoked.clone();
+        store.on_ended(Box::new(move |ended| {
+            // Nobody may be listening.
+            let _ = streams.send(ended.map_or(News::Unknown, News::Ended));
+        }));
+        Ok(Bulla(Arc::new(Inner {
+            origins: public,
+            session_path: session_path(&self.prefix),
+            sealed_path: sealed_path(&self.prefix),
+            identity,
+            ring,
+            store,
+            clock: self.clock,
+            random: self.random,
+            nonces: Nonces::new(self.lifetimes.nonce),
+            devices: Devices::new(),
+            limits: self.limits,
+            lifetimes: self.lifetimes,
+            keep,
+            proof: self.proof,
+            unsigned: self.unsigned,
+            upstream: self.upstream,
+            cors,
+            cookies: self.cookies,
+            listener: self.listener,
+            alarms: Alarms::default(),
+            revoked,
+            latest: AtomicU32::new(if was_ahead { now } else { now.max(known) }),
+        })))
+    }
+}
+
+impl fmt::Debug for Builder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Builder")
+            .field("origins", &self.origins)
+            .finish_non_exhaustive()
+    }
+}
+
+/// `None` if any is not an origin.
+fn origins(texts: &[String]) -> Option<Vec<Origin>> {
+    let parsed = texts.iter().map(|text| Origin::parse(text));
+    parsed.collect::<Result<_, _>>().ok()
+}
