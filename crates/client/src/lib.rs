@@ -17,7 +17,7 @@
 //!
 //! Each step can also be held in one's own hands, as attack tests must: [`Client::prepare_opening`],
 //! [`Session::prepare`], [`Client::send_unverified`] and [`Prepared::open_reply`]. What weakens the
-//! session is called `dangerous`.
+//! session is called `dangerous`, and is there with the feature of that name.
 //!
 //! # What it does not do
 //!
@@ -28,6 +28,8 @@
 mod body;
 mod client;
 mod clock;
+#[cfg(any(test, feature = "dangerous"))]
+mod dangerous;
 mod error;
 mod live;
 mod opening;
@@ -42,8 +44,9 @@ mod tests;
 pub use crate::body::Body;
 pub use crate::client::{Builder, Client};
 pub use crate::clock::{Clock, SystemClock};
+#[cfg(any(test, feature = "dangerous"))]
+pub use crate::dangerous::Loot;
 pub use crate::error::{BoxError, Error};
-pub use crate::live::Loot;
 pub use crate::opening::PreparedOpening;
 pub use crate::request::{Mode, Prepared};
 pub use crate::session::Session;

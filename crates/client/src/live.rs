@@ -1,6 +1,5 @@
 //! One session as this client holds it.
 
-use core::fmt;
 use core::time::Duration;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -20,48 +19,23 @@ pub(crate) struct Live {
     /// Whether it has a subject.
     pub(crate) authenticated: bool,
     pub(crate) nonce_life: Duration,
-    ticket_life: Duration,
+    pub(crate) ticket_life: Duration,
     /// The weakest proof that the server takes by default.
-    proof: ProofKind,
-    notes: Mutex<Notes>,
+    pub(crate) proof: ProofKind,
+    pub(crate) notes: Mutex<Notes>,
 }
 
 /// What the server hands out anew from time to time.
 #[derive(Clone)]
-struct Notes {
-    ticket: Ticket,
+pub(crate) struct Notes {
+    pub(crate) ticket: Ticket,
     /// When it came, by the client's monotonic clock.
-    ticket_came: Duration,
-    nonce: String,
+    pub(crate) ticket_came: Duration,
+    pub(crate) nonce: String,
     /// A device proof has been seen by the server: it has handed out a further ticket.
-    confirmed: bool,
+    pub(crate) confirmed: bool,
     /// The server has refused a session proof.
-    wants_device: bool,
-}
-
-/// What can be copied from a session without its device key and its MAC key: the spoils of whoever
-/// reads its memory dumps, its logs and its traffic. For attack tests.
-///
-/// The sealing keys are among it, since script in a page can derive from their handles whatever it
-/// likes.
-#[derive(Clone)]
-pub struct Loot {
-    /// The session's name.
-    pub session: SessionId,
-    /// The ticket.
-    pub ticket: Ticket,
-    /// The newest server nonce.
-    pub nonce: String,
-    /// The key that requests are sealed under.
-    pub request_key: Zeroizing<[u8; 32]>,
-    /// The key that replies are sealed under.
-    pub response_key: Zeroizing<[u8; 32]>,
-}
-
-impl fmt::Debug for Loot {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Loot({})", self.session)
-    }
+    pub(crate) wants_device: bool,
 }
 
 impl Live {
@@ -96,39 +70,6 @@ impl Live {
                 wants_device: false,
             }),
         })
-    }
-
-    /// What can be copied from it.
-    pub(crate) fn loot(&self) -> Loot {
-        let Notes { ticket, nonce, .. } = self.notes().clone();
-        Loot {
-            session: self.id,
-            ticket,
-            nonce,
-            request_key: self.request_key.clone(),
-            response_key: self.response_key.clone(),
-        }
-    }
-
-    /// A session that has the loot of another one, and a MAC key of its own.
-    pub(crate) fn with_loot(&self, loot: Loot, mac: MacKey) -> Self {
-        Self {
-            id: loot.session,
-            request_key: loot.request_key,
-            response_key: loot.response_key,
-            mac,
-            authenticated: self.authenticated,
-            nonce_life: self.nonce_life,
-            ticket_life: self.ticket_life,
-            proof: self.proof,
-            notes: Mutex::new(Notes {
-                ticket: loot.ticket,
-                ticket_came: self.notes().ticket_came,
-                nonce: loot.nonce,
-                confirmed: true,
-                wants_device: false,
-            }),
-        }
     }
 
     pub(crate) fn ticket(&self) -> Ticket {
@@ -170,7 +111,7 @@ impl Live {
         self.notes().wants_device = true;
     }
 
-    fn notes(&self) -> MutexGuard<'_, Notes> {
+    pub(crate) fn notes(&self) -> MutexGuard<'_, Notes> {
         self.notes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

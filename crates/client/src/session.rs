@@ -4,26 +4,24 @@ use core::fmt;
 use core::time::Duration;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use bulla_keys::MacKey;
 use bulla_protocol::error::{Code, Error as Refusal};
 use bulla_protocol::field;
 use bulla_protocol::limits::{MAX_OPENING_LEN, MAX_PROBLEM_LEN};
-use bulla_protocol::opening::{SessionId, Ticket, sealed_path, session_path};
+use bulla_protocol::opening::{SessionId, Ticket, session_path};
 use bulla_protocol::proof::{ProofKind, ProofNonce};
 use bulla_protocol::reply::Handout;
 use bulla_protocol::retry::{Attempt, Kind, Next, outranks};
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
 use http_body_util::BodyExt as _;
-use zeroize::Zeroizing;
 
 use crate::body::Body;
 use crate::client::Client;
 use crate::error::{BoxError, Error};
-use crate::live::{Live, Loot};
+use crate::live::Live;
 use crate::opening::PreparedOpening;
 use crate::reply::Answer;
-use crate::request::{Content, Mode, Outgoing, Prepared, seal};
+use crate::request::{Content, Mode, Outgoing, Prepared};
 use crate::transport::Outbound;
 
 /// A session with one server. Clones are the same session.
@@ -31,10 +29,10 @@ use crate::transport::Outbound;
 /// What the server calls a session may change underneath: after a login, and when the server refuses
 /// the current one, a new one is opened.
 #[derive(Clone)]
-pub struct Session(Arc<Inner>);
+pub struct Session(pub(crate) Arc<Inner>);
 
-struct Inner {
-    client: Client,
+pub(crate) struct Inner {
+    pub(crate) client: Client,
     state: Mutex<State>,
     /// Held while a session is opened, so that requests at the same time share one.
     opening: tokio::sync::Mutex<()>,
@@ -187,29 +185,6 @@ impl Session {
             nonce,
             &body.into(),
         )
-    }
-
-    /// Seals anything at all under the session's request key and ticket: no proof is made, nothing is
-    /// checked. For attack tests.
-    pub fn dangerous_seal(&self, inner: &[u8]) -> Result<Request<Bytes>, Error> {
-        let client = &self.0.client.0;
-        let live = self.current().ok_or(CLOSED)?;
-        seal(client, &live, &sealed_path(&client.prefix), inner)
-    }
-
-    /// What can be copied from the session without its device key and its MAC key. For attack tests.
-    pub fn dangerous_loot(&self) -> Result<Loot, Error> {
-        Ok(self.current().ok_or(CLOSED)?.loot())
-    }
-
-    /// What a thief makes of his loot: a session that claims to be the other one, on this client's own
-    /// device key and a MAC key that is made up. For attack tests.
-    pub fn dangerous_with_loot(&self, loot: Loot) -> Result<Self, Error> {
-        let live = self.current().ok_or(CLOSED)?;
-        let mut mac = Zeroizing::new([0; 32]);
-        self.0.client.0.random.fill(mac.as_mut_slice())?;
-        let stolen = live.with_loot(loot, MacKey::new(&mac));
-        Ok(Self::new(self.0.client.clone(), Some(stolen)))
     }
 
     /// The session to be used now: the current one, or one opened now.
@@ -376,7 +351,7 @@ impl Session {
         })
     }
 
-    fn current(&self) -> Option<Arc<Live>> {
+    pub(crate) fn current(&self) -> Option<Arc<Live>> {
         self.state().live.clone()
     }
 
@@ -406,7 +381,7 @@ impl fmt::Debug for Session {
     }
 }
 
-const CLOSED: Refusal = Code::SessionClosed.because("the session is closed");
+pub(crate) const CLOSED: Refusal = Code::SessionClosed.because("the session is closed");
 const SUPERSEDED: Refusal =
     Code::SessionRevoked.because("another login took the place of this one");
 
