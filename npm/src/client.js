@@ -1,15 +1,12 @@
 // What stands behind a `Session` object: the device, the current session and how to come by one.
 
-import { Opening, Server, checkThumbprint, isOver, maxAnswer, sealedFields, thumbprint } from "../build/bulla_web.js";
+import { Opening, Server, checkThumbprint, isOver, maxAnswer, openingTimeout, sealedFields, thumbprint } from "../build/bulla_web.js";
 import { BullaError, codeOf, unreachable } from "./error.js";
 import { agree, generateAgreement, generateDevice, randomBytes, sign, verify } from "./keys.js";
 import { News } from "./news.js";
 import { flat, locked, pairs, readAtMost, seconds } from "./platform.js";
 import { isSession, seemsOver } from "./session.js";
 import { change, findStorage, get, put, remove } from "./storage.js";
-
-/** How long an opening may take, in milliseconds: all tabs wait for it. */
-const OPENING_LASTS = 30_000;
 
 /** What the application wants. */
 function settings(options) {
@@ -225,7 +222,7 @@ export class Client {
       body,
       redirect: "manual",
       cache: "no-store",
-      signal: AbortSignal.timeout(OPENING_LASTS),
+      signal: AbortSignal.timeout(openingTimeout()),
     }).catch((cause) => {
       throw unreachable(cause);
     });

@@ -80,7 +80,7 @@ impl Client {
     /// checked. The whole reply is kept in memory.
     pub async fn send_unverified(&self, request: Request<Bytes>) -> Result<Response<Bytes>, Error> {
         let request = request.map(Outbound::Whole);
-        let (parts, body) = self.0.http.send(request).await?.into_parts();
+        let (parts, body) = self.0.http.send(request, None).await?.into_parts();
         let body = body.collect().await.map_err(Error::network)?.to_bytes();
         Ok(Response::from_parts(parts, body))
     }

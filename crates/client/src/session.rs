@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bulla_protocol::error::{Code, Error as Refusal};
 use bulla_protocol::field;
-use bulla_protocol::limits::{MAX_OPENING_LEN, MAX_PROBLEM_LEN};
+use bulla_protocol::limits::{MAX_OPENING_LEN, MAX_PROBLEM_LEN, OPENING_TIMEOUT};
 use bulla_protocol::opening::{SessionId, Ticket, session_path};
 use bulla_protocol::proof::{ProofKind, ProofNonce};
 use bulla_protocol::reply::Handout;
@@ -225,7 +225,8 @@ impl Session {
         let mut prepared = PreparedOpening::new(self.0.client.clone(), ticket)?;
         let request = core::mem::take(&mut prepared.request);
         let request = request.map(Outbound::Whole);
-        let (parts, body) = self.0.client.0.http.send(request).await?.into_parts();
+        let sent = self.0.client.0.http.send(request, Some(OPENING_TIMEOUT));
+        let (parts, body) = sent.await?.into_parts();
         let body = Body::plain(body)
             .peek(MAX_OPENING_LEN.max(MAX_PROBLEM_LEN))
             .await?
@@ -300,7 +301,7 @@ impl Session {
     ) -> Result<Answer, Error> {
         let client = &self.0.client.0;
         let ready = outgoing.ready(client, live, kind, nonce, content)?;
-        let response = client.http.send(ready.request).await?;
+        let response = client.http.send(ready.request, None).await?;
         let answer = ready.reply.read(response).await?;
         let handout = match &answer {
             Answer::Reply(_, handout) | Answer::Refused { handout, .. } => handout,

@@ -5,10 +5,12 @@ mod replies;
 use std::iter;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use axum::Router;
 use axum::routing::{get, post};
 use bulla_protocol::error::Problem;
+use bulla_protocol::limits::OPENING_TIMEOUT;
 use bulla_protocol::{field, structured};
 use bulla_server::{Bulla, Identity, MemoryStore, Refused, Revocation};
 use bytes::Bytes;
@@ -47,8 +49,8 @@ impl Clock for Stopped {
         1
     }
 
-    fn monotonic(&self) -> std::time::Duration {
-        std::time::Duration::ZERO
+    fn monotonic(&self) -> Duration {
+        Duration::ZERO
     }
 }
 
@@ -57,8 +59,8 @@ impl Clock for TestClock {
         1
     }
 
-    fn monotonic(&self) -> std::time::Duration {
-        std::time::Duration::from_secs(bulla_server::Clock::now(self))
+    fn monotonic(&self) -> Duration {
+        Duration::from_secs(bulla_server::Clock::now(self))
     }
 }
 
@@ -70,8 +72,8 @@ impl Clock for Asleep {
         bulla_server::Clock::now(&self.0)
     }
 
-    fn monotonic(&self) -> std::time::Duration {
-        std::time::Duration::ZERO
+    fn monotonic(&self) -> Duration {
+        Duration::ZERO
     }
 }
 
@@ -248,7 +250,7 @@ fn is_due(left: &Mutex<Option<u32>>) -> bool {
 }
 
 impl Transport for Wire {
-    fn send(&self, request: Request<Outbound>) -> Sending<'_> {
+    fn send(&self, request: Request<Outbound>, _: Option<Duration>) -> Sending<'_> {
         Box::pin(async move {
             if is_due(&self.0.lost) {
                 return Err(Error::network("it is lost"));
@@ -1055,6 +1057,19 @@ async fn a_stream_goes_over_a_real_connection() {
     let error = session.upload(broken.unwrap()).await.unwrap_err();
     assert_eq!(error.code, Code::Network);
     server.abort();
+}
+
+/// All else would wait for it. The clock stands still but where everybody waits.
+#[tokio::test(start_paused = true)]
+async fn an_opening_is_not_waited_for_without_end() {
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let origin = format!("http://{}", silent.local_addr().unwrap());
+    let client = Client::builder(&origin).build().unwrap();
+    let began = tokio::time::Instant::now();
+    let opened = tokio::time::timeout(2 * OPENING_TIMEOUT, client.open()).await;
+    let error = opened.expect("there is a limit").unwrap_err();
+    assert_eq!(error.code, Code::Network);
+    assert!(began.elapsed() >= OPENING_TIMEOUT);
 }
 
 /// By an HTTP client that was handed in, and that follows redirects.

@@ -2,6 +2,7 @@
 
 use core::future::Future;
 use core::pin::Pin;
+use core::time::Duration;
 
 use bulla_protocol::error::Code;
 use bytes::Bytes;
@@ -27,17 +28,19 @@ pub(crate) type Sending<'a> =
 
 pub(crate) trait Transport: Send + Sync {
     /// Sends a request with an absolute URI, as it is.
-    fn send(&self, request: Request<Outbound>) -> Sending<'_>;
+    /// Its answer must be there as a whole within `limit`, if there is one.
+    fn send(&self, request: Request<Outbound>, limit: Option<Duration>) -> Sending<'_>;
 }
 
 impl Transport for reqwest::Client {
-    fn send(&self, request: Request<Outbound>) -> Sending<'_> {
+    fn send(&self, request: Request<Outbound>, limit: Option<Duration>) -> Sending<'_> {
         Box::pin(async move {
             let request = request.map(|body| match body {
                 Outbound::Whole(bytes) => reqwest::Body::from(bytes),
                 Outbound::Stream(body) => reqwest::Body::wrap(body),
             });
-            let request = reqwest::Request::try_from(request).map_err(Error::network)?;
+            let mut request = reqwest::Request::try_from(request).map_err(Error::network)?;
+            *request.timeout_mut() = limit;
             let url = request.url().clone();
             let response = self.execute(request).await.map_err(Error::network)?;
             // A client that was handed in may follow redirects; what it found there answers

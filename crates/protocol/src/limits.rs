@@ -1,5 +1,7 @@
 //! The limits that both halves know. What an operator may tune is in [`Limits`].
 
+use core::time::Duration;
+
 /// The only version there is.
 pub const VERSION: u32 = 1;
 
@@ -29,6 +31,9 @@ pub const MAX_RECORDS_IN_FLIGHT: usize = 8;
 
 /// The largest body of an opening and of its answer, in bytes.
 pub const MAX_OPENING_LEN: usize = 4 * 1024;
+
+/// How long an opening may take, answer included: whatever else is to be sent waits for it.
+pub const OPENING_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The largest refusal that a client reads, in bytes.
 pub const MAX_PROBLEM_LEN: usize = 4 * 1024;

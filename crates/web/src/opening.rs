@@ -1,6 +1,6 @@
 //! Opening a session, step by step: one type for each.
 
-use bulla_protocol::limits::VERSION;
+use bulla_protocol::limits::{OPENING_TIMEOUT, VERSION};
 use bulla_protocol::opening::{
     self, Agreements, MAC_INFO, Open, SentOpening, Ticket, UnverifiedOpened, VerifiedOpened,
 };
@@ -10,6 +10,12 @@ use wasm_bindgen::prelude::*;
 use crate::boundary::{array, flat, pairs, seconds};
 use crate::error::Failure;
 use crate::{Server, public_key};
+
+/// How long an opening may take, in milliseconds.
+#[wasm_bindgen(js_name = openingTimeout)]
+pub fn opening_timeout() -> f64 {
+    OPENING_TIMEOUT.as_secs_f64() * 1000.0
+}
 
 /// An opening that is waiting for its signature.
 #[wasm_bindgen]
