@@ -174,7 +174,8 @@ impl Builder {
     /// [`ConfigError::NoStore`];
     /// [`ConfigError::Lifetime`] for one that is not among [`Lifetimes::RANGE`];
     /// [`ConfigError::RingPeriod`] for a period that [`Ring::with_period`] does not allow;
-    /// [`ConfigError::File`] if a key whose time is over could not be erased.
+    /// [`ConfigError::File`] if the ring's file cannot be written; [`ConfigError::Random`] without random
+    /// bytes.
     pub fn build(self) -> Result<Bulla, ConfigError> {
         let public = origins(&self.origins).ok_or(ConfigError::Origin)?;
         let cors = origins(&self.cors).ok_or(ConfigError::AllowedOrigin)?;
@@ -204,7 +205,7 @@ impl Builder {
         let known = whole(store.written().max(ring.newest()));
         let was_ahead = known > now.saturating_add(MAX_STEP_BACK);
         ring.drop_all(|| was_ahead);
-        ring.erase_past(now.into(), keep)?;
+        ring.begin(now.into(), keep, &*self.random)?;
         let revoked = broadcast::Sender::new(live::BACKLOG);
         let streams = revoked.clone();
         store.on_ended(Box::new(move |ended| {

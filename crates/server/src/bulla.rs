@@ -9,6 +9,7 @@ use bulla_keys::Random;
 use bulla_protocol::error::{Code, Error};
 use bulla_protocol::jwk::Thumbprint;
 use bulla_protocol::limits::Limits;
+use bulla_protocol::opening::Ticket;
 use bulla_protocol::proof::ProofKind;
 use bulla_protocol::target::Origin;
 use http::HeaderName;
@@ -28,6 +29,7 @@ use crate::nonce::{Nonce, Nonces};
 use crate::ring::{Ring, RingKey};
 use crate::store::{Ended, Ending, Party, Replacement, Revocation, Store, StoreError};
 use crate::ticket::RevocationId;
+use crate::vault;
 
 /// Verifies sealed, signed sessions. Cheap to clone.
 #[derive(Clone)]
@@ -176,11 +178,34 @@ impl Bulla {
         now
     }
 
+    /// Sees to it that the ring has a key that seals now. To be done before any is asked for.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::StoreUnavailable`]: nothing has been done yet.
+    pub(crate) async fn keep_ring(&self) -> Result<(), Error> {
+        let (now, random) = (self.now().into(), &*self.0.random);
+        let kept = self.0.ring.keep_up(now, self.0.keep, random).await;
+        kept.map_err(|_| Code::StoreUnavailable.because("the ring could not be kept"))
+    }
+
+    /// Sees to it that the key of a ticket is known, if it is one of this ring's.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::StoreUnavailable`] if that cannot be known.
+    pub(crate) async fn know_key(&self, ticket: &Ticket) -> Result<(), Error> {
+        let Some(id) = vault::key_of(ticket.as_bytes()) else {
+            return Ok(());
+        };
+        let known = self.0.ring.catch_up(id, self.now().into(), self.0.keep);
+        let unknown = Code::StoreUnavailable.because("the ring could not be looked at");
+        known.await.map_err(|_| unknown)
+    }
+
     pub(crate) fn ring_key(&self, now: u32) -> Result<Arc<RingKey>, Error> {
-        self.0
-            .ring
-            .current(u64::from(now), self.0.keep, &*self.0.random)
-            .map_err(|_| Code::Internal.because("the ring could not be rotated"))
+        let key = self.0.ring.current(now.into());
+        key.map_err(|_| Code::Internal.because("the ring has no key"))
     }
 
     pub(crate) fn nonce(&self, now: u32) -> Result<Nonce, Error> {

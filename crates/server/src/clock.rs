@@ -6,6 +6,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 /// was wrong, and nothing can be known of what was sealed, dropped or revoked by it.
 pub(crate) const MAX_STEP_BACK: u32 = 60;
 
+/// How far the clock of a node may be from that of what it shares with others, in seconds.
+pub(crate) const MAX_SKEW: u64 = 30;
+
 /// Tells the time.
 pub trait Clock: Send + Sync + 'static {
     /// Seconds since 1970-01-01T00:00:00Z.

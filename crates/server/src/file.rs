@@ -16,15 +16,21 @@ pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
+    create_private(&partial, bytes)?;
+    fs::rename(&partial, path)?;
+    sync_folder(path)
+}
+
+/// Makes a file that is not there yet, readable by its owner only, and has it on disk.
+pub(crate) fn create_private(path: &Path, bytes: &[u8]) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let mut file = options.open(&partial)?;
+    let mut file = options.open(path)?;
     file.write_all(bytes)?;
     file.sync_all()?;
-    fs::rename(&partial, path)?;
-    sync_folder(path)
+    Ok(file)
 }
 
 /// Makes the folder of a file that is to be made.
@@ -34,9 +40,14 @@ pub(crate) fn make_folder(path: &Path) -> io::Result<()> {
 
 /// Syncs the folder of a file that was made: that it is there is not on disk before.
 pub(crate) fn sync_folder(path: &Path) -> io::Result<()> {
+    sync(folder(path))
+}
+
+/// Syncs a folder.
+pub(crate) fn sync(folder: &Path) -> io::Result<()> {
     // Elsewhere folders cannot be opened.
     if cfg!(unix) {
-        File::open(folder(path))?.sync_all()?;
+        File::open(folder)?.sync_all()?;
     }
     Ok(())
 }

@@ -158,6 +158,7 @@ impl Bulla {
             return self.pass_unsigned(received, inner).await;
         }
 
+        self.keep_ring().await?;
         let ticketed = received.open_ticket(self).await?;
         about.session = Some(ticketed.state.id);
         let unsealed = ticketed.unseal(self).await?;
@@ -181,6 +182,7 @@ impl Bulla {
     }
 
     async fn open(&self, received: Received) -> Result<Response<Body>, Error> {
+        self.keep_ring().await?;
         let body = body::collect(received.body, MAX_OPENING_LEN).await?;
         let view = View {
             headers: &received.headers,

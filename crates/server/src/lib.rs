@@ -76,7 +76,7 @@ pub use crate::session::Session;
 pub use crate::store::EmbeddedStore;
 pub use crate::store::{MemoryStore, Revocation, Store};
 #[cfg(feature = "redis")]
-pub use crate::store::{RedisBuilder, RedisStore, Survive};
+pub use crate::store::{RedisBuilder, RedisStore, Survive, WrappingKey};
 pub use crate::subject::Subject;
 pub use crate::ticket::RevocationId;
 pub use bulla_keys::{Random, SystemRandom};

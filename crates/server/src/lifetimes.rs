@@ -3,7 +3,10 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use bulla_protocol::error::{Code, Error};
+
 use crate::bulla::Bulla;
+use crate::clock::MAX_STEP_BACK;
 use crate::cookies::Cookies;
 use crate::ticket::SessionState;
 
@@ -65,6 +68,20 @@ impl Lifetimes {
 }
 
 impl Bulla {
+    /// # Errors
+    ///
+    /// [`Code::TicketExpired`]; [`Code::TicketInvalid`] for a session that has not begun yet: the clock of the
+    /// node that opened it was ahead.
+    pub(crate) fn check_times(&self, state: &SessionState, now: u32) -> Result<(), Error> {
+        if state.began > now.saturating_add(MAX_STEP_BACK) {
+            return Err(Code::TicketInvalid.because("the session has not begun yet"));
+        }
+        if now >= state.expires || now >= self.ends(state) {
+            return Err(Code::TicketExpired.because("the ticket has expired"));
+        }
+        Ok(())
+    }
+
     /// When a session ends at the latest, in seconds since 1970.
     pub(crate) fn ends(&self, state: &SessionState) -> u32 {
         state

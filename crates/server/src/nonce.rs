@@ -30,7 +30,8 @@ pub(crate) struct Nonces {
 /// A nonce, and what it is made of.
 struct Known {
     epoch: u32,
-    key: u8,
+    /// Of two keys that were made apart, names may be the same.
+    key: Arc<RingKey>,
     memory: [u8; 16],
     nonce: Nonce,
 }
@@ -53,7 +54,12 @@ impl Nonces {
         }
     }
 
-    pub(crate) fn issue(&self, now: u64, key: &RingKey, memory: [u8; 16]) -> Result<Nonce, Error> {
+    pub(crate) fn issue(
+        &self,
+        now: u64,
+        key: &Arc<RingKey>,
+        memory: [u8; 16],
+    ) -> Result<Nonce, Error> {
         self.make(self.epoch(now), key, memory)
     }
 
@@ -80,12 +86,13 @@ impl Nonces {
     }
 
     /// The one nonce of an epoch. Callers ask for the current epoch and the one before.
-    fn make(&self, epoch: u32, key: &RingKey, memory: [u8; 16]) -> Result<Nonce, Error> {
+    fn make(&self, epoch: u32, key: &Arc<RingKey>, memory: [u8; 16]) -> Result<Nonce, Error> {
         const FAILED: Error = Code::Internal.because("no nonce could be made");
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let place = &mut known[usize::from(epoch % 2 == 1)];
         if let Some(known) = place
-            && (known.epoch, known.key, known.memory) == (epoch, key.id, memory)
+            && (known.epoch, known.memory) == (epoch, memory)
+            && Arc::ptr_eq(&known.key, key)
         {
             return Ok(known.nonce.clone());
         }
@@ -101,7 +108,7 @@ impl Nonces {
         };
         *place = Some(Known {
             epoch,
-            key: key.id,
+            key: Arc::clone(key),
             memory,
             nonce: nonce.clone(),
         });
@@ -142,9 +149,9 @@ mod tests {
     #[test]
     fn live_for_one_to_two_lives_and_die_with_the_memory() {
         let ring = Ring::ephemeral();
-        let key = ring
-            .current(600, Duration::from_mins(1), &SystemRandom)
+        ring.begin(600, Duration::from_mins(1), &SystemRandom)
             .unwrap();
+        let key = ring.current(600).unwrap();
         let nonces = Nonces::new(Duration::from_mins(1));
         let nonce = nonces.issue(600, &key, [1; 16]).unwrap().text;
         for now in [600, 659, 660, 719] {

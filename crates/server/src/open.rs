@@ -82,11 +82,10 @@ impl Bulla {
         ticket: &Ticket,
         opening: &VerifiedOpening,
     ) -> Result<SessionState, Error> {
+        self.know_key(ticket).await?;
         let (now, memory) = (self.now(), self.0.store.memory().revocations);
         let state = SessionState::open(ticket, &self.0.ring, origin, memory)?;
-        if now >= state.expires || now >= self.ends(&state) {
-            return Err(Code::TicketExpired.because("the ticket has expired"));
-        }
+        self.check_times(&state, now)?;
         if state.device != opening.open.device.to_compressed() {
             return Err(Code::TicketInvalid.because("the ticket was not sealed here"));
         }

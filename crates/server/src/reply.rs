@@ -38,6 +38,8 @@ impl Bulla {
         facts: &Facts,
         reply_to: &ReplyTo,
     ) -> Result<HeaderMap, Error> {
+        // If that fails, it is not for the refusal that says that nothing was done.
+        let _ = self.keep_ring().await;
         let now = self.now();
         let mut fields = HeaderMap::new();
         fields.insert(field::NONCE, self.nonce(now)?.field);

@@ -205,9 +205,9 @@ mod tests {
     fn round_trips_and_refuses_every_change() {
         let ring = Ring::ephemeral();
         let origin = Origin::parse("https://bank.example").unwrap();
-        let key = ring
-            .current(0, Duration::from_mins(1), &SystemRandom)
+        ring.begin(0, Duration::from_mins(1), &SystemRandom)
             .unwrap();
+        let key = ring.current(0).unwrap();
         let ticket = state().seal(&key, &origin, &SystemRandom).unwrap();
         assert_eq!(ticket.as_bytes().len(), SEALED_LEN);
         let opened = SessionState::open(&ticket, &ring, &origin, MEMORY).unwrap();
@@ -238,9 +238,9 @@ mod tests {
     fn all_tickets_have_one_length() {
         let ring = Ring::ephemeral();
         let origin = Origin::parse("https://bank.example").unwrap();
-        let key = ring
-            .current(0, Duration::from_mins(1), &SystemRandom)
+        ring.begin(0, Duration::from_mins(1), &SystemRandom)
             .unwrap();
+        let key = ring.current(0).unwrap();
         let mut anonymous = state();
         anonymous.subject = None;
         anonymous.replaces = None;

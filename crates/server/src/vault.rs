@@ -42,6 +42,14 @@ pub(crate) fn seal(
     Ok([&header[..], &text].concat())
 }
 
+/// The name of the ring's key that a text says it is sealed under.
+pub(crate) fn key_of(sealed: &[u8]) -> Option<u8> {
+    let &[version, id, ..] = sealed else {
+        return None;
+    };
+    (version == VERSION).then_some(id)
+}
+
 /// Opens what was sealed for this purpose and this context. `None`, whatever is wrong with it.
 pub(crate) fn open(
     ring: &Ring,
@@ -50,10 +58,7 @@ pub(crate) fn open(
     sealed: &[u8],
 ) -> Option<Zeroizing<Vec<u8>>> {
     let (header, text) = sealed.split_first_chunk::<HEADER_LEN>()?;
-    if header[0] != VERSION {
-        return None;
-    }
-    let key = ring.by_id(header[1])?;
+    let key = ring.by_id(key_of(header)?)?;
     let (cipher, nonce) = cipher(&key, purpose, &header[SALT_AT]);
     let mut text = Zeroizing::new(text.to_vec());
     let len = cipher
@@ -93,8 +98,9 @@ mod tests {
     #[test]
     fn what_is_sealed_opens_for_its_purpose_and_its_context_only() {
         let ring = Ring::ephemeral();
-        let key = ring.current(0, Duration::from_mins(1), &SystemRandom);
-        let (key, context) = (key.unwrap(), [&b"a"[..], b"b"]);
+        ring.begin(0, Duration::from_mins(1), &SystemRandom)
+            .unwrap();
+        let (key, context) = (ring.current(0).unwrap(), [&b"a"[..], b"b"]);
         let sealed = seal(&key, Purpose::Cookie, &context, b"text", &SystemRandom);
         let sealed = sealed.ok().unwrap();
         let opened = |purpose, context: &[&[u8]], sealed: &[u8]| {

@@ -143,14 +143,13 @@ impl Received {
                 .ok_or(Code::ProofMissing.because("the request carries no ticket"))?;
             (Ticket::from_field(line)?, Carried::Plain(self.body))
         };
+        bulla.know_key(&ticket).await?;
         let (now, memory) = (bulla.now(), bulla.0.store.memory().revocations);
         let state = SessionState::open(&ticket, &bulla.0.ring, &self.origin, memory)?;
         if state.kind == TicketKind::CarryOver {
             return Err(Code::TicketInvalid.because("the ticket was not sealed here"));
         }
-        if now >= state.expires || now >= bulla.ends(&state) {
-            return Err(Code::TicketExpired.because("the ticket has expired"));
-        }
+        bulla.check_times(&state, now)?;
         Ok(Ticketed {
             origin: self.origin,
             method: self.method,

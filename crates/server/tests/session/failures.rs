@@ -57,11 +57,28 @@ async fn a_ring_that_cannot_be_written() {
     let path = folder.path().join("ring");
     let ring = bulla_server::Ring::load_or_create(path.join("ring.json")).unwrap();
     let store = bulla_server::EmbeddedStore::open(folder.path().join("store.redb")).unwrap();
-    // A file where the folder should be.
-    std::fs::write(&path, "").unwrap();
     let server = Server::with(|builder| builder.ring(ring).store(store));
-    let opened = Device::new().open(&server, None).await;
-    assert_eq!(opened.err(), Some(Code::Internal));
+    let device = Device::new();
+    let mut client = device.open(&server, None).await.unwrap();
+    // A file where the folder should be, when it is time for the next key.
+    std::fs::remove_dir_all(&path).unwrap();
+    std::fs::write(&path, "").unwrap();
+    server.clock.advance(24 * 3600);
+    let opened = device.open(&server, None).await;
+    assert_eq!(opened.err(), Some(Code::StoreUnavailable));
+    let signed = client.signed(&device, ProofKind::Device, ECHO, b"");
+    let response = server.send(signed).await;
+    assert_eq!(code(&response), Some(Code::StoreUnavailable));
+    // Nothing was done: it can be sent again.
+    assert!(response.headers().contains_key("retry-after"));
+    std::fs::remove_file(&path).unwrap();
+    client = device.open(&server, None).await.unwrap();
+    let signed = client.signed(&device, ProofKind::Device, ECHO, b"");
+    assert_eq!(server.send(signed).await.status(), 200);
+
+    // Who starts like that is told at once.
+    let ring = bulla_server::Ring::load_or_create("/dev/null/ring.json").unwrap_err();
+    assert!(ring.to_string().contains("/dev/null/ring.json"), "{ring}");
 }
 
 /// Promises five bytes.

@@ -27,6 +27,10 @@ impl Keys {
         self.of("log", b"")
     }
 
+    pub(super) fn ring(&self) -> Vec<u8> {
+        self.of("ring", b"")
+    }
+
     pub(super) fn session(&self, id: &[u8]) -> Vec<u8> {
         self.of("s", id)
     }

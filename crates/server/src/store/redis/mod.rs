@@ -14,19 +14,20 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use self::keys::Keys;
 use self::link::{Address, Link};
+pub use self::ring::WrappingKey;
 use self::shared::{Current, Settings, Shared, wrong};
 use super::{
     Ended, Ending, Memory, Replacement, SessionRef, Store, StoreFuture, Tell, UsedProof, Verdict,
 };
+use crate::clock::MAX_SKEW;
 use crate::error::ConfigError;
 
 mod keys;
 mod link;
+mod ring;
 mod shared;
 mod steps;
 
-/// How far the clocks of a node and of the server may be apart, in seconds.
-const MAX_SKEW: u64 = 30;
 /// How far the clocks of two nodes may be apart then.
 const APART: u64 = 2 * MAX_SKEW;
 

@@ -10,10 +10,11 @@ use redis::{ErrorKind, RedisError, RedisResult, Script, ServerErrorKind, Value};
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 
+use super::Survive;
 use super::keys::Keys;
 use super::link::{Connection, Link, is_of_connection};
 use super::steps::{MOST_NEWS, Step};
-use super::{MAX_SKEW, Survive};
+use crate::clock::MAX_SKEW;
 use crate::store::{Memory, Revocation, StoreError, Tell};
 
 const STEP: &str = include_str!("step.lua");
@@ -145,7 +146,9 @@ impl Shared {
                 }
                 Some(b"clock") => return Err(wrong("its clock and this node's are apart")),
                 Some(_) => {
-                    self.have_replicas(step, &mut connection).await?;
+                    if step.ends {
+                        self.have_replicas(&mut connection).await?;
+                    }
                     return Ok(answer);
                 }
                 None => return Err(wrong("an answer is empty")),
@@ -182,20 +185,17 @@ impl Shared {
         connection.send(&command).await
     }
 
-    /// Waits for the replicas, if a step has ended anything that they must know.
-    async fn have_replicas(&self, step: &Step<'_>, connection: &mut Connection) -> RedisResult<()> {
+    /// Waits for the replicas, where what has been written must be known to them.
+    pub(super) async fn have_replicas(&self, connection: &mut Connection) -> RedisResult<()> {
         let Survive::Replicas(wanted) = self.settings.survive else {
             return Ok(());
         };
-        if !step.ends {
-            return Ok(());
-        }
         let limit = self.settings.timeout / 2;
         let reached = connection
             .wait(&self.keys.memory(), wanted.get(), limit)
             .await?;
         if reached < wanted.get() {
-            return Err(wrong("too few replicas have what has ended"));
+            return Err(wrong("too few replicas have what was written"));
         }
         Ok(())
     }
