@@ -4,8 +4,9 @@ use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use std::{io, process, thread};
+use std::{io, thread};
 
+use bulla_protocol::base64;
 use tokio::sync::oneshot;
 use zeroize::Zeroizing;
 
@@ -86,7 +87,8 @@ impl Folder {
             None => Some(0),
         };
         let number = number.ok_or_else(|| of_folder(not_a("a folder of a ring")))?;
-        self.add(number, next.map(|key| &**key), change.now)
+        let name = base64::encode(change.random);
+        self.add(number, next.map(|key| &**key), &name, change.now)
             .map_err(&of_folder)?;
         let past = found
             .iter()
@@ -104,15 +106,13 @@ impl Folder {
     }
 
     /// Puts a key in, unless another one has this number already. Without a key it only compares the clocks.
-    fn add(&self, number: u64, key: Option<&RingKey>, now: u64) -> io::Result<()> {
+    /// Until then it is in a file of this name.
+    fn add(&self, number: u64, key: Option<&RingKey>, name: &str, now: u64) -> io::Result<()> {
         let bytes = match key {
             Some(key) => Zeroizing::new(serde_json::to_vec(&StoredKey::from(key))?),
             None => Zeroizing::default(),
         };
-        // Nobody else makes one of this name but by chance, and then it fails.
-        let by = key.map_or_else(|| "clock".to_owned(), |key| key.id.to_string());
-        let name = format!("{number}-{by}-{}.{PARTIAL}", process::id());
-        let partial = self.0.join(name);
+        let partial = self.0.join(format!("{name}.{PARTIAL}"));
         let written = file::create_private(&partial, &bytes);
         let added = written.and_then(|file| {
             let time = file.metadata()?.modified()?;
@@ -229,7 +229,7 @@ mod tests {
     fn add(folder: &TempDir, number: u64, id: u8, ago: Duration) {
         let key = RingKey::new(id, now() - ago.as_secs(), Zeroizing::new([id; 32]));
         let there = Folder::open(folder.path().join("ring")).unwrap();
-        there.add(number, Some(&key), now()).unwrap();
+        there.add(number, Some(&key), "test", now()).unwrap();
     }
 
     #[tokio::test]
@@ -356,12 +356,12 @@ mod tests {
         let ring = node(&folder);
         let place = |name: &str| folder.path().join("ring").join(name);
         let old = SystemTime::now() - 2 * LEFT_BEHIND;
-        let left = File::create(place("3-7-1.partial")).unwrap();
+        let left = File::create(place("left.partial")).unwrap();
         left.set_modified(old).unwrap();
-        File::create(place("3-8-2.partial")).unwrap();
+        File::create(place("young.partial")).unwrap();
         // What is young may still be written.
         keep_up(&ring, now()).await.unwrap();
-        assert_eq!(files(&folder), ["0000000000.key", "3-8-2.partial"]);
+        assert_eq!(files(&folder), ["0000000000.key", "young.partial"]);
     }
 
     #[test]

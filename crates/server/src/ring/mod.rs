@@ -89,6 +89,8 @@ pub(crate) struct Change {
     pub(crate) past: Vec<u8>,
     /// Now, in seconds since 1970.
     pub(crate) now: u64,
+    /// Random bytes, for whatever must be unlike what others make.
+    pub(crate) random: [u8; 16],
 }
 
 /// What has to be done before anything is sealed or opened.
@@ -388,12 +390,17 @@ impl Ring {
         } else {
             None
         };
-        let is_needed = next.is_some() || !past.is_empty();
-        Ok(is_needed.then(|| Change {
+        if next.is_none() && past.is_empty() {
+            return Ok(None);
+        }
+        let mut bytes = [0; 16];
+        random.fill(&mut bytes).map_err(|_| ConfigError::Random)?;
+        Ok(Some(Change {
             after: keys.last().map(|key| key.id),
             next,
             past,
             now,
+            random: bytes,
         }))
     }
 

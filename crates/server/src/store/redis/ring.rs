@@ -122,11 +122,7 @@ impl Wrapped {
             after = change.after.map(name).unwrap_or_default();
             past = change.past.into_iter().map(name).collect();
             if let Some(next) = change.next {
-                let mut nonce = [0; NONCE_LEN];
-                let random = &self.shared.settings.random;
-                random
-                    .fill(&mut nonce)
-                    .map_err(|_| wrong("no random bytes"))?;
+                let [nonce @ .., _, _, _, _] = change.random;
                 further = self.key.wrap(&next, nonce)?;
             }
         }
