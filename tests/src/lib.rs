@@ -1,8 +1,8 @@
 //! What the whole-system tests stand on: real browsers, servers for their pages, and thieves.
 //!
 //! [`browser`] drives Chromium, Firefox and `WebKitGTK`; [`serve`] hands them pages, [`mod@bank`] a
-//! whole protected application, [`mod@redis`] stores that several of them share, [`restart`] one that is killed and started again; [`attack`] is what
-//! thieves have. Linux only: the harness looks after its processes in `/proc`.
+//! whole protected application, [`restart`] one that is killed and started again, [`nodes`] several that share a
+//! store; [`mod@redis`] is such a store, [`clock`] what they all go by, [`attack`] what thieves have. Linux only: the harness looks after its processes in `/proc`.
 //!
 //! ```no_run
 //! use bulla_tests::browser::{Browser, Engine};
@@ -23,6 +23,8 @@ pub mod attack;
 pub mod bank;
 pub mod browser;
 pub mod certificate;
+pub mod clock;
+pub mod nodes;
 pub mod redis;
 pub mod restart;
 pub mod serve;

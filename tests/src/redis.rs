@@ -11,6 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use crate::certificate::Vouched;
+use crate::clock::{Environment, ProcessClock};
 
 /// How long a server may take to begin or to get somewhere.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -22,6 +23,7 @@ pub struct Redis {
     options: Vec<String>,
     process: Child,
     port: u16,
+    environment: Environment,
 }
 
 impl Redis {
@@ -40,7 +42,16 @@ impl Redis {
     ///
     /// As [`Redis::start`].
     pub fn start_with(options: &[&str]) -> io::Result<Self> {
-        Self::launch("", options)
+        Self::launch("", options, Environment::new())
+    }
+
+    /// Starts one that goes by this clock.
+    ///
+    /// # Errors
+    ///
+    /// As [`Redis::start`].
+    pub fn start_by(clock: &ProcessClock) -> io::Result<Self> {
+        Self::launch("", &[], clock.environment())
     }
 
     /// Starts one that speaks TLS only, as `localhost`. Beside it comes the certificate that vouches for it, in
@@ -103,10 +114,10 @@ impl Redis {
              sentinel failover-timeout bank 2000\n",
             primary.port
         );
-        Self::launch(&file, &["--sentinel"])
+        Self::launch(&file, &["--sentinel"], Environment::new())
     }
 
-    fn launch(file: &str, options: &[&str]) -> io::Result<Self> {
+    fn launch(file: &str, options: &[&str], environment: Environment) -> io::Result<Self> {
         let folder = tempfile::tempdir()?;
         std::fs::write(folder.path().join("redis.conf"), file)?;
         let options: Vec<_> = options.iter().map(|option| (*option).to_owned()).collect();
@@ -116,7 +127,7 @@ impl Redis {
             let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?
                 .local_addr()?
                 .port();
-            let mut process = spawn(folder.path(), &options, port)?;
+            let mut process = spawn(folder.path(), &options, &environment, port)?;
             match until_listening(&mut process, port) {
                 Ok(()) => {
                     return Ok(Self {
@@ -124,6 +135,7 @@ impl Redis {
                         options,
                         process,
                         port,
+                        environment,
                     });
                 }
                 Err(error) => {
@@ -235,7 +247,12 @@ impl Redis {
     ///
     /// As [`Redis::start`].
     pub fn start_again(&mut self) -> io::Result<()> {
-        self.process = spawn(self.folder.path(), &self.options, self.port)?;
+        self.process = spawn(
+            self.folder.path(),
+            &self.options,
+            &self.environment,
+            self.port,
+        )?;
         until_listening(&mut self.process, self.port)
     }
 
@@ -265,7 +282,12 @@ impl Drop for Redis {
     }
 }
 
-fn spawn(folder: &Path, options: &[String], port: u16) -> io::Result<Child> {
+fn spawn(
+    folder: &Path,
+    options: &[String],
+    environment: &Environment,
+    port: u16,
+) -> io::Result<Child> {
     let log = File::create(folder.join("log"))?;
     let port = port.to_string();
     let ports = if options.iter().any(|option| option == "--tls-cert-file") {
@@ -285,6 +307,7 @@ fn spawn(folder: &Path, options: &[String], port: u16) -> io::Result<Child> {
             "0",
         ])
         .current_dir(folder)
+        .envs(environment.iter().cloned())
         .stdin(Stdio::null())
         .stdout(log.try_clone()?)
         .stderr(log)

@@ -14,6 +14,7 @@ use bulla_server::{
     ConfigError, MemoryStore, RedisStore, Revocation, RevocationId, Store, Survive, Thumbprint,
 };
 use bulla_tests::attack::Outcome;
+use bulla_tests::clock::ProcessClock;
 use bulla_tests::redis::Redis;
 
 /// How long a node waits for an answer here.
@@ -148,6 +149,15 @@ async fn nodes_share_what_they_know() -> Outcome {
     Ok(())
 }
 
+/// Out of a line of `INFO commandstats`.
+fn calls(info: io::Result<String>) -> u64 {
+    let calls = info.ok().and_then(|info| {
+        let calls = info.strip_prefix("calls=")?.split(',').next()?.parse();
+        calls.ok()
+    });
+    calls.unwrap_or_default()
+}
+
 /// Apart from what each node asks by itself two or three times in a second.
 #[tokio::test]
 async fn a_request_takes_one_round_trip() -> Outcome {
@@ -159,13 +169,6 @@ async fn a_request_takes_one_round_trip() -> Outcome {
     for number in 1..=100 {
         assert_eq!(said(&store, memory, number).await, Ok(Verdict::Fresh));
     }
-    let calls = |info: io::Result<String>| -> u64 {
-        let calls = info.ok().and_then(|info| {
-            let calls = info.strip_prefix("calls=")?.split(',').next()?.parse();
-            calls.ok()
-        });
-        calls.unwrap_or_default()
-    };
     let steps = calls(redis.info("cmdstat_evalsha"));
     assert!((100..110).contains(&steps), "{steps}");
     assert_eq!(calls(redis.info("cmdstat_eval")), 0);
@@ -485,6 +488,46 @@ async fn a_node_whose_clock_is_wrong_is_refused() -> Outcome {
 }
 
 /// Clocks may be apart by what they are allowed, each from the server's.
+/// While it was wrong the server may have dropped what it was to remember.
+#[tokio::test]
+async fn the_clock_of_redis_jumps_and_comes_back() -> Outcome {
+    for survive in [Survive::Process, ON_A_REPLICA] {
+        for jump in [13 * 3600, -3600] {
+            let clock = ProcessClock::that_jumps()?;
+            let (redis, replica) = (Redis::start_by(&clock)?, Redis::start()?);
+            replica.follow(&redis)?;
+            let store = node(&redis, survive).await?;
+            let memory = store.memory();
+            assert_eq!(said(&store, memory, 1).await, Ok(Verdict::Fresh));
+            assert_eq!(store.revoke(end(9)).await?, Ending::Done);
+            until_asked(&redis, 4).await?;
+            clock.set_ahead(jump)?;
+            assert_eq!(said(&store, memory, 2).await, Err(StoreError));
+            let start = Instant::now();
+            while store.memory() == memory {
+                assert!(start.elapsed() < PATIENCE, "nobody notices {jump}");
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            clock.set_ahead(0)?;
+            let after = proofs_begin_anew(&store, memory).await?;
+            assert_ne!(after.revocations, memory.revocations);
+            assert!(store.is_revoked(session(memory, 9)).await?);
+            assert!(!store.is_revoked(session(after, 8)).await?);
+        }
+    }
+    Ok(())
+}
+
+/// Until nodes have asked for news so often.
+async fn until_asked(redis: &Redis, times: u64) -> Outcome {
+    let start = Instant::now();
+    while calls(redis.info("cmdstat_evalsha")) < times {
+        assert!(start.elapsed() < PATIENCE, "nobody asks for news");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    Ok(())
+}
+
 #[tokio::test]
 async fn a_copy_at_another_node_is_noticed_whatever_their_clocks_say() -> Outcome {
     let redis = Redis::start()?;

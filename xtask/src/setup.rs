@@ -60,16 +60,29 @@ pub(crate) const RUST: [Need; 4] = [
 ];
 
 /// What nodes share.
-pub(crate) const REDIS: [Need; 1] = [Need {
-    what: "Redis",
-    why: "nodes share it; the tests start servers of their own, and leave alone the service that comes with the package",
-    present: |project| {
-        ["redis-server", "redis-cli"]
-            .iter()
-            .all(|name| project.find(name).is_some())
+pub(crate) const REDIS: [Need; 2] = [
+    Need {
+        what: "Redis",
+        why: "nodes share it; the tests start servers of their own, and leave alone the service that comes with the package",
+        present: |project| {
+            ["redis-server", "redis-cli"]
+                .iter()
+                .all(|name| project.find(name).is_some())
+        },
+        install: Install::Apt(&["redis-server"]),
     },
-    install: Install::Apt(&["redis-server"]),
-}];
+    Need {
+        what: "libfaketime",
+        why: "the clock of a Redis server or of a node, which the tests move",
+        present: |_| {
+            let machines = fs::read_dir("/usr/lib").into_iter().flatten().flatten();
+            machines
+                .into_iter()
+                .any(|machine| machine.path().join("faketime/libfaketime.so.1").exists())
+        },
+        install: Install::Apt(&["libfaketime"]),
+    },
+];
 
 /// Installs those of `needs` that are missing.
 ///

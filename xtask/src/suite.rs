@@ -10,8 +10,8 @@ const FUZZ: u32 = 5;
 /// A part of the tests.
 ///
 /// A test program in `tests/tests` belongs to a suite by its name: `attack_*` to the attacks,
-/// `browser_*` and `engines` to the browsers, `stores` to the stores, `faults_*` to the faults, any other
-/// to the unit tests, with all tests outside of `tests`. The first two need browsers, the next two Redis.
+/// `browser_*` and `engines` to the browsers, `stores` and `nodes` to the stores, `faults_*` to the faults, any
+/// other to the unit tests, with all tests outside of `tests`. The first two need browsers, the next two Redis.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Suite {
     Unit,
@@ -54,7 +54,7 @@ impl Suite {
             Self::Attacks
         } else if program.starts_with("browser_") || program == "engines" {
             Self::Browsers
-        } else if program == "stores" {
+        } else if program == "stores" || program == "nodes" {
             Self::Stores
         } else if program.starts_with("faults_") {
             Self::Faults

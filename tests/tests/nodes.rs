@@ -1,0 +1,289 @@
+//! Two nodes behind a plain round-robin, with one store and one ring.
+
+use std::collections::HashSet;
+use std::time::{Duration, Instant};
+
+use bulla_client::{Client, Code, Mode, Prepared, ProofKind, Session};
+use bulla_server::{RedisStore, WrappingKey};
+use bulla_tests::attack::{Outcome, client, code, error_code, log_in, post, transfer};
+use bulla_tests::bank::Bank;
+use bulla_tests::nodes::Nodes;
+use bulla_tests::redis::Redis;
+use bytes::Bytes;
+use futures_util::future::join_all;
+use http::Request;
+use http_body_util::BodyExt as _;
+use serde_json::{Value, json};
+
+/// Where nodes can keep the ring that they share.
+const RINGS: [&str; 2] = ["folder", "redis"];
+const DAY: i64 = 24 * 3600;
+/// How long anything may take.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+async fn start(ring: &'static str) -> Outcome<Nodes> {
+    Nodes::start(env!("CARGO_BIN_EXE_node"), ring).await
+}
+
+async fn open(nodes: &Nodes) -> Outcome<Session> {
+    // Every request over a connection of its own, so that each goes to the next node.
+    let http = reqwest::Client::builder()
+        .no_proxy()
+        .pool_max_idle_per_host(0)
+        .build()?;
+    let client = Client::builder(nodes.balancer.origin())
+        .http(http)
+        .build()?;
+    Ok(client.open().await?)
+}
+
+/// Who a session is, by the node that answers.
+async fn me(session: &Session) -> Outcome<(Option<String>, String)> {
+    let request = Request::get("/api/me").body(Bytes::new())?;
+    let reply = session.fetch(request).await?.into_body().bytes().await?;
+    let me: Value = serde_json::from_slice(&reply)?;
+    let text = |name: &str| me[name].as_str().map(str::to_owned);
+    Ok((text("subject"), text("node").ok_or("no node")?))
+}
+
+fn prepare(session: &Session, request: Request<Bytes>) -> Outcome<Prepared> {
+    let nonce = session.fresh_nonce()?;
+    Ok(session.prepare(request, Mode::Sealed, ProofKind::Device, nonce)?)
+}
+
+/// Sends what has been prepared, and gives the code of a refusal.
+async fn send(session: &Session, prepared: &Prepared) -> Outcome<Option<Code>> {
+    let request = prepared.request.clone();
+    let reply = session.client().send_unverified(request).await?;
+    Ok(error_code(prepared.open_reply(reply).await))
+}
+
+#[tokio::test]
+async fn a_session_that_one_has_opened_is_one_of_all() -> Outcome {
+    for ring in RINGS {
+        let nodes = start(ring).await?;
+        let session = open(&nodes).await?;
+        log_in(&session).await?;
+        let id = session.id();
+        let mut answered = HashSet::new();
+        for amount in 1..=10 {
+            assert_eq!(session.fetch(transfer(amount)?).await?.status(), 200);
+            for _ in 0..2 {
+                let (subject, node) = me(&session).await?;
+                assert_eq!(subject.as_deref(), Some("ann"), "{ring}");
+                answered.insert(node);
+            }
+        }
+        assert_eq!(answered.len(), 2, "{ring}: both have been asked");
+        assert_eq!(session.id(), id, "{ring}: nothing was opened anew");
+        assert_eq!(nodes.ledger()?.len(), 10);
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_one_has_taken_the_other_has_seen() -> Outcome {
+    let nodes = start("folder").await?;
+    let session = open(&nodes).await?;
+    log_in(&session).await?;
+    let prepared = prepare(&session, transfer(1)?)?;
+    nodes.only(0);
+    assert_eq!(send(&session, &prepared).await?, None);
+    for node in [1, 0, 1] {
+        nodes.only(node);
+        assert_eq!(send(&session, &prepared).await?, Some(Code::Replayed));
+    }
+    assert_eq!(nodes.ledger()?.len(), 1);
+    Ok(())
+}
+
+/// Open streams too, within a second: here they wait for as long as they must.
+#[tokio::test]
+async fn what_one_has_ended_has_ended_at_the_other() -> Outcome {
+    let nodes = start("redis").await?;
+    let session = open(&nodes).await?;
+    log_in(&session).await?;
+    nodes.only(1);
+    let request = Request::get("/api/ticks").body(Bytes::new())?;
+    let mut stream = session.fetch(request).await?.into_body();
+    assert!(stream.frame().await.is_some_and(|frame| frame.is_ok()));
+    let later = prepare(&session, transfer(1)?)?;
+
+    nodes.only(0);
+    let logout = Request::post("/api/logout").body(Bytes::new())?;
+    let at_one = prepare(&session, logout)?;
+    assert_eq!(send(&session, &at_one).await?, None);
+    let ended = Instant::now();
+    while let Some(frame) = stream.frame().await {
+        assert!(ended.elapsed() < PATIENCE, "the stream goes on");
+        if frame.is_err() {
+            break;
+        }
+    }
+    nodes.only(1);
+    let refused = send(&session, &later).await?;
+    assert_eq!(refused, Some(Code::SessionRevoked));
+    assert!(nodes.ledger()?.is_empty());
+    Ok(())
+}
+
+/// What was carried out is not carried out again by the other one.
+#[tokio::test]
+async fn one_is_killed_in_the_middle_of_a_request() -> Outcome {
+    let mut nodes = start("folder").await?;
+    let session = open(&nodes).await?;
+    log_in(&session).await?;
+    nodes.only(0);
+    let hanging = prepare(&session, post("/api/hang", &json!("pay"))?)?;
+    let (client, request) = (session.client().clone(), hanging.request.clone());
+    let request = tokio::spawn(async move { client.send_unverified(request).await });
+    let start = Instant::now();
+    while nodes.ledger()?.is_empty() {
+        assert!(start.elapsed() < PATIENCE, "it does not arrive");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    nodes.kill(0)?;
+    let lost = request.await?.expect_err("nobody answers");
+    assert_eq!(lost.code, Code::Network);
+
+    nodes.all();
+    assert_eq!(send(&session, &hanging).await?, Some(Code::Replayed));
+    let id = session.id();
+    for _ in 0..4 {
+        let (subject, node) = me(&session).await?;
+        assert_eq!((subject.as_deref(), &*node), (Some("ann"), "1"));
+    }
+    assert_eq!(session.id(), id);
+    assert_eq!(nodes.ledger()?, ["\"pay\""]);
+    Ok(())
+}
+
+/// Two days in sessions that are kept busy, and a node that comes late. (A file system's clock is not the test's.)
+#[tokio::test]
+async fn the_ring_rotates_and_nobody_notices() -> Outcome {
+    let mut nodes = start("redis").await?;
+    let session = open(&nodes).await?;
+    log_in(&session).await?;
+    let mut id = session.id();
+    let (mut openings, mut passed) = (0, 0);
+    let mut seen = Vec::new();
+    while passed <= 2 * DAY {
+        // A ticket lives for fifteen minutes.
+        passed += 400;
+        nodes.clock.set_ahead(passed)?;
+        let (subject, _) = me(&session).await?;
+        if session.id() != id {
+            // After twelve hours it is at its end.
+            assert_eq!(subject, None);
+            log_in(&session).await?;
+            (id, openings) = (session.id(), openings + 1);
+        }
+        seen.push(keys(&nodes.redis)?);
+    }
+    seen.dedup();
+    // The next one comes while the first seals, and the first goes when nothing of it is valid.
+    assert_eq!(seen, ["1", "2", "1", "2"]);
+    assert_eq!(openings, 4, "once in twelve hours");
+    nodes.add()?;
+    nodes.only(2);
+    let (subject, node) = me(&session).await?;
+    assert_eq!((subject.as_deref(), &*node), (Some("ann"), "2"));
+    assert_eq!(session.id(), id);
+    Ok(())
+}
+
+/// A bank in this process, with its own connection to the Redis server that it shares with others.
+async fn bank(redis: &Redis) -> Outcome<Bank> {
+    let store = RedisStore::connect(redis.url()).await?;
+    let ring = store.ring(WrappingKey::new(&[7; 32])).await?;
+    Ok(Bank::open_with(|builder| builder.ring(ring).store(store)).await?)
+}
+
+fn keys(redis: &Redis) -> Outcome<String> {
+    Ok(redis.ask(&["LLEN", "{bulla}:ring:"])?)
+}
+
+#[tokio::test]
+async fn nodes_that_begin_at_once_make_one_key() -> Outcome {
+    let redis = Redis::start()?;
+    let mut banks = Vec::new();
+    for _ in 0..8 {
+        banks.push(bank(&redis).await?);
+    }
+    assert_eq!(keys(&redis)?, "0");
+    let clients: Vec<_> = banks.iter().map(client).collect::<Result<_, _>>()?;
+    for opened in join_all(clients.iter().map(Client::open)).await {
+        opened?;
+    }
+    assert_eq!(keys(&redis)?, "1");
+    Ok(())
+}
+
+/// Neither ahead nor behind.
+#[tokio::test]
+async fn whose_clock_is_wrong_makes_no_key() -> Outcome {
+    let redis = Redis::start()?;
+    for wrong in [100, -100] {
+        let bank = bank(&redis).await?;
+        bank.clock.advance(wrong);
+        let refused = error_code(client(&bank)?.open().await);
+        assert_eq!(refused, Some(Code::StoreUnavailable));
+        assert_eq!(keys(&redis)?, "0");
+        bank.clock.advance(-wrong);
+        // It goes on by itself.
+        client(&bank)?.open().await?;
+        redis.ask(&["DEL", "{bulla}:ring:"])?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_ring_that_is_lost_ends_its_sessions_and_the_next_one_is_known_to_all() -> Outcome {
+    let redis = Redis::start()?;
+    let (one, other) = (bank(&redis).await?, bank(&redis).await?);
+    let at_one = client(&one)?.open().await?;
+    client(&other)?.open().await?;
+    assert_eq!(keys(&redis)?, "1");
+    redis.ask(&["DEL", "{bulla}:ring:"])?;
+    // Those who have it go on.
+    client(&one)?.open().await?;
+    assert_eq!(keys(&redis)?, "0");
+    let late = bank(&redis).await?;
+    let at_late = client(&late)?.open().await?;
+    assert_eq!(keys(&redis)?, "1");
+    // A ticket of the new key is looked for; with that the old one is gone.
+    let carried = at_late.dangerous_loot()?.ticket;
+    let prepared = client(&one)?.prepare_opening(Some(carried))?;
+    let answer = client(&one)?
+        .send_unverified(prepared.request.clone())
+        .await?;
+    assert_eq!(
+        code(&answer),
+        Some(Code::TicketInvalid),
+        "of another device"
+    );
+    let refused = error_code(at_one.fetch(transfer(1)?).await);
+    assert_eq!(refused, Some(Code::TicketInvalid));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_ring_is_read_under_its_own_wrapping_key_only() -> Outcome {
+    let redis = Redis::start()?;
+    let bank = bank(&redis).await?;
+    client(&bank)?.open().await?;
+    let store = RedisStore::connect(redis.url()).await?;
+    assert!(store.ring(WrappingKey::new(&[7; 32])).await.is_ok());
+    assert!(store.ring(WrappingKey::new(&[8; 32])).await.is_err());
+    // Whoever has the server can change nothing of it.
+    let key = redis.ask(&["LINDEX", "{bulla}:ring:", "0"])?;
+    assert!(!key.is_empty());
+    redis.ask(&["EVAL", CHANGE, "1", "{bulla}:ring:"])?;
+    assert!(store.ring(WrappingKey::new(&[7; 32])).await.is_err());
+    Ok(())
+}
+
+/// Has the key begin a second later.
+const CHANGE: &str = "local key = redis.call('LINDEX', KEYS[1], 0) \
+    local time = string.byte(key, 9) \
+    redis.call('LSET', KEYS[1], 0, string.sub(key, 1, 8) .. string.char((time + 1) % 256) .. string.sub(key, 10))";
