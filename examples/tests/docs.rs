@@ -102,7 +102,7 @@ fn defaults_are_as_listed() {
 /// The code of the builder, for its options.
 #[test]
 fn every_option_is_listed() {
-    const CODE: &str = include_str!("../../crates/server/src/bulla.rs");
+    const CODE: &str = include_str!("../../crates/server/src/builder.rs");
     let (_, builder) = CODE.split_once("impl Builder {").unwrap();
     let mut options: Vec<_> = builder
         .lines()
