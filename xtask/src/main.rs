@@ -95,6 +95,13 @@ fn bench(project: &mut Project, arguments: &[&str]) -> Outcome {
     if arguments.is_empty() || arguments.contains(&"browser") {
         browsers::set_up(project)?;
     }
+    if arguments.is_empty()
+        || arguments
+            .iter()
+            .any(|group| ["native", "profile"].contains(group))
+    {
+        setup::ensure(project, &[&setup::REDIS])?;
+    }
     let mut bench = benches(project, &["run", "--release"]);
     project::run(bench.arg("--").args(arguments))
 }

@@ -8,6 +8,9 @@ use std::thread;
 
 use rustix::thread::{CpuSet, sched_getcpu, sched_setaffinity};
 
+use bulla_tests::redis::Redis;
+
+use self::server::{LONG_NONCE, NONCE};
 use crate::Outcome;
 use crate::measure::{Probe, medians};
 use crate::report::{Entry, Goal};
@@ -18,9 +21,11 @@ const BULK_ROUNDS: usize = 200;
 
 const VERIFY: &str = "raw/es256-verify";
 const SEALED_DEVICE: &str = "server/sealed-device";
+/// 64 in flight.
+const IN_MEMORY: &str = "server/sealed-device-memory";
 const BULK: &str = "raw/aes128gcm-1MiB";
 
-const GOALS: [(&str, &str, Goal); 12] = [
+const GOALS: [(&str, &str, Goal); 13] = [
     (SEALED_DEVICE, VERIFY, Goal::AtMost(1.25)),
     ("server/signed-device", VERIFY, Goal::AtMost(1.15)),
     ("server/sealed-session", VERIFY, Goal::AtMost(0.15)),
@@ -33,12 +38,20 @@ const GOALS: [(&str, &str, Goal); 12] = [
     ("peer/dpop-verifier", SEALED_DEVICE, Goal::AtLeast(1.0)),
     ("peer/dpop-lean", SEALED_DEVICE, Goal::AtLeast(1.0)),
     ("server/seal-1MiB", BULK, Goal::AtMost(1.3)),
+    // 0.6 of the throughput.
+    (
+        "server/sealed-device-redis",
+        IN_MEMORY,
+        Goal::AtMost(1.0 / 0.6),
+    ),
 ];
 
 /// Measures everything.
 pub(crate) fn run() -> Outcome<Vec<Entry>> {
+    // On any core, as on a machine of its own.
+    let redis = Redis::start()?;
     on_one_core(|| {
-        let target = server::Target::start()?;
+        let target = server::Target::start(LONG_NONCE)?;
         let mut probes = vec![raw::es256_verify()?];
         probes.extend(target.requests());
         probes.extend([peers::httpsig()?, peers::ohttp()?]);
@@ -46,15 +59,26 @@ pub(crate) fn run() -> Outcome<Vec<Entry>> {
         let mut measured = medians(&mut probes, ROUNDS)?;
         let mut bulk = [raw::aes128gcm()?, target.bulk()];
         measured.extend(medians(&mut bulk, BULK_ROUNDS)?);
+        let mut in_flight = [
+            server::Target::start(NONCE)?.in_flight(IN_MEMORY),
+            server::Target::start_with_redis(NONCE, &redis)?
+                .in_flight("server/sealed-device-redis"),
+        ];
+        measured.extend(medians(&mut in_flight, BULK_ROUNDS)?);
         entries(&measured)
     })
 }
 
 /// Runs one path so many times. On any core: a profiler counts what it does itself.
 pub(crate) fn profile(id: &str, count: usize) -> Outcome {
-    let target = server::Target::start()?;
+    let target = server::Target::start(LONG_NONCE)?;
+    let redis = Redis::start()?;
     let mut probes = target.requests();
-    probes.push(target.bulk());
+    probes.extend([
+        target.bulk(),
+        server::Target::start(NONCE)?.in_flight(IN_MEMORY),
+        server::Target::start_with_redis(NONCE, &redis)?.in_flight("server/sealed-device-redis"),
+    ]);
     let probe = probes.iter_mut().find(|probe| probe.id == id);
     let probe: &mut Probe = probe.ok_or_else(|| format!("there is no path `{id}`"))?;
     let time = probe.run(count)?;

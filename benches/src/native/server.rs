@@ -2,7 +2,7 @@
 //! the reply is read to its end. What is measured is everything between the two, the boxed futures
 //! and the handler included, which hands the request's body back.
 //!
-//! Store in memory, the system's clock, nobody listening to events. The sessions are many, so that
+//! Store in memory where none is named, the system's clock, nobody listening to events. The sessions are many, so that
 //! nothing is found in a cache only because there is one device in the world. They are confirmed by a
 //! first request over a real connection, as any session is.
 
@@ -19,9 +19,13 @@ use axum::Router;
 use axum::routing::any;
 use bulla_client::{Client, Mode, ProofKind, Session, SystemRandom};
 use bulla_protocol::field;
-use bulla_server::{Body, Bulla, BullaService, Identity, Lifetimes, MemoryStore};
+use bulla_server::{
+    Body, Bulla, BullaService, Identity, Lifetimes, MemoryStore, RedisStore, Store,
+};
+use bulla_tests::redis::Redis;
 use bulla_tests::serve::Server;
 use bytes::Bytes;
+use futures_util::future::join_all;
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Either, Full};
 use tokio::runtime::Runtime;
@@ -30,7 +34,11 @@ use tower::{Layer as _, Service};
 use crate::Outcome;
 use crate::measure::Probe;
 
+/// As many are in flight at once.
 const SESSIONS: usize = 64;
+/// How long a nonce lives by default, and how long one that does not go stale while it waits for its turn.
+pub(crate) const NONCE: Duration = Duration::from_mins(1);
+pub(crate) const LONG_NONCE: Duration = Duration::from_hours(12);
 const BODY_LEN: usize = 1 << 10;
 const BULK_LEN: usize = 1 << 20;
 const PATH: &str = "/api/transfer";
@@ -43,17 +51,33 @@ pub(crate) struct Target {
     handler: Handler,
     sessions: Vec<Session>,
     sealed_uri: http::Uri,
+    /// Where the sessions talk to the same verifier.
+    _server: Server,
 }
 
 impl Target {
-    /// Sets the verifier up, and opens and confirms the sessions.
-    pub(crate) fn start() -> Outcome<Rc<Self>> {
+    /// Sets the verifier up over a store in memory, with nonces that live for this long, and opens and confirms
+    /// the sessions.
+    pub(crate) fn start(nonce: Duration) -> Outcome<Rc<Self>> {
+        Self::start_over(nonce, async || Ok(MemoryStore::new()?))
+    }
+
+    /// The same over the store in this Redis server.
+    pub(crate) fn start_with_redis(nonce: Duration, redis: &Redis) -> Outcome<Rc<Self>> {
+        Self::start_over(nonce, async || Ok(RedisStore::connect(redis.url()).await?))
+    }
+
+    fn start_over<S: Store>(
+        nonce: Duration,
+        store: impl AsyncFnOnce() -> Outcome<S>,
+    ) -> Outcome<Rc<Self>> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
         let mut built = None;
+        let store = runtime.block_on(store())?;
         let server = runtime.block_on(Server::start_with(|origin| {
-            let bulla = verifier(origin).map_err(io::Error::other)?;
+            let bulla = verifier(origin, nonce, store).map_err(io::Error::other)?;
             built = Some(bulla.clone());
             Ok(bulla.protect(Router::new().route(PATH, any(|body: Bytes| async { body }))))
         }))?;
@@ -75,6 +99,7 @@ impl Target {
             handler,
             sessions,
             sealed_uri: server.url("/.well-known/bulla/sealed").parse()?,
+            _server: server,
         });
         target.check()?;
         Ok(target)
@@ -117,6 +142,47 @@ impl Target {
                 },
             ),
         ]
+    }
+
+    /// Many at once, each session with one of its own: the time of one, while the store has all of them to answer.
+    pub(crate) fn in_flight(self: &Rc<Self>, id: &'static str) -> Probe {
+        let target = Rc::clone(self);
+        let mut refreshed = Instant::now();
+        Probe::new(id, SESSIONS, move |operations| {
+            // Nonces live as long as an operator has them live.
+            if refreshed.elapsed() > NONCE / 2 {
+                target.refresh()?;
+                refreshed = Instant::now();
+            }
+            let mut services = Vec::with_capacity(operations);
+            for number in 0..operations {
+                let request = target.request(number, PATH, Mode::Sealed, ProofKind::Device)?;
+                services.push((target.service.clone(), request.map(Full::new)));
+            }
+            target.runtime.block_on(async {
+                let start = Instant::now();
+                let calls = services
+                    .iter_mut()
+                    .map(|(service, request)| call(service, std::mem::take(request)));
+                for answered in join_all(calls).await {
+                    let (status, len) = answered?;
+                    if status != StatusCode::OK || len == 0 {
+                        return Err(format!("status {status}, {len} bytes").into());
+                    }
+                }
+                Ok(start.elapsed())
+            })
+        })
+    }
+
+    /// Gets each session the nonce of the hour.
+    fn refresh(&self) -> Outcome {
+        self.runtime.block_on(async {
+            for session in &self.sessions {
+                session.fetch(transfer(PATH)?).await?;
+            }
+            Ok(())
+        })
     }
 
     /// A reply of 1 MiB: the time from the handler's answer, so without the request, to the last
@@ -293,16 +359,15 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn verifier(origin: &str) -> Outcome<Bulla> {
+fn verifier(origin: &str, nonce: Duration, store: impl Store) -> Outcome<Bulla> {
     const LONG: Duration = Duration::from_hours(12);
     Ok(Bulla::builder()
         .origin(origin)
         .identity(Identity::generate(&SystemRandom)?)
-        .store(MemoryStore::new()?)
+        .store(store)
         .proof(ProofKind::Session)
-        // So that nothing goes stale while it waits for its turn.
         .lifetimes(Lifetimes {
-            nonce: LONG,
+            nonce,
             ticket: LONG,
             ..Lifetimes::default()
         })
