@@ -111,6 +111,7 @@ export type BullaErrorCode =
   | "session_unconfirmed"
   | "session_revoked"
   | "login_required"
+  | "insufficient_user_authentication"
   | "rate_limited"
   | "store_unavailable"
   | "internal"

@@ -164,7 +164,7 @@ pub(crate) fn state() -> Value {
     json!({
         "now": 1_800_000_000,
         "ring": { "keys": [
-            { "id": 0, "created": 1_800_000_000, "secret": base64::encode(fixed("ring")) },
+            { "id": 0, "begins": 1_800_000_000, "secret": base64::encode(fixed("ring")) },
         ] },
         "memory": text(fixed16("memory")),
         "identity": private("identity"),

@@ -4,6 +4,7 @@ use std::future::Future;
 use std::io::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use axum::Router;
 use axum::routing::{any, get, post};
@@ -92,6 +93,9 @@ pub(crate) struct Reply {
     pub content: Vec<u8>,
 }
 
+/// How long ago the login may be where it must be recent.
+const RECENT: Duration = Duration::from_mins(1);
+
 /// The real verifier in the state that a vector describes, with a few routes behind it.
 pub(crate) struct Server {
     app: Router,
@@ -146,7 +150,11 @@ impl Server {
                 }),
             )
             .route("/api/sealed", get(echo).layer(Require::session().sealed()))
-            .route("/api/user", get(echo).layer(Require::session().logged_in()));
+            .route("/api/user", get(echo).layer(Require::session().logged_in()))
+            .route(
+                "/api/recent",
+                get(echo).layer(Require::session().recent_login(RECENT)),
+            );
         Ok(Self {
             app: bulla.protect(routes),
             clock,

@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bulla_protocol::error::{Code, Error};
 use bulla_protocol::proof::ProofKind;
@@ -25,6 +26,7 @@ pub struct Require {
     sealed: bool,
     logged_in: bool,
     device_proof: bool,
+    recent_login: Option<Duration>,
 }
 
 impl Require {
@@ -57,12 +59,21 @@ impl Require {
         }
     }
 
+    /// Somebody must have logged in, and no longer ago than this, in whole seconds: for what whoever sits down at
+    /// an open page must not do. To log in again is a login as any other, with a new id and fresh keys.
+    pub fn recent_login(self, max_age: Duration) -> Self {
+        Self {
+            recent_login: Some(max_age),
+            ..self
+        }
+    }
+
     /// Whether a request may pass.
     ///
     /// # Errors
     ///
     /// In this order: [`Code::ProofMissing`], [`Code::SealRequired`], [`Code::ProofWeak`],
-    /// [`Code::LoginRequired`].
+    /// [`Code::LoginRequired`], [`Code::InsufficientUserAuthentication`].
     pub fn check(&self, session: Option<&Session>) -> Result<(), Error> {
         let session = session.ok_or(Code::ProofMissing.because("the request carries no proof"))?;
         if self.sealed && !session.is_sealed() {
@@ -71,8 +82,15 @@ impl Require {
         if self.device_proof && session.proof() != ProofKind::Device {
             return Err(Code::ProofWeak.because("this route wants a device proof"));
         }
-        if self.logged_in && session.subject().is_none() {
+        let age = session.login_age();
+        if (self.logged_in || self.recent_login.is_some()) && age.is_none() {
             return Err(Code::LoginRequired.because("this route wants a login"));
+        }
+        if let (Some(age), Some(max_age)) = (age, self.recent_login)
+            && age > max_age
+        {
+            let old = Code::InsufficientUserAuthentication;
+            return Err(old.because("this route wants a more recent login"));
         }
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! What a handler knows of the session, and what it may do to it.
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bulla_protocol::error::{Code, Error};
 use bulla_protocol::jwk::Thumbprint;
@@ -69,6 +70,13 @@ impl Session {
             .subject
             .as_ref()
             .map(|(_, login)| u64::from(*login))
+    }
+
+    /// How long ago the user had logged in when this request came, in whole seconds.
+    pub fn login_age(&self) -> Option<Duration> {
+        let (_, login) = self.facts.subject.as_ref()?;
+        let age = self.facts.admitted.saturating_sub(*login);
+        Some(Duration::from_secs(age.into()))
     }
 
     /// Which key proved this request.

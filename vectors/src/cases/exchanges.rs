@@ -197,6 +197,11 @@ fn of_sessions() -> Vec<Case> {
     as_ticket.signed(ECHO, "device");
     let mut anonymous = Talk::new();
     anonymous.signed(("GET", "/api/user", ""), "device");
+    let mut long_ago = Talk::new();
+    let reply = long_ago.signed(LOGIN, "device");
+    long_ago.open(Some(&ticket(&reply, "bulla-carry-over")));
+    long_ago.after = 61;
+    long_ago.signed(("GET", "/api/recent", ""), "device");
     let mut unsealed = Talk::new();
     unsealed.signed(("GET", "/api/sealed", ""), "device");
     vec![
@@ -212,6 +217,10 @@ fn of_sessions() -> Vec<Case> {
         carried.refused(Code::SessionRevoked, "a carry-over ticket twice"),
         as_ticket.refused(Code::TicketInvalid, "a carry-over ticket in a request"),
         anonymous.refused(Code::LoginRequired, "nobody is logged in"),
+        long_ago.refused(
+            Code::InsufficientUserAuthentication,
+            "a login of more than a minute ago",
+        ),
         unsealed.refused(Code::SealRequired, "a route that wants a seal"),
     ]
 }

@@ -1,13 +1,14 @@
 //! The extractors and `Bulla::protect`.
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use axum::Router;
 use axum::routing::{get, post};
 use bulla_protocol::error::Code;
 use bulla_server::{ProofKind, Refused, Require, Session};
 
-use crate::support::{Device, Server, app, code, concealed, fields_of};
+use crate::support::{Client, Device, Server, app, code, concealed, fields_of};
 
 fn server() -> (Server, Arc<Mutex<Vec<Code>>>) {
     let events = Arc::new(Mutex::new(Vec::new()));
@@ -102,11 +103,12 @@ async fn a_route_gets_what_it_asks_for() {
                 .route("/sealed", guarded(Require::session().sealed()))
                 .route("/device", guarded(Require::session().device_proof()))
                 .route("/user", guarded(Require::session().logged_in()))
+                .route("/recent", guarded(Require::session().recent_login(AGE)))
                 .route("/login", post(login));
             app(bulla.protect(routes))
         },
     );
-    let paths = ["/session", "/sealed", "/device", "/user"];
+    let paths = ["/session", "/sealed", "/device", "/user", "/recent"];
     for path in paths {
         let request = http::Request::get(path).header("host", crate::support::AUTHORITY);
         let refused = server.send(request.body(crate::support::body(b"")).unwrap());
@@ -136,6 +138,7 @@ async fn a_route_gets_what_it_asks_for() {
                 ("/sealed", of_open, None),
                 ("/device", of_device, of_device),
                 ("/user", of_user, of_user),
+                ("/recent", of_user, of_user),
             ] {
                 let signed = server.send(client.signed(&device, kind, ("GET", path), b""));
                 assert_eq!(code(&signed.await), in_the_open, "{path} {kind:?}");
@@ -147,4 +150,51 @@ async fn a_route_gets_what_it_asks_for() {
             }
         }
     }
+}
+
+const AGE: Duration = Duration::from_mins(10);
+
+/// What a login is worth in time, and that the next one is a session of its own.
+#[tokio::test]
+async fn a_login_that_is_too_long_ago_is_renewed_by_a_login() {
+    let guarded = |require: Require| get(|| async { "in" }).layer(require);
+    let login = async |session: Session| session.login("ann").await.map_err(Refused);
+    let server = Server::around(
+        |builder| builder,
+        |bulla| {
+            let routes = Router::new()
+                .route("/user", guarded(Require::session().logged_in()))
+                .route("/recent", guarded(Require::session().recent_login(AGE)))
+                .route("/login", post(login));
+            app(bulla.protect(routes))
+        },
+    );
+    let device = Device::new();
+    let ask = async |client: &mut Client, path| {
+        let request = client.signed(&device, ProofKind::Device, ("GET", path), b"");
+        let reply = server.send(request).await;
+        client.update(&fields_of(&reply));
+        code(&reply)
+    };
+    let renewed = async |client: &mut Client| {
+        let login = client.signed(&device, ProofKind::Device, ("POST", "/login"), b"");
+        let carry = client.update(&fields_of(&server.send(login).await));
+        device.open(&server, carry).await.unwrap()
+    };
+    let mut first = device.open(&server, None).await.unwrap();
+    assert_eq!(ask(&mut first, "/recent").await, Some(Code::LoginRequired));
+    let mut client = renewed(&mut first).await;
+    assert_eq!(ask(&mut client, "/recent").await, None);
+    server.clock.advance(AGE.as_secs());
+    // The nonce has gone stale meanwhile.
+    assert_eq!(ask(&mut client, "/user").await, Some(Code::NonceStale));
+    assert_eq!(ask(&mut client, "/recent").await, None);
+    server.clock.advance(1);
+    let refused = ask(&mut client, "/recent").await;
+    assert_eq!(refused, Some(Code::InsufficientUserAuthentication));
+    assert_eq!(ask(&mut client, "/user").await, None);
+    let mut again = renewed(&mut client).await;
+    assert_ne!(again.id, client.id);
+    assert_eq!(ask(&mut again, "/recent").await, None);
+    assert_eq!(ask(&mut client, "/user").await, Some(Code::SessionRevoked));
 }
