@@ -95,6 +95,9 @@ pub(crate) struct Holder<'a> {
 impl Bulla {
     /// The cookies that the handler of a verified request sees: those that open for this device and
     /// that belong to this path. What does not open is dropped and reported.
+    ///
+    /// Returns also the names of those that will never be seen again, for the browser to forget: else one that an
+    /// earlier device key of the same browser has left would be reported with every request.
     pub(crate) fn cookies_in<'a>(
         &self,
         lines: impl Iterator<Item = &'a HeaderValue>,
@@ -102,8 +105,8 @@ impl Bulla {
         method: &Method,
         headers: &HeaderMap,
         about: &About,
-    ) -> Option<HeaderValue> {
-        let mut passed = Line::default();
+    ) -> (Option<HeaderValue>, Vec<String>) {
+        let (mut passed, mut dead) = (Line::default(), Vec::new());
         let is_cross_site = headers
             .get("sec-fetch-site")
             .is_some_and(|site| site == "cross-site");
@@ -117,9 +120,9 @@ impl Bulla {
                 continue;
             }
             match sealed.and_then(|sealed| self.unbind(name, sealed, holder)) {
+                Some(bound) if bound.expires <= self.now() => dead.push(name.to_owned()),
                 Some(bound) => {
-                    let is_due = bound.expires > self.now()
-                        && path_matches(about.uri.path(), &bound.path)
+                    let is_due = path_matches(about.uri.path(), &bound.path)
                         && !(is_cross_site && is_withheld(bound.same_site, method));
                     if is_due {
                         passed.push(name, &bound.value);
@@ -129,19 +132,29 @@ impl Bulla {
                 // bound for somebody else, is another matter.
                 None if sealed.is_some() || matches!(self.0.cookies, Cookies::Named(_)) => {
                     self.report(NOT_OURS, about);
+                    if sealed.is_some_and(|sealed| self.is_dead(sealed)) {
+                        dead.push(name.to_owned());
+                    }
                 }
                 None => {}
             }
         }
-        passed.into_value()
+        (passed.into_value(), dead)
     }
 
-    /// Binds the cookies that the answer to a verified request sets.
+    /// Whether what does not open now will not open later either: its key is known, or nobody else has it.
+    fn is_dead(&self, sealed: &str) -> bool {
+        let id = base64::decode(sealed).and_then(|sealed| vault::key_of(&sealed));
+        id.is_none_or(|id| self.0.ring.has_seen(id))
+    }
+
+    /// Binds the cookies that the answer to a verified request sets, and clears the dead ones.
     pub(crate) fn cookies_out(
         &self,
         headers: &mut HeaderMap,
         holder: Holder<'_>,
         path: &str,
+        mut dead: Vec<String>,
     ) -> Result<(), Error> {
         let lines = take_set(headers);
         if !self.0.cookies.are_on() {
@@ -152,6 +165,7 @@ impl Bulla {
             let Some(mut cookie) = parsed else {
                 continue;
             };
+            dead.retain(|name| name != cookie.name());
             // The browser would take the path of the envelope's endpoint for its own.
             let own_path = cookie.path().map(str::to_owned);
             let own_path = own_path.unwrap_or_else(|| default_path(path).to_owned());
@@ -161,6 +175,12 @@ impl Bulla {
                 cookie.set_path(own_path);
             }
             let line = HeaderValue::from_str(&cookie.to_string()).map_err(|_| NOT_MADE)?;
+            headers.append(SET_COOKIE, line);
+        }
+        for name in dead {
+            let mut cleared = outer(name, holder);
+            cleared.set_max_age(time::Duration::ZERO);
+            let line = HeaderValue::from_str(&cleared.to_string()).map_err(|_| NOT_MADE)?;
             headers.append(SET_COOKIE, line);
         }
         Ok(())
@@ -220,11 +240,7 @@ impl Bulla {
             (None, Some(expires)) => Some(expires.saturating_sub(i64::from(now)).min(cap)),
             (None, None) => None,
         };
-        let mut outer = Cookie::build((name.clone(), String::new()))
-            .path("/")
-            .http_only(true)
-            .secure(holder.origin.scheme() == "https")
-            .build();
+        let mut outer = outer(name.clone(), holder);
         outer.set_same_site(cookie.same_site());
         outer.set_partitioned(cookie.partitioned());
         outer.set_max_age(left.map(|left| time::Duration::seconds(left.max(0))));
@@ -290,6 +306,15 @@ impl Bound {
             value: Zeroizing::new(String::from_utf8(value.to_vec()).ok()?),
         })
     }
+}
+
+/// What the browser sees of a bound cookie, but for its value.
+fn outer(name: String, holder: Holder<'_>) -> Cookie<'static> {
+    Cookie::build((name, String::new()))
+        .path("/")
+        .http_only(true)
+        .secure(holder.origin.scheme() == "https")
+        .build()
 }
 
 /// Origins hold no NUL and thumbprints have one length, so that this can be read in one way only.

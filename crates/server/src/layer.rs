@@ -208,6 +208,7 @@ impl Bulla {
             request,
             facts,
             state,
+            dead_cookies,
         } = verified;
         let path = request.uri().path().to_owned();
         let is_end =
@@ -235,7 +236,7 @@ impl Bulla {
             origin: &reply_to.origin,
             device: &facts.device,
         };
-        self.cookies_out(headers, holder, &path)?;
+        self.cookies_out(headers, holder, &path, dead_cookies)?;
         // Nobody but the verifier speaks of the session, whatever answers an application passes on.
         let own = |name: &&HeaderName| field::is_ours(name.as_str());
         for name in headers.keys().filter(own).cloned().collect::<Vec<_>>() {

@@ -102,6 +102,8 @@ pub(crate) struct Verified {
     pub(crate) request: Request<Body>,
     pub(crate) facts: Arc<Facts>,
     pub(crate) state: SessionState,
+    /// The names of bound cookies that the browser may forget.
+    pub(crate) dead_cookies: Vec<String>,
 }
 
 /// What is needed to answer, whether or not the request passes.
@@ -442,9 +444,9 @@ impl Proven {
             device: &device,
         };
         let cookies = request.cookies.iter();
-        if let Some(cookies) = bulla.cookies_in(cookies, holder, &request.method, &headers, about) {
-            headers.insert(COOKIE, cookies);
-        }
+        let (cookies, dead_cookies) =
+            bulla.cookies_in(cookies, holder, &request.method, &headers, about);
+        headers.extend(cookies.map(|cookies| (COOKIE, cookies)));
         let mut verified = Request::new(body);
         *verified.method_mut() = request.method;
         *verified.uri_mut() = request.uri;
@@ -457,6 +459,7 @@ impl Proven {
             request: verified,
             facts,
             state,
+            dead_cookies,
         })
     }
 }

@@ -292,6 +292,11 @@ impl Ring {
         keys.iter().rev().find(|key| key.id == id).cloned()
     }
 
+    /// Whether this node would know a key of this name, if it is one of the ring's.
+    pub(crate) fn has_seen(&self, id: u8) -> bool {
+        matches!(self.place, Place::Own(_)) || self.by_id(id).is_some()
+    }
+
     fn due(&self, now: u64, keep: Duration) -> Result<Due, RingError> {
         let keys = self.keys.read().map_err(|_| RingError)?;
         let has_past = keys.iter().any(|key| self.is_past(key, now, keep));

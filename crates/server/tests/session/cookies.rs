@@ -283,19 +283,55 @@ async fn cookies_are_cleared_and_expire() {
     assert_eq!(ages, [Some("Max-Age=60"), None, Some("Max-Age=43200")]);
     let pairs: Vec<_> = lines.iter().map(|line| pair(line)).collect();
     let cookies = pairs.join("; ");
-    for (advance, seen) in [
-        (0, "a=1; b=2; c=3"),
-        (60, "b=2; c=3"),
+    for (advance, seen, cleared) in [
+        (0, "a=1; b=2; c=3", vec![]),
+        (60, "b=2; c=3", vec!["a="]),
         // The ring has turned many times by then, and its keys are kept.
-        (43_000, "b=2; c=3"),
-        (140, ""),
+        (43_000, "b=2; c=3", vec!["a="]),
+        (140, "", vec!["a=", "b=", "c="]),
     ] {
         shop.server.clock.advance(advance);
         let client = device.open(&shop.server, None).await.unwrap();
-        let (found, _) = shop.send(&client, &device, SEE, "", &cookies).await;
+        let (found, lines) = shop.send(&client, &device, SEE, "", &cookies).await;
         assert_eq!(found, seen);
+        // What will never be seen again the browser may forget.
+        assert_eq!(forgotten(&lines), cleared);
     }
     assert_eq!(shop.events(), []);
+}
+
+/// Those that an answer has the browser forget, all else being left alone.
+fn forgotten(lines: &[String]) -> Vec<&str> {
+    let is_clearing = |line: &&String| {
+        let attributes: Vec<_> = line.split("; ").skip(1).collect();
+        ["HttpOnly", "Path=/", "Secure", "Max-Age=0"]
+            .iter()
+            .all(|wanted| attributes.contains(wanted))
+    };
+    assert!(lines.iter().all(|line| is_clearing(&line)), "{lines:?}");
+    lines.iter().map(|line| pair(line)).collect()
+}
+
+/// As after `forget()` in the page, or on a device that has got another key.
+#[tokio::test]
+async fn what_an_earlier_device_key_has_left_is_seen_once() {
+    let shop = Shop::new(http_only());
+    let (before, after) = (Device::new(), Device::new());
+    let client = before.open(&shop.server, None).await.unwrap();
+    let line = "sid=secret; HttpOnly";
+    let (_, lines) = shop.send(&client, &before, SEE, line, "").await;
+    let left = pair(&lines[0]).to_owned();
+    let client = after.open(&shop.server, None).await.unwrap();
+    let (seen, lines) = shop.send(&client, &after, SEE, "", &left).await;
+    assert_eq!((&*seen, forgotten(&lines)), ("", vec!["sid="]));
+    assert_eq!(shop.events(), [Code::FieldRefused]);
+    // Unless the application sets one of this name itself.
+    let (seen, lines) = shop
+        .send(&client, &after, SEE, "sid=new; HttpOnly", &left)
+        .await;
+    assert_eq!((&*seen, lines.len()), ("", 1));
+    let (seen, lines) = shop.send(&client, &after, SEE, "", pair(&lines[0])).await;
+    assert_eq!((&*seen, lines.len()), ("sid=new", 0));
 }
 
 #[tokio::test]
