@@ -1059,6 +1059,34 @@ async fn a_stream_goes_over_a_real_connection() {
     server.abort();
 }
 
+/// Also by whoever is still sending when it is said.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_of_a_large_body_is_seen() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let origin = format!("http://{}", listener.local_addr().unwrap());
+    let bulla = Bulla::builder()
+        .origin(&origin)
+        .identity(Identity::generate(&SystemRandom).unwrap())
+        .store(MemoryStore::new().unwrap())
+        .build()
+        .unwrap();
+    let app = bulla.protect(Router::new().route("/api/count", post(count_bytes)));
+    let server = tokio::spawn(async move { axum::serve(listener, app).await });
+    for seal in [true, false] {
+        let client = Client::builder(&origin).identity(bulla.identity());
+        let session = client.seal(seal).build().unwrap().open().await.unwrap();
+        for mebibytes in [3, 7].repeat(25) {
+            let large = Request::post("/api/count").body(vec![7; mebibytes << 20]);
+            let refused = text(session.fetch(large.unwrap()).await).await;
+            assert_eq!(refused, Err(Code::TooLarge), "{mebibytes} MiB, {seal}");
+            // And the connection that comes next is not a dead one.
+            let small = Request::post("/api/count").body("x").unwrap();
+            assert_eq!(text(session.fetch(small).await).await.as_deref(), Ok("1"));
+        }
+    }
+    server.abort();
+}
+
 /// All else would wait for it. The clock stands still but where everybody waits.
 #[tokio::test(start_paused = true)]
 async fn an_opening_is_not_waited_for_without_end() {

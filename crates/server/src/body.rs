@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use bulla_keys::ece::Opener;
@@ -11,7 +12,9 @@ use bulla_protocol::limits::{Limits, MAX_RECORD_SIZE};
 use bulla_protocol::message::{Event, Head, Reader};
 use bulla_protocol::seal::Header;
 use bytes::{Bytes, BytesMut};
-use http_body::{Body as HttpBody, Frame};
+use http::Request;
+use http::header::EXPECT;
+use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 
@@ -50,6 +53,69 @@ where
     B::Error: Into<BoxError>,
 {
     body.map_err(|error| BodyError(error.into())).boxed_unsync()
+}
+
+/// How long a body may be to be read to its end after the request was refused, as a multiple of the largest one
+/// that is collected. Whoever is still sending when the connection is closed often never sees the answer (RFC 9112
+/// section 9.6).
+const LINGER: u64 = 4;
+
+/// What is left of a body that somebody else reads.
+pub(crate) struct Rest(Arc<Mutex<Body>>);
+
+/// Keeps a hold on what is left of the body, if it would be read to its end. A stream of unknown length would
+/// not: whoever sends one may do so for hours.
+pub(crate) fn with_rest(request: Request<Body>, limits: &Limits) -> (Request<Body>, Option<Rest>) {
+    let longest = u64::try_from(limits.max_body_len).unwrap_or(u64::MAX);
+    let longest = longest.saturating_mul(LINGER);
+    let len = request.body().size_hint().exact();
+    // Whoever waits to be asked for the body has not begun to send it.
+    let waits = request.headers().contains_key(EXPECT);
+    if waits || !len.is_some_and(|len| (1..=longest).contains(&len)) {
+        return (request, None);
+    }
+    let (parts, body) = request.into_parts();
+    let shared = Arc::new(Mutex::new(body));
+    let read = Read(Arc::clone(&shared)).boxed_unsync();
+    (Request::from_parts(parts, read), Some(Rest(shared)))
+}
+
+impl Rest {
+    /// Reads on to the end, and throws away what comes. Nobody else reads it any more.
+    pub(crate) async fn discard(self) {
+        let mut body = Read(self.0);
+        while let Some(Ok(_)) = body.frame().await {}
+    }
+}
+
+/// Reads a body that is shared.
+struct Read(Arc<Mutex<Body>>);
+
+impl Read {
+    fn body(&self) -> MutexGuard<'_, Body> {
+        // One that panics while it is polled is not read on.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl HttpBody for Read {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        Pin::new(&mut *self.body()).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body().is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body().size_hint()
+    }
 }
 
 /// Collects a body of at most `limit` bytes.

@@ -14,7 +14,7 @@ use tokio::sync::broadcast;
 
 use crate::alarm::Alarms;
 use crate::bulla::{Bulla, Inner, whole};
-use crate::clock::{Clock, MAX_STEP_BACK, SystemClock};
+use crate::clock::{self, Clock, MAX_STEP_BACK, SystemClock};
 use crate::cookies::Cookies;
 use crate::device::Devices;
 use crate::error::ConfigError;
@@ -204,6 +204,9 @@ impl Builder {
         // Earlier processes had a clock, too.
         let known = whole(store.written().max(ring.newest()));
         let was_ahead = known > now.saturating_add(MAX_STEP_BACK);
+        if was_ahead {
+            clock::report_step_back(known, now);
+        }
         ring.drop_all(|| was_ahead);
         ring.begin(now.into(), keep, &*self.random)?;
         let revoked = broadcast::Sender::new(live::BACKLOG);

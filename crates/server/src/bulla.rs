@@ -17,7 +17,7 @@ use tokio::sync::broadcast;
 
 use crate::alarm::Alarms;
 use crate::builder::Builder;
-use crate::clock::{Clock, MAX_STEP_BACK};
+use crate::clock::{self, Clock, MAX_STEP_BACK};
 use crate::cookies::Cookies;
 use crate::device::Devices;
 use crate::event::Listener;
@@ -167,12 +167,7 @@ impl Bulla {
             }
             is_first
         });
-        tracing::error!(
-            target: "bulla::clock",
-            latest,
-            now,
-            "the clock was set back, and all sessions have ended"
-        );
+        clock::report_step_back(latest, now);
         // Nobody may be listening.
         let _ = self.0.revoked.send(News::SetBack);
         now

@@ -9,6 +9,16 @@ pub(crate) const MAX_STEP_BACK: u32 = 60;
 /// How far the clock of a node may be from that of what it shares with others, in seconds.
 pub(crate) const MAX_SKEW: u64 = 30;
 
+/// Says that a clock was set back further than that, for whoever looks after the server.
+pub(crate) fn report_step_back(latest: u32, now: u32) {
+    tracing::error!(
+        target: "bulla::clock",
+        latest,
+        now,
+        "the clock was set back, and all sessions have ended"
+    );
+}
+
 /// Tells the time.
 pub trait Clock: Send + Sync + 'static {
     /// Seconds since 1970-01-01T00:00:00Z.

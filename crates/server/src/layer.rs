@@ -118,6 +118,7 @@ impl Bulla {
             cors::preflighted()
         } else {
             let mut about = About::new(request.uri().clone());
+            let (request, rest) = body::with_rest(request, &self.0.limits);
             let response = match self.route(request, inner, &mut about).await {
                 Ok(served) => served?,
                 Err(refusal) => self.refuse(refusal),
@@ -125,6 +126,9 @@ impl Bulla {
             // Whoever refused it, here is where it is seen.
             if let Some(refusal) = response.extensions().get::<Error>() {
                 self.report(*refusal, &about);
+                if let Some(rest) = rest {
+                    rest.discard().await;
+                }
             }
             response
         };

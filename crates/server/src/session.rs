@@ -98,14 +98,16 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// [`Code::ProofWeak`] if the request had no device proof, [`Code::Malformed`] if the subject does
+    /// [`Code::ProofWeak`] if the request had no device proof, [`Code::Internal`] if the subject does
     /// not fit, [`Code::RateLimited`] if too many sessions of this user have ended lately,
     /// [`Code::StoreUnavailable`] if the old session could not be ended.
     pub async fn login(&self, subject: &str) -> Result<(), Error> {
         if self.facts.proof != ProofKind::Device {
             return Err(Code::ProofWeak.because("login needs a device proof"));
         }
-        let subject = subject.parse()?;
+        // The application's mistake, not the client's.
+        let does_not_fit = |error: Error| Code::Internal.because(error.detail);
+        let subject = subject.parse().map_err(does_not_fit)?;
         self.end(Some(subject)).await?;
         self.conclude(Outcome::LoggedIn(subject));
         Ok(())

@@ -63,7 +63,7 @@ async fn every_refusal_makes_one_event() {
     // By a handler: the subject does not fit.
     let login = client.sealed(&device, ProofKind::Device, ("POST", "/api/login"), b"");
     server.send(concealed(&login.bytes)).await;
-    check(Code::Malformed, true, true, "/api/login");
+    check(Code::Internal, true, true, "/api/login");
 
     // An upload that breaks when the handler has it already.
     let mut upload = client.sealed_stream(&device, ECHO, &[b'x'; 5000], &[]);
