@@ -169,7 +169,7 @@ impl Builder {
     ///
     /// # Errors
     ///
-    /// [`ConfigError::Origin`] without an origin, or if any is not one; [`ConfigError::AllowedOrigin`];
+    /// [`ConfigError::NoOrigin`]; [`ConfigError::Origin`] if any is not one; [`ConfigError::AllowedOrigin`];
     /// [`ConfigError::Prefix`]; [`ConfigError::Unsigned`]; [`ConfigError::NoIdentity`];
     /// [`ConfigError::NoStore`];
     /// [`ConfigError::Lifetime`] for one that is not among [`Lifetimes::RANGE`];
@@ -177,18 +177,35 @@ impl Builder {
     /// [`ConfigError::File`] if the ring's file cannot be written; [`ConfigError::Random`] without random
     /// bytes.
     pub fn build(self) -> Result<Bulla, ConfigError> {
-        let public = origins(&self.origins).ok_or(ConfigError::Origin)?;
-        let cors = origins(&self.cors).ok_or(ConfigError::AllowedOrigin)?;
-        // A request says which authority it is for, and not by which scheme.
-        let mut authorities: Vec<_> = public.iter().map(Origin::authority).collect();
-        authorities.sort_unstable();
-        authorities.dedup();
-        if public.is_empty() || authorities.len() < self.origins.len() {
-            return Err(ConfigError::Origin);
+        let mut public: Vec<Origin> = Vec::with_capacity(self.origins.len());
+        for text in self.origins {
+            match Origin::parse(&text) {
+                // A request says which authority it is for, and not by which scheme.
+                Ok(origin)
+                    if !public
+                        .iter()
+                        .any(|other| other.has_authority(origin.authority())) =>
+                {
+                    public.push(origin);
+                }
+                _ => return Err(ConfigError::Origin(text)),
+            }
         }
-        check_prefix(&self.prefix).map_err(|_| ConfigError::Prefix)?;
-        if !self.unsigned.iter().all(|path| path.starts_with('/')) {
-            return Err(ConfigError::Unsigned);
+        if public.is_empty() {
+            return Err(ConfigError::NoOrigin);
+        }
+        let allowed =
+            |text: String| Origin::parse(&text).map_err(|_| ConfigError::AllowedOrigin(text));
+        let cors = self
+            .cors
+            .into_iter()
+            .map(allowed)
+            .collect::<Result<_, _>>()?;
+        if check_prefix(&self.prefix).is_err() {
+            return Err(ConfigError::Prefix(self.prefix));
+        }
+        if let Some(path) = self.unsigned.iter().find(|path| !path.starts_with('/')) {
+            return Err(ConfigError::Unsigned(path.clone()));
         }
         let identity = self.identity.ok_or(ConfigError::NoIdentity)?;
         let store = self.store.ok_or(ConfigError::NoStore)?;
@@ -248,10 +265,4 @@ impl fmt::Debug for Builder {
             .field("origins", &self.origins)
             .finish_non_exhaustive()
     }
-}
-
-/// `None` if any is not an origin.
-fn origins(texts: &[String]) -> Option<Vec<Origin>> {
-    let parsed = texts.iter().map(|text| Origin::parse(text));
-    parsed.collect::<Result<_, _>>().ok()
 }

@@ -1,29 +1,33 @@
 //! Errors of configuration. Refusals of requests are [`bulla_protocol::error::Error`].
 
-use std::io;
+use std::error::Error as _;
 use std::path::{Path, PathBuf};
+use std::{fmt, io};
 
 /// The server cannot be built as configured.
-#[derive(Debug, thiserror::Error)]
+///
+/// Its `Debug` reads as its `Display`, with the causes behind it: that is what a `main` prints that returns it.
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum ConfigError {
-    /// No public origin was given, or one is not an origin, or two have the same host and port.
+    /// No public origin was given.
+    #[error("a public origin is needed, such as https://bank.example")]
+    NoOrigin,
+    /// This is not an origin, or one whose host and port another one has.
     #[error(
-        "a public origin such as https://bank.example is needed: scheme, host and port, and no `/` at the end; \
-         one for each host and port"
+        "`{0}` is no public origin such as https://bank.example: scheme, host and port, no `/` at the end, and one \
+         for each host and port"
     )]
-    Origin,
+    Origin(String),
     /// What pages may come from is not an origin.
-    #[error(
-        "what is allowed must be an origin such as https://app.example, with no `/` at the end"
-    )]
-    AllowedOrigin,
+    #[error("`{0}` is no origin to allow, such as https://app.example, with no `/` at the end")]
+    AllowedOrigin(String),
     /// A path that needs no proof does not begin with a slash: it would be every path, or none.
-    #[error("a path that needs no proof must begin with `/`")]
-    Unsigned,
+    #[error("a path that needs no proof must begin with `/`, and `{0}` does not")]
+    Unsigned(String),
     /// The prefix is not an absolute path without a trailing slash.
-    #[error("the prefix must be an absolute path without a trailing slash")]
-    Prefix,
+    #[error("the prefix must be an absolute path without a trailing slash, and `{0}` is not")]
+    Prefix(String),
     /// No identity was given.
     #[error("an identity is needed, such as Identity::load_or_create gives")]
     NoIdentity,
@@ -56,6 +60,18 @@ pub enum ConfigError {
     /// The system gave no random bytes.
     #[error("the system gave no random bytes")]
     Random,
+}
+
+impl fmt::Debug for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")?;
+        let mut cause = self.source();
+        while let Some(error) = cause {
+            write!(f, ": {error}")?;
+            cause = error.source();
+        }
+        Ok(())
+    }
 }
 
 impl ConfigError {

@@ -50,35 +50,44 @@ fn what_no_request_could_meet_is_refused() {
     let refusals: [(Configure, Refusal); 11] = [
         (
             |b| b.origin("https://x.example/"),
-            |e| matches!(e, ConfigError::Origin),
+            |e| matches!(e, ConfigError::Origin(_)),
         ),
         (
             |b| b.origin("http://bank.example"),
-            |e| matches!(e, ConfigError::Origin),
+            |e| matches!(e, ConfigError::Origin(_)),
         ),
-        (|b| b.origin(ORIGIN), |e| matches!(e, ConfigError::Origin)),
+        (
+            |b| b.origin(ORIGIN),
+            |e| matches!(e, ConfigError::Origin(_)),
+        ),
         (
             |b| b.allow_origin("*"),
-            |e| matches!(e, ConfigError::AllowedOrigin),
+            |e| matches!(e, ConfigError::AllowedOrigin(_)),
         ),
-        (|b| b.prefix("bulla"), |e| matches!(e, ConfigError::Prefix)),
+        (
+            |b| b.prefix("bulla"),
+            |e| matches!(e, ConfigError::Prefix(_)),
+        ),
         (
             |b| b.prefix("/bulla/"),
-            |e| matches!(e, ConfigError::Prefix),
+            |e| matches!(e, ConfigError::Prefix(_)),
         ),
         (
             |b| b.prefix("/bulla?x"),
-            |e| matches!(e, ConfigError::Prefix),
+            |e| matches!(e, ConfigError::Prefix(_)),
         ),
         (
             |b| b.prefix("/a/../b"),
-            |e| matches!(e, ConfigError::Prefix),
+            |e| matches!(e, ConfigError::Prefix(_)),
         ),
-        (|b| b.prefix(""), |e| matches!(e, ConfigError::Prefix)),
-        (|b| b.unsigned(""), |e| matches!(e, ConfigError::Unsigned)),
+        (|b| b.prefix(""), |e| matches!(e, ConfigError::Prefix(_))),
+        (
+            |b| b.unsigned(""),
+            |e| matches!(e, ConfigError::Unsigned(_)),
+        ),
         (
             |b| b.unsigned("static/"),
-            |e| matches!(e, ConfigError::Unsigned),
+            |e| matches!(e, ConfigError::Unsigned(_)),
         ),
     ];
     let builder = || {
