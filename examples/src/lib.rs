@@ -15,3 +15,4 @@ macro_rules! page {
 
 page!(readme, "../../README.md");
 page!(server, "../../docs/server.md");
+page!(native, "../../docs/native.md");

@@ -20,7 +20,7 @@ async function start(source) {
     // The module's own exports stay in here.
     await load({ module_or_path: source ?? (await bundled()) });
   } catch (cause) {
-    throw new BullaError("unsupported", "the Wasm module could not be loaded; is it allowed by the page's policy?", { cause });
+    throw new BullaError("unsupported", "the Wasm module could not be loaded: is it served, and is it allowed by the page's policy?", { cause });
   }
 }
 

@@ -38,9 +38,9 @@ async fn run(arguments: &[String]) -> Result<(), Box<dyn Error>> {
             _ => return Err(USAGE.into()),
         }
     }
-    let listener = TcpListener::bind((address, port))
-        .await
-        .map_err(|error| format!("{address}:{port} is not to be had: {error}"))?;
+    let listener = TcpListener::bind((address, port)).await.map_err(|error| {
+        format!("{address}:{port} is not to be had: {error}; --port names another one")
+    })?;
     let demo = Demo::start(listener)?;
     println!("The bank and its thief: {}", demo.origin());
     demo.run().await;

@@ -12,7 +12,7 @@ use axum::routing::{get, post};
 use bulla_protocol::error::Problem;
 use bulla_protocol::limits::OPENING_TIMEOUT;
 use bulla_protocol::{field, structured};
-use bulla_server::{Bulla, Identity, MemoryStore, Refused, Revocation};
+use bulla_server::{Bulla, Identity, MemoryStore, Refused, Require, Revocation};
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use http::{Request, Response};
@@ -1070,7 +1070,11 @@ async fn a_refusal_of_a_large_body_is_seen() {
         .store(MemoryStore::new().unwrap())
         .build()
         .unwrap();
-    let app = bulla.protect(Router::new().route("/api/count", post(count_bytes)));
+    let mine = post(count_bytes).layer(Require::session().logged_in());
+    let app = Router::new()
+        .route("/api/count", post(count_bytes))
+        .route("/api/mine", mine);
+    let app = bulla.protect(app);
     let server = tokio::spawn(async move { axum::serve(listener, app).await });
     for seal in [true, false] {
         let client = Client::builder(&origin).identity(bulla.identity());
@@ -1083,6 +1087,14 @@ async fn a_refusal_of_a_large_body_is_seen() {
             let small = Request::post("/api/count").body("x").unwrap();
             assert_eq!(text(session.fetch(small).await).await.as_deref(), Ok("1"));
         }
+    }
+    // And of a stream, which is refused before it is read.
+    let session = Client::builder(&origin).build().unwrap().open().await;
+    let session = session.unwrap();
+    for _ in 0..50 {
+        let upload = Request::post("/api/mine").body(|| stream(3, false));
+        let refused = text(session.upload(upload.unwrap()).await).await;
+        assert_eq!(refused, Err(Code::LoginRequired));
     }
     server.abort();
 }

@@ -358,7 +358,8 @@ impl SentOpening {
         fields: &dyn Fields,
         body: &[u8],
     ) -> Result<UnverifiedOpened, Error> {
-        const INVALID: Error = Code::ReplyInvalid.because("the answer to the opening is not valid");
+        const INVALID: Error = Code::ReplyInvalid
+            .because("no verifier has answered the opening: is one mounted at this origin?");
         if status != 200
             || body.len() > MAX_OPENING_LEN
             || fields.line("content-type")? != Some(JSON)

@@ -5,7 +5,6 @@ use std::future::ready;
 use axum::Router;
 use axum::extract::{FromRequestParts, OptionalFromRequestParts, OriginalUri};
 use axum::response::{IntoResponse, Response};
-use bulla_protocol::error::{Code, Error};
 use http::Request;
 use http::request::Parts;
 use tower::Layer as _;
@@ -14,7 +13,7 @@ use tower::util::MapRequest;
 use crate::body::Body;
 use crate::bulla::Bulla;
 use crate::refused::Refused;
-use crate::session::Session;
+use crate::session::{MISSING, Session};
 
 impl Bulla {
     /// Puts the verifier before a router. What is merged into the result afterwards is not protected.
@@ -35,7 +34,6 @@ impl<S: Sync> FromRequestParts<S> for Session {
     type Rejection = Refused;
 
     fn from_request_parts(parts: &mut Parts, _: &S) -> impl Future<Output = Result<Self, Refused>> {
-        const MISSING: Error = Code::ProofMissing.because("the request carries no proof");
         ready(parts.extensions.get().cloned().ok_or(Refused(MISSING)))
     }
 }

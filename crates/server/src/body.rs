@@ -1,7 +1,7 @@
 //! Bodies: as they come, sealed or not, and as they leave.
 
 use std::collections::VecDeque;
-use std::future::poll_fn;
+use std::future::{Future as _, poll_fn};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
@@ -17,6 +17,9 @@ use http::header::EXPECT;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+
+use crate::alarm::Alarm;
+use crate::bulla::Bulla;
 
 /// Any error of an inner body.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -55,44 +58,64 @@ where
     body.map_err(|error| BodyError(error.into())).boxed_unsync()
 }
 
-/// How long a body may be to be read to its end after the request was refused, as a multiple of the largest one
-/// that is collected. Whoever is still sending when the connection is closed often never sees the answer (RFC 9112
-/// section 9.6).
-const LINGER: u64 = 4;
+/// How much of a request that was refused is read all the same, as a multiple of the largest body that is
+/// collected, and for how many seconds. Whoever is still sending when the connection is closed often never sees
+/// the answer (RFC 9112 section 9.6).
+const LINGER: (usize, u32) = (4, 3);
 
 /// What is left of a body that somebody else reads.
-pub(crate) struct Rest(Arc<Mutex<Body>>);
+pub(crate) struct Rest(Arc<Mutex<Shared>>);
 
-/// Keeps a hold on what is left of the body, if it would be read to its end. A stream of unknown length would
-/// not: whoever sends one may do so for hours.
-pub(crate) fn with_rest(request: Request<Body>, limits: &Limits) -> (Request<Body>, Option<Rest>) {
-    let longest = u64::try_from(limits.max_body_len).unwrap_or(u64::MAX);
-    let longest = longest.saturating_mul(LINGER);
-    let len = request.body().size_hint().exact();
+struct Shared {
+    body: Body,
+    has_ended: bool,
+}
+
+/// Keeps a hold on what is left of a request's body, if there is anything.
+pub(crate) fn with_rest(request: Request<Body>) -> (Request<Body>, Option<Rest>) {
     // Whoever waits to be asked for the body has not begun to send it.
     let waits = request.headers().contains_key(EXPECT);
-    if waits || !len.is_some_and(|len| (1..=longest).contains(&len)) {
+    if waits || request.body().is_end_stream() {
         return (request, None);
     }
     let (parts, body) = request.into_parts();
-    let shared = Arc::new(Mutex::new(body));
+    let shared = Arc::new(Mutex::new(Shared {
+        body,
+        has_ended: false,
+    }));
     let read = Read(Arc::clone(&shared)).boxed_unsync();
     (Request::from_parts(parts, read), Some(Rest(shared)))
 }
 
 impl Rest {
-    /// Reads on to the end, and throws away what comes. Nobody else reads it any more.
-    pub(crate) async fn discard(self) {
+    /// Reads on, and throws away what comes. Nobody else reads it any more.
+    pub(crate) async fn discard(self, bulla: &Bulla) {
+        let (most, seconds) = LINGER;
+        let mut left = bulla.0.limits.max_body_len.saturating_mul(most);
+        let mut late = Alarm::new(bulla, bulla.now().saturating_add(seconds));
         let mut body = Read(self.0);
-        while let Some(Ok(_)) = body.frame().await {}
+        poll_fn(|cx| {
+            if Pin::new(&mut late).poll(cx).is_ready() {
+                return Poll::Ready(());
+            }
+            while let Some(Ok(frame)) = ready!(Pin::new(&mut body).poll_frame(cx)) {
+                let len = frame.data_ref().map_or(0, Bytes::len);
+                match left.checked_sub(len) {
+                    Some(less) => left = less,
+                    None => break,
+                }
+            }
+            Poll::Ready(())
+        })
+        .await;
     }
 }
 
 /// Reads a body that is shared.
-struct Read(Arc<Mutex<Body>>);
+struct Read(Arc<Mutex<Shared>>);
 
 impl Read {
-    fn body(&self) -> MutexGuard<'_, Body> {
+    fn shared(&self) -> MutexGuard<'_, Shared> {
         // One that panics while it is polled is not read on.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -106,15 +129,22 @@ impl HttpBody for Read {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        Pin::new(&mut *self.body()).poll_frame(cx)
+        let mut shared = self.shared();
+        if shared.has_ended {
+            return Poll::Ready(None);
+        }
+        let frame = ready!(Pin::new(&mut shared.body).poll_frame(cx));
+        shared.has_ended = !matches!(frame, Some(Ok(_)));
+        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body().is_end_stream()
+        let shared = self.shared();
+        shared.has_ended || shared.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body().size_hint()
+        self.shared().body.size_hint()
     }
 }
 

@@ -118,7 +118,7 @@ impl Bulla {
             cors::preflighted()
         } else {
             let mut about = About::new(request.uri().clone());
-            let (request, rest) = body::with_rest(request, &self.0.limits);
+            let (request, rest) = body::with_rest(request);
             let response = match self.route(request, inner, &mut about).await {
                 Ok(served) => served?,
                 Err(refusal) => self.refuse(refusal),
@@ -126,8 +126,8 @@ impl Bulla {
             // Whoever refused it, here is where it is seen.
             if let Some(refusal) = response.extensions().get::<Error>() {
                 self.report(*refusal, &about);
-                if let Some(rest) = rest {
-                    rest.discard().await;
+                if let Some(rest) = rest.filter(|_| is_for_honest(refusal.code)) {
+                    rest.discard(self).await;
                 }
             }
             response
@@ -263,7 +263,13 @@ impl Bulla {
             .iter()
             .any(|prefix| path.starts_with(prefix.as_str()))
         {
-            return Err(Code::ProofMissing.because("the request carries no proof"));
+            return Err(
+                Code::ProofMissing.because(if received.method == Method::OPTIONS {
+                    "a preflight from an origin that the builder does not allow"
+                } else {
+                    "the request carries no proof"
+                }),
+            );
         }
         let mut request = Request::new(received.body);
         *request.method_mut() = received.method;
@@ -307,6 +313,24 @@ impl Bulla {
         }
         Ok(origin)
     }
+}
+
+/// Whether this is said to clients that have done nothing wrong, and go on from it.
+fn is_for_honest(code: Code) -> bool {
+    matches!(
+        code,
+        Code::TooLarge
+            | Code::SealRequired
+            | Code::TicketExpired
+            | Code::ProofWeak
+            | Code::NonceStale
+            | Code::SessionUnconfirmed
+            | Code::SessionRevoked
+            | Code::LoginRequired
+            | Code::InsufficientUserAuthentication
+            | Code::RateLimited
+            | Code::StoreUnavailable
+    )
 }
 
 /// Whether a reply takes its time: everything but what is there as a whole.

@@ -12,7 +12,7 @@ use tower::{Layer, Service};
 
 use crate::body::{self, Body, BoxError};
 use crate::refused::Refused;
-use crate::session::Session;
+use crate::session::{MISSING, Session};
 
 /// A layer for one route that asks for more than the verifier's default, never for less: a request
 /// without a verified session does not pass it at all.
@@ -75,7 +75,7 @@ impl Require {
     /// In this order: [`Code::ProofMissing`], [`Code::SealRequired`], [`Code::ProofWeak`],
     /// [`Code::LoginRequired`], [`Code::InsufficientUserAuthentication`].
     pub fn check(&self, session: Option<&Session>) -> Result<(), Error> {
-        let session = session.ok_or(Code::ProofMissing.because("the request carries no proof"))?;
+        let session = session.ok_or(MISSING)?;
         if self.sealed && !session.is_sealed() {
             return Err(Code::SealRequired.because("this route wants sealed requests"));
         }

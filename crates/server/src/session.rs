@@ -165,6 +165,10 @@ impl core::fmt::Debug for Session {
     }
 }
 
+/// For a route that wants a session and got none.
+pub(crate) const MISSING: Error = Code::ProofMissing
+    .because("the request carries no proof, or no verifier stands before this route");
+
 impl Facts {
     pub(crate) fn outcome(&self) -> Outcome {
         self.outcome
