@@ -1,4 +1,4 @@
-//! The benchmarks: `cargo xtask bench [native] [browser] [size]`, all if none is named.
+//! The benchmarks: `cargo xtask bench [native] [memory] [browser] [size]`, all if none is named.
 //!
 //! A table on standard output, and `target/bench/report.json`: a list of
 //! `{ id, unit, median, baseline, ratio, against, goal, pass }`. All ratios come out of one run, with
@@ -9,6 +9,7 @@
 
 mod browser;
 mod measure;
+mod memory;
 mod native;
 mod report;
 mod size;
@@ -42,10 +43,13 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &[&str]) -> Outcome {
-    const PARTS: [&str; 3] = ["native", "browser", "size"];
+    const PARTS: [&str; 4] = ["native", "memory", "browser", "size"];
 
     if let ["profile", id, count] = arguments {
         return native::profile(id, count.parse()?);
+    }
+    if let ["memory", id] = arguments {
+        return memory::one(id);
     }
     if let Some(unknown) = arguments.iter().find(|part| !PARTS.contains(part)) {
         return Err(format!(
@@ -59,6 +63,9 @@ fn run(arguments: &[&str]) -> Outcome {
     let mut report = Report::default();
     if wanted("native") {
         report.extend(native::run()?);
+    }
+    if wanted("memory") {
+        report.extend(memory::run()?);
     }
     if wanted("browser") {
         report.extend(browser::run()?);

@@ -106,13 +106,14 @@ export class Client {
     });
   }
 
-  /** The session as it stands, also if another handle has stored a newer one and this one has not heard of it. */
-  latest() {
-    return this.#locked(async () => {
-      this.session = (await this.#stored()) ?? this.session;
-      this.#news?.read();
-      return this.session;
-    });
+  /**
+   * The session as it stands, also if another handle has stored a newer one and this one has not heard of it. Who
+   * wants to end it does not wait for whatever opens one.
+   */
+  async latest() {
+    this.session = (await this.#stored()) ?? this.session;
+    this.#news?.read();
+    return this.session;
   }
 
   /** Takes what the server hands out beside a reply. */

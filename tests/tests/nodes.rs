@@ -268,6 +268,29 @@ async fn a_ring_that_is_lost_ends_its_sessions_and_the_next_one_is_known_to_all(
 }
 
 #[tokio::test]
+async fn when_one_ends_all_they_have_ended_at_the_other() -> Outcome {
+    let redis = Redis::start()?;
+    let (one, other) = (bank(&redis).await?, bank(&redis).await?);
+    let session = client(&other)?.open().await?;
+    log_in(&session).await?;
+    let request = Request::get("/api/ticks/1000000/10").body(Bytes::new())?;
+    let mut stream = session.fetch(request).await?.into_body();
+    assert!(stream.frame().await.is_some_and(|frame| frame.is_ok()));
+    one.bulla.end_all().await?;
+    // With this request it finds out.
+    let refused = error_code(session.fetch(transfer(1)?).await);
+    assert_eq!(refused, Some(Code::SessionRevoked));
+    let ended = Instant::now();
+    while let Some(Ok(_)) = stream.frame().await {
+        assert!(ended.elapsed() < PATIENCE, "the stream goes on");
+    }
+    assert!(other.ledger.transfers().is_empty());
+    log_in(&session).await?;
+    assert_eq!(session.fetch(transfer(1)?).await?.status(), 200);
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_ring_is_read_under_its_own_wrapping_key_only() -> Outcome {
     let redis = Redis::start()?;
     let bank = bank(&redis).await?;

@@ -5,9 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use bulla_server::store::{Ended, Ending, Party, Replacement, SessionRef, UsedProof, Verdict};
+use bulla_server::store::{
+    Ended, Ending, Memory, Party, Replacement, SessionRef, UsedProof, Verdict,
+};
 use bulla_server::{
-    EmbeddedStore, MemoryStore, RedisStore, Revocation, RevocationId, Store, Thumbprint,
+    EmbeddedStore, MemoryStore, RedisStore, Revocation, RevocationId, Store, SystemRandom,
+    Thumbprint,
 };
 use bulla_tests::attack::Outcome;
 use bulla_tests::redis::Redis;
@@ -81,6 +84,7 @@ async fn owes<S: Store, F: Future<Output = Outcome<S>>>(new: &impl Fn() -> F) ->
     what_is_said_twice_is_not_taken_back(&new().await?).await?;
     one_session_takes_the_place_of_another(&new().await?).await?;
     a_replacement_and_an_end_at_once_leave_nothing_alive(Arc::new(new().await?)).await?;
+    whoever_begins_anew_has_ended_all(&new().await?).await?;
     Ok(())
 }
 
@@ -140,6 +144,24 @@ fn replacement(old: u8, new: u8) -> Replacement {
         now: now(),
         by: Party::Stranger,
     }
+}
+
+async fn whoever_begins_anew_has_ended_all(store: &impl Store) -> Outcome {
+    let (before, kept) = (session(store, 1), used(store, 1, 1));
+    assert_eq!(store.check_and_insert(kept.clone()).await?, Verdict::Fresh);
+    assert!(!store.is_revoked(before.clone()).await?);
+    let next = Memory::begin(&SystemRandom)?;
+    store.begin_anew(next).await?;
+    assert_eq!(store.memory(), next);
+    assert!(store.is_revoked(before).await?);
+    let verdict = store.check_and_insert(kept).await?;
+    assert!(matches!(verdict, Verdict::Stale | Verdict::Revoked));
+    assert_eq!(
+        store.check_and_insert(used(store, 1, 1)).await?,
+        Verdict::Fresh
+    );
+    assert!(!store.is_revoked(session(store, 1)).await?);
+    Ok(())
 }
 
 async fn a_proof_is_fresh_once(store: &impl Store) -> Outcome {

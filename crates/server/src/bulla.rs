@@ -27,7 +27,7 @@ use crate::lifetimes::Lifetimes;
 use crate::live::News;
 use crate::nonce::{Nonce, Nonces};
 use crate::ring::{Ring, RingKey};
-use crate::store::{Ended, Ending, Party, Replacement, Revocation, Store, StoreError};
+use crate::store::{Ended, Ending, Memory, Party, Replacement, Revocation, Store, StoreError};
 use crate::ticket::RevocationId;
 use crate::vault;
 
@@ -87,6 +87,22 @@ impl Bulla {
     /// [`Code::StoreUnavailable`] if that could not be remembered.
     pub async fn revoke(&self, revocation: Revocation) -> Result<(), Error> {
         self.end(revocation, Party::Application).await
+    }
+
+    /// Ends all sessions at once, whoever's they are and whichever node they are at: for the day on which nobody knows
+    /// what was stolen. Their open streams are cut; clients open new sessions, and users log in again.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::StoreUnavailable`] if it is not sure that all of them have ended for good. Try again.
+    pub async fn end_all(&self) -> Result<(), Error> {
+        let next = Memory::begin(&*self.0.random)
+            .map_err(|_| Code::Internal.because("the system gave no random bytes"))?;
+        let begun = self.0.store.begin_anew(next).await;
+        // Each looks for itself. Nobody may be listening.
+        let _ = self.0.revoked.send(News::Unknown);
+        let failed = Code::StoreUnavailable.because("the end of all sessions could not be stored");
+        begun.map_err(|StoreError| failed)
     }
 
     /// # Errors

@@ -21,10 +21,11 @@ use crate::bulla::Bulla;
 use crate::cookies::Holder;
 use crate::cors;
 use crate::event::About;
+use crate::headers::View;
 use crate::live::Live;
 use crate::reply::WHOLE;
 use crate::session::{Outcome, Session};
-use crate::verify::{Received, ReplyTo, Verified, View};
+use crate::verify::{Received, ReplyTo, Verified};
 
 /// Puts the verifier before a service. Made by [`Bulla::layer`].
 #[derive(Clone, Debug)]

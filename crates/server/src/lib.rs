@@ -40,6 +40,7 @@ mod device;
 mod error;
 mod event;
 mod file;
+mod headers;
 mod identity;
 mod layer;
 mod lifetimes;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bulla_keys::{MacKey, VerifyingKey};
 use bulla_protocol::digest::ContentDigest;
 use bulla_protocol::error::{Code, Error};
-use bulla_protocol::field::{self, Fields};
+use bulla_protocol::field::{self, Fields as _};
 use bulla_protocol::jwk::Thumbprint;
 use bulla_protocol::message::{Control, Head};
 use bulla_protocol::opening::Ticket;
@@ -26,6 +26,7 @@ use crate::body::{self, Body, Envelope, Unsealing};
 use crate::bulla::Bulla;
 use crate::cookies::Holder;
 use crate::event::About;
+use crate::headers::{Stated, View, hidden, inner_headers};
 use crate::live::Live;
 use crate::session::{Facts, Session};
 use crate::store::{SessionRef, StoreError, UsedProof, Verdict};
@@ -516,67 +517,4 @@ pub(crate) fn replay_key(device: &Thumbprint, random: &[u8; 16]) -> [u8; 16] {
     let mut key = [0; 16];
     key.copy_from_slice(&hash[..16]);
     key
-}
-
-/// What a handler does not see: everything but what the proof covers, and a short list of what the
-/// browser adds.
-fn hidden(headers: &HeaderMap, covered: &[&str], upstream: &[HeaderName]) -> Vec<HeaderName> {
-    let own = [field::SIGNATURE, field::SIGNATURE_INPUT];
-    let is_shown = |name: &str| {
-        // What may not stand inside a seal is no better where there is none: anyone can sign a cookie
-        // or an `x-forwarded-for` with his own key.
-        !own.contains(&name)
-            && !field::is_refused_inside(name)
-            && (covered.contains(&name) || field::is_benign(name))
-    };
-    let names = headers.keys();
-    let names = names.filter(|name| upstream.contains(name) || !is_shown(name.as_str()));
-    names.cloned().collect()
-}
-
-/// The fields of a sealed request: those inside, and what only the browser can say, which stands
-/// outside.
-fn inner_headers(
-    fields: &[(String, String)],
-    outer: &HeaderMap,
-    upstream: &[HeaderName],
-) -> Result<HeaderMap, Error> {
-    const BAD: Error = Code::FieldRefused.because("a field cannot be carried");
-    const UPSTREAM: Error = Code::FieldRefused.because("a field may not stand inside the seal");
-    let mut headers = HeaderMap::with_capacity(fields.len() + outer.len());
-    for (name, value) in fields {
-        let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| BAD)?;
-        if upstream.contains(&name) {
-            return Err(UPSTREAM);
-        }
-        headers.append(name, HeaderValue::from_str(value).map_err(|_| BAD)?);
-    }
-    for (name, value) in outer {
-        if field::is_benign(name.as_str()) && !headers.contains_key(name) {
-            headers.append(name, value.clone());
-        }
-    }
-    Ok(headers)
-}
-
-/// The fields as the verifier sees them: those of the message, and what it states itself.
-pub(crate) struct View<'a> {
-    pub(crate) headers: &'a HeaderMap,
-    pub(crate) stated: Option<&'a Stated>,
-}
-
-/// The fields that stand for an envelope's header, which RFC 8188 does not authenticate.
-pub(crate) struct Stated {
-    ticket: String,
-    salt: String,
-}
-
-impl Fields for View<'_> {
-    fn line(&self, name: &str) -> Result<Option<&str>, Error> {
-        match (name, self.stated) {
-            (field::TICKET, Some(stated)) => Ok(Some(&stated.ticket)),
-            (field::SALT, stated) => Ok(stated.map(|stated| stated.salt.as_str())),
-            _ => field::single(self.headers.get_all(name).iter().map(HeaderValue::as_bytes)),
-        }
-    }
 }

@@ -191,8 +191,10 @@ impl Folder {
 #[cfg(test)]
 mod tests {
     use std::fs::File;
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
     use bulla_keys::SystemRandom;
+    use futures_util::future::join_all;
     use tempfile::TempDir;
 
     use super::super::{AHEAD, Ring, RingError};
@@ -295,6 +297,51 @@ mod tests {
         fs::remove_dir_all(folder.path().join("ring")).unwrap();
         assert_eq!(ring.catch_up(7, now(), KEEP).await, Ok(()));
         assert_eq!(ring.catch_up(9, now(), KEEP).await, Err(RingError));
+    }
+
+    /// A folder that is counted how often somebody looks into it.
+    struct Counted(Folder, Arc<AtomicUsize>);
+
+    impl SharedPlace for Counted {
+        fn load(&self) -> Loading<'_> {
+            self.1.fetch_add(1, Ordering::Relaxed);
+            self.0.load()
+        }
+
+        fn change(&self, change: Change) -> Loading<'_> {
+            self.0.change(change)
+        }
+    }
+
+    /// Whoever makes up tickets, and whoever comes while the folder is away.
+    #[tokio::test]
+    async fn many_who_look_at_once_look_twice() {
+        let folder = tempfile::tempdir().unwrap();
+        let (there, looks) = (folder.path().join("ring"), Arc::<AtomicUsize>::default());
+        let place = Counted(Folder::open(there.clone()).unwrap(), Arc::clone(&looks));
+        let ring = Ring::shared(Box::new(place), Vec::new());
+        let begin = join_all((0..100).map(|_| keep_up(&ring, now()))).await;
+        assert!(begin.iter().all(Result::is_ok));
+        assert_eq!(looks.swap(0, Ordering::Relaxed), 1);
+        let known = begin[0].unwrap();
+        let unknown = (0..100).map(|id| ring.catch_up(known.wrapping_add(1 + id), now(), KEEP));
+        assert!(join_all(unknown).await.iter().all(Result::is_ok));
+        // The first, and one for all who came after it had begun.
+        assert_eq!(looks.swap(0, Ordering::Relaxed), 2);
+        fs::remove_dir_all(&there).unwrap();
+        let unknown = (0..100).map(|id| ring.catch_up(known.wrapping_add(1 + id), now(), KEEP));
+        assert!(join_all(unknown).await.iter().all(Result::is_err));
+        assert_eq!(looks.swap(0, Ordering::Relaxed), 2);
+        let late = now() + 2 * Ring::DEFAULT_PERIOD.as_secs();
+        let refused = join_all((0..100).map(|_| keep_up(&ring, late))).await;
+        assert!(refused.iter().all(Result::is_err));
+        assert_eq!(looks.swap(0, Ordering::Relaxed), 2);
+        // The next one tries anew.
+        fs::create_dir_all(&there).unwrap();
+        ring.catch_up(known.wrapping_add(1), now(), KEEP)
+            .await
+            .unwrap();
+        assert_eq!(looks.load(Ordering::Relaxed), 1);
     }
 
     #[tokio::test]

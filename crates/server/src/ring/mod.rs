@@ -57,8 +57,9 @@ enum Place {
 
 struct Shared {
     place: Box<dyn SharedPlace>,
-    /// Held while somebody looks or changes something there, so that the others wait and look here.
-    turn: Mutex<()>,
+    /// Held while somebody looks or changes something there, so that the others wait and look here. Whether that
+    /// failed, or was given up.
+    turn: Mutex<bool>,
     /// How often somebody has begun to look.
     looks: AtomicU64,
     /// When it last failed, in seconds since 1970.
@@ -226,19 +227,23 @@ impl Ring {
         };
         if due == Due::Soon {
             // Others need not wait for it, nor fail by it.
-            let Ok(_turn) = shared.turn.try_lock() else {
+            let Ok(mut turn) = shared.turn.try_lock() else {
                 return Ok(());
             };
             if now != shared.failed.load(Ordering::Relaxed) {
-                let _ = self.change_shared(shared, now, keep, random).await;
+                let change = self.change_shared(shared, now, keep, random);
+                let _ = shared.look(&mut turn, change).await;
             }
             return Ok(());
         }
-        let _turn = shared.turn.lock().await;
-        if self.due(now, keep)? == Due::Now {
-            self.change_shared(shared, now, keep, random).await?;
+        let before = shared.looks.load(Ordering::Acquire);
+        let mut turn = shared.turn.lock().await;
+        if self.due(now, keep)? != Due::Now {
+            return Ok(());
         }
-        Ok(())
+        shared.check(before, *turn)?;
+        let change = self.change_shared(shared, now, keep, random);
+        shared.look(&mut turn, change).await
     }
 
     /// Looks for a key that is not known here, where others may have added it.
@@ -250,14 +255,15 @@ impl Ring {
             return Ok(());
         }
         let before = shared.looks.load(Ordering::Acquire);
-        let _turn = shared.turn.lock().await;
-        // Who has begun to look since will have seen it, so that any number of such requests costs little.
-        if shared.looks.load(Ordering::Acquire) == before {
-            shared.looks.fetch_add(1, Ordering::AcqRel);
-            let found = shared.place.load().await?;
-            self.adopt(found, now, keep)?;
+        let mut turn = shared.turn.lock().await;
+        if shared.check(before, *turn)? {
+            return Ok(());
         }
-        Ok(())
+        let look = async {
+            let found = shared.place.load().await?;
+            self.adopt(found, now, keep)
+        };
+        shared.look(&mut turn, look).await
     }
 
     /// The key that seals now.
@@ -340,7 +346,6 @@ impl Ring {
         keep: Duration,
         random: &dyn Random,
     ) -> Result<(), RingError> {
-        shared.looks.fetch_add(1, Ordering::AcqRel);
         let changed = async {
             let found = shared.place.load().await?;
             match self.change(&found, now, keep, random)? {
@@ -445,6 +450,36 @@ impl Ring {
     /// When the key seals no longer.
     fn end(&self, key: &RingKey) -> u64 {
         key.begins.saturating_add(self.period.as_secs())
+    }
+}
+
+impl Shared {
+    /// Whether somebody has begun to look since `before`, and seen what there is: so any number of requests that
+    /// want to know costs little. The caller has the turn.
+    ///
+    /// # Errors
+    ///
+    /// If he could not: nobody waits for each of the others to find that out.
+    fn check(&self, before: u64, has_failed: bool) -> Result<bool, RingError> {
+        let has_looked = self.looks.load(Ordering::Acquire) != before;
+        if has_looked && has_failed {
+            return Err(RingError);
+        }
+        Ok(has_looked)
+    }
+
+    /// Looks, and notes what came of it for those who wait for their turn.
+    async fn look(
+        &self,
+        has_failed: &mut bool,
+        look: impl Future<Output = Result<(), RingError>>,
+    ) -> Result<(), RingError> {
+        self.looks.fetch_add(1, Ordering::AcqRel);
+        // Until it is done: whoever has asked may go.
+        *has_failed = true;
+        look.await?;
+        *has_failed = false;
+        Ok(())
     }
 }
 

@@ -192,6 +192,13 @@ impl Store for EmbeddedStore {
             Ok(ending)
         })
     }
+
+    fn begin_anew(&self, next: Memory) -> StoreFuture<'_, ()> {
+        Box::pin(async move {
+            self.memory.begin_anew_now(next)?;
+            self.disk.begin_anew(next.revocations)?.done().await
+        })
+    }
 }
 
 impl fmt::Debug for EmbeddedStore {
@@ -211,10 +218,15 @@ struct Disk {
 }
 
 struct Job {
-    key: String,
-    until: u64,
-    now: u64,
+    change: Change,
     done: oneshot::Sender<Result<(), StoreError>>,
+}
+
+enum Change {
+    /// Something has ended.
+    Ended { key: String, until: u64, now: u64 },
+    /// All that has ended before is forgotten, under this name.
+    Anew([u8; 16]),
 }
 
 impl Disk {
@@ -251,13 +263,17 @@ impl Disk {
 
     /// Has it written, whether or not anybody waits for that.
     fn write(&self, stored: &Stored, until: u64, now: u64) -> Result<Writing, StoreError> {
+        let key = serde_json::to_string(stored).map_err(|_| StoreError)?;
+        self.change(Change::Ended { key, until, now })
+    }
+
+    fn begin_anew(&self, name: [u8; 16]) -> Result<Writing, StoreError> {
+        self.change(Change::Anew(name))
+    }
+
+    fn change(&self, change: Change) -> Result<Writing, StoreError> {
         let (done, outcome) = oneshot::channel();
-        let job = Job {
-            key: serde_json::to_string(stored).map_err(|_| StoreError)?,
-            until,
-            now,
-            done,
-        };
+        let job = Job { change, done };
         let jobs = self.jobs.as_ref().ok_or(StoreError)?;
         jobs.send(job).map_err(|_| StoreError)?;
         Ok(Writing(outcome))
@@ -285,24 +301,38 @@ impl Drop for Disk {
 
 /// All of them, or none. Once in a while what is over goes.
 fn persist(database: &Database, jobs: &[Job], swept: &mut u64) -> Result<(), redb::Error> {
-    let now = jobs.iter().map(|job| job.now).max().unwrap_or_default();
+    let now = jobs.iter().filter_map(|job| match job.change {
+        Change::Ended { now, .. } => Some(now),
+        Change::Anew(_) => None,
+    });
+    let now = now.max().unwrap_or_default();
     let is_due = now.abs_diff(*swept) >= SWEEP;
     let mut transaction = database.begin_write()?;
     transaction.set_durability(Durability::Immediate)?;
     {
         let mut table = transaction.open_table(REVOCATIONS)?;
-        for Job { key, until, .. } in jobs {
-            let known = table.get(key.as_str())?.map_or(0, |known| known.value());
-            table.insert(key.as_str(), known.max(*until))?;
+        for Job { change, .. } in jobs {
+            match change {
+                Change::Ended { key, until, .. } => {
+                    let known = table.get(key.as_str())?.map_or(0, |known| known.value());
+                    table.insert(key.as_str(), known.max(*until))?;
+                }
+                Change::Anew(name) => {
+                    table.retain(|_, _| false)?;
+                    transaction.open_table(NAME)?.insert((), name)?;
+                }
+            }
         }
-        if is_due {
-            table.retain(|_, until| until >= now)?;
+        if now > 0 {
+            if is_due {
+                table.retain(|_, until| until >= now)?;
+            }
+            // Not the latest ever: once the clock has been put right, the verifier has done what there is to do.
+            transaction.open_table(WRITTEN)?.insert((), now)?;
         }
-        // Not the latest ever: once the clock has been put right, the verifier has done what there is to do.
-        transaction.open_table(WRITTEN)?.insert((), now)?;
     }
     transaction.commit()?;
-    if is_due {
+    if is_due && now > 0 {
         *swept = now;
     }
     Ok(())
@@ -428,13 +458,17 @@ mod tests {
         }
     }
 
-    async fn has(store: &EmbeddedStore, id: u8) -> bool {
-        let session = SessionRef {
+    fn session(id: u8, memory: Memory) -> SessionRef {
+        SessionRef {
             session: RevocationId([id; RevocationId::LEN]),
             device: Thumbprint([0; 32]),
             subject: None,
-            memory: store.memory().revocations,
-        };
+            memory: memory.revocations,
+        }
+    }
+
+    async fn has(store: &EmbeddedStore, id: u8) -> bool {
+        let session = session(id, store.memory());
         store.is_revoked(session).await.unwrap()
     }
 
@@ -492,6 +526,26 @@ mod tests {
             before.revocations,
             PowerCut::default().store().memory().revocations
         );
+    }
+
+    #[tokio::test]
+    async fn so_does_the_end_of_all() {
+        let disk = PowerCut::default();
+        let store = disk.store();
+        let before = store.memory();
+        assert_eq!(store.revoke(ended(1, 1000)).await, Ok(Ending::Done));
+        let next = Memory::begin(&SystemRandom).unwrap();
+        assert_eq!(store.begin_anew(next).await, Ok(()));
+        let after = disk.after().store();
+        for store in [&store, &after] {
+            assert_eq!(store.memory().revocations, next.revocations);
+            assert_eq!((on_disk(store), has(store, 1).await), (0, false));
+            let old = store.is_revoked(session(2, before)).await;
+            assert_eq!(old, Ok(true));
+        }
+        // What ends after it is written beside its name.
+        assert_eq!(store.revoke(ended(3, 2000)).await, Ok(Ending::Done));
+        assert!(has(&disk.after().store(), 3).await);
     }
 
     #[tokio::test]

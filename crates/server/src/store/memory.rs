@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 
 use bulla_keys::{Random, SystemRandom};
 
@@ -19,7 +19,8 @@ use crate::ticket::RevocationId;
 /// It forgets everything when the process ends, and with it end all sessions: nonces of an earlier process
 /// are stale, and its tickets do not open, even if the ring is kept.
 pub struct MemoryStore {
-    memory: Memory,
+    /// Changed while `inner` is locked.
+    memory: RwLock<Memory>,
     capacity: usize,
     quota: usize,
     inner: Mutex<Inner>,
@@ -72,15 +73,10 @@ impl MemoryStore {
     /// [`ConfigError::Random`] if it gives no random bytes.
     pub fn new_with(random: &dyn Random) -> Result<Self, ConfigError> {
         Ok(Self {
-            memory: Memory::begin(random)?,
+            memory: RwLock::new(Memory::begin(random)?),
             capacity: Self::DEFAULT_CAPACITY,
             quota: Self::DEFAULT_QUOTA,
-            inner: Mutex::new(Inner {
-                proofs: BTreeMap::new(),
-                confirmed: 0,
-                unconfirmed: 0,
-                revocations: Revocations::new(Self::DEFAULT_REVOCATIONS, Self::REVOCATIONS_QUOTA),
-            }),
+            inner: Mutex::new(Inner::new(Self::DEFAULT_REVOCATIONS)),
         })
     }
 
@@ -118,15 +114,16 @@ impl MemoryStore {
     /// What has ended, which somebody else keeps, has this name.
     #[cfg(feature = "embedded")]
     pub(super) fn with_name(mut self, revocations: [u8; 16]) -> Self {
-        self.memory.revocations = revocations;
+        let memory = self.memory.get_mut();
+        memory.unwrap_or_else(PoisonError::into_inner).revocations = revocations;
         self
     }
 
     pub(super) fn insert_now(&self, used: &UsedProof) -> Result<Verdict, StoreError> {
-        if used.memory != self.memory.proofs {
+        let mut inner = self.lock()?;
+        if used.memory != self.memory().proofs {
             return Ok(Verdict::Stale);
         }
-        let mut inner = self.lock()?;
         inner.forget(used.now);
         if self.has_ended(&inner, &used.session) {
             return Ok(Verdict::Revoked);
@@ -169,7 +166,7 @@ impl MemoryStore {
     }
 
     fn has_ended(&self, inner: &Inner, session: &SessionRef) -> bool {
-        session.memory != self.memory.revocations || inner.revocations.contain(session)
+        session.memory != self.memory().revocations || inner.revocations.contain(session)
     }
 
     pub(super) fn revoke_now(&self, ended: &Ended) -> Result<Ending, StoreError> {
@@ -179,9 +176,25 @@ impl MemoryStore {
     pub(super) fn replace_now(&self, replacement: &Replacement) -> Result<Ending, StoreError> {
         self.lock()?.revocations.replace(replacement)
     }
+
+    pub(super) fn begin_anew_now(&self, next: Memory) -> Result<(), StoreError> {
+        let mut inner = self.lock()?;
+        *inner = Inner::new(inner.revocations.capacity);
+        *self.memory.write().map_err(|_| StoreError)? = next;
+        Ok(())
+    }
 }
 
 impl Inner {
+    fn new(revocations: usize) -> Self {
+        Self {
+            proofs: BTreeMap::new(),
+            confirmed: 0,
+            unconfirmed: 0,
+            revocations: Revocations::new(revocations, MemoryStore::REVOCATIONS_QUOTA),
+        }
+    }
+
     /// Drops whole buckets, and revocations whose time is over.
     fn forget(&mut self, now: u64) {
         while let Some(bucket) = self
@@ -205,7 +218,8 @@ impl fmt::Debug for MemoryStore {
 
 impl Store for MemoryStore {
     fn memory(&self) -> Memory {
-        self.memory
+        // It is copied as a whole, whoever panics.
+        *self.memory.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn written(&self) -> u64 {
@@ -226,6 +240,10 @@ impl Store for MemoryStore {
 
     fn replace(&self, replacement: Replacement) -> StoreFuture<'_, Ending> {
         Box::pin(async move { self.replace_now(&replacement) })
+    }
+
+    fn begin_anew(&self, next: Memory) -> StoreFuture<'_, ()> {
+        Box::pin(async move { self.begin_anew_now(next) })
     }
 }
 

@@ -75,6 +75,11 @@ pub trait Store: Send + Sync + 'static {
     /// Who has the place now is [`Ending::Replaced`]: the new session, or another one if that was faster.
     /// [`Ending::Done`] says that nobody has it: the old session has ended in any other way.
     fn replace(&self, replacement: Replacement) -> StoreFuture<'_, Ending>;
+
+    /// Ends all sessions, whoever's they are: it goes on under these names, so that nothing counts any more which
+    /// was made under the earlier ones. Must be durable, where the store is, before it resolves; and whoever
+    /// shares the store must know it before he is asked the next thing.
+    fn begin_anew(&self, next: Memory) -> StoreFuture<'_, ()>;
 }
 
 /// Names what a store remembers. Each name is drawn at random when that memory begins, so that nothing

@@ -14,6 +14,7 @@ pub(crate) enum Step {
     IsRevoked,
     Revoke,
     Replace,
+    BeginAnew,
 }
 
 type Hook = dyn Fn(Step) -> StoreFuture<'static, ()> + Send + Sync;
@@ -79,5 +80,9 @@ impl Store for Hooked {
 
     fn replace(&self, replacement: Replacement) -> StoreFuture<'_, Ending> {
         self.after_hook(Step::Replace, |store| store.replace(replacement))
+    }
+
+    fn begin_anew(&self, next: Memory) -> StoreFuture<'_, ()> {
+        self.after_hook(Step::BeginAnew, move |store| store.begin_anew(next))
     }
 }

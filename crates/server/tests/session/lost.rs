@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use bulla_keys::{Random, RandomError, SystemRandom};
 use bulla_protocol::error::Code;
 use bulla_protocol::proof::ProofKind;
+use bulla_server::store::StoreError;
 use bulla_server::{MemoryStore, Ring};
 
 use crate::hooked::{Hooked, Step};
@@ -134,6 +135,40 @@ async fn what_is_carried_over_stays_with_the_memory_in_which_it_was_looked_up() 
         // The first one has been replaced.
         is_due.store(false, Ordering::Relaxed);
         client = device.open(&server, None).await.unwrap();
+    }
+}
+
+/// The application's own wish: nobody knows what was stolen.
+#[tokio::test]
+async fn all_sessions_end_at_once() {
+    let is_gone = Arc::new(AtomicBool::new(false));
+    let gone = Arc::clone(&is_gone);
+    let store = Hooked::new(move |step| {
+        let fails = step == Step::BeginAnew && gone.load(Ordering::Relaxed);
+        Box::pin(async move { if fails { Err(StoreError) } else { Ok(()) } })
+    });
+    let server = Server::with(|builder| builder.store(store));
+    let devices = [Device::new(), Device::new()];
+    let mut clients = Vec::new();
+    for device in &devices {
+        let mut client = device.open(&server, None).await.unwrap();
+        assert_eq!(send(&server, device, &mut client).await.0, None);
+        clients.push(client);
+    }
+    // Whoever wants it is told if it did not come about.
+    is_gone.store(true, Ordering::Relaxed);
+    let failed = server.bulla.end_all().await.unwrap_err();
+    assert_eq!(failed.code, Code::StoreUnavailable);
+    is_gone.store(false, Ordering::Relaxed);
+    server.bulla.end_all().await.unwrap();
+    for (device, client) in devices.iter().zip(&mut clients) {
+        let ticket = client.ticket.clone();
+        let refused = send(&server, device, client).await;
+        assert_eq!(refused.0, Some(Code::TicketInvalid));
+        let carried = device.open(&server, Some(ticket)).await;
+        assert_eq!(carried.err(), Some(Code::TicketInvalid));
+        let mut next = device.open(&server, None).await.unwrap();
+        assert_eq!(send(&server, device, &mut next).await.0, None);
     }
 }
 

@@ -187,7 +187,7 @@ impl RedisBuilder {
             settings,
         };
         let shared = Arc::new(shared);
-        let begun = timeout(shared.settings.timeout, shared.begin(false)).await;
+        let begun = timeout(shared.settings.timeout, shared.begin(None)).await;
         let late = |_| failed(RedisError::from(io::Error::from(io::ErrorKind::TimedOut)));
         begun.map_err(late)?.map_err(failed)?;
         // With it the script is there for the first request. If not, that one brings it.
@@ -229,7 +229,7 @@ async fn listen(shared: Arc<Shared>) {
             tracing::error!(target: "bulla::store", "the clock of Redis has jumped");
         }
         // What it was to remember it may have forgotten.
-        if (has_evicted || has_jumped) && shared.begin(true).await.is_err() {
+        if (has_evicted || has_jumped) && shared.lose().await.is_err() {
             continue;
         }
         shared.evicts.store(false, Ordering::Release);
@@ -266,6 +266,10 @@ impl Store for RedisStore {
 
     fn replace(&self, replacement: Replacement) -> StoreFuture<'_, Ending> {
         Box::pin(async move { self.shared.replace(&replacement).await })
+    }
+
+    fn begin_anew(&self, next: Memory) -> StoreFuture<'_, ()> {
+        Box::pin(async move { self.shared.begin_anew(next).await })
     }
 }
 

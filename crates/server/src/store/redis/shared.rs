@@ -204,15 +204,40 @@ impl Shared {
     pub(super) async fn learn(&self, known: &Arc<Current>) -> RedisResult<()> {
         let _one = self.begins.lock().await;
         if Arc::ptr_eq(known, &self.current()) {
-            self.begin(false).await?;
+            self.begin(None).await?;
         }
         Ok(())
     }
 
-    /// Asks the server what its memories are called. New ones begin where what they knew may be lost.
-    pub(super) async fn begin(&self, has_forgotten: bool) -> RedisResult<()> {
+    /// Begins new memories: the server may have forgotten what it was to remember.
+    pub(super) async fn lose(&self) -> RedisResult<()> {
+        self.begin(Some(self.fresh()?)).await
+    }
+
+    /// Begins memories of these names, and with that all sessions have ended.
+    pub(super) async fn begin_anew(&self, next: Memory) -> Result<(), StoreError> {
+        let limit = self.settings.timeout;
+        let late = |_| RedisError::from(std::io::Error::from(std::io::ErrorKind::TimedOut));
+        let begun = timeout(limit, self.begin(Some(next))).await.map_err(late);
+        begun.and_then(|begun| begun).map_err(|error| {
+            tracing::error!(
+                target: "bulla::store",
+                error = &error as &dyn std::error::Error,
+                "Redis does not begin anew"
+            );
+            StoreError
+        })
+    }
+
+    fn fresh(&self) -> RedisResult<Memory> {
+        Memory::begin(&*self.settings.random).map_err(|_| wrong("no random bytes"))
+    }
+
+    /// Asks the server what its memories are called. New ones begin where what they knew may be lost, or where
+    /// `next` says what they are to be called.
+    pub(super) async fn begin(&self, next: Option<Memory>) -> RedisResult<()> {
         let known = self.current();
-        let fresh = Memory::begin(&*self.settings.random).map_err(|_| wrong("no random bytes"))?;
+        let fresh = next.map_or_else(|| self.fresh(), Ok)?;
         let mut command = redis::cmd("EVAL");
         command
             .arg(BEGIN)
@@ -227,7 +252,7 @@ impl Shared {
             })
             .arg(base64::encode(known.memory.revocations))
             .arg(known.seen.load(Ordering::Acquire))
-            .arg(if has_forgotten { "forgotten" } else { "" });
+            .arg(if next.is_some() { "forgotten" } else { "" });
         let (mut connection, number) = self.checks.get().await?;
         let answer = match connection.send(&command).await {
             Ok(answer) => answer,
@@ -238,6 +263,10 @@ impl Shared {
                 return Err(error);
             }
         };
+        if next.is_some() {
+            // Or a promoted one would go on with what has ended.
+            self.have_replicas(&mut connection).await?;
+        }
         let answer: Vec<String> = redis::from_redis_value(answer)?;
         let (proofs, revocations, count) =
             match answer.iter().map(String::as_str).collect::<Vec<_>>()[..] {
