@@ -91,7 +91,7 @@ fn defaults_are_as_listed() {
         ),
         format!("{} by default, of", MemoryStore::DEFAULT_CAPACITY),
         format!("{} by default, some", MemoryStore::DEFAULT_QUOTA),
-        format!("{} by default, some 40", MemoryStore::DEFAULT_REVOCATIONS),
+        format!("{} by default, some 70", MemoryStore::DEFAULT_REVOCATIONS),
         format!("One user has {} of\nthem", MemoryStore::REVOCATIONS_QUOTA),
         format!("A key seals for {hours} hours"),
     ] {

@@ -390,7 +390,8 @@ mod tests {
         add(&folder, 0, 6, Ring::DEFAULT_PERIOD + KEEP);
         add(&folder, 1, 8, MINUTE);
         let ahead = now() + 3 * MAX_SKEW;
-        assert_eq!(keep_up(&node(&folder), ahead).await, Err(RingError));
+        // It can wait, and so it fails unheard.
+        assert_eq!(keep_up(&node(&folder), ahead).await, Ok(8));
         let right = node(&folder);
         assert_eq!(keep_up(&right, now()).await, Ok(8));
         assert!(right.by_id(6).is_some());

@@ -306,13 +306,17 @@ impl Ring {
     fn due(&self, now: u64, keep: Duration) -> Result<Due, RingError> {
         let keys = self.keys.read().map_err(|_| RingError)?;
         let has_past = keys.iter().any(|key| self.is_past(key, now, keep));
-        Ok(if has_past || self.sealing(&keys, now).is_none() {
-            Due::Now
-        } else if self.wants_next(&keys, now) {
-            Due::Soon
-        } else {
-            Due::Nothing
-        })
+        // Of what is shared, others may have erased it already; while the place is away, nobody can.
+        let is_own = matches!(self.place, Place::Own(_));
+        Ok(
+            if self.sealing(&keys, now).is_none() || (has_past && is_own) {
+                Due::Now
+            } else if has_past || self.wants_next(&keys, now) {
+                Due::Soon
+            } else {
+                Due::Nothing
+            },
+        )
     }
 
     /// Takes out what is past and puts the next key in, in the file first: nothing is sealed with a key that a

@@ -43,7 +43,7 @@ struct Bucket {
 }
 
 impl MemoryStore {
-    /// Proofs of confirmed sessions that are remembered at once, by default; some 37 bytes each.
+    /// Proofs of confirmed sessions that are remembered at once, by default; some 30 bytes each.
     /// Unconfirmed sessions have a tenth of that to share.
     pub const DEFAULT_CAPACITY: usize = 4_000_000;
     /// Proofs of one session that are remembered at once, by default.
@@ -51,7 +51,7 @@ impl MemoryStore {
     /// Proofs of one session at most as long as it is unconfirmed, which one proof suffices to end:
     /// what a page may send at once, before the first reply is there.
     pub const UNCONFIRMED_QUOTA: usize = 100;
-    /// Ended sessions of users that are remembered at once, by default; some 40 bytes each. Sessions that
+    /// Ended sessions of users that are remembered at once, by default; some 70 bytes each. Sessions that
     /// nobody has logged in to have a quarter of that to share.
     pub const DEFAULT_REVOCATIONS: usize = 4_000_000;
     /// Ended sessions of one user that are remembered at once. A login takes two, fresh keys one.

@@ -18,12 +18,13 @@ const SWEEP: u64 = 60;
 /// A client can have as many sessions ended as it can open, so of these there is a limit. Users and devices
 /// are ended by name, once each, and by nobody but the application and themselves.
 pub(super) struct Revocations {
-    sessions: HashMap<RevocationId, (u64, Owner)>,
+    /// There may be millions of them, so each is as small as it can be.
+    sessions: HashMap<RevocationId, (Until, Owner)>,
     /// Of those that were replaced, by which.
     successors: HashMap<RevocationId, RevocationId>,
     subjects: HashMap<Subject, (u32, u64)>,
     devices: HashMap<Thumbprint, u64>,
-    of_users: HashMap<u64, usize>,
+    of_users: HashMap<Owner, usize>,
     all_of_users: usize,
     of_strangers: usize,
     swept: u64,
@@ -32,13 +33,27 @@ pub(super) struct Revocations {
     pub(super) quota: usize,
 }
 
-/// In whose part of the memory an ended session stands.
-#[derive(Clone, Copy)]
-enum Owner {
-    Application,
-    /// By a hash: users whose hashes are the same share a quota, which nobody can bring about.
-    User(u64),
-    Stranger,
+/// In seconds since 1970, up to 2106.
+type Until = u32;
+
+/// In whose part of the memory an ended session stands: a user by a hash of 32 bits. Users whose hashes are the
+/// same share a quota; nobody can bring that about.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct Owner(u32);
+
+impl Owner {
+    const APPLICATION: Self = Self(0);
+    const STRANGER: Self = Self(1);
+
+    fn user(hash: u64) -> Self {
+        // What is left of it is as good as the whole.
+        let [.., a, b, c, d] = hash.to_be_bytes();
+        Self(u32::from_be_bytes([a, b, c, d]).max(2))
+    }
+}
+
+fn whole(until: u64) -> Until {
+    Until::try_from(until).unwrap_or(Until::MAX)
 }
 
 impl Revocations {
@@ -144,15 +159,15 @@ impl Revocations {
         let place = match self.sessions.entry(id) {
             Entry::Occupied(mut known) => {
                 let known = &mut known.get_mut().0;
-                *known = until.max(*known);
+                *known = whole(until).max(*known);
                 return Ok(true);
             }
             Entry::Vacant(place) => place,
         };
         let owner = match by {
-            Party::Application => Owner::Application,
+            Party::Application => Owner::APPLICATION,
             Party::User(subject) => {
-                let user = self.hasher.hash_one(subject);
+                let user = Owner::user(self.hasher.hash_one(subject));
                 let own = self.of_users.get(&user).copied().unwrap_or_default();
                 if own >= self.quota {
                     return Ok(false);
@@ -162,17 +177,17 @@ impl Revocations {
                 }
                 self.all_of_users += 1;
                 self.of_users.insert(user, own + 1);
-                Owner::User(user)
+                user
             }
             Party::Stranger => {
                 if self.of_strangers >= self.capacity / 4 {
                     return Err(StoreError);
                 }
                 self.of_strangers += 1;
-                Owner::Stranger
+                Owner::STRANGER
             }
         };
-        place.insert((until, owner));
+        place.insert((whole(until), owner));
         Ok(true)
     }
 
@@ -185,14 +200,15 @@ impl Revocations {
         self.devices.retain(|_, until| *until >= now);
         self.subjects.retain(|_, (_, until)| *until >= now);
         self.sessions.retain(|_, (until, owner)| {
-            let stays = *until >= now;
+            // What has no end in 32 bits has none.
+            let stays = *until >= whole(now);
             if !stays {
-                match owner {
-                    Owner::Application => {}
-                    Owner::Stranger => self.of_strangers -= 1,
-                    Owner::User(user) => {
+                match *owner {
+                    Owner::APPLICATION => {}
+                    Owner::STRANGER => self.of_strangers -= 1,
+                    user => {
                         self.all_of_users -= 1;
-                        if let Entry::Occupied(mut own) = self.of_users.entry(*user) {
+                        if let Entry::Occupied(mut own) = self.of_users.entry(user) {
                             *own.get_mut() -= 1;
                             if *own.get() == 0 {
                                 own.remove();
