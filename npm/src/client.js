@@ -111,6 +111,8 @@ export class Client {
    * wants to end it does not wait for whatever opens one.
    */
   async latest() {
+    // Whoever has ended it is done: what others have stored since is theirs.
+    if (this.#isClosed) return undefined;
     this.session = (await this.#stored()) ?? this.session;
     this.#news?.read();
     return this.session;

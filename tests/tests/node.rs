@@ -59,6 +59,7 @@ async fn a_session_from_import_to_end() -> Outcome {
     assert_eq!(told["deaf"], true, "it had heard of the login");
     assert_eq!(told["after"], "session_revoked");
     assert_eq!(told["left"], false);
+    assert_eq!(told["later"], true, "an end was made twice");
     assert_eq!(told["upload"], "enough");
     assert_eq!(told["redirects"], json!(vec!["reply_invalid"; 15]));
     assert_eq!(told["stopped"], true);

@@ -150,17 +150,21 @@ async fn whoever_begins_anew_has_ended_all(store: &impl Store) -> Outcome {
     let (before, kept) = (session(store, 1), used(store, 1, 1));
     assert_eq!(store.check_and_insert(kept.clone()).await?, Verdict::Fresh);
     assert!(!store.is_revoked(before.clone()).await?);
+    let device = Revocation::Device(Thumbprint([9; 32]));
+    store.revoke(ended(device)).await?;
     let next = Memory::begin(&SystemRandom)?;
     store.begin_anew(next).await?;
     assert_eq!(store.memory(), next);
     assert!(store.is_revoked(before).await?);
     let verdict = store.check_and_insert(kept).await?;
     assert!(matches!(verdict, Verdict::Stale | Verdict::Revoked));
-    assert_eq!(
-        store.check_and_insert(used(store, 1, 1)).await?,
-        Verdict::Fresh
-    );
+    let fresh = used(store, 2, 1);
+    assert_eq!(store.check_and_insert(fresh).await?, Verdict::Fresh);
     assert!(!store.is_revoked(session(store, 1)).await?);
+    // A device that was locked out stays so.
+    let mut locked_out = session(store, 2);
+    locked_out.device = Thumbprint([9; 32]);
+    assert!(store.is_revoked(locked_out).await?);
     Ok(())
 }
 

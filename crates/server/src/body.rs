@@ -88,8 +88,12 @@ pub(crate) fn with_rest(request: Request<Body>) -> (Request<Body>, Option<Rest>)
 }
 
 impl Rest {
-    /// Reads on, and throws away what comes. Nobody else reads it any more.
+    /// Reads on, and throws away what comes; unless somebody may still read it, such as a task that the handler
+    /// has left behind.
     pub(crate) async fn discard(self, bulla: &Bulla) {
+        if Arc::strong_count(&self.0) > 1 {
+            return;
+        }
         let (most, seconds) = LINGER;
         let mut left = bulla.0.limits.max_body_len.saturating_mul(most);
         let mut late = Alarm::new(bulla, bulla.now().saturating_add(seconds));

@@ -174,6 +174,7 @@ impl Builder {
     /// [`ConfigError::NoStore`];
     /// [`ConfigError::Lifetime`] for one that is not among [`Lifetimes::RANGE`];
     /// [`ConfigError::RingPeriod`] for a period that [`Ring::with_period`] does not allow;
+    /// [`ConfigError::RingOutreachesStore`];
     /// [`ConfigError::File`] if the ring's file cannot be written; [`ConfigError::Random`] without random
     /// bytes.
     pub fn build(self) -> Result<Bulla, ConfigError> {
@@ -210,6 +211,9 @@ impl Builder {
         let identity = self.identity.ok_or(ConfigError::NoIdentity)?;
         let store = self.store.ok_or(ConfigError::NoStore)?;
         let ring = self.ring.unwrap_or_else(Ring::ephemeral);
+        if ring.is_shared() && !store.is_shared() {
+            return Err(ConfigError::RingOutreachesStore);
+        }
         if !self.lifetimes.are_allowed() {
             return Err(ConfigError::Lifetime);
         }

@@ -98,9 +98,9 @@ impl Bulla {
     pub async fn end_all(&self) -> Result<(), Error> {
         let next = Memory::begin(&*self.0.random)
             .map_err(|_| Code::Internal.because("the system gave no random bytes"))?;
+        // Each stream looks for itself then, also if whoever has asked goes away.
+        let _telling = Telling::of_anything(&self.0.revoked);
         let begun = self.0.store.begin_anew(next).await;
-        // Each looks for itself. Nobody may be listening.
-        let _ = self.0.revoked.send(News::Unknown);
         let failed = Code::StoreUnavailable.because("the end of all sessions could not be stored");
         begun.map_err(|StoreError| failed)
     }
@@ -248,7 +248,7 @@ impl fmt::Debug for Bulla {
 /// whoever waits for that goes away.
 struct Telling<'a> {
     streams: &'a broadcast::Sender<News>,
-    ended: Revocation,
+    ended: Option<Revocation>,
     is_known: bool,
 }
 
@@ -256,7 +256,15 @@ impl<'a> Telling<'a> {
     fn of(streams: &'a broadcast::Sender<News>, ended: Revocation) -> Self {
         Self {
             streams,
-            ended,
+            ended: Some(ended),
+            is_known: false,
+        }
+    }
+
+    fn of_anything(streams: &'a broadcast::Sender<News>) -> Self {
+        Self {
+            streams,
+            ended: None,
             is_known: false,
         }
     }
@@ -271,7 +279,9 @@ impl<'a> Telling<'a> {
 impl Drop for Telling<'_> {
     fn drop(&mut self) {
         // Nobody may be listening.
-        let _ = self.streams.send(News::Ended(self.ended.clone()));
+        if let Some(ended) = self.ended.take() {
+            let _ = self.streams.send(News::Ended(ended));
+        }
         if !self.is_known {
             let _ = self.streams.send(News::Unknown);
         }

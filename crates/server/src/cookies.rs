@@ -78,6 +78,8 @@ impl Cookies {
 
 /// What is inside a bound value.
 struct Bound {
+    /// Whose it is: so that one of another device can be told from what is none of ours.
+    device: Thumbprint,
     /// In seconds since 1970.
     expires: u32,
     same_site: SameSite,
@@ -97,7 +99,9 @@ impl Bulla {
     /// that belong to this path. What does not open is dropped and reported.
     ///
     /// Returns also the names of those that will never be seen again, for the browser to forget: else one that an
-    /// earlier device key of the same browser has left would be reported with every request.
+    /// earlier device key of the same browser has left would be reported with every request. Not where there is
+    /// one of this name that opens, or could be: a sibling domain can add one of its own, and must not have the
+    /// other cleared.
     pub(crate) fn cookies_in<'a>(
         &self,
         lines: impl Iterator<Item = &'a HeaderValue>,
@@ -106,7 +110,7 @@ impl Bulla {
         headers: &HeaderMap,
         about: &About,
     ) -> (Option<HeaderValue>, Vec<String>) {
-        let (mut passed, mut dead) = (Line::default(), Vec::new());
+        let (mut passed, mut dead, mut alive) = (Line::default(), Vec::new(), Vec::new());
         let is_cross_site = headers
             .get("sec-fetch-site")
             .is_some_and(|site| site == "cross-site");
@@ -119,33 +123,46 @@ impl Bulla {
                 }
                 continue;
             }
-            match sealed.and_then(|sealed| self.unbind(name, sealed, holder)) {
+            let bound = sealed.and_then(|sealed| self.unbind(name, sealed, holder.origin));
+            let is_ours = bound.is_some();
+            match bound.filter(|bound| bound.device == *holder.device) {
                 Some(bound) if bound.expires <= self.now() => dead.push(name.to_owned()),
                 Some(bound) => {
+                    alive.push(name.to_owned());
                     let is_due = path_matches(about.uri.path(), &bound.path)
                         && !(is_cross_site && is_withheld(bound.same_site, method));
                     if is_due {
                         passed.push(name, &bound.value);
                     }
                 }
-                // Any page has cookies that nobody bound; a name that is listed, or a value that was
-                // bound for somebody else, is another matter.
-                None if sealed.is_some() || matches!(self.0.cookies, Cookies::Named(_)) => {
+                // One of another device: of this browser's before it got its key, or stolen.
+                None if is_ours => {
                     self.report(NOT_OURS, about);
-                    if sealed.is_some_and(|sealed| self.is_dead(sealed)) {
-                        dead.push(name.to_owned());
-                    }
+                    dead.push(name.to_owned());
+                }
+                // Any page has cookies that nobody bound, and other verifiers' on the same host; a name that is
+                // listed, or a value that was made up, is another matter.
+                None if sealed.is_some_and(|sealed| self.is_forged(sealed))
+                    || matches!(self.0.cookies, Cookies::Named(_)) =>
+                {
+                    self.report(NOT_OURS, about);
                 }
                 None => {}
             }
         }
+        if is_cross_site {
+            // A strict one may be at home.
+            dead.clear();
+        }
+        dead.retain(|name| !alive.contains(name));
         (passed.into_value(), dead)
     }
 
-    /// Whether what does not open now will not open later either: its key is known, or nobody else has it.
-    fn is_dead(&self, sealed: &str) -> bool {
+    /// Whether what does not open claims to be sealed by a key that is there. What an erased key has sealed is
+    /// only old.
+    fn is_forged(&self, sealed: &str) -> bool {
         let id = base64::decode(sealed).and_then(|sealed| vault::key_of(&sealed));
-        id.is_none_or(|id| self.0.ring.has_seen(id))
+        id.is_none_or(|id| self.0.ring.by_id(id).is_some())
     }
 
     /// Binds the cookies that the answer to a verified request sets, and clears the dead ones.
@@ -249,6 +266,7 @@ impl Bulla {
         }
         let left = u32::try_from(left.unwrap_or(cap)).unwrap_or(u32::MAX);
         let bound = Bound {
+            device: *holder.device,
             expires: now.saturating_add(left),
             same_site: cookie.same_site().unwrap_or(SameSite::Lax),
             path,
@@ -256,16 +274,16 @@ impl Bulla {
         };
         let key = self.ring_key(now)?;
         let plain = bound.encode()?;
-        let context = context(&name, holder);
+        let context = context(&name, holder.origin);
         let sealed = vault::seal(&key, Purpose::Cookie, &context, &plain, &*self.0.random)
             .map_err(|_| NOT_MADE)?;
         outer.set_value(format!("{MARK}{}", base64::encode(sealed)));
         Ok(outer)
     }
 
-    fn unbind(&self, name: &str, sealed: &str, holder: Holder<'_>) -> Option<Bound> {
+    fn unbind(&self, name: &str, sealed: &str, origin: &Origin) -> Option<Bound> {
         let sealed = base64::decode(sealed)?;
-        let context = context(name, holder);
+        let context = context(name, origin);
         let plain = vault::open(&self.0.ring, Purpose::Cookie, &context, &sealed)?;
         Bound::decode(&plain)
     }
@@ -274,8 +292,9 @@ impl Bulla {
 impl Bound {
     fn encode(&self) -> Result<Zeroizing<Vec<u8>>, Error> {
         let path_len = u32::try_from(self.path.len()).map_err(|_| NOT_MADE)?;
-        let len = 4 + 1 + 4 + self.path.len() + self.value.len();
+        let len = 32 + 4 + 1 + 4 + self.path.len() + self.value.len();
         let mut plain = Zeroizing::new(Vec::with_capacity(len));
+        plain.extend(self.device.0);
         plain.extend(self.expires.to_be_bytes());
         plain.push(match self.same_site {
             SameSite::Strict => 0,
@@ -289,12 +308,14 @@ impl Bound {
     }
 
     fn decode(plain: &[u8]) -> Option<Self> {
-        let (expires, rest) = plain.split_first_chunk()?;
+        let (device, rest) = plain.split_first_chunk()?;
+        let (expires, rest) = rest.split_first_chunk()?;
         let (same_site, rest) = rest.split_first()?;
         let (path_len, rest) = rest.split_first_chunk()?;
         let path_len = usize::try_from(u32::from_be_bytes(*path_len)).ok()?;
         let (path, value) = rest.split_at_checked(path_len)?;
         Some(Self {
+            device: Thumbprint(*device),
             expires: u32::from_be_bytes(*expires),
             same_site: match same_site {
                 0 => SameSite::Strict,
@@ -317,10 +338,9 @@ fn outer(name: String, holder: Holder<'_>) -> Cookie<'static> {
         .build()
 }
 
-/// Origins hold no NUL and thumbprints have one length, so that this can be read in one way only.
-fn context<'a>(name: &'a str, holder: Holder<'a>) -> [&'a [u8]; 4] {
-    let origin = holder.origin.as_str().as_bytes();
-    [origin, b"\0", &holder.device.0, name.as_bytes()]
+/// Origins hold no NUL, so that this can be read in one way only.
+fn context<'a>(name: &'a str, origin: &'a Origin) -> [&'a [u8]; 3] {
+    [origin.as_str().as_bytes(), b"\0", name.as_bytes()]
 }
 
 /// A `Cookie` line in the making. Values that were sealed stand in it.

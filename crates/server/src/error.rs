@@ -57,6 +57,9 @@ pub enum ConfigError {
     /// for more than a hundred of it.
     #[error("the ring's period is not a minute to a year, or too short for what the ring seals")]
     RingPeriod,
+    /// The ring is shared with other nodes and the store is not.
+    #[error("a ring that nodes share needs a store that they share, such as RedisStore")]
+    RingOutreachesStore,
     /// The system gave no random bytes.
     #[error("the system gave no random bytes")]
     Random,

@@ -59,6 +59,10 @@ told.deaf = deaf.id !== id;
 await deaf.end();
 told.after = await post("/api/transfer", { to: "bob", amount: 7 }).catch(({ code }) => code);
 told.left = (await open()).id === id;
+// Who has ended is done with it.
+const later = (await open()).id;
+await deaf.end();
+told.later = (await open()).id === later;
 // This body has no end either.
 const control = new AbortController();
 const given = { method: "POST", body: new ReadableStream(), duplex: "half", signal: control.signal };

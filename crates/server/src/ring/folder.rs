@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use std::{io, thread};
 
@@ -22,7 +23,11 @@ const PARTIAL: &str = "partial";
 const LEFT_BEHIND: Duration = Duration::from_mins(1);
 
 #[derive(Clone)]
-pub(super) struct Folder(PathBuf);
+pub(super) struct Folder {
+    path: PathBuf,
+    /// Somebody is at it, who may have to wait for the file system for ever.
+    is_busy: Arc<AtomicBool>,
+}
 
 /// A key, and where it stands.
 struct Found {
@@ -34,7 +39,10 @@ struct Found {
 impl Folder {
     pub(super) fn open(path: PathBuf) -> Result<Self, ConfigError> {
         fs::create_dir_all(&path).map_err(ConfigError::of_file(&path))?;
-        Ok(Self(path))
+        Ok(Self {
+            path,
+            is_busy: Arc::default(),
+        })
     }
 
     pub(super) fn read(&self) -> Result<Vec<Arc<RingKey>>, ConfigError> {
@@ -43,7 +51,7 @@ impl Folder {
 
     fn find(&self) -> Result<Vec<Found>, ConfigError> {
         let mut found = Vec::new();
-        for (number, path) in self.list().map_err(ConfigError::of_file(&self.0))? {
+        for (number, path) in self.list().map_err(ConfigError::of_file(&self.path))? {
             let bytes = match fs::read(&path) {
                 // Somebody has erased it since.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
@@ -65,7 +73,7 @@ impl Folder {
     /// The files of keys, and their numbers.
     fn list(&self) -> io::Result<Vec<(u64, PathBuf)>> {
         let mut list = Vec::new();
-        for entry in fs::read_dir(&self.0)? {
+        for entry in fs::read_dir(&self.path)? {
             let path = entry?.path();
             if path.extension().is_some_and(|extension| extension == KEY) {
                 let number = path
@@ -78,7 +86,7 @@ impl Folder {
     }
 
     fn make(&self, change: &Change) -> Result<Vec<Arc<RingKey>>, ConfigError> {
-        let of_folder = ConfigError::of_file(&self.0);
+        let of_folder = ConfigError::of_file(&self.path);
         let found = self.find()?;
         let is_last = found.last().map(|found| found.key.id) == change.after;
         let next = change.next.as_ref().filter(|_| is_last);
@@ -101,7 +109,7 @@ impl Folder {
                 _ => {}
             }
         }
-        file::sync(&self.0).map_err(&of_folder)?;
+        file::sync(&self.path).map_err(&of_folder)?;
         self.read()
     }
 
@@ -112,7 +120,7 @@ impl Folder {
             Some(key) => Zeroizing::new(serde_json::to_vec(&StoredKey::from(key))?),
             None => Zeroizing::default(),
         };
-        let partial = self.0.join(format!("{name}.{PARTIAL}"));
+        let partial = self.path.join(format!("{name}.{PARTIAL}"));
         let written = file::create_private(&partial, &bytes);
         let added = written.and_then(|file| {
             let time = file.metadata()?.modified()?;
@@ -128,7 +136,7 @@ impl Folder {
                 return Ok(());
             }
             // Unlike a renaming, this replaces nothing.
-            match fs::hard_link(&partial, self.0.join(format!("{number:010}.{KEY}"))) {
+            match fs::hard_link(&partial, self.path.join(format!("{number:010}.{KEY}"))) {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
                 linked => linked,
             }
@@ -138,7 +146,7 @@ impl Folder {
 
     /// Removes what others have left behind: it may hold a key whose time is over.
     fn clean(&self, now: SystemTime) -> io::Result<()> {
-        for entry in fs::read_dir(&self.0)? {
+        for entry in fs::read_dir(&self.path)? {
             let path = entry?.path();
             let is_old = || {
                 let modified = fs::metadata(&path).ok()?.modified().ok()?;
@@ -153,6 +161,15 @@ impl Folder {
             }
         }
         Ok(())
+    }
+}
+
+/// While it is there, somebody is at the folder.
+struct Busy(Arc<AtomicBool>);
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
     }
 }
 
@@ -174,16 +191,24 @@ impl Folder {
     ) -> Loading<'_> {
         let (done, wait) = oneshot::channel();
         let folder = self.clone();
-        let begun = thread::Builder::new().spawn(move || {
-            // Whoever asked may have gone.
-            let _ = done.send(work(&folder));
-        });
+        let begun = if self.is_busy.swap(true, Ordering::AcqRel) {
+            // Whoever has asked before has gone, and his thread has not.
+            Err(io::Error::other("its file system does not answer"))
+        } else {
+            let busy = Busy(Arc::clone(&self.is_busy));
+            thread::Builder::new().spawn(move || {
+                let found = work(&folder);
+                drop(busy);
+                // Whoever asked may have gone.
+                let _ = done.send(found);
+            })
+        };
         Box::pin(async move {
-            begun.map_err(ConfigError::of_file(&self.0))?;
+            begun.map_err(ConfigError::of_file(&self.path))?;
             let gone = |_| io::Error::other("its thread has ended");
             wait.await
                 .map_err(gone)
-                .map_err(ConfigError::of_file(&self.0))?
+                .map_err(ConfigError::of_file(&self.path))?
         })
     }
 }
@@ -191,7 +216,7 @@ impl Folder {
 #[cfg(test)]
 mod tests {
     use std::fs::File;
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::atomic::AtomicUsize;
 
     use bulla_keys::SystemRandom;
     use futures_util::future::join_all;

@@ -10,7 +10,7 @@ use std::future::Future;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 use std::{fmt, fs, io};
@@ -64,6 +64,8 @@ struct Shared {
     looks: AtomicU64,
     /// When it last failed, in seconds since 1970.
     failed: AtomicU64,
+    /// There are keys whose time is over, which nobody here has any more.
+    has_past: AtomicBool,
 }
 
 /// A place where several nodes keep one ring.
@@ -157,6 +159,7 @@ impl Ring {
             turn: Mutex::default(),
             looks: AtomicU64::new(0),
             failed: AtomicU64::new(0),
+            has_past: AtomicBool::new(false),
         };
         Self::new(keys, Place::Shared(shared))
     }
@@ -298,14 +301,15 @@ impl Ring {
         keys.iter().rev().find(|key| key.id == id).cloned()
     }
 
-    /// Whether this node would know a key of this name, if it is one of the ring's.
-    pub(crate) fn has_seen(&self, id: u8) -> bool {
-        matches!(self.place, Place::Own(_)) || self.by_id(id).is_some()
+    /// Whether others have it too.
+    pub(crate) fn is_shared(&self) -> bool {
+        matches!(self.place, Place::Shared(_))
     }
 
     fn due(&self, now: u64, keep: Duration) -> Result<Due, RingError> {
         let keys = self.keys.read().map_err(|_| RingError)?;
-        let has_past = keys.iter().any(|key| self.is_past(key, now, keep));
+        let has_past = keys.iter().any(|key| self.is_past(key, now, keep))
+            || matches!(&self.place, Place::Shared(shared) if shared.has_past.load(Ordering::Relaxed));
         // Of what is shared, others may have erased it already; while the place is away, nobody can.
         let is_own = matches!(self.place, Place::Own(_));
         Ok(
@@ -369,11 +373,19 @@ impl Ring {
     /// Takes what is shared for what there is.
     fn adopt(&self, found: Vec<Arc<RingKey>>, now: u64, keep: Duration) -> Result<(), RingError> {
         let mut keys = self.keys.write().map_err(|_| RingError)?;
-        let found = found
+        let count = found.len();
+        let found: Vec<_> = found
             .into_iter()
-            .filter(|key| !self.is_past(key, now, keep));
+            .filter(|key| !self.is_past(key, now, keep))
+            .collect();
+        if let Place::Shared(shared) = &self.place {
+            shared
+                .has_past
+                .store(found.len() < count, Ordering::Relaxed);
+        }
         // The same object where it is the same key: by that it is known what has been made with it.
         *keys = found
+            .into_iter()
             .map(|key| {
                 keys.iter()
                     .find(|known| **known == key)

@@ -1,8 +1,8 @@
 //! The store of one node: revocations durable on disk, proofs in memory.
 
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::mpsc::{self, Sender};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::{fmt, io, iter};
 
@@ -40,6 +40,8 @@ const SWEEP: u64 = 3600;
 /// written together afterwards. To drop the store waits for what has begun.
 pub struct EmbeddedStore {
     memory: MemoryStore,
+    /// Held while memory and disk are told of something: in one order.
+    order: Mutex<()>,
     disk: Disk,
     /// When an earlier process last wrote to it.
     written: u64,
@@ -81,6 +83,7 @@ impl EmbeddedStore {
             .ok_or_else(|| not_a("a store, or one of more than memory has room for"))?;
         Ok(Self {
             memory: memory.with_name(name),
+            order: Mutex::default(),
             disk: Disk::new(database)?,
             written,
         })
@@ -151,23 +154,9 @@ impl Store for EmbeddedStore {
 
     fn revoke(&self, ended: Ended) -> StoreFuture<'_, Ending> {
         Box::pin(async move {
-            // In memory first: should the disk fail, this process at least knows.
-            let ending = self.memory.revoke_now(&ended)?;
-            if ending == Ending::OverQuota {
-                return Ok(ending);
-            }
-            let write = |revocation: &Revocation| {
-                let stored = Stored::from(revocation);
-                self.disk.write(&stored, ended.until, ended.now)
-            };
-            // Both are on their way before anybody waits: whoever has asked may go.
-            let successor = match ending {
-                Ending::Replaced(place) => Some(write(&Revocation::Session(place))?),
-                _ => None,
-            };
-            write(&ended.revocation)?.done().await?;
-            if let Some(successor) = successor {
-                successor.done().await?;
+            let (ending, writing) = self.begin_revoking(&ended)?;
+            for writing in writing {
+                writing.done().await?;
             }
             Ok(ending)
         })
@@ -175,19 +164,9 @@ impl Store for EmbeddedStore {
 
     fn replace(&self, replacement: Replacement) -> StoreFuture<'_, Ending> {
         Box::pin(async move {
-            let ending = self.memory.replace_now(&replacement)?;
-            let Replacement {
-                old,
-                new,
-                until,
-                now,
-                ..
-            } = replacement;
-            // Also if it is not for the first time, for then the disk may have failed. What others have
-            // written is left alone.
-            if ending == Ending::Replaced(new) {
-                let stored = Stored::Replaced(base64::encode(old.0), base64::encode(new.0));
-                self.disk.write(&stored, until, now)?.done().await?;
+            let (ending, writing) = self.begin_replacing(&replacement)?;
+            if let Some(writing) = writing {
+                writing.done().await?;
             }
             Ok(ending)
         })
@@ -195,9 +174,62 @@ impl Store for EmbeddedStore {
 
     fn begin_anew(&self, next: Memory) -> StoreFuture<'_, ()> {
         Box::pin(async move {
-            self.memory.begin_anew_now(next)?;
-            self.disk.begin_anew(next.revocations)?.done().await
+            let writing = {
+                let _order = self.order();
+                self.memory.begin_anew_now(next)?;
+                self.disk.begin_anew(next.revocations)?
+            };
+            writing.done().await
         })
+    }
+}
+
+impl EmbeddedStore {
+    fn order(&self) -> MutexGuard<'_, ()> {
+        // Whoever panicked has told both of them, or neither.
+        self.order.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// In memory first: should the disk fail, this process at least knows. All is on its way before anybody waits:
+    /// whoever has asked may go.
+    fn begin_revoking(&self, ended: &Ended) -> Result<(Ending, Vec<Writing>), StoreError> {
+        let _order = self.order();
+        let ending = self.memory.revoke_now(ended)?;
+        let mut writing = Vec::new();
+        if ending == Ending::OverQuota {
+            return Ok((ending, writing));
+        }
+        let write = |revocation: &Revocation| {
+            let stored = Stored::from(revocation);
+            self.disk.write(&stored, ended.until, ended.now)
+        };
+        if let Ending::Replaced(place) = ending {
+            writing.push(write(&Revocation::Session(place))?);
+        }
+        writing.push(write(&ended.revocation)?);
+        Ok((ending, writing))
+    }
+
+    fn begin_replacing(
+        &self,
+        replacement: &Replacement,
+    ) -> Result<(Ending, Option<Writing>), StoreError> {
+        let _order = self.order();
+        let ending = self.memory.replace_now(replacement)?;
+        let Replacement {
+            old,
+            new,
+            until,
+            now,
+            ..
+        } = *replacement;
+        // Also if it is not for the first time, for then the disk may have failed. What others have
+        // written is left alone.
+        if ending != Ending::Replaced(new) {
+            return Ok((ending, None));
+        }
+        let stored = Stored::Replaced(base64::encode(old.0), base64::encode(new.0));
+        Ok((ending, Some(self.disk.write(&stored, until, now)?)))
     }
 }
 
@@ -318,7 +350,10 @@ fn persist(database: &Database, jobs: &[Job], swept: &mut u64) -> Result<(), red
                     table.insert(key.as_str(), known.max(*until))?;
                 }
                 Change::Anew(name) => {
-                    table.retain(|_, _| false)?;
+                    // A device that is locked out stays so.
+                    let is_device =
+                        |key: &str| matches!(serde_json::from_str(key), Ok(Stored::Device(_)));
+                    table.retain(|key, _| is_device(key))?;
                     transaction.open_table(NAME)?.insert((), name)?;
                 }
             }
@@ -391,7 +426,6 @@ impl From<&Revocation> for Stored {
 #[cfg(test)]
 mod tests {
     use std::future::poll_fn;
-    use std::sync::Mutex;
     use std::task::Poll;
 
     use bulla_protocol::jwk::Thumbprint;

@@ -179,7 +179,9 @@ impl MemoryStore {
 
     pub(super) fn begin_anew_now(&self, next: Memory) -> Result<(), StoreError> {
         let mut inner = self.lock()?;
+        let devices = inner.revocations.take_devices();
         *inner = Inner::new(inner.revocations.capacity);
+        inner.revocations.put_devices(devices);
         *self.memory.write().map_err(|_| StoreError)? = next;
         Ok(())
     }

@@ -44,6 +44,12 @@ pub trait Store: Send + Sync + 'static {
     /// the clock was ahead, and the store may have dropped what still counts: the verifier drops its ring.
     fn written(&self) -> u64;
 
+    /// Whether other nodes have it too. Whoever shares a ring shares the store: what a node knows for itself it
+    /// forgets when its clock is wrong, and the ring of the others would go on.
+    fn is_shared(&self) -> bool {
+        false
+    }
+
     /// Tells from now on what others have ended that share it, within a second, so that open streams end.
     /// Stores that nobody shares do nothing.
     fn on_ended(&self, tell: Tell) {
@@ -76,8 +82,8 @@ pub trait Store: Send + Sync + 'static {
     /// [`Ending::Done`] says that nobody has it: the old session has ended in any other way.
     fn replace(&self, replacement: Replacement) -> StoreFuture<'_, Ending>;
 
-    /// Ends all sessions, whoever's they are: it goes on under these names, so that nothing counts any more which
-    /// was made under the earlier ones. Must be durable, where the store is, before it resolves; and whoever
+    /// Ends all sessions, whoever's they are: it goes on under these names, so that no ticket, proof or nonce counts
+    /// any more which was made under the earlier ones. Devices that have been revoked stay so. Must be durable, where the store is, before it resolves; and whoever
     /// shares the store must know it before he is asked the next thing.
     fn begin_anew(&self, next: Memory) -> StoreFuture<'_, ()>;
 }

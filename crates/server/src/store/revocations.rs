@@ -191,6 +191,14 @@ impl Revocations {
         Ok(true)
     }
 
+    pub(super) fn take_devices(&mut self) -> HashMap<Thumbprint, u64> {
+        std::mem::take(&mut self.devices)
+    }
+
+    pub(super) fn put_devices(&mut self, devices: HashMap<Thumbprint, u64>) {
+        self.devices = devices;
+    }
+
     /// Drops what was revoked so long ago that nothing of it can be valid.
     pub(super) fn sweep(&mut self, now: u64) {
         if now.abs_diff(self.swept) < SWEEP {

@@ -108,6 +108,20 @@ fn what_no_request_could_meet_is_refused() {
     );
 }
 
+/// What one node forgets, the ring of the others would go on with.
+#[test]
+fn a_ring_that_nodes_share_wants_a_store_that_they_share() {
+    let folder = tempfile::tempdir().unwrap();
+    let built = Bulla::builder()
+        .origin(ORIGIN)
+        .identity(Identity::generate(&SystemRandom).unwrap())
+        .store(MemoryStore::new().unwrap())
+        .ring(Ring::in_folder(folder.path()).unwrap())
+        .build();
+    let refused: Outcome = Err(|error| matches!(error, ConfigError::RingOutreachesStore));
+    assert!(is(built, refused));
+}
+
 #[test]
 fn lifetimes_that_nobody_means_are_refused() {
     let set: [fn(&mut Lifetimes, Duration); 4] = [

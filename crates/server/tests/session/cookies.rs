@@ -325,6 +325,12 @@ async fn what_an_earlier_device_key_has_left_is_seen_once() {
     let (seen, lines) = shop.send(&client, &after, SEE, "", &left).await;
     assert_eq!((&*seen, forgotten(&lines)), ("", vec!["sid="]));
     assert_eq!(shop.events(), [Code::FieldRefused]);
+    // Not for a page of another site, which brings no strict cookies.
+    let foreign = [("sec-fetch-site", "cross-site")];
+    let (_, lines) = shop
+        .send_with(&client, &after, SEE, "", &left, &foreign)
+        .await;
+    assert!(lines.is_empty(), "{lines:?}");
     // Unless the application sets one of this name itself.
     let (seen, lines) = shop
         .send(&client, &after, SEE, "sid=new; HttpOnly", &left)
@@ -332,6 +338,13 @@ async fn what_an_earlier_device_key_has_left_is_seen_once() {
     assert_eq!((&*seen, lines.len()), ("", 1));
     let (seen, lines) = shop.send(&client, &after, SEE, "", pair(&lines[0])).await;
     assert_eq!((&*seen, lines.len()), ("sid=new", 0));
+    // Nor does one that a sibling domain has added clear the one that is good.
+    let set = shop.send(&client, &after, SEE, "sid=good; HttpOnly", "");
+    let good = pair(&set.await.1[0]).to_owned();
+    for both in [format!("{good}; {left}"), format!("{left}; {good}")] {
+        let (seen, lines) = shop.send(&client, &after, SEE, "", &both).await;
+        assert_eq!((&*seen, lines.len()), ("sid=good", 0));
+    }
 }
 
 #[tokio::test]

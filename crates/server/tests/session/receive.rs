@@ -1,23 +1,26 @@
 //! How far a request is read before it is refused.
 
 use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::future::ready;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
 use bulla_protocol::error::Code;
 use bulla_protocol::field;
 use bulla_protocol::limits::Limits;
-use bulla_server::{BoxError, ProofKind};
+use bulla_server::{BoxError, ProofKind, Refused};
 use bytes::Bytes;
 use futures_util::stream;
-use http::Request;
+use http::{Request, Response};
 use http_body::{Body as HttpBody, Frame};
 use http_body_util::{BodyExt as _, StreamBody};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
+use tower::{Layer as _, service_fn};
 
-use crate::support::{Body, Device, ECHO, Server, code, concealed};
+use crate::support::{Body, Device, ECHO, Server, app, code, concealed};
 
 /// Comes in small pieces and counts the bytes that are read.
 struct Pieces {
@@ -192,4 +195,34 @@ async fn a_copy_that_is_held_back_until_the_store_has_forgotten_it_is_stale() {
     let (response, ()) = tokio::join!(server.send(held), holding);
     assert_eq!(code(&response), Some(Code::NonceStale));
     assert_eq!(server.handled(), 1);
+}
+
+/// The handler has answered, and a task that it has left behind reads on.
+#[tokio::test]
+async fn what_somebody_still_reads_is_not_thrown_away() {
+    let (told, read) = oneshot::channel();
+    let told = Arc::new(Mutex::new(Some(told)));
+    let server = Server::around(
+        |builder| builder,
+        |bulla| {
+            let answers_first = service_fn(move |request: Request<bulla_server::Body>| {
+                let told = told.lock().unwrap().take();
+                tokio::spawn(async move {
+                    tokio::task::yield_now().await;
+                    let content = request.into_body().collect().await;
+                    let len = content.map(|content| content.to_bytes().len());
+                    let _ = told.unwrap().send(len.ok());
+                });
+                let refused = Refused(Code::LoginRequired.because("not yet"));
+                ready(Ok::<_, Infallible>(Response::from(refused)))
+            });
+            app(bulla.layer().layer(answers_first))
+        },
+    );
+    let device = Device::new();
+    let client = device.open(&server, None).await.unwrap();
+    let upload = client.sealed_stream(&device, ECHO, &vec![b'x'; 50_000], &[]);
+    let (body, _) = Pieces::of(&upload.bytes);
+    server.send(concealed(b"").map(|_| body)).await;
+    assert_eq!(read.await, Ok(Some(50_000)));
 }

@@ -247,6 +247,10 @@ impl Store for RedisStore {
         0
     }
 
+    fn is_shared(&self) -> bool {
+        true
+    }
+
     fn on_ended(&self, tell: Tell) {
         // A second verifier at one store hears nothing at once, and asks in time.
         let _ = self.shared.tell.set(tell);

@@ -263,19 +263,31 @@ impl Shared {
                 return Err(error);
             }
         };
+        let adopted = self.adopt(&known, answer);
+        if adopted.as_ref().is_err_and(is_of_connection) {
+            self.checks.give_up(number).await;
+        }
+        adopted?;
         if next.is_some() {
             // Or a promoted one would go on with what has ended.
             self.have_replicas(&mut connection).await?;
         }
+        Ok(())
+    }
+
+    /// Goes on with the memories that the server says it has.
+    fn adopt(&self, known: &Current, answer: Value) -> RedisResult<()> {
         let answer: Vec<String> = redis::from_redis_value(answer)?;
         let (proofs, revocations, count) =
             match answer.iter().map(String::as_str).collect::<Vec<_>>()[..] {
                 ["ok", proofs, revocations, count] => (proofs, revocations, count),
                 ["old"] => return Err(wrong("it is older than 7.0")),
+                // The next one looks for the primary.
                 ["replica"] => {
-                    // The next one looks for the primary.
-                    self.checks.give_up(number).await;
-                    return Err(wrong("it is a replica"));
+                    return Err(RedisError::from((
+                        ErrorKind::Server(ServerErrorKind::ReadOnly),
+                        "it is a replica",
+                    )));
                 }
                 ["evicts"] => return Err(wrong(EVICTS)),
                 _ => return Err(wrong(NOT_OURS)),
