@@ -113,7 +113,10 @@ export class Client {
   async latest() {
     // Whoever has ended it is done: what others have stored since is theirs.
     if (this.#isClosed) return undefined;
-    this.session = (await this.#stored()) ?? this.session;
+    const before = this.session;
+    const stored = await this.#stored();
+    // A login may have come about meanwhile.
+    if (stored && this.session === before) this.session = stored;
     this.#news?.read();
     return this.session;
   }

@@ -32,8 +32,25 @@ export async function run(client, input, init) {
 
 /** Ends the session at the server and here. */
 export async function end(client) {
-  const session = await client.latest();
+  let session = await client.latest();
   if (!session) return client.close();
+  try {
+    let ended;
+    // And what has taken its place meanwhile: a login that was under way, or another tab's fresh keys.
+    for (let left = 3; left > 0 && session && session.id !== ended; left -= 1) {
+      ended = session.id;
+      await endOne(client);
+      session = await client.latest();
+    }
+  } finally {
+    client.close();
+    // It is another one than above if a tab has logged in meanwhile.
+    const last = client.session ?? session;
+    if (last) await client.drop(last);
+  }
+}
+
+async function endOne(client) {
   const request = outgoing(client, {
     method: "DELETE",
     url: client.origin + client.server.sessionPath,
@@ -48,10 +65,6 @@ export async function end(client) {
   } catch (error) {
     // Unless it had ended already.
     if (codeOf(error) !== "session_closed") throw error;
-  } finally {
-    client.close();
-    // It is another one than above if a tab has logged in meanwhile.
-    await client.drop(client.session ?? session);
   }
 }
 

@@ -90,7 +90,9 @@ impl Bulla {
     }
 
     /// Ends all sessions at once, whoever's they are and whichever node they are at: for the day on which nobody knows
-    /// what was stolen. Their open streams are cut; clients open new sessions, and users log in again.
+    /// what was stolen. Their open streams are cut; clients open new sessions, and users log in again. Bound
+    /// cookies, the ring and locked devices are left as they are: whoever may have the ring is locked out by
+    /// deleting it.
     ///
     /// # Errors
     ///
@@ -209,7 +211,8 @@ impl Bulla {
         let Some(id) = vault::key_of(ticket.as_bytes()) else {
             return Ok(());
         };
-        let known = self.0.ring.catch_up(id, self.now().into(), self.0.keep);
+        let (now, random) = (self.now().into(), &*self.0.random);
+        let known = self.0.ring.catch_up(id, now, self.0.keep, random);
         let unknown = Code::StoreUnavailable.because("the ring could not be looked at");
         known.await.map_err(|_| unknown)
     }

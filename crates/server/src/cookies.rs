@@ -52,6 +52,9 @@ pub enum Cookies {
 /// What a bound value begins with.
 const MARK: &str = "bulla.";
 
+/// As many cookies are cleared by one answer.
+const MOST_CLEARED: usize = 8;
+
 const NOT_MADE: Error = Code::Internal.because("a cookie could not be sealed");
 const NOT_OURS: Error = Code::FieldRefused.because("a cookie is not bound to this device");
 
@@ -155,6 +158,10 @@ impl Bulla {
             dead.clear();
         }
         dead.retain(|name| !alive.contains(name));
+        // Others can add as many as they like, and proxies have room for few fields.
+        dead.sort_unstable();
+        dead.dedup();
+        dead.truncate(MOST_CLEARED);
         (passed.into_value(), dead)
     }
 

@@ -60,7 +60,8 @@ impl Require {
     }
 
     /// Somebody must have logged in, and no longer ago than this, in whole seconds: for what whoever sits down at
-    /// an open page must not do. To log in again is a login as any other, with a new id and fresh keys.
+    /// an open page must not do. To log in again is a login as any other, with a new id and fresh keys; so one by a
+    /// remembered cookie makes it recent, too.
     pub fn recent_login(self, max_age: Duration) -> Self {
         Self {
             recent_login: Some(max_age),

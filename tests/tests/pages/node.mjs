@@ -59,6 +59,18 @@ told.deaf = deaf.id !== id;
 await deaf.end();
 told.after = await post("/api/transfer", { to: "bob", amount: 7 }).catch(({ code }) => code);
 told.left = (await open()).id === id;
+// A login that comes about while the end is on its way.
+session = await open();
+const other = await open();
+const { fetch: way } = globalThis;
+globalThis.fetch = async (...given) => {
+  globalThis.fetch = way;
+  const body = JSON.stringify({ user: "ann" });
+  await other.fetch("/api/login", { method: "POST", headers: { "content-type": "application/json" }, body });
+  return way(...given);
+};
+await session.end();
+told.overtaken = await other.fetch("/api/transfer", { method: "POST" }).catch(({ code }) => code);
 // Who has ended is done with it.
 const later = (await open()).id;
 await deaf.end();

@@ -1,6 +1,6 @@
 //! A ring in a folder that several nodes share: one file a key, called by the order in which they came.
 
-use std::fs;
+use std::fs::{self, DirBuilder};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -27,6 +27,8 @@ pub(super) struct Folder {
     path: PathBuf,
     /// Somebody is at it, who may have to wait for the file system for ever.
     is_busy: Arc<AtomicBool>,
+    /// There was a key in it.
+    had_keys: Arc<AtomicBool>,
 }
 
 /// A key, and where it stands.
@@ -38,10 +40,15 @@ struct Found {
 
 impl Folder {
     pub(super) fn open(path: PathBuf) -> Result<Self, ConfigError> {
-        fs::create_dir_all(&path).map_err(ConfigError::of_file(&path))?;
+        let mut builder = DirBuilder::new();
+        builder.recursive(true);
+        #[cfg(unix)]
+        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+        builder.create(&path).map_err(ConfigError::of_file(&path))?;
         Ok(Self {
             path,
             is_busy: Arc::default(),
+            had_keys: Arc::default(),
         })
     }
 
@@ -66,6 +73,13 @@ impl Folder {
             let key = key.map_err(ConfigError::of_file(&path))?;
             found.push(Found { number, path, key });
         }
+        if found.is_empty() && self.had_keys.load(Ordering::Acquire) {
+            // Most likely it is not mounted any more.
+            return Err(ConfigError::of_file(&self.path)(not_a(
+                "a folder of a ring, but empty",
+            )));
+        }
+        self.had_keys.fetch_or(!found.is_empty(), Ordering::AcqRel);
         found.sort_unstable_by_key(|found| found.number);
         Ok(found)
     }
@@ -314,14 +328,17 @@ mod tests {
         assert_eq!(keep_up(&ring, now()).await, Ok(7));
         add(&folder, 1, 8, Duration::ZERO);
         assert!(ring.by_id(8).is_none());
-        ring.catch_up(8, now(), KEEP).await.unwrap();
+        ring.catch_up(8, now(), KEEP, &SystemRandom).await.unwrap();
         assert!(ring.by_id(8).is_some());
         // What is not there either is not there.
-        ring.catch_up(9, now(), KEEP).await.unwrap();
+        ring.catch_up(9, now(), KEEP, &SystemRandom).await.unwrap();
         assert!(ring.by_id(9).is_none());
         fs::remove_dir_all(folder.path().join("ring")).unwrap();
-        assert_eq!(ring.catch_up(7, now(), KEEP).await, Ok(()));
-        assert_eq!(ring.catch_up(9, now(), KEEP).await, Err(RingError));
+        assert_eq!(ring.catch_up(7, now(), KEEP, &SystemRandom).await, Ok(()));
+        assert_eq!(
+            ring.catch_up(9, now(), KEEP, &SystemRandom).await,
+            Err(RingError)
+        );
     }
 
     /// A folder that is counted how often somebody looks into it.
@@ -349,21 +366,31 @@ mod tests {
         assert!(begin.iter().all(Result::is_ok));
         assert_eq!(looks.swap(0, Ordering::Relaxed), 1);
         let known = begin[0].unwrap();
-        let unknown = (0..100).map(|id| ring.catch_up(known.wrapping_add(1 + id), now(), KEEP));
+        let unknown = (0..100)
+            .map(|id| ring.catch_up(known.wrapping_add(1 + id), now(), KEEP, &SystemRandom));
         assert!(join_all(unknown).await.iter().all(Result::is_ok));
         // The first, and one for all who came after it had begun.
         assert_eq!(looks.swap(0, Ordering::Relaxed), 2);
-        fs::remove_dir_all(&there).unwrap();
-        let unknown = (0..100).map(|id| ring.catch_up(known.wrapping_add(1 + id), now(), KEEP));
+        let away = folder.path().join("away");
+        fs::rename(&there, &away).unwrap();
+        let unknown = (0..100)
+            .map(|id| ring.catch_up(known.wrapping_add(1 + id), now(), KEEP, &SystemRandom));
         assert!(join_all(unknown).await.iter().all(Result::is_err));
         assert_eq!(looks.swap(0, Ordering::Relaxed), 2);
         let late = now() + 2 * Ring::DEFAULT_PERIOD.as_secs();
         let refused = join_all((0..100).map(|_| keep_up(&ring, late))).await;
         assert!(refused.iter().all(Result::is_err));
         assert_eq!(looks.swap(0, Ordering::Relaxed), 2);
+        // What is empty is not the ring: its file system is not mounted, say.
+        fs::create_dir(&there).unwrap();
+        let unmounted = ring.catch_up(known.wrapping_add(1), now(), KEEP, &SystemRandom);
+        assert_eq!(unmounted.await, Err(RingError));
+        assert!(ring.by_id(known).is_some());
+        fs::remove_dir(&there).unwrap();
+        assert_eq!(looks.swap(0, Ordering::Relaxed), 1);
         // The next one tries anew.
-        fs::create_dir_all(&there).unwrap();
-        ring.catch_up(known.wrapping_add(1), now(), KEEP)
+        fs::rename(&away, &there).unwrap();
+        ring.catch_up(known.wrapping_add(1), now(), KEEP, &SystemRandom)
             .await
             .unwrap();
         assert_eq!(looks.load(Ordering::Relaxed), 1);
@@ -377,7 +404,7 @@ mod tests {
         add(&folder, 0, 6, over);
         add(&folder, 1, 7, over.saturating_sub(MINUTE));
         add(&folder, 2, 8, MINUTE);
-        ring.catch_up(8, now(), KEEP).await.unwrap();
+        ring.catch_up(8, now(), KEEP, &SystemRandom).await.unwrap();
         assert!(ring.by_id(6).is_none() && ring.by_id(7).is_some());
         // Who knows it erases it.
         let other = node(&folder);

@@ -57,15 +57,24 @@ enum Place {
 
 struct Shared {
     place: Box<dyn SharedPlace>,
-    /// Held while somebody looks or changes something there, so that the others wait and look here. Whether that
-    /// failed, or was given up.
-    turn: Mutex<bool>,
+    /// Held while somebody looks or changes something there, so that the others wait and look here.
+    turn: Mutex<Look>,
     /// How often somebody has begun to look.
     looks: AtomicU64,
     /// When it last failed, in seconds since 1970.
     failed: AtomicU64,
     /// There are keys whose time is over, which nobody here has any more.
     has_past: AtomicBool,
+}
+
+/// What came of the last look.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Look {
+    /// Nothing: whoever wanted it has gone.
+    #[default]
+    GivenUp,
+    Failed,
+    Done,
 }
 
 /// A place where several nodes keep one ring.
@@ -250,7 +259,13 @@ impl Ring {
     }
 
     /// Looks for a key that is not known here, where others may have added it.
-    pub(crate) async fn catch_up(&self, id: u8, now: u64, keep: Duration) -> Result<(), RingError> {
+    pub(crate) async fn catch_up(
+        &self,
+        id: u8,
+        now: u64,
+        keep: Duration,
+        random: &dyn Random,
+    ) -> Result<(), RingError> {
         let Place::Shared(shared) = &self.place else {
             return Ok(());
         };
@@ -262,11 +277,9 @@ impl Ring {
         if shared.check(before, *turn)? {
             return Ok(());
         }
-        let look = async {
-            let found = shared.place.load().await?;
-            self.adopt(found, now, keep)
-        };
-        shared.look(&mut turn, look).await
+        // And does what is due: others may look all the time.
+        let change = self.change_shared(shared, now, keep, random);
+        shared.look(&mut turn, change).await
     }
 
     /// The key that seals now.
@@ -476,26 +489,31 @@ impl Shared {
     /// # Errors
     ///
     /// If he could not: nobody waits for each of the others to find that out.
-    fn check(&self, before: u64, has_failed: bool) -> Result<bool, RingError> {
-        let has_looked = self.looks.load(Ordering::Acquire) != before;
-        if has_looked && has_failed {
-            return Err(RingError);
+    fn check(&self, before: u64, last: Look) -> Result<bool, RingError> {
+        let has_begun = self.looks.load(Ordering::Acquire) != before;
+        match last {
+            Look::Failed if has_begun => Err(RingError),
+            Look::Done => Ok(has_begun),
+            _ => Ok(false),
         }
-        Ok(has_looked)
     }
 
     /// Looks, and notes what came of it for those who wait for their turn.
     async fn look(
         &self,
-        has_failed: &mut bool,
+        last: &mut Look,
         look: impl Future<Output = Result<(), RingError>>,
     ) -> Result<(), RingError> {
         self.looks.fetch_add(1, Ordering::AcqRel);
-        // Until it is done: whoever has asked may go.
-        *has_failed = true;
-        look.await?;
-        *has_failed = false;
-        Ok(())
+        // Until it is done.
+        *last = Look::GivenUp;
+        let outcome = look.await;
+        *last = if outcome.is_ok() {
+            Look::Done
+        } else {
+            Look::Failed
+        };
+        outcome
     }
 }
 

@@ -229,8 +229,12 @@ async fn listen(shared: Arc<Shared>) {
             tracing::error!(target: "bulla::store", "the clock of Redis has jumped");
         }
         // What it was to remember it may have forgotten.
-        if (has_evicted || has_jumped) && shared.lose().await.is_err() {
-            continue;
+        if has_evicted || has_jumped {
+            let before = shared.memory();
+            // Once it has another name it need not get a third, whatever the replicas say.
+            if shared.lose().await.is_err() && shared.memory() == before {
+                continue;
+            }
         }
         shared.evicts.store(false, Ordering::Release);
         clock = Some((Instant::now(), health.time));
@@ -239,7 +243,7 @@ async fn listen(shared: Arc<Shared>) {
 
 impl Store for RedisStore {
     fn memory(&self) -> Memory {
-        self.shared.current().memory
+        self.shared.memory()
     }
 
     fn written(&self) -> u64 {

@@ -26,7 +26,8 @@ const NONCE_LEN: usize = 12;
 /// What a ring's keys are wrapped under, in a server that never sees it: AES-256-GCM (NIST SP 800-38D).
 ///
 /// All nodes that share the ring have the same one. Whoever has it and can read what Redis has can make a
-/// session for anyone.
+/// session for anyone; and with what Redis had (its snapshots, its log of commands) open what was recorded then.
+/// Where that matters, let this Redis keep nothing on disk.
 pub struct WrappingKey(Aes256Gcm);
 
 impl WrappingKey {

@@ -70,6 +70,10 @@ impl Current {
 }
 
 impl Shared {
+    pub(super) fn memory(&self) -> Memory {
+        self.current().memory
+    }
+
     pub(super) fn current(&self) -> Arc<Current> {
         let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(&current)
