@@ -237,6 +237,25 @@ async fn whose_clock_is_wrong_makes_no_key() -> Outcome {
     Ok(())
 }
 
+/// It would be worth more than others for as long as the clock was ahead.
+#[tokio::test]
+async fn what_was_opened_while_the_clock_was_ahead_is_no_session() -> Outcome {
+    let redis = Redis::start()?;
+    client(&bank(&redis).await?)?.open().await?;
+    let bank = bank(&redis).await?;
+    bank.clock.advance(100);
+    let session = client(&bank)?.open().await?;
+    let id = session.id();
+    let refused = error_code(session.fetch(transfer(1)?).await);
+    assert_eq!(refused, Some(Code::StoreUnavailable));
+    bank.clock.advance(-100);
+    let request = Request::get("/api/me").body(Bytes::new())?;
+    assert_eq!(session.fetch(request).await?.status(), 200);
+    assert_ne!(session.id(), id);
+    assert!(bank.ledger.refusals().contains(&"ticket_invalid"));
+    Ok(())
+}
+
 #[tokio::test]
 async fn a_ring_that_is_lost_ends_its_sessions_and_the_next_one_is_known_to_all() -> Outcome {
     let redis = Redis::start()?;

@@ -450,6 +450,29 @@ mod tests {
         assert_eq!(files(&folder), ["0000000000.key", "0000000001.key"]);
     }
 
+    /// Between a look and the change that it leads to.
+    #[test]
+    fn nothing_is_added_where_others_were_faster() {
+        let folder = tempfile::tempdir().unwrap();
+        let there = Folder::open(folder.path().join("ring")).unwrap();
+        add(&folder, 0, 7, MINUTE);
+        let change = |after| {
+            let next = RingKey::new(8, now(), Zeroizing::new([8; 32]));
+            let change = Change {
+                after,
+                next: Some(Arc::new(next)),
+                past: Vec::new(),
+                now: now(),
+                random: [1; 16],
+            };
+            let kept = there.make(&change).unwrap();
+            kept.iter().map(|key| key.id).collect::<Vec<_>>()
+        };
+        assert_eq!(change(None), [7]);
+        assert_eq!(change(Some(6)), [7]);
+        assert_eq!(change(Some(7)), [7, 8]);
+    }
+
     #[tokio::test]
     async fn what_a_crash_has_left_is_removed() {
         let folder = tempfile::tempdir().unwrap();
