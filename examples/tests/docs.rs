@@ -131,6 +131,22 @@ fn every_option_is_listed() {
     assert_eq!(options, types);
 }
 
+/// The code of the events, for their names.
+#[test]
+fn every_kind_of_event_is_listed() {
+    const CODE: &str = include_str!("../../crates/server/src/event/mod.rs");
+    let (_, names) = CODE.split_once("fn name(&self)").unwrap();
+    let names = names.split("\n    }").next().unwrap().split('"');
+    let names: Vec<_> = names.skip(1).step_by(2).collect();
+    let listed: Vec<_> = below(SERVER, "\n<!-- events:")
+        .into_iter()
+        .map(|(name, _)| name)
+        .take_while(|name| *name != "time")
+        .collect();
+    assert!(names.len() > 9, "{names:?}");
+    assert_eq!(listed, names);
+}
+
 #[test]
 fn fields_that_handlers_see_are_as_listed() {
     let (_, section) = SERVER.split_once("of what browsers add").unwrap();

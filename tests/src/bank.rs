@@ -87,7 +87,7 @@ impl Ledger {
         let events = lock(&self.0.events);
         events
             .iter()
-            .map(|event| event.refusal.code.as_str())
+            .filter_map(|event| Some(event.kind.code()?.as_str()))
             .collect()
     }
 

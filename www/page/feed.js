@@ -25,17 +25,29 @@ export function listen() {
   addEventListener("pageshow", ({ persisted }) => persisted && connect());
 }
 
-function show({ time: seconds, code, detail, session, path }) {
+/** What the kinds of events that are no refusals mean. */
+const MEANING = {
+  opened: "A session was opened.",
+  logged_in: "Somebody logged in.",
+  session_ended: "A session ended.",
+  subject_ended: "All sessions of a user ended.",
+  device_ended: "A device was locked out.",
+  all_ended: "All sessions ended.",
+  foreign_ticket: "Another device showed a copied ticket.",
+  cookie_dropped: "A cookie of another device was dropped.",
+};
+
+function show({ time: seconds, kind, code, detail, session, path }) {
   const when = new Date(seconds * 1000);
   const place = [path, session && `session ${session.slice(0, 8)}…`].filter(Boolean).join(", ");
   const list = byId("events");
   list.prepend(
     element(
       "li",
-      {},
+      { class: code ? "refusal" : "news" },
       element("time", { datetime: when.toISOString() }, time.format(when)),
-      element("code", {}, code),
-      element("span", { class: "detail" }, detail),
+      element("code", {}, code ?? kind),
+      element("span", { class: "detail" }, detail ?? MEANING[kind] ?? ""),
       element("span", { class: "quiet" }, place),
     ),
   );

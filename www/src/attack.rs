@@ -9,6 +9,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Json, Router};
+use bulla_server::{Bulla, SessionId};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -52,6 +53,7 @@ pub(crate) struct Console {
     pub(crate) thief: Thief,
     pub(crate) tap: Tap,
     pub(crate) feed: Feed,
+    pub(crate) bulla: Bulla,
     pub(crate) clock: MovableClock,
     pub(crate) protected: Bank,
     pub(crate) twin: Bank,
@@ -219,10 +221,12 @@ impl Console {
             attempt.detail = told("detail");
             attempt.told_by = Some("answer");
         } else if side == Side::Protected
-            && let Some(refusal) = self.feed.refusal_after(newest, &spoils.session)
+            && let Ok(session) = spoils.session.parse::<SessionId>()
+            && let name = self.bulla.pseudonyms().session(session).to_string()
+            && let Some(refusal) = self.feed.refusal_after(newest, &name)
         {
-            attempt.code = Some(refusal.code.to_owned());
-            attempt.detail = Some(refusal.detail.to_owned());
+            attempt.code = refusal.code.map(str::to_owned);
+            attempt.detail = refusal.detail.map(str::to_owned);
             attempt.told_by = Some("server");
         }
         Ok(attempt)

@@ -117,6 +117,7 @@ fn app(origin: &str, also: &str) -> Result<Router, DemoError> {
         thief,
         tap,
         feed: feed.clone(),
+        bulla: bulla.clone(),
         clock,
         protected: protected_bank,
         twin: twin_bank,

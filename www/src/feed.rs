@@ -1,4 +1,4 @@
-//! What the server refused, as it happens.
+//! The server's security events, as they happen.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -17,19 +17,21 @@ const KEPT: usize = 50;
 /// The events of one server. Clones are the same feed.
 #[derive(Clone)]
 pub(crate) struct Feed {
-    recent: Arc<Mutex<VecDeque<Refusal>>>,
-    live: broadcast::Sender<Refusal>,
+    recent: Arc<Mutex<VecDeque<Shown>>>,
+    live: broadcast::Sender<Shown>,
 }
 
 /// A security event as the page gets it.
 #[derive(Clone, Debug, Serialize)]
-pub(crate) struct Refusal {
+pub(crate) struct Shown {
     /// Counts up from 1.
     number: u64,
     /// In seconds since 1970, by the server's clock.
     time: u64,
-    pub(crate) code: &'static str,
-    pub(crate) detail: &'static str,
+    kind: &'static str,
+    pub(crate) code: Option<&'static str>,
+    pub(crate) detail: Option<&'static str>,
+    /// A pseudonym.
     session: Option<String>,
     path: Option<String>,
 }
@@ -45,20 +47,22 @@ impl Feed {
     /// Takes an event of the verifier.
     pub(crate) fn push(&self, event: &SecurityEvent) {
         let mut recent = self.recent();
-        let refusal = Refusal {
+        let error = event.kind.error();
+        let shown = Shown {
             number: recent.back().map_or(1, |last| last.number + 1),
             time: event.time,
-            code: event.refusal.code.as_str(),
-            detail: event.refusal.detail,
+            kind: event.kind.name(),
+            code: error.map(|error| error.code.as_str()),
+            detail: error.map(|error| error.detail),
             session: event.session.map(|session| session.to_string()),
             path: event.path.clone(),
         };
         if recent.len() == KEPT {
             recent.pop_front();
         }
-        recent.push_back(refusal.clone());
+        recent.push_back(shown.clone());
         // Nobody may be listening.
-        let _ = self.live.send(refusal);
+        let _ = self.live.send(shown);
     }
 
     /// The number of the newest event.
@@ -66,12 +70,12 @@ impl Feed {
         self.recent().back().map_or(0, |last| last.number)
     }
 
-    /// The first refusal in a session after the event with this number.
-    pub(crate) fn refusal_after(&self, number: u64, session: &str) -> Option<Refusal> {
+    /// The first refusal in a session, by its pseudonym, after the event with this number.
+    pub(crate) fn refusal_after(&self, number: u64, session: &str) -> Option<Shown> {
         let recent = self.recent();
         let mut after = recent.iter().filter(|event| event.number > number);
         after
-            .find(|event| event.session.as_deref() == Some(session))
+            .find(|event| event.code.is_some() && event.session.as_deref() == Some(session))
             .cloned()
     }
 
@@ -85,21 +89,21 @@ impl Feed {
         let live = stream::unfold(live, |mut live| async move {
             loop {
                 match live.recv().await {
-                    Ok(refusal) => return Some((refusal, live)),
+                    Ok(shown) => return Some((shown, live)),
                     // A page that is too slow goes on with what is left.
                     Err(broadcast::error::RecvError::Lagged(_)) => {}
                     Err(broadcast::error::RecvError::Closed) => return None,
                 }
             }
         });
-        let events = stream::iter(past).chain(live).map(|refusal| {
-            let data = serde_json::to_string(&refusal).unwrap_or_default();
-            Ok(Event::default().id(refusal.number.to_string()).data(data))
+        let events = stream::iter(past).chain(live).map(|shown| {
+            let data = serde_json::to_string(&shown).unwrap_or_default();
+            Ok(Event::default().id(shown.number.to_string()).data(data))
         });
         Sse::new(events).keep_alive(KeepAlive::default())
     }
 
-    fn recent(&self) -> MutexGuard<'_, VecDeque<Refusal>> {
+    fn recent(&self) -> MutexGuard<'_, VecDeque<Shown>> {
         self.recent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

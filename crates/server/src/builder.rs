@@ -18,7 +18,7 @@ use crate::clock::{self, Clock, MAX_STEP_BACK, SystemClock};
 use crate::cookies::Cookies;
 use crate::device::Devices;
 use crate::error::ConfigError;
-use crate::event::{Listener, SecurityEvent};
+use crate::event::{self, Listener, Pseudonyms, SecurityEvent, Watch};
 use crate::identity::Identity;
 use crate::lifetimes::Lifetimes;
 use crate::live::{self, News};
@@ -159,7 +159,8 @@ impl Builder {
         self
     }
 
-    /// Sets who is told of every refusal, besides `tracing`. Must be quick.
+    /// Sets who is told of every security event, besides `tracing`. Must be quick: it runs on the request's way. A
+    /// task of its own asks [`Bulla::events`].
     pub fn on_event(mut self, listener: impl Fn(&SecurityEvent) + Send + Sync + 'static) -> Self {
         self.listener = Some(Listener(Arc::new(listener)));
         self
@@ -209,6 +210,7 @@ impl Builder {
             return Err(ConfigError::Unsigned(path.clone()));
         }
         let identity = self.identity.ok_or(ConfigError::NoIdentity)?;
+        let pseudonyms = identity.derive(b"pseudonyms")?;
         let store = self.store.ok_or(ConfigError::NoStore)?;
         let ring = self.ring.unwrap_or_else(Ring::ephemeral);
         if ring.is_shared() && !store.is_shared() {
@@ -230,6 +232,8 @@ impl Builder {
         }
         ring.drop_all(|| was_ahead);
         ring.begin(now.into(), keep, &*self.random)?;
+        #[cfg(feature = "metrics")]
+        event::meter::describe();
         let revoked = broadcast::Sender::new(live::BACKLOG);
         let streams = revoked.clone();
         store.on_ended(Box::new(move |ended| {
@@ -255,7 +259,11 @@ impl Builder {
             upstream: self.upstream,
             cors,
             cookies: self.cookies,
-            listener: self.listener,
+            watch: Watch {
+                pseudonyms: Pseudonyms::new(&pseudonyms),
+                listener: self.listener,
+                feed: broadcast::Sender::new(event::feed::BACKLOG),
+            },
             alarms: Alarms::default(),
             revoked,
             latest: AtomicU32::new(if was_ahead { now } else { now.max(known) }),

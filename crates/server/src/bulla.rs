@@ -20,7 +20,7 @@ use crate::builder::Builder;
 use crate::clock::{self, Clock, MAX_STEP_BACK};
 use crate::cookies::Cookies;
 use crate::device::Devices;
-use crate::event::Listener;
+use crate::event::{About, EventKind, Watch};
 use crate::identity::Identity;
 use crate::layer::BullaLayer;
 use crate::lifetimes::Lifetimes;
@@ -55,7 +55,7 @@ pub(crate) struct Inner {
     pub(crate) upstream: Vec<HeaderName>,
     pub(crate) cors: Vec<Origin>,
     pub(crate) cookies: Cookies,
-    pub(crate) listener: Option<Listener>,
+    pub(crate) watch: Watch,
     /// Wakes up open streams at the end of their sessions.
     pub(crate) alarms: Alarms,
     /// Tells open streams what has ended.
@@ -86,7 +86,10 @@ impl Bulla {
     ///
     /// [`Code::StoreUnavailable`] if that could not be remembered.
     pub async fn revoke(&self, revocation: Revocation) -> Result<(), Error> {
-        self.end(revocation, Party::Application).await
+        let (kind, about) = About::ended(&revocation);
+        self.end(revocation, Party::Application).await?;
+        self.report(kind, &about);
+        Ok(())
     }
 
     /// Ends all sessions at once, whoever's they are and whichever node they are at: for the day on which nobody knows
@@ -104,7 +107,9 @@ impl Bulla {
         let _telling = Telling::of_anything(&self.0.revoked);
         let begun = self.0.store.begin_anew(next).await;
         let failed = Code::StoreUnavailable.because("the end of all sessions could not be stored");
-        begun.map_err(|StoreError| failed)
+        begun.map_err(|StoreError| failed)?;
+        self.report(EventKind::AllEnded, &About::default());
+        Ok(())
     }
 
     /// # Errors

@@ -14,7 +14,7 @@ use http::{HeaderMap, HeaderValue, Method};
 use zeroize::Zeroizing;
 
 use crate::bulla::Bulla;
-use crate::event::About;
+use crate::event::{About, EventKind};
 use crate::lifetimes::seconds;
 use crate::ring::Purpose;
 use crate::vault;
@@ -56,7 +56,6 @@ const MARK: &str = "bulla.";
 const MOST_CLEARED: usize = 8;
 
 const NOT_MADE: Error = Code::Internal.because("a cookie could not be sealed");
-const NOT_OURS: Error = Code::FieldRefused.because("a cookie is not bound to this device");
 
 impl Cookies {
     pub(crate) fn are_on(&self) -> bool {
@@ -109,7 +108,7 @@ impl Bulla {
         &self,
         lines: impl Iterator<Item = &'a HeaderValue>,
         holder: Holder<'_>,
-        method: &Method,
+        (method, path): (&Method, &str),
         headers: &HeaderMap,
         about: &About,
     ) -> (Option<HeaderValue>, Vec<String>) {
@@ -132,7 +131,7 @@ impl Bulla {
                 Some(bound) if bound.expires <= self.now() => dead.push(name.to_owned()),
                 Some(bound) => {
                     alive.push(name.to_owned());
-                    let is_due = path_matches(about.uri.path(), &bound.path)
+                    let is_due = path_matches(path, &bound.path)
                         && !(is_cross_site && is_withheld(bound.same_site, method));
                     if is_due {
                         passed.push(name, &bound.value);
@@ -140,7 +139,7 @@ impl Bulla {
                 }
                 // One of another device: of this browser's before it got its key, or stolen.
                 None if is_ours => {
-                    self.report(NOT_OURS, about);
+                    self.report(EventKind::CookieDropped, about);
                     dead.push(name.to_owned());
                 }
                 // Any page has cookies that nobody bound, and other verifiers' on the same host; a name that is
@@ -148,7 +147,7 @@ impl Bulla {
                 None if sealed.is_some_and(|sealed| self.is_forged(sealed))
                     || matches!(self.0.cookies, Cookies::Named(_)) =>
                 {
-                    self.report(NOT_OURS, about);
+                    self.report(EventKind::CookieDropped, about);
                 }
                 None => {}
             }

@@ -5,7 +5,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use bulla_keys::{Random, SigningKey, SystemRandom};
+use bulla_keys::{Prk, Random, SigningKey, SystemRandom};
 use bulla_protocol::base64;
 use bulla_protocol::jwk::Thumbprint;
 use zeroize::Zeroizing;
@@ -87,6 +87,14 @@ impl Identity {
 
     pub(crate) fn key(&self) -> &SigningKey {
         &self.0
+    }
+
+    /// A secret that all have who have the identity, and that tells nothing of it.
+    pub(crate) fn derive(&self, label: &[u8]) -> Result<Zeroizing<[u8; 32]>, ConfigError> {
+        let der = self.0.to_pkcs8_der().map_err(|_| ConfigError::Identity)?;
+        let mut secret = Zeroizing::new([0; 32]);
+        Prk::extract(b"bulla identity", &der).expand(&[label], secret.as_mut());
+        Ok(secret)
     }
 }
 

@@ -20,7 +20,9 @@ use crate::body::{self, Body, BoxError};
 use crate::bulla::Bulla;
 use crate::cookies::Holder;
 use crate::cors;
-use crate::event::About;
+#[cfg(feature = "metrics")]
+use crate::event::meter;
+use crate::event::{About, EventKind};
 use crate::headers::View;
 use crate::live::Live;
 use crate::reply::WHOLE;
@@ -126,7 +128,7 @@ impl Bulla {
             };
             // Whoever refused it, here is where it is seen.
             if let Some(refusal) = response.extensions().get::<Error>() {
-                self.report(*refusal, &about);
+                self.report(EventKind::Refused(*refusal), &about);
                 if let Some(rest) = rest.filter(|_| is_for_honest(refusal.code)) {
                     rest.discard(self).await;
                 }
@@ -157,7 +159,7 @@ impl Bulla {
             extensions: parts.extensions,
         };
         if is_opening && !received.is_sealed() {
-            return self.open(received).await.map(Ok);
+            return self.open(received, about).await.map(Ok);
         }
         if !received.is_sealed() && !received.claims_proof() {
             return self.pass_unsigned(received, inner).await;
@@ -165,9 +167,9 @@ impl Bulla {
 
         self.keep_ring().await?;
         let ticketed = received.open_ticket(self).await?;
-        about.session = Some(ticketed.state.id);
+        about.learn(&ticketed.state);
         let unsealed = ticketed.unseal(self).await?;
-        about.uri = unsealed.uri.clone();
+        about.uri = Some(unsealed.uri.clone());
         let (reply_to, verified) = unsealed.verify(self, about).await;
         let served = match verified {
             Ok(verified) => self.serve(verified, inner, &reply_to).await,
@@ -186,7 +188,7 @@ impl Bulla {
         .map(Ok)
     }
 
-    async fn open(&self, received: Received) -> Result<Response<Body>, Error> {
+    async fn open(&self, received: Received, about: &mut About) -> Result<Response<Body>, Error> {
         self.keep_ring().await?;
         let body = body::collect(received.body, MAX_OPENING_LEN).await?;
         let view = View {
@@ -200,7 +202,8 @@ impl Bulla {
             query: received.uri.query(),
             fields: &view,
         };
-        self.open_session(&received.origin, &request, &body).await
+        self.open_session(&received.origin, &request, &body, about)
+            .await
     }
 
     async fn serve<E>(
@@ -215,6 +218,8 @@ impl Bulla {
             state,
             dead_cookies,
         } = verified;
+        #[cfg(feature = "metrics")]
+        meter::verified(&facts);
         let path = request.uri().path().to_owned();
         let is_end =
             request.uri().path() == self.0.session_path && request.method() == Method::DELETE;

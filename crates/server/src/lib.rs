@@ -65,7 +65,7 @@ pub use crate::clock::{Clock, SystemClock};
 pub use crate::confirmation::Confirmation;
 pub use crate::cookies::Cookies;
 pub use crate::error::ConfigError;
-pub use crate::event::SecurityEvent;
+pub use crate::event::{EventKind, Events, Missed, Pseudonym, Pseudonyms, SecurityEvent};
 pub use crate::identity::Identity;
 pub use crate::layer::{BullaLayer, BullaService};
 pub use crate::lifetimes::Lifetimes;

@@ -12,6 +12,8 @@ use tokio::sync::broadcast::error::RecvError;
 use crate::alarm::Alarm;
 use crate::body::{Body, BodyError};
 use crate::bulla::Bulla;
+#[cfg(feature = "metrics")]
+use crate::event::meter::OpenStream;
 use crate::store::{Revocation, SessionRef};
 
 const REVOKED: Error = Code::SessionRevoked.because("the session has ended");
@@ -46,6 +48,8 @@ pub(crate) struct Live {
     ask_at: u64,
     /// Resolves when the session has been revoked. `None` at the end.
     end: Option<Pin<Box<dyn Future<Output = Error> + Send>>>,
+    #[cfg(feature = "metrics")]
+    _counted: OpenStream,
 }
 
 impl Live {
@@ -58,6 +62,8 @@ impl Live {
             over: Alarm::new(bulla, until),
             ask_at: 0,
             end: None,
+            #[cfg(feature = "metrics")]
+            _counted: OpenStream::new(),
         };
         live.ask();
         live

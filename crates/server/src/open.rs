@@ -15,6 +15,7 @@ use zeroize::Zeroizing;
 
 use crate::body::{self, Body};
 use crate::bulla::Bulla;
+use crate::event::{About, EventKind};
 use crate::lifetimes::seconds;
 use crate::store::{Revocation, SessionRef, UsedProof, Verdict};
 use crate::ticket::{RevocationId, SessionState, TicketKind};
@@ -31,9 +32,11 @@ impl Bulla {
         origin: &Origin,
         request: &Request<'_>,
         body: &[u8],
+        about: &mut About,
     ) -> Result<Response<Body>, Error> {
         let opening = ReceivedOpening::parse(request, body)?
             .verify(|key, base, signature| verify(key, base, signature).is_ok())?;
+        about.device = Some(opening.open.device.thumbprint());
         let identity = self.0.identity.thumbprint();
         if opening
             .open
@@ -43,11 +46,11 @@ impl Bulla {
             return Err(Code::IdentityMismatch.because("this server has another identity"));
         }
         let carried = match &opening.open.ticket {
-            Some(ticket) => Some(self.carried(origin, ticket, &opening).await?),
+            Some(ticket) => Some(self.carried(origin, ticket, &opening, about).await?),
             None => None,
         };
 
-        let opened = self.agree(origin, &opening, carried.as_ref())?;
+        let (state, opened) = self.agree(origin, &opening, carried.as_ref())?;
         let body = serde_json::to_vec(&opened).map_err(|_| FAILED)?;
         let fields = opened_fields(&body);
         let created = u64::from(self.now());
@@ -68,10 +71,13 @@ impl Bulla {
         for (name, value) in to_sign.fields(&signature) {
             response = response.header(name, value);
         }
-        response
+        let response = response
             .header(field::NONCE, structured::from_string(&opened.nonce)?)
             .body(body::full(body))
-            .map_err(|_| FAILED)
+            .map_err(|_| FAILED)?;
+        about.learn(&state);
+        self.report(EventKind::Opened, about);
+        Ok(response)
     }
 
     /// The session that is to be carried over to fresh keys, checked as any ticket is. Only its own
@@ -81,12 +87,15 @@ impl Bulla {
         origin: &Origin,
         ticket: &Ticket,
         opening: &VerifiedOpening,
+        about: &mut About,
     ) -> Result<SessionState, Error> {
         self.know_key(ticket).await?;
         let (now, memory) = (self.now(), self.0.store.memory().revocations);
         let state = SessionState::open(ticket, &self.0.ring, origin, memory)?;
+        about.learn(&state);
         self.check_times(&state, now)?;
         if state.device != opening.open.device.to_compressed() {
+            self.report(EventKind::ForeignTicket, about);
             return Err(Code::TicketInvalid.because("the ticket was not sealed here"));
         }
         let device = opening.open.device.thumbprint();
@@ -147,7 +156,7 @@ impl Bulla {
         origin: &Origin,
         opening: &VerifiedOpening,
         carried: Option<&SessionState>,
-    ) -> Result<Opened, Error> {
+    ) -> Result<(SessionState, Opened), Error> {
         let client = &opening.open.agreement;
         let key = || AgreementKey::generate(&*self.0.random).map_err(|_| NO_KEY);
         let (request, response, mac) = (key()?, key()?, key()?);
@@ -188,7 +197,7 @@ impl Bulla {
                 .filter(|carried| carried.kind != TicketKind::CarryOver)
                 .map(|carried| carried.id.into()),
         };
-        Ok(Opened {
+        let opened = Opened {
             version: VERSION,
             identity: *self.0.identity.key().public(),
             agreement,
@@ -200,6 +209,7 @@ impl Bulla {
             proof: self.0.proof,
             nonce: self.nonce(now)?.text.to_string(),
             authenticated: state.subject.is_some(),
-        })
+        };
+        Ok((state, opened))
     }
 }

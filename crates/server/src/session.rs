@@ -9,6 +9,7 @@ use bulla_protocol::opening::SessionId;
 use bulla_protocol::proof::ProofKind;
 
 use crate::bulla::Bulla;
+use crate::event::{About, EventKind};
 use crate::store::{Party, Revocation, SessionRef};
 use crate::subject::Subject;
 
@@ -110,6 +111,9 @@ impl Session {
         let subject = subject.parse().map_err(does_not_fit)?;
         self.end(Some(subject)).await?;
         self.conclude(Outcome::LoggedIn(subject));
+        let mut about = About::by(&self.facts);
+        about.subject = Some(subject);
+        self.bulla.report(EventKind::LoggedIn, &about);
         Ok(())
     }
 
@@ -123,6 +127,8 @@ impl Session {
         self.end(self.facts.subject.map(|(subject, _)| subject))
             .await?;
         self.conclude(Outcome::Ended);
+        let about = About::by(&self.facts);
+        self.bulla.report(EventKind::SessionEnded, &about);
         Ok(())
     }
 
@@ -136,7 +142,9 @@ impl Session {
         if let Some((subject, _)) = &self.facts.subject {
             let now = self.bulla.now();
             let all = Revocation::Subject(*subject, now);
+            let (kind, about) = About::ended(&all);
             self.bulla.end(all, Party::User(*subject)).await?;
+            self.bulla.report(kind, &about);
         }
         self.logout().await
     }

@@ -25,7 +25,7 @@ use zeroize::Zeroizing;
 use crate::body::{self, Body, Envelope, Unsealing};
 use crate::bulla::Bulla;
 use crate::cookies::Holder;
-use crate::event::About;
+use crate::event::{About, EventKind};
 use crate::headers::{Stated, View, hidden, inner_headers};
 use crate::live::Live;
 use crate::session::{Facts, Session};
@@ -445,8 +445,8 @@ impl Proven {
             device: &device,
         };
         let cookies = request.cookies.iter();
-        let (cookies, dead_cookies) =
-            bulla.cookies_in(cookies, holder, &request.method, &headers, about);
+        let target = (&request.method, request.path.as_str());
+        let (cookies, dead_cookies) = bulla.cookies_in(cookies, holder, target, &headers, about);
         headers.extend(cookies.map(|cookies| (COOKIE, cookies)));
         let mut verified = Request::new(body);
         *verified.method_mut() = request.method;
@@ -481,7 +481,7 @@ impl Content {
             (Self::Sealed(content), None) => {
                 let (bulla, about) = (bulla.clone(), about.clone());
                 return Ok(body::boxed(content.map_err(move |error| {
-                    bulla.report(error, &about);
+                    bulla.report(EventKind::UploadBroken(error), &about);
                     error
                 })));
             }

@@ -41,7 +41,7 @@ fn app(origin: &str, folder: &Path) -> Result<Router, ConfigError> {
         .identity(Identity::load_or_create(folder.join("identity.pem"))?)
         .ring(Ring::load_or_create(folder.join("ring.json"))?)
         .store(EmbeddedStore::open(folder.join("store.redb"))?)
-        .on_event(|event: &SecurityEvent| eprintln!("refused: {}", event.refusal))
+        .on_event(|event: &SecurityEvent| eprintln!("{:?}", event.kind))
         .build()?;
     let personal = Require::session().logged_in().sealed();
     let notes = Router::new()

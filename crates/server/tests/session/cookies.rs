@@ -4,8 +4,7 @@ use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use bulla_protocol::error::Code;
-use bulla_server::{Builder, Cookies, ProofKind, Ring};
+use bulla_server::{Builder, Cookies, EventKind, ProofKind, Ring};
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
 use http_body_util::BodyExt as _;
@@ -35,7 +34,7 @@ where
 
 struct Shop {
     server: Server,
-    events: Arc<Mutex<Vec<Code>>>,
+    events: Arc<Mutex<Vec<EventKind>>>,
 }
 
 impl Shop {
@@ -51,7 +50,7 @@ impl Shop {
                 configure(builder)
                     .unsigned("/public")
                     .cookies(cookies)
-                    .on_event(move |event| listener.lock().unwrap().push(event.refusal.code))
+                    .on_event(move |event| listener.lock().unwrap().push(event.kind))
             },
             |bulla| app(bulla.layer().layer(service_fn(shop::<bulla_server::Body>))),
         );
@@ -108,8 +107,11 @@ impl Shop {
         (seen, set(response.headers()))
     }
 
-    fn events(&self) -> Vec<Code> {
-        std::mem::take(&mut *self.events.lock().unwrap())
+    /// What was refused or dropped.
+    fn events(&self) -> Vec<EventKind> {
+        let mut events = std::mem::take(&mut *self.events.lock().unwrap());
+        events.retain(|event| *event != EventKind::Opened);
+        events
     }
 }
 
@@ -194,7 +196,7 @@ async fn a_stolen_cookie_is_dropped_from_a_thiefs_own_session() {
         let own = thief.open(&shop_server.server, None).await.unwrap();
         let (seen, _) = shop_server.send(&own, &thief, SEE, "", &stolen).await;
         assert_eq!(seen, "");
-        assert_eq!(shop_server.events(), [Code::FieldRefused]);
+        assert_eq!(shop_server.events(), [EventKind::CookieDropped]);
         // Even what is inside gets him nothing, should it leak from somewhere else.
         let (seen, _) = shop_server.send(&own, &thief, SEE, "", "sid=secret").await;
         assert_eq!(seen, "");
@@ -324,7 +326,7 @@ async fn what_an_earlier_device_key_has_left_is_seen_once() {
     let client = after.open(&shop.server, None).await.unwrap();
     let (seen, lines) = shop.send(&client, &after, SEE, "", &left).await;
     assert_eq!((&*seen, forgotten(&lines)), ("", vec!["sid="]));
-    assert_eq!(shop.events(), [Code::FieldRefused]);
+    assert_eq!(shop.events(), [EventKind::CookieDropped]);
     // Not for a page of another site, which brings no strict cookies.
     let foreign = [("sec-fetch-site", "cross-site")];
     let (_, lines) = shop
@@ -439,7 +441,7 @@ async fn a_bound_cookie_is_of_one_origin() {
         .headers_mut()
         .insert("cookie", cookie.parse().unwrap());
     assert_eq!(shop.server.send(request).await.body(), "");
-    assert_eq!(shop.events(), [Code::FieldRefused]);
+    assert_eq!(shop.events(), [EventKind::CookieDropped]);
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use bulla_protocol::error::Code;
-use bulla_server::{ProofKind, SecurityEvent};
+use bulla_server::{EventKind, Missed, ProofKind, Pseudonym, Revocation, SecurityEvent};
 use http::Request;
 
 use crate::support::{AUTHORITY, Device, ECHO, Server, body, concealed};
@@ -27,14 +27,23 @@ async fn every_refusal_makes_one_event() {
     let device = Device::new();
     let client = device.open(&server, None).await.unwrap();
     let taken = || std::mem::take(&mut *events.lock().unwrap());
-    assert_eq!(taken(), []);
-    let known = (Some(client.id), Some(device.0.thumbprint()));
+    let names = server.bulla.pseudonyms();
+    let known = (
+        Some(names.session(client.id)),
+        Some(names.device(device.0.thumbprint())),
+    );
+    let opened = taken();
+    let [opened] = &opened[..] else {
+        panic!("{opened:?}")
+    };
+    assert_eq!(opened.kind, EventKind::Opened);
+    assert_eq!((opened.session, opened.device), known);
     let check = |code: Code, session: bool, device: bool, path: &str| {
         let events = taken();
         let [event] = &events[..] else {
             panic!("{code}: {events:?}")
         };
-        assert_eq!(event.refusal.code, code);
+        assert!(matches!(event.kind, EventKind::Refused(error) if error.code == code));
         assert_eq!(event.session, known.0.filter(|_| session), "{code}");
         assert_eq!(event.device, known.1.filter(|_| device), "{code}");
         assert_eq!(event.path.as_deref(), Some(path), "{code}");
@@ -67,11 +76,13 @@ async fn every_refusal_makes_one_event() {
 
     // An upload that breaks when the handler has it already.
     let mut upload = client.sealed_stream(&device, ECHO, &[b'x'; 5000], &[]);
-    upload.bytes[3000] ^= 1;
+    *upload.bytes.last_mut().unwrap() ^= 1;
     server.send(concealed(&upload.bytes)).await;
     let broken = taken();
     assert_eq!(broken.len(), 1);
-    assert_eq!(broken[0].refusal.code, Code::SealBroken);
+    assert!(
+        matches!(broken[0].kind, EventKind::UploadBroken(error) if error.code == Code::SealBroken)
+    );
 
     // What passes, and what the application itself answers, is none.
     let echo = client.signed(&device, ProofKind::Device, ECHO, b"");
@@ -79,4 +90,116 @@ async fn every_refusal_makes_one_event() {
     let missing = client.signed(&device, ProofKind::Device, ("GET", "/nowhere"), b"");
     assert_eq!(server.send(missing).await.status(), 404);
     assert_eq!(taken(), []);
+}
+
+/// Who has logged in, and what has ended, by whom.
+#[tokio::test]
+async fn logins_and_ends_are_events() {
+    let (server, events) = server();
+    let taken = || std::mem::take(&mut *events.lock().unwrap());
+    let names = server.bulla.pseudonyms();
+    let device = Device::new();
+    let of_device = Some(names.device(device.0.thumbprint()));
+    let ann = Some(names.subject("ann"));
+
+    let mut client = device.open(&server, None).await.unwrap();
+    let before = Some(names.session(client.id));
+    let login = client.sealed(&device, ProofKind::Device, ("POST", "/api/login"), b"ann");
+    let response = server.send(concealed(&login.bytes)).await;
+    let (_, fields, _) = client.open_reply(&response, &login.nonce);
+    let ticket = client.update(&fields).unwrap();
+    let client = device.open(&server, Some(ticket)).await.unwrap();
+    let after = Some(names.session(client.id));
+    let seen: Vec<_> = taken().iter().map(summary).collect();
+    assert_eq!(
+        seen,
+        [
+            (EventKind::Opened, before, of_device, None),
+            (EventKind::LoggedIn, before, of_device, ann),
+            (EventKind::Opened, after, of_device, ann),
+        ]
+    );
+
+    let logout = client.sealed(&device, ProofKind::Device, ("POST", "/api/logout"), b"");
+    server.send(concealed(&logout.bytes)).await;
+    server
+        .bulla
+        .revoke(Revocation::Session(client.id.into()))
+        .await
+        .unwrap();
+    let subject = Revocation::Subject("ann".parse().unwrap(), u32::MAX);
+    server.bulla.revoke(subject).await.unwrap();
+    let stolen = Revocation::Device(device.0.thumbprint());
+    server.bulla.revoke(stolen).await.unwrap();
+    server.bulla.end_all().await.unwrap();
+    let seen: Vec<_> = taken().iter().map(summary).collect();
+    assert_eq!(
+        seen,
+        [
+            (EventKind::SessionEnded, after, of_device, ann),
+            (EventKind::SessionEnded, after, None, None),
+            (EventKind::SubjectEnded, None, None, ann),
+            (EventKind::DeviceEnded, None, of_device, None),
+            (EventKind::AllEnded, None, None, None),
+        ]
+    );
+}
+
+type Summary = (
+    EventKind,
+    Option<Pseudonym>,
+    Option<Pseudonym>,
+    Option<Pseudonym>,
+);
+
+fn summary(event: &SecurityEvent) -> Summary {
+    (event.kind, event.session, event.device, event.subject)
+}
+
+/// Whoever has copied a ticket can have it carried over by nobody but its device; and is noticed.
+#[tokio::test]
+async fn a_ticket_that_another_device_shows_is_an_event() {
+    let (server, events) = server();
+    let (victim, thief) = (Device::new(), Device::new());
+    let client = victim.open(&server, None).await.unwrap();
+    events.lock().unwrap().clear();
+    let refused = thief.open(&server, Some(client.ticket.clone())).await;
+    assert_eq!(refused.err(), Some(Code::TicketInvalid));
+    let names = server.bulla.pseudonyms();
+    let seen = std::mem::take(&mut *events.lock().unwrap());
+    let [noticed, refused] = &seen[..] else {
+        panic!("{seen:?}")
+    };
+    assert_eq!(noticed.kind, EventKind::ForeignTicket);
+    assert_eq!(refused.kind.code(), Some(Code::TicketInvalid));
+    for event in [noticed, refused] {
+        assert_eq!(event.session, Some(names.session(client.id)));
+        assert_eq!(event.device, Some(names.device(thief.0.thumbprint())));
+    }
+}
+
+#[tokio::test]
+async fn a_task_of_its_own_reads_them_and_learns_what_it_missed() {
+    let (server, _) = server();
+    let mut events = server.bulla.events();
+    let unknown = async |path: &str| {
+        let request = Request::post(path).header("host", AUTHORITY);
+        server.send(request.body(body(b"")).unwrap()).await;
+    };
+    unknown("/first").await;
+    let first = events.next().await.unwrap().unwrap();
+    assert_eq!(first.path.as_deref(), Some("/first"));
+    // A path is as long as whoever makes it up likes.
+    unknown(&format!("/{}", "x".repeat(5000))).await;
+    let long = events.next().await.unwrap().unwrap();
+    assert_eq!(long.path.as_ref().map(String::len), Some(256));
+    for _ in 0..1030 {
+        unknown("/").await;
+    }
+    assert_eq!(events.next().await.unwrap(), Err(Missed(6)));
+    for _ in 0..1024 {
+        assert!(events.next().await.unwrap().is_ok());
+    }
+    drop(server);
+    assert_eq!(events.next().await, None);
 }

@@ -1,0 +1,40 @@
+//! Events in `tracing`: refusals under one target, everything else under another.
+
+use super::{EventKind, SecurityEvent};
+
+/// Something was refused, or would have been: of interest to whoever keeps watch.
+fn is_refusal(kind: &EventKind) -> bool {
+    kind.error().is_some() || matches!(kind, EventKind::ForeignTicket | EventKind::CookieDropped)
+}
+
+pub(super) fn is_on(kind: &EventKind) -> bool {
+    if is_refusal(kind) {
+        tracing::enabled!(target: "bulla::refused", tracing::Level::WARN)
+    } else {
+        tracing::enabled!(target: "bulla::session", tracing::Level::INFO)
+    }
+}
+
+pub(super) fn write(event: &SecurityEvent) {
+    let error = event.kind.error();
+    if is_refusal(&event.kind) {
+        tracing::warn!(
+            target: "bulla::refused",
+            kind = event.kind.name(),
+            code = error.map(|error| error.code.as_str()),
+            detail = error.map(|error| error.detail),
+            session = event.session.map(tracing::field::display),
+            device = event.device.map(tracing::field::display),
+            subject = event.subject.map(tracing::field::display),
+            path = event.path.as_deref(),
+        );
+    } else {
+        tracing::info!(
+            target: "bulla::session",
+            kind = event.kind.name(),
+            session = event.session.map(tracing::field::display),
+            device = event.device.map(tracing::field::display),
+            subject = event.subject.map(tracing::field::display),
+        );
+    }
+}

@@ -1,0 +1,219 @@
+//! Security events: what was refused, what has begun and ended, for whoever keeps watch.
+
+use std::sync::Arc;
+
+use bulla_protocol::error::{Code, Error};
+use bulla_protocol::jwk::Thumbprint;
+use http::Uri;
+use tokio::sync::broadcast;
+
+use crate::bulla::Bulla;
+use crate::session::Facts;
+use crate::store::Revocation;
+use crate::subject::Subject;
+use crate::ticket::{RevocationId, SessionState};
+
+pub(crate) mod feed;
+mod log;
+#[cfg(feature = "metrics")]
+pub(crate) mod meter;
+mod pseudonym;
+
+pub use feed::{Events, Missed};
+pub use pseudonym::{Pseudonym, Pseudonyms};
+
+/// Something that a security team wants to know.
+///
+/// No secret is in it, and whom it is about is said by [pseudonyms](Pseudonyms), so it can go to any log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SecurityEvent {
+    /// When, in seconds since 1970.
+    pub time: u64,
+    /// What has happened.
+    pub kind: EventKind,
+    /// The session, where a ticket has told it.
+    pub session: Option<Pseudonym>,
+    /// The device key, once a request has come as far as its signature.
+    pub device: Option<Pseudonym>,
+    /// Who is logged in, or was.
+    pub subject: Option<Pseudonym>,
+    /// The path that the request was for, as far as it could be read: 256 bytes of it at most.
+    pub path: Option<String>,
+}
+
+/// What has happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum EventKind {
+    /// A request was refused: by the verifier, by [`Require`](crate::Require), by the `Session` extractor, or
+    /// by a handler that answers with [`Refused`](crate::Refused).
+    Refused(Error),
+    /// A request would have been refused, and has passed, since its path is only
+    /// [monitored](crate::Builder::monitor).
+    Passed(Error),
+    /// A ticket was shown by another device than the one that it was made for: it has been copied. The opening was
+    /// refused, too. The session is the ticket's, the device is whoever showed it.
+    ForeignTicket,
+    /// A bound cookie of another device, or one that was made up, was dropped; the request went on without it.
+    CookieDropped,
+    /// A streamed upload broke when the handler had it already.
+    UploadBroken(Error),
+    /// A session was opened: a new one, or one that was carried over to fresh keys.
+    Opened,
+    /// Somebody has logged in. The session is the one that ends with it.
+    LoggedIn,
+    /// A session has ended, by itself or by the application.
+    SessionEnded,
+    /// All sessions of a user have ended.
+    SubjectEnded,
+    /// All sessions of a device have ended, and it can open no others.
+    DeviceEnded,
+    /// All sessions have ended.
+    AllEnded,
+}
+
+impl EventKind {
+    /// Its stable name, as it stands in logs and metrics.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Refused(_) => "refused",
+            Self::Passed(_) => "passed",
+            Self::ForeignTicket => "foreign_ticket",
+            Self::CookieDropped => "cookie_dropped",
+            Self::UploadBroken(_) => "upload_broken",
+            Self::Opened => "opened",
+            Self::LoggedIn => "logged_in",
+            Self::SessionEnded => "session_ended",
+            Self::SubjectEnded => "subject_ended",
+            Self::DeviceEnded => "device_ended",
+            Self::AllEnded => "all_ended",
+        }
+    }
+
+    /// Why, where something was refused or would have been.
+    pub const fn error(&self) -> Option<Error> {
+        match self {
+            Self::Refused(error) | Self::Passed(error) | Self::UploadBroken(error) => Some(*error),
+            _ => None,
+        }
+    }
+
+    /// The code of that.
+    pub fn code(&self) -> Option<Code> {
+        self.error().map(|error| error.code)
+    }
+}
+
+/// Is told of every event. Must be quick: it runs on the request's way.
+#[derive(Clone)]
+pub(crate) struct Listener(pub(crate) Arc<dyn Fn(&SecurityEvent) + Send + Sync>);
+
+/// What is known of a request so far, should there be something to report.
+#[derive(Clone, Default)]
+pub(crate) struct About {
+    pub(crate) uri: Option<Uri>,
+    pub(crate) session: Option<RevocationId>,
+    pub(crate) device: Option<Thumbprint>,
+    pub(crate) subject: Option<Subject>,
+}
+
+impl About {
+    /// Nothing but where it was sent to.
+    pub(crate) fn new(uri: Uri) -> Self {
+        Self {
+            uri: Some(uri),
+            ..Self::default()
+        }
+    }
+
+    /// What a ticket says.
+    pub(crate) fn learn(&mut self, state: &SessionState) {
+        self.session = Some(state.id.into());
+        self.subject = state.subject;
+    }
+
+    /// What a handler has done to its session.
+    pub(crate) fn by(facts: &Facts) -> Self {
+        Self {
+            uri: None,
+            session: Some(facts.id.into()),
+            device: Some(facts.device),
+            subject: facts.subject.map(|(subject, _)| subject),
+        }
+    }
+
+    /// What has ended, and no request is known.
+    pub(crate) fn ended(revocation: &Revocation) -> (EventKind, Self) {
+        let mut about = Self::default();
+        let kind = match revocation {
+            Revocation::Session(session) => {
+                about.session = Some(*session);
+                EventKind::SessionEnded
+            }
+            Revocation::Subject(subject, _) => {
+                about.subject = Some(*subject);
+                EventKind::SubjectEnded
+            }
+            Revocation::Device(device) => {
+                about.device = Some(*device);
+                EventKind::DeviceEnded
+            }
+        };
+        (kind, about)
+    }
+
+    /// The path, for the log: whoever makes it up decides how long it is.
+    fn path(&self) -> Option<String> {
+        let path = self.uri.as_ref()?.path();
+        let end = path.floor_char_boundary(MAX_PATH_LEN);
+        Some(path[..end].to_owned())
+    }
+}
+
+/// As much of a path stands in an event, in bytes.
+const MAX_PATH_LEN: usize = 256;
+
+/// Whoever is told.
+pub(crate) struct Watch {
+    pub(crate) pseudonyms: Pseudonyms,
+    pub(crate) listener: Option<Listener>,
+    pub(crate) feed: broadcast::Sender<Arc<SecurityEvent>>,
+}
+
+impl Bulla {
+    /// What stands for sessions, devices and users in events and logs.
+    pub fn pseudonyms(&self) -> &Pseudonyms {
+        &self.0.watch.pseudonyms
+    }
+
+    /// Every security event from now on, for a task that stores or sends them.
+    pub fn events(&self) -> Events {
+        Events::new(self.0.watch.feed.subscribe())
+    }
+
+    /// Tells the log, the meters, and whoever listens.
+    pub(crate) fn report(&self, kind: EventKind, about: &About) {
+        #[cfg(feature = "metrics")]
+        meter::count(&kind);
+        let watch = &self.0.watch;
+        if !log::is_on(&kind) && watch.listener.is_none() && watch.feed.receiver_count() == 0 {
+            return;
+        }
+        let names = &watch.pseudonyms;
+        let event = SecurityEvent {
+            time: u64::from(self.now()),
+            kind,
+            session: about.session.map(|id| names.session(id)),
+            device: about.device.map(|device| names.device(device)),
+            subject: about.subject.map(|subject| names.subject(subject.as_str())),
+            path: about.path(),
+        };
+        log::write(&event);
+        if let Some(Listener(listener)) = &watch.listener {
+            listener(&event);
+        }
+        // Nobody may be listening.
+        let _ = watch.feed.send(Arc::new(event));
+    }
+}
