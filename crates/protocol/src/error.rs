@@ -122,8 +122,8 @@ codes! {
     SessionRevoked "session_revoked" 401 Session "The session has ended",
     /// The route wants a logged-in session.
     LoginRequired "login_required" 401 Session "Login is required",
-    /// The route wants a login that is not so long ago (RFC 9470 section 3).
-    InsufficientUserAuthentication "insufficient_user_authentication" 401 Session "A more recent login is required",
+    /// The route wants a login that is not so long ago, or one that says more surely who it is (RFC 9470 section 3).
+    InsufficientUserAuthentication "insufficient_user_authentication" 401 Session "A more recent or a stronger login is required",
     /// Too many requests; try again after `Retry-After`.
     RateLimited "rate_limited" 429 Server "Too many requests",
     /// The server cannot check replays or revocations right now; nothing was done.

@@ -23,6 +23,8 @@ use crate::identity::Identity;
 use crate::lifetimes::Lifetimes;
 use crate::live::{self, News};
 use crate::nonce::Nonces;
+use crate::policy::Policy;
+use crate::require::Require;
 use crate::ring::Ring;
 use crate::store::Store;
 
@@ -39,7 +41,7 @@ pub struct Builder {
     limits: Limits,
     lifetimes: Lifetimes,
     proof: ProofKind,
-    unsigned: Vec<String>,
+    policy: Policy,
     upstream: Vec<HeaderName>,
     cors: Vec<String>,
     cookies: Cookies,
@@ -59,7 +61,7 @@ impl Builder {
             limits: Limits::default(),
             lifetimes: Lifetimes::default(),
             proof: ProofKind::Device,
-            unsigned: Vec::new(),
+            policy: Policy::default(),
             upstream: Vec::new(),
             cors: Vec::new(),
             cookies: Cookies::Off,
@@ -121,7 +123,27 @@ impl Builder {
     /// compared: begin with `/`, and end a folder with it. A request with a wrong proof is refused all the
     /// same.
     pub fn unsigned(mut self, path_prefix: impl Into<String>) -> Self {
-        self.unsigned.push(path_prefix.into());
+        self.policy.unsigned.push(path_prefix.into());
+        self
+    }
+
+    /// Only monitors the paths that begin so: whatever would be refused there is reported
+    /// ([`EventKind::Passed`](crate::EventKind::Passed)) and passes, without a session. `/` is all paths. For a
+    /// roll-out without an outage; it protects nothing.
+    ///
+    /// What the client puts right by itself, such as a stale nonce, is refused as ever, and so is what cannot be
+    /// unsealed, or was streamed. Handlers see all fields of a signed request. Cookies are not bound there, and those
+    /// that are not bound reach handlers.
+    pub fn monitor(mut self, path_prefix: impl Into<String>) -> Self {
+        self.policy.monitored.push(path_prefix.into());
+        self
+    }
+
+    /// Asks for more than the default at the paths that begin so; once or more, and all that fit are asked for.
+    /// For routes that take no layer, and for whatever is behind a gateway. The path is compared as it came, and also without
+    /// empty segments, parameters of segments and needless percent-encoding; case matters.
+    pub fn require(mut self, path_prefix: impl Into<String>, require: Require) -> Self {
+        self.policy.required.push((path_prefix.into(), require));
         self
     }
 
@@ -171,7 +193,7 @@ impl Builder {
     /// # Errors
     ///
     /// [`ConfigError::NoOrigin`]; [`ConfigError::Origin`] if any is not one; [`ConfigError::AllowedOrigin`];
-    /// [`ConfigError::Prefix`]; [`ConfigError::Unsigned`]; [`ConfigError::NoIdentity`];
+    /// [`ConfigError::Prefix`]; [`ConfigError::Path`]; [`ConfigError::NoIdentity`];
     /// [`ConfigError::NoStore`];
     /// [`ConfigError::Lifetime`] for one that is not among [`Lifetimes::RANGE`];
     /// [`ConfigError::RingPeriod`] for a period that [`Ring::with_period`] does not allow;
@@ -206,8 +228,8 @@ impl Builder {
         if check_prefix(&self.prefix).is_err() {
             return Err(ConfigError::Prefix(self.prefix));
         }
-        if let Some(path) = self.unsigned.iter().find(|path| !path.starts_with('/')) {
-            return Err(ConfigError::Unsigned(path.clone()));
+        if let Some(path) = self.policy.wrong() {
+            return Err(ConfigError::Path(path.to_owned()));
         }
         let identity = self.identity.ok_or(ConfigError::NoIdentity)?;
         let pseudonyms = identity.derive(b"pseudonyms")?;
@@ -255,7 +277,7 @@ impl Builder {
             lifetimes: self.lifetimes,
             keep,
             proof: self.proof,
-            unsigned: self.unsigned,
+            policy: self.policy,
             upstream: self.upstream,
             cors,
             cookies: self.cookies,

@@ -26,6 +26,7 @@ use crate::layer::BullaLayer;
 use crate::lifetimes::Lifetimes;
 use crate::live::News;
 use crate::nonce::{Nonce, Nonces};
+use crate::policy::Policy;
 use crate::ring::{Ring, RingKey};
 use crate::store::{Ended, Ending, Memory, Party, Replacement, Revocation, Store, StoreError};
 use crate::ticket::RevocationId;
@@ -51,7 +52,7 @@ pub(crate) struct Inner {
     /// How long anything that a key of the ring sealed can be valid.
     pub(crate) keep: Duration,
     pub(crate) proof: ProofKind,
-    pub(crate) unsigned: Vec<String>,
+    pub(crate) policy: Policy,
     pub(crate) upstream: Vec<HeaderName>,
     pub(crate) cors: Vec<Origin>,
     pub(crate) cookies: Cookies,

@@ -55,6 +55,8 @@ const MARK: &str = "bulla.";
 /// As many cookies are cleared by one answer.
 const MOST_CLEARED: usize = 8;
 
+/// Before the application's cookies were bound.
+const UNBOUND: Error = Code::FieldRefused.because("a cookie is not bound to a device");
 const NOT_MADE: Error = Code::Internal.because("a cookie could not be sealed");
 
 impl Cookies {
@@ -113,12 +115,20 @@ impl Bulla {
         about: &About,
     ) -> (Option<HeaderValue>, Vec<String>) {
         let (mut passed, mut dead, mut alive) = (Line::default(), Vec::new(), Vec::new());
+        let is_monitored = self.0.policy.is_monitored(path);
         let is_cross_site = headers
             .get("sec-fetch-site")
             .is_some_and(|site| site == "cross-site");
         for cookie in lines.flat_map(parse) {
             let (name, value) = cookie.name_value();
             let sealed = value.strip_prefix(MARK);
+            if is_monitored && sealed.is_none() {
+                if self.0.cookies.are_on() && self.0.cookies.must_open(name) {
+                    self.report(EventKind::Passed(UNBOUND), about);
+                }
+                passed.push(name, value);
+                continue;
+            }
             if !self.0.cookies.must_open(name) {
                 if sealed.is_none() {
                     passed.push(name, value);
@@ -180,7 +190,8 @@ impl Bulla {
         mut dead: Vec<String>,
     ) -> Result<(), Error> {
         let lines = take_set(headers);
-        if !self.0.cookies.are_on() {
+        let is_monitored = self.0.policy.is_monitored(path);
+        if !self.0.cookies.are_on() && !is_monitored {
             return Ok(());
         }
         for line in &lines {
@@ -192,7 +203,7 @@ impl Bulla {
             // The browser would take the path of the envelope's endpoint for its own.
             let own_path = cookie.path().map(str::to_owned);
             let own_path = own_path.unwrap_or_else(|| default_path(path).to_owned());
-            if self.0.cookies.binds(&cookie) {
+            if self.0.cookies.binds(&cookie) && !is_monitored {
                 cookie = self.bind(&cookie, own_path, holder)?;
             } else {
                 cookie.set_path(own_path);
@@ -209,16 +220,19 @@ impl Bulla {
         Ok(())
     }
 
-    /// Takes bound cookies out of a request without a proof, and returns their names.
-    pub(crate) fn hide_bound(&self, headers: &mut HeaderMap) -> Vec<String> {
+    /// Takes bound cookies out of a request without a proof, and returns their names. Where the path is only
+    /// monitored, those that were never bound are left.
+    pub(crate) fn hide_bound(&self, headers: &mut HeaderMap, path: &str) -> Vec<String> {
         if !self.0.cookies.are_on() {
             return Vec::new();
         }
+        let is_monitored = self.0.policy.is_monitored(path);
         let (mut bound, mut others) = (Vec::new(), Line::default());
         for cookie in headers.get_all(COOKIE).iter().flat_map(parse) {
             let (name, value) = cookie.name_value();
             let is_named =
                 matches!(self.0.cookies, Cookies::Named(_)) && self.0.cookies.must_open(name);
+            let is_named = is_named && !is_monitored;
             if is_named || value.starts_with(MARK) {
                 bound.push(name.to_owned());
             } else {
@@ -232,14 +246,16 @@ impl Bulla {
     }
 
     /// Takes out of the answer to a request without a proof what would set or clear a bound cookie.
-    pub(crate) fn spare_bound(&self, bound: &[String], headers: &mut HeaderMap) {
+    pub(crate) fn spare_bound(&self, bound: &[String], headers: &mut HeaderMap, path: &str) {
         if !self.0.cookies.are_on() {
             return;
         }
+        let is_monitored = self.0.policy.is_monitored(path);
         for line in take_set(headers) {
             let parsed = line.to_str().ok().and_then(|line| Cookie::parse(line).ok());
             let spares = parsed.is_some_and(|cookie| {
-                !self.0.cookies.binds(&cookie) && !bound.iter().any(|name| name == cookie.name())
+                let binds = self.0.cookies.binds(&cookie) && !is_monitored;
+                !binds && !bound.iter().any(|name| name == cookie.name())
             });
             if spares {
                 headers.append(SET_COOKIE, line);

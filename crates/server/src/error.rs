@@ -22,9 +22,9 @@ pub enum ConfigError {
     /// What pages may come from is not an origin.
     #[error("`{0}` is no origin to allow, such as https://app.example, with no `/` at the end")]
     AllowedOrigin(String),
-    /// A path that needs no proof does not begin with a slash: it would be every path, or none.
-    #[error("a path that needs no proof must begin with `/`, and `{0}` does not")]
-    Unsigned(String),
+    /// A rule is for paths that do not begin with a slash: it would be for every path, or none.
+    #[error("a rule is for paths that begin with `/`, and `{0}` does not")]
+    Path(String),
     /// The prefix is not an absolute path without a trailing slash.
     #[error("the prefix must be an absolute path without a trailing slash, and `{0}` is not")]
     Prefix(String),

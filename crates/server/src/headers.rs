@@ -24,6 +24,14 @@ pub(crate) fn hidden(
     names.cloned().collect()
 }
 
+/// What is no application's to see, also where a proof is only looked at.
+pub(crate) fn our_own() -> Vec<HeaderName> {
+    let own = [field::SIGNATURE, field::SIGNATURE_INPUT, field::TICKET];
+    let own = own.into_iter().map(HeaderName::from_static);
+    // Which of these pass is decided apart.
+    own.chain([http::header::COOKIE]).collect()
+}
+
 /// The fields of a sealed request: those inside, and what only the browser can say, which stands
 /// outside.
 pub(crate) fn inner_headers(

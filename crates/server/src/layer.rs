@@ -8,7 +8,7 @@ use bulla_protocol::error::{Code, Error};
 use bulla_protocol::field;
 use bulla_protocol::limits::MAX_OPENING_LEN;
 use bulla_protocol::signature::Request as SignedRequest;
-use bulla_protocol::target::Origin;
+use bulla_protocol::target::{Origin, Target};
 use bytes::Bytes;
 use http::header::HOST;
 use http::{HeaderName, Method, Request, Response, StatusCode};
@@ -25,9 +25,10 @@ use crate::event::meter;
 use crate::event::{About, EventKind};
 use crate::headers::View;
 use crate::live::Live;
+use crate::policy::{Monitored, client_goes_on};
 use crate::reply::WHOLE;
 use crate::session::{Outcome, Session};
-use crate::verify::{Received, ReplyTo, Verified};
+use crate::verify::{Received, Rejected, ReplyTo, Verified};
 
 /// Puts the verifier before a service. Made by [`Bulla::layer`].
 #[derive(Clone, Debug)]
@@ -162,18 +163,17 @@ impl Bulla {
             return self.open(received, about).await.map(Ok);
         }
         if !received.is_sealed() && !received.claims_proof() {
-            return self.pass_unsigned(received, inner).await;
+            return self.pass_unsigned(received, inner, about).await;
         }
 
-        self.keep_ring().await?;
-        let ticketed = received.open_ticket(self).await?;
-        about.learn(&ticketed.state);
-        let unsealed = ticketed.unseal(self).await?;
-        about.uri = Some(unsealed.uri.clone());
-        let (reply_to, verified) = unsealed.verify(self, about).await;
+        let mut reply_to = ReplyTo {
+            origin: received.origin.clone(),
+            seal: None,
+        };
+        let verified = self.admit(received, &mut reply_to, about).await;
         let served = match verified {
-            Ok(verified) => self.serve(verified, inner, &reply_to).await,
-            Err(refusal) => Err(refusal),
+            Ok(verified) => self.serve(verified, inner, &reply_to, about).await,
+            Err(rejected) => self.reject(rejected, inner, about).await,
         };
         let response = match served {
             Ok(Ok(response)) => response,
@@ -186,6 +186,39 @@ impl Bulla {
             sealed => sealed,
         }
         .map(Ok)
+    }
+
+    /// All checks, one after another.
+    async fn admit(
+        &self,
+        received: Received,
+        reply_to: &mut ReplyTo,
+        about: &mut About,
+    ) -> Result<Verified, Rejected> {
+        if let Err(refusal) = self.keep_ring().await {
+            return Err(received.rejected(refusal));
+        }
+        let ticketed = received.open_ticket(self).await?;
+        about.learn(&ticketed.state);
+        let unsealed = ticketed.unseal(self).await?;
+        about.uri = Some(unsealed.uri.clone());
+        unsealed.verify(self, reply_to, about).await
+    }
+
+    /// Refuses, unless the path is only monitored.
+    async fn reject<E>(
+        &self,
+        Rejected { refusal, request }: Rejected,
+        inner: Inner<E>,
+        about: &About,
+    ) -> Result<Result<Response<Body>, E>, Error> {
+        let passes = |request: &Request<Body>| {
+            self.0.policy.is_monitored(request.uri().path()) && !client_goes_on(refusal.code)
+        };
+        match request.filter(passes) {
+            Some(request) => self.pass(request, Some(refusal), inner, about).await,
+            None => Err(refusal),
+        }
     }
 
     async fn open(&self, received: Received, about: &mut About) -> Result<Response<Body>, Error> {
@@ -211,9 +244,10 @@ impl Bulla {
         verified: Verified,
         inner: Inner<E>,
         reply_to: &ReplyTo,
+        about: &About,
     ) -> Result<Result<Response<Body>, E>, Error> {
         let Verified {
-            request,
+            mut request,
             facts,
             state,
             dead_cookies,
@@ -221,14 +255,14 @@ impl Bulla {
         #[cfg(feature = "metrics")]
         meter::verified(&facts);
         let path = request.uri().path().to_owned();
-        let is_end =
-            request.uri().path() == self.0.session_path && request.method() == Method::DELETE;
+        let is_end = path == self.0.session_path && request.method() == Method::DELETE;
         let mut response = if is_end {
             Session::new(facts.clone(), self.clone()).logout().await?;
             let mut response = Response::new(body::full(Bytes::new()));
             *response.status_mut() = StatusCode::NO_CONTENT;
             response
         } else {
+            self.ask(&mut request, about)?;
             match inner(request).await {
                 Ok(response) => response,
                 Err(error) => return Ok(Err(error)),
@@ -256,37 +290,67 @@ impl Bulla {
         Ok(Ok(response))
     }
 
+    /// What its path asks for beyond the default.
+    fn ask(&self, request: &mut Request<Body>, about: &About) -> Result<(), Error> {
+        let (policy, path) = (&self.0.policy, request.uri().path());
+        let asked = policy.check(path, request.extensions().get());
+        let monitored = policy
+            .is_monitored(path)
+            .then(|| Monitored::new(self, about));
+        request.extensions_mut().remove::<Monitored>();
+        let Some(monitored) = monitored else {
+            return asked;
+        };
+        if let Err(refusal) = asked {
+            monitored.pass(refusal);
+        }
+        request.extensions_mut().insert(monitored);
+        Ok(())
+    }
+
     async fn pass_unsigned<E>(
         &self,
         received: Received,
         inner: Inner<E>,
+        about: &About,
     ) -> Result<Result<Response<Body>, E>, Error> {
         let path = received.uri.path();
-        bulla_protocol::target::Target::parse(path)?;
-        if !self
-            .0
-            .unsigned
-            .iter()
-            .any(|prefix| path.starts_with(prefix.as_str()))
-        {
-            return Err(
-                Code::ProofMissing.because(if received.method == Method::OPTIONS {
-                    "a preflight from an origin that the builder does not allow"
-                } else {
-                    "the request carries no proof"
-                }),
-            );
+        Target::parse(path)?;
+        let refusal = Code::ProofMissing.because(if received.method == Method::OPTIONS {
+            "a preflight from an origin that the builder does not allow"
+        } else {
+            "the request carries no proof"
+        });
+        if self.0.policy.is_unsigned(path) {
+            self.pass(received.into_request(), None, inner, about).await
+        } else {
+            self.reject(received.rejected(refusal), inner, about).await
         }
-        let mut request = Request::new(received.body);
-        *request.method_mut() = received.method;
-        *request.uri_mut() = received.uri;
-        *request.headers_mut() = received.headers;
-        *request.extensions_mut() = received.extensions;
-        // Nobody but the verifier puts a session here.
-        request.extensions_mut().remove::<Session>();
-        let bound = self.hide_bound(request.headers_mut());
+    }
+
+    /// Hands over a request that nothing is known of, and without a session. If it would have been refused
+    /// elsewhere, that is recorded.
+    async fn pass<E>(
+        &self,
+        mut request: Request<Body>,
+        refusal: Option<Error>,
+        inner: Inner<E>,
+        about: &About,
+    ) -> Result<Result<Response<Body>, E>, Error> {
+        let path = request.uri().path().to_owned();
+        if let Some(refusal) = refusal {
+            self.report(EventKind::Passed(refusal), about);
+        }
+        // Nobody but the verifier puts these here.
+        let extensions = request.extensions_mut();
+        extensions.remove::<Session>();
+        extensions.remove::<Monitored>();
+        if self.0.policy.is_monitored(&path) {
+            extensions.insert(Monitored::new(self, about));
+        }
+        let bound = self.hide_bound(request.headers_mut(), &path);
         Ok(inner(request).await.map(|mut response| {
-            self.spare_bound(&bound, response.headers_mut());
+            self.spare_bound(&bound, response.headers_mut(), &path);
             if response.extensions().get::<Error>().is_some() {
                 self.add_nonce(&mut response);
             }

@@ -27,6 +27,7 @@
 #![forbid(unsafe_code)]
 
 mod alarm;
+mod assurance;
 #[cfg(feature = "axum")]
 mod axum;
 mod body;
@@ -47,6 +48,7 @@ mod lifetimes;
 mod live;
 mod nonce;
 mod open;
+mod policy;
 mod refused;
 mod reply;
 mod require;
@@ -58,6 +60,7 @@ mod ticket;
 mod vault;
 mod verify;
 
+pub use crate::assurance::Assurance;
 pub use crate::body::{Body, BodyError, BoxError};
 pub use crate::builder::Builder;
 pub use crate::bulla::Bulla;

@@ -13,6 +13,7 @@ use bulla_protocol::target::Origin;
 use http::Response;
 use zeroize::Zeroizing;
 
+use crate::assurance::Assurance;
 use crate::body::{self, Body};
 use crate::bulla::Bulla;
 use crate::event::{About, EventKind};
@@ -189,6 +190,7 @@ impl Bulla {
             response_key: *secret(&response)?.as_bytes(),
             mac_key: *mac_key,
             subject: carried.and_then(|carried| carried.subject),
+            assurance: carried.map_or(Assurance::NONE, |carried| carried.assurance),
             login: carried.map_or(0, |carried| carried.login),
             began: carried.map_or(now, |carried| carried.began),
             expires: self.ticket_end(now),

@@ -45,8 +45,9 @@ impl Bulla {
         fields.insert(field::NONCE, self.nonce(now)?.field);
         let device_proof = facts.proof == ProofKind::Device;
         match facts.outcome() {
-            Outcome::LoggedIn(subject) => {
+            Outcome::LoggedIn(subject, assurance) => {
                 let mut next = state;
+                next.assurance = assurance;
                 next.kind = TicketKind::CarryOver;
                 next.subject = Some(subject);
                 next.login = facts.admitted;

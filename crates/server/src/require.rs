@@ -10,9 +10,21 @@ use bulla_protocol::proof::ProofKind;
 use http::{Request, Response};
 use tower::{Layer, Service};
 
+use crate::assurance::Assurance;
 use crate::body::{self, Body, BoxError};
+use crate::policy::Monitored;
 use crate::refused::Refused;
 use crate::session::{MISSING, Session};
+
+/// How much of a request the way must not have seen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+enum Cover {
+    #[default]
+    Nothing,
+    Content,
+    /// The path, too.
+    Everything,
+}
 
 /// A layer for one route that asks for more than the verifier's default, never for less: a request
 /// without a verified session does not pass it at all.
@@ -23,9 +35,10 @@ use crate::session::{MISSING, Session};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[must_use]
 pub struct Require {
-    sealed: bool,
+    cover: Cover,
     logged_in: bool,
     device_proof: bool,
+    assurance: Assurance,
     recent_login: Option<Duration>,
 }
 
@@ -38,7 +51,16 @@ impl Require {
     /// The request must have come sealed.
     pub fn sealed(self) -> Self {
         Self {
-            sealed: true,
+            cover: self.cover.max(Cover::Content),
+            ..self
+        }
+    }
+
+    /// It must have come by the endpoint that all sealed requests share, so that nobody on the way has seen its
+    /// path.
+    pub fn concealed(self) -> Self {
+        Self {
+            cover: Cover::Everything,
             ..self
         }
     }
@@ -69,6 +91,14 @@ impl Require {
         }
     }
 
+    /// Somebody must have [logged in](Session::login_with) with this level of assurance at least.
+    pub fn assurance(self, least: Assurance) -> Self {
+        Self {
+            assurance: least,
+            ..self
+        }
+    }
+
     /// Whether a request may pass.
     ///
     /// # Errors
@@ -77,15 +107,24 @@ impl Require {
     /// [`Code::LoginRequired`], [`Code::InsufficientUserAuthentication`].
     pub fn check(&self, session: Option<&Session>) -> Result<(), Error> {
         let session = session.ok_or(MISSING)?;
-        if self.sealed && !session.is_sealed() {
+        if self.cover >= Cover::Content && !session.is_sealed() {
             return Err(Code::SealRequired.because("this route wants sealed requests"));
+        }
+        if self.cover == Cover::Everything && !session.is_concealed() {
+            return Err(Code::SealRequired.because("this route wants concealed requests"));
         }
         if self.device_proof && session.proof() != ProofKind::Device {
             return Err(Code::ProofWeak.because("this route wants a device proof"));
         }
         let age = session.login_age();
-        if (self.logged_in || self.recent_login.is_some()) && age.is_none() {
+        let wants_login =
+            self.logged_in || self.recent_login.is_some() || self.assurance > Assurance::NONE;
+        if wants_login && age.is_none() {
             return Err(Code::LoginRequired.because("this route wants a login"));
+        }
+        if session.assurance() < self.assurance {
+            let weak = Code::InsufficientUserAuthentication;
+            return Err(weak.because("this route wants a login with more assurance"));
         }
         if let (Some(age), Some(max_age)) = (age, self.recent_login)
             && age > max_age
@@ -133,7 +172,10 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         if let Err(error) = self.require.check(request.extensions().get()) {
-            return Box::pin(std::future::ready(Ok(Refused(error).into())));
+            match request.extensions().get::<Monitored>() {
+                Some(monitored) => monitored.pass(error),
+                None => return Box::pin(std::future::ready(Ok(Refused(error).into()))),
+            }
         }
         let response = self.inner.call(request);
         Box::pin(async move { Ok(response.await?.map(body::boxed)) })

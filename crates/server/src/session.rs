@@ -8,6 +8,7 @@ use bulla_protocol::jwk::Thumbprint;
 use bulla_protocol::opening::SessionId;
 use bulla_protocol::proof::ProofKind;
 
+use crate::assurance::Assurance;
 use crate::bulla::Bulla;
 use crate::event::{About, EventKind};
 use crate::store::{Party, Revocation, SessionRef};
@@ -24,10 +25,12 @@ pub(crate) struct Facts {
     pub(crate) id: SessionId,
     pub(crate) device: Thumbprint,
     pub(crate) subject: Option<(Subject, u32)>,
+    pub(crate) assurance: Assurance,
     /// The store's memory of revocations under which its ticket was sealed.
     pub(crate) memory: [u8; 16],
     pub(crate) proof: ProofKind,
     pub(crate) sealed: bool,
+    pub(crate) concealed: bool,
     /// When the request had passed every check, in seconds since 1970.
     pub(crate) admitted: u32,
     pub(crate) outcome: Mutex<Outcome>,
@@ -38,7 +41,7 @@ pub(crate) struct Facts {
 pub(crate) enum Outcome {
     #[default]
     Unchanged,
-    LoggedIn(Subject),
+    LoggedIn(Subject, Assurance),
     Ended,
 }
 
@@ -90,6 +93,17 @@ impl Session {
         self.facts.sealed
     }
 
+    /// Whether it came sealed and by the endpoint that all such requests share, so that nobody on the way has seen
+    /// its path.
+    pub fn is_concealed(&self) -> bool {
+        self.facts.concealed
+    }
+
+    /// How sure the application was of the user at the login.
+    pub fn assurance(&self) -> Assurance {
+        self.facts.assurance
+    }
+
     /// Logs a user in: ends this session and hands the client a ticket that is good for one opening
     /// within a minute. The session that it opens has a new id, fresh keys and this subject, so neither
     /// an id nor a key from before the login is worth anything after it.
@@ -103,6 +117,17 @@ impl Session {
     /// not fit, [`Code::RateLimited`] if too many sessions of this user have ended lately,
     /// [`Code::StoreUnavailable`] if the old session could not be ended.
     pub async fn login(&self, subject: &str) -> Result<(), Error> {
+        self.login_with(subject, Assurance::NONE).await
+    }
+
+    /// The same, and says how sure the application is of who it is: what
+    /// [`Require::assurance`](crate::Require::assurance) asks for. Whoever shows a second factor later logs in again,
+    /// with more.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::login`].
+    pub async fn login_with(&self, subject: &str, assurance: Assurance) -> Result<(), Error> {
         if self.facts.proof != ProofKind::Device {
             return Err(Code::ProofWeak.because("login needs a device proof"));
         }
@@ -110,7 +135,7 @@ impl Session {
         let does_not_fit = |error: Error| Code::Internal.because(error.detail);
         let subject = subject.parse().map_err(does_not_fit)?;
         self.end(Some(subject)).await?;
-        self.conclude(Outcome::LoggedIn(subject));
+        self.conclude(Outcome::LoggedIn(subject, assurance));
         let mut about = About::by(&self.facts);
         about.subject = Some(subject);
         self.bulla.report(EventKind::LoggedIn, &about);

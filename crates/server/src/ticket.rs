@@ -8,6 +8,7 @@ use bulla_protocol::opening::{SessionId, Ticket};
 use bulla_protocol::target::Origin;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
+use crate::assurance::Assurance;
 use crate::ring::{Purpose, Ring, RingKey};
 use crate::subject::Subject;
 use crate::vault;
@@ -73,6 +74,9 @@ pub(crate) struct SessionState {
     /// Who has logged in, if anybody has.
     #[zeroize(skip)]
     pub(crate) subject: Option<Subject>,
+    /// How sure the application was of who has logged in, by its own scale.
+    #[zeroize(skip)]
+    pub(crate) assurance: Assurance,
     /// When the user logged in; seconds since 1970, 0 before login.
     #[zeroize(skip)]
     pub(crate) login: u32,
@@ -121,7 +125,7 @@ impl SessionState {
 
     fn encode(&self) -> Zeroizing<Vec<u8>> {
         let mut plain = Zeroizing::new(Vec::with_capacity(PLAIN_LEN));
-        plain.push(self.kind as u8);
+        plain.push(self.kind as u8 | self.assurance.level() << 4);
         plain.extend(self.id.0);
         plain.extend(self.device);
         plain.extend(self.request_key);
@@ -137,7 +141,9 @@ impl SessionState {
 
     fn decode(plain: &[u8], memory: [u8; 16]) -> Option<Self> {
         let mut rest = plain;
-        let kind = match take::<1>(&mut rest)?[0] {
+        let [first] = take(&mut rest)?;
+        let assurance = Assurance::new(first >> 4)?;
+        let kind = match first & 0xf {
             0 => TicketKind::Unconfirmed,
             1 => TicketKind::Confirmed,
             2 => TicketKind::CarryOver,
@@ -160,6 +166,7 @@ impl SessionState {
             response_key,
             mac_key,
             subject,
+            assurance,
             login,
             began,
             expires,
@@ -194,6 +201,7 @@ mod tests {
             response_key: [4; 32],
             mac_key: [5; 32],
             subject: "x".repeat(Subject::MAX_LEN).parse().ok(),
+            assurance: Assurance::MAX,
             login: 6,
             began: 7,
             expires: 8,

@@ -16,6 +16,7 @@ use bulla_protocol::proof::{Binding, CoveredProof, ProofKind, ProofNonce, Receiv
 use bulla_protocol::signature::Request as SignedRequest;
 use bulla_protocol::structured;
 use bulla_protocol::target::{Origin, Target};
+use bytes::Bytes;
 use http::header::COOKIE;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri};
 use http_body_util::BodyExt as _;
@@ -26,7 +27,7 @@ use crate::body::{self, Body, Envelope, Unsealing};
 use crate::bulla::Bulla;
 use crate::cookies::Holder;
 use crate::event::{About, EventKind};
-use crate::headers::{Stated, View, hidden, inner_headers};
+use crate::headers::{Stated, View, hidden, inner_headers, our_own};
 use crate::live::Live;
 use crate::session::{Facts, Session};
 use crate::store::{SessionRef, StoreError, UsedProof, Verdict};
@@ -76,6 +77,8 @@ pub(crate) struct Unsealed {
     state: SessionState,
     /// The envelope's salt, if there is one.
     salt: Option<[u8; 16]>,
+    /// Whether the envelope tells nothing of the path.
+    concealed: bool,
 }
 
 enum Content {
@@ -83,9 +86,8 @@ enum Content {
     Sealed(Box<Unsealing>),
 }
 
-/// A request with a proof that holds. What its content must be is known; it has not been read.
+/// A proof that holds. What the content must be is known; it has not been read.
 struct Proven {
-    request: Unsealed,
     kind: ProofKind,
     nonce: ProofNonce,
     device: Thumbprint,
@@ -105,6 +107,21 @@ pub(crate) struct Verified {
     pub(crate) state: SessionState,
     /// The names of bound cookies that the browser may forget.
     pub(crate) dead_cookies: Vec<String>,
+}
+
+/// A request that has not passed: why, and the request as far as it could still be served.
+pub(crate) struct Rejected {
+    pub(crate) refusal: Error,
+    pub(crate) request: Option<Request<Body>>,
+}
+
+impl From<Error> for Rejected {
+    fn from(refusal: Error) -> Self {
+        Self {
+            refusal,
+            request: None,
+        }
+    }
 }
 
 /// What is needed to answer, whether or not the request passes.
@@ -135,24 +152,24 @@ impl Received {
     }
 
     /// Finds and opens the ticket: in the envelope's header, or in its field.
-    pub(crate) async fn open_ticket(self, bulla: &Bulla) -> Result<Ticketed, Error> {
-        let (ticket, body) = if self.is_sealed() {
+    pub(crate) async fn open_ticket(self, bulla: &Bulla) -> Result<Ticketed, Rejected> {
+        let (ticket, body, state);
+        if self.is_sealed() {
             let mut envelope = Envelope::read(self.body).await?;
-            let ticket = Ticket::new(std::mem::take(&mut envelope.header.keyid))?;
-            (ticket, Carried::Sealed(envelope))
+            ticket = Ticket::new(std::mem::take(&mut envelope.header.keyid))?;
+            state = bulla.open_ticket(&ticket, &self.origin).await?;
+            body = Carried::Sealed(envelope);
         } else {
-            let lines = self.headers.get_all(field::TICKET).iter();
-            let line = field::single(lines.map(HeaderValue::as_bytes))?
-                .ok_or(Code::ProofMissing.because("the request carries no ticket"))?;
-            (Ticket::from_field(line)?, Carried::Plain(self.body))
-        };
-        bulla.know_key(&ticket).await?;
-        let (now, memory) = (bulla.now(), bulla.0.store.memory().revocations);
-        let state = SessionState::open(&ticket, &bulla.0.ring, &self.origin, memory)?;
-        if state.kind == TicketKind::CarryOver {
-            return Err(Code::TicketInvalid.because("the ticket was not sealed here"));
+            ticket = match self.ticket_field() {
+                Ok(ticket) => ticket,
+                Err(refusal) => return Err(self.rejected(refusal)),
+            };
+            state = match bulla.open_ticket(&ticket, &self.origin).await {
+                Ok(state) => state,
+                Err(refusal) => return Err(self.rejected(refusal)),
+            };
+            body = Carried::Plain(self.body);
         }
-        bulla.check_times(&state, now)?;
         Ok(Ticketed {
             origin: self.origin,
             method: self.method,
@@ -163,6 +180,30 @@ impl Received {
             ticket,
             state,
         })
+    }
+
+    fn ticket_field(&self) -> Result<Ticket, Error> {
+        let lines = self.headers.get_all(field::TICKET).iter();
+        let line = field::single(lines.map(HeaderValue::as_bytes))?
+            .ok_or(Code::ProofMissing.because("the request carries no ticket"))?;
+        Ticket::from_field(line)
+    }
+
+    pub(crate) fn rejected(self, refusal: Error) -> Rejected {
+        Rejected {
+            refusal,
+            request: Some(self.into_request()),
+        }
+    }
+
+    /// The request as it came.
+    pub(crate) fn into_request(self) -> Request<Body> {
+        let mut request = Request::new(self.body);
+        *request.method_mut() = self.method;
+        *request.uri_mut() = self.uri;
+        *request.headers_mut() = self.headers;
+        *request.extensions_mut() = self.extensions;
+        request
     }
 }
 
@@ -179,7 +220,7 @@ impl Ticketed {
             ticket,
             state,
         } = self;
-        let cookies = if bulla.0.cookies.are_on() {
+        let cookies = if bulla.0.cookies.are_on() || bulla.0.policy.monitors() {
             headers.get_all(COOKIE).iter().cloned().collect()
         } else {
             Vec::new()
@@ -201,6 +242,7 @@ impl Ticketed {
                     ticket,
                     state,
                     salt: None,
+                    concealed: false,
                 });
             }
         };
@@ -242,6 +284,7 @@ impl Ticketed {
             ticket,
             state,
             salt: Some(salt),
+            concealed: uri.path() == bulla.0.sealed_path,
         })
     }
 }
@@ -250,26 +293,43 @@ impl Unsealed {
     /// Checks the proof before any content is read, then the content, then, as the last step, that the
     /// proof is used for the first time and that the session has not ended.
     ///
-    /// Beside the verdict comes how to answer it.
+    /// How to answer it, whether or not it passes, is found on the way.
     pub(crate) async fn verify(
         self,
         bulla: &Bulla,
+        reply_to: &mut ReplyTo,
         about: &mut About,
-    ) -> (ReplyTo, Result<Verified, Error>) {
-        let mut reply_to = ReplyTo {
-            origin: self.origin.clone(),
-            seal: None,
-        };
-        let verified = match self.prove(bulla, &mut reply_to, about) {
-            Ok(proven) => proven.admit(bulla, about).await,
-            Err(refusal) => Err(refusal),
-        };
-        (reply_to, verified)
+    ) -> Result<Verified, Rejected> {
+        match self.prove(bulla, reply_to, about) {
+            Ok(proven) => self.admit(proven, bulla, about).await,
+            // Nothing that came sealed is answered in plain text, whatever its path lets pass.
+            Err(refusal) if self.salt.is_some() && reply_to.seal.is_none() => Err(refusal.into()),
+            Err(refusal) => Err(self.rejected(refusal)),
+        }
+    }
+
+    fn rejected(self, refusal: Error) -> Rejected {
+        Rejected {
+            refusal,
+            request: Some(self.into_request()),
+        }
+    }
+
+    fn into_request(self) -> Request<Body> {
+        let mut request = Request::new(match self.content {
+            Content::Plain(body) => body,
+            Content::Sealed(content) => body::boxed(content),
+        });
+        *request.method_mut() = self.method;
+        *request.uri_mut() = self.uri;
+        *request.headers_mut() = self.headers;
+        *request.extensions_mut() = self.extensions;
+        request
     }
 
     /// Checks the proof. Nothing is read for it.
     fn prove(
-        self,
+        &self,
         bulla: &Bulla,
         reply_to: &mut ReplyTo,
         about: &mut About,
@@ -319,9 +379,12 @@ impl Unsealed {
             kind: proof.kind,
             nonce: proof.nonce,
             device: device.thumbprint,
-            hidden: hidden(&self.headers, &covered.covered, &bulla.0.upstream),
+            hidden: if self.salt.is_none() && bulla.0.policy.is_monitored(&self.path) {
+                our_own()
+            } else {
+                hidden(&self.headers, &covered.covered, &bulla.0.upstream)
+            },
             digest: digest.map(ContentDigest::parse).transpose()?,
-            request: self,
         })
     }
 
@@ -358,6 +421,18 @@ impl Unsealed {
 const WRONG: Error = Code::ProofMismatch.because("the signature is wrong");
 
 impl Bulla {
+    /// Opens a ticket that requests are made with, for what it says.
+    async fn open_ticket(&self, ticket: &Ticket, origin: &Origin) -> Result<SessionState, Error> {
+        self.know_key(ticket).await?;
+        let (now, memory) = (self.now(), self.0.store.memory().revocations);
+        let state = SessionState::open(ticket, &self.0.ring, origin, memory)?;
+        if state.kind == TicketKind::CarryOver {
+            return Err(Code::TicketInvalid.because("the ticket was not sealed here"));
+        }
+        self.check_times(&state, now)?;
+        Ok(state)
+    }
+
     /// Lets a confirmed session take the place of the one that it was carried over from. Requests that were
     /// made at once all ask for it.
     ///
@@ -378,6 +453,32 @@ impl Bulla {
         Err(Code::SessionRevoked.because("the session that it was carried over from has ended"))
     }
 
+    /// Sees to it that the proof is used for the first time, and that the session has not ended.
+    async fn remember(
+        &self,
+        state: &SessionState,
+        proven: &Proven,
+        facts: &Facts,
+    ) -> Result<(), Error> {
+        // Once more: the body may have come so slowly that the store has forgotten what was sent along
+        // with this proof, a copy of it among them.
+        let memory = self.check_nonce(&proven.nonce)?;
+        let now = u64::from(facts.admitted);
+        let used = UsedProof {
+            proof: replay_key(&proven.device, &proven.nonce.random),
+            memory,
+            until: self.0.nonces.remember_until(now),
+            now,
+            confirmed: state.kind == TicketKind::Confirmed,
+            session: facts.session_ref(),
+        };
+        accept(self.0.store.check_and_insert(used).await)?;
+        match state.replaces.filter(|_| proven.kind == ProofKind::Device) {
+            Some(replaced) => self.take_place(replaced, &facts.session_ref()).await,
+            None => Ok(()),
+        }
+    }
+
     /// Returns the memory that it was handed out for.
     fn check_nonce(&self, nonce: &ProofNonce) -> Result<[u8; 16], Error> {
         let (ring, memory) = (&self.0.ring, self.0.store.memory().proofs);
@@ -387,110 +488,112 @@ impl Bulla {
     }
 }
 
-impl Proven {
+impl Unsealed {
     /// Reads the content, then asks the store.
-    async fn admit(self, bulla: &Bulla, about: &About) -> Result<Verified, Error> {
-        let Self {
-            request,
-            kind,
-            nonce,
-            device,
-            hidden,
-            digest,
-        } = self;
-        let mut body = request.content.read(digest, bulla, about).await?;
-        // Once more: the body may have come so slowly that the store has forgotten what was sent along
-        // with this proof, a copy of it among them.
-        let memory = bulla.check_nonce(&nonce)?;
-        let now = bulla.now();
-        let state = request.state;
-        let facts = Facts {
+    async fn admit(
+        mut self,
+        proven: Proven,
+        bulla: &Bulla,
+        about: &About,
+    ) -> Result<Verified, Rejected> {
+        let nothing = Content::Plain(body::full(Bytes::new()));
+        let content = std::mem::replace(&mut self.content, nothing);
+        let mut binding = Ok(());
+        if let Some(digest) = proven.digest {
+            let content = content.collect(bulla.0.limits.max_body_len).await?;
+            binding = digest.verify(&content);
+            self.content = Content::Plain(body::full(content));
+        } else {
+            self.content = content.stream(bulla, about)?;
+        }
+        let facts = self.facts(&proven, bulla.now());
+        let fresh = match binding {
+            Ok(()) => bulla.remember(&self.state, &proven, &facts).await,
+            Err(refusal) => Err(refusal),
+        };
+        match fresh {
+            Ok(()) => Ok(self.hand_over(proven, facts, bulla, about)),
+            Err(refusal) => Err(self.rejected(refusal)),
+        }
+    }
+
+    fn facts(&self, proven: &Proven, now: u32) -> Facts {
+        let state = &self.state;
+        Facts {
             id: state.id,
-            device,
+            device: proven.device,
             subject: state.subject.map(|subject| (subject, state.login)),
+            assurance: state.assurance,
             memory: state.memory,
-            proof: kind,
-            sealed: request.salt.is_some(),
+            proof: proven.kind,
+            sealed: self.salt.is_some(),
+            concealed: self.concealed,
             admitted: now,
             outcome: std::sync::Mutex::default(),
-        };
-        let used = UsedProof {
-            proof: replay_key(&device, &nonce.random),
-            memory,
-            until: bulla.0.nonces.remember_until(now.into()),
-            now: now.into(),
-            confirmed: state.kind == TicketKind::Confirmed,
-            session: facts.session_ref(),
-        };
-        accept(bulla.0.store.check_and_insert(used).await)?;
-        if digest.is_none() {
-            body = body::boxed(Live::new(
-                body,
-                bulla,
-                facts.session_ref(),
-                bulla.ends(&state),
-            ));
         }
-        if let Some(replaced) = state.replaces.filter(|_| kind == ProofKind::Device) {
-            bulla.take_place(replaced, &facts.session_ref()).await?;
-        }
+    }
 
+    /// The request as the handler sees it.
+    fn hand_over(self, proven: Proven, facts: Facts, bulla: &Bulla, about: &About) -> Verified {
         let facts = Arc::new(facts);
-        let mut headers = request.headers;
-        for name in hidden {
+        let mut headers = self.headers;
+        for name in proven.hidden {
             headers.remove(name);
         }
         let holder = Holder {
-            origin: &request.origin,
-            device: &device,
+            origin: &self.origin,
+            device: &proven.device,
         };
-        let cookies = request.cookies.iter();
-        let target = (&request.method, request.path.as_str());
-        let (cookies, dead_cookies) = bulla.cookies_in(cookies, holder, target, &headers, about);
+        let target = (&self.method, self.path.as_str());
+        let (cookies, dead_cookies) =
+            bulla.cookies_in(self.cookies.iter(), holder, target, &headers, about);
         headers.extend(cookies.map(|cookies| (COOKIE, cookies)));
-        let mut verified = Request::new(body);
-        *verified.method_mut() = request.method;
-        *verified.uri_mut() = request.uri;
-        *verified.headers_mut() = headers;
-        *verified.extensions_mut() = request.extensions;
-        verified
-            .extensions_mut()
-            .insert(Session::new(Arc::clone(&facts), bulla.clone()));
-        Ok(Verified {
-            request: verified,
+        let content = match self.content {
+            Content::Plain(body) if proven.digest.is_some() => body,
+            Content::Plain(body) => {
+                let until = bulla.ends(&self.state);
+                body::boxed(Live::new(body, bulla, facts.session_ref(), until))
+            }
+            Content::Sealed(content) => body::boxed(content),
+        };
+        let mut request = Request::new(content);
+        *request.method_mut() = self.method;
+        *request.uri_mut() = self.uri;
+        *request.headers_mut() = headers;
+        *request.extensions_mut() = self.extensions;
+        let session = Session::new(Arc::clone(&facts), bulla.clone());
+        request.extensions_mut().insert(session);
+        Verified {
+            request,
             facts,
-            state,
+            state: self.state,
             dead_cookies,
-        })
+        }
     }
 }
 
 impl Content {
-    /// All of it, checked against the digest that was signed; or, where the proof covers the salt, as
-    /// it comes.
-    async fn read(
-        self,
-        digest: Option<ContentDigest>,
-        bulla: &Bulla,
-        about: &About,
-    ) -> Result<Body, Error> {
-        let limit = bulla.0.limits.max_body_len;
-        let (content, digest) = match (self, digest) {
-            (Self::Plain(body), Some(digest)) => (body::collect(body, limit).await?, digest),
-            (Self::Sealed(content), Some(digest)) => (content.collect_all(limit).await?, digest),
-            (Self::Sealed(content), None) => {
-                let (bulla, about) = (bulla.clone(), about.clone());
-                return Ok(body::boxed(content.map_err(move |error| {
-                    bulla.report(EventKind::UploadBroken(error), &about);
-                    error
-                })));
-            }
-            (Self::Plain(_), None) => return Err(UNSEALED_STREAM),
+    /// All of it, at most so many bytes.
+    async fn collect(self, limit: usize) -> Result<Bytes, Error> {
+        match self {
+            Self::Plain(body) => body::collect(body, limit).await,
+            Self::Sealed(content) => content.collect_all(limit).await,
+        }
+    }
+
+    /// As it comes, where the proof covers the salt.
+    fn stream(self, bulla: &Bulla, about: &About) -> Result<Self, Error> {
+        let Self::Sealed(content) = self else {
+            return Err(UNSEALED_STREAM);
         };
-        digest.verify(&content)?;
-        Ok(body::full(content))
+        let (bulla, about) = (bulla.clone(), about.clone());
+        Ok(Self::Plain(body::boxed(content.map_err(move |error| {
+            bulla.report(EventKind::UploadBroken(error), &about);
+            error
+        }))))
     }
 }
+
 const UNSEALED_STREAM: Error =
     Code::CoverageMissing.because("the salt binds the content of sealed requests only");
 

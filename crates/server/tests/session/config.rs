@@ -81,13 +81,10 @@ fn what_no_request_could_meet_is_refused() {
             |e| matches!(e, ConfigError::Prefix(_)),
         ),
         (|b| b.prefix(""), |e| matches!(e, ConfigError::Prefix(_))),
-        (
-            |b| b.unsigned(""),
-            |e| matches!(e, ConfigError::Unsigned(_)),
-        ),
+        (|b| b.unsigned(""), |e| matches!(e, ConfigError::Path(_))),
         (
             |b| b.unsigned("static/"),
-            |e| matches!(e, ConfigError::Unsigned(_)),
+            |e| matches!(e, ConfigError::Path(_)),
         ),
     ];
     let builder = || {

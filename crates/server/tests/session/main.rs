@@ -12,6 +12,7 @@ mod guards;
 mod hooked;
 mod live;
 mod lost;
+mod policy;
 mod receive;
 mod renewal;
 mod requests;
