@@ -282,7 +282,7 @@ async fn cookies_are_let_alone_where_it_is_only_monitored() {
     let device = Device::new();
     let client = device.open(&server, None).await.unwrap();
     events.lock().unwrap().clear();
-    let mut sent = Vec::new();
+    let mut lines = Vec::new();
     for (path, cookie, seen) in [("/old/a", "sid=1", "sid=1"), ("/new", "sid=1", "-")] {
         let request = client.sealed(&device, ProofKind::Device, ("POST", path), b"x");
         let mut outer = concealed(&request.bytes);
@@ -290,14 +290,14 @@ async fn cookies_are_let_alone_where_it_is_only_monitored() {
             .headers_mut()
             .insert("cookie", cookie.parse().unwrap());
         let reply = server.send(outer).await;
-        let set = reply.headers()["set-cookie"].to_str().unwrap().to_owned();
+        let line = reply.headers()["set-cookie"].to_str().unwrap().to_owned();
         let (_, _, content) = client.open_reply(&reply, &request.nonce);
         assert_eq!(content, format!("session x {seen}").as_bytes(), "{path}");
-        sent.push(set);
+        lines.push(line);
     }
     assert!(
-        sent[0].starts_with("sid=1;") && sent[1].starts_with("sid=bulla."),
-        "{sent:?}"
+        lines[0].starts_with("sid=1;") && lines[1].starts_with("sid=bulla."),
+        "{lines:?}"
     );
     let codes: Vec<_> = events
         .lock()
@@ -307,7 +307,7 @@ async fn cookies_are_let_alone_where_it_is_only_monitored() {
         .collect();
     assert_eq!(codes, [Code::FieldRefused, Code::LoginRequired]);
     // One that is bound is nothing without a proof, also here.
-    let bound = sent[1].split(';').next().unwrap();
+    let bound = lines[1].split(';').next().unwrap();
     let reply = server.send(plain("/old/a", &[("cookie", bound)])).await;
     assert_eq!(reply.body(), "nobody x -");
 }
