@@ -1,6 +1,7 @@
 //! How a verifier is configured.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 
@@ -9,7 +10,7 @@ use bulla_protocol::limits::{DEFAULT_PREFIX, Limits};
 use bulla_protocol::opening::{check_prefix, sealed_path, session_path};
 use bulla_protocol::proof::ProofKind;
 use bulla_protocol::target::Origin;
-use http::HeaderName;
+use http::{Extensions, HeaderMap, HeaderName};
 use tokio::sync::broadcast;
 
 use crate::alarm::Alarms;
@@ -22,6 +23,7 @@ use crate::event::{self, Listener, Pseudonyms, SecurityEvent, Watch};
 use crate::identity::Identity;
 use crate::lifetimes::Lifetimes;
 use crate::live::{self, News};
+use crate::network::Finder;
 use crate::nonce::Nonces;
 use crate::policy::Policy;
 use crate::require::Require;
@@ -45,6 +47,7 @@ pub struct Builder {
     upstream: Vec<HeaderName>,
     cors: Vec<String>,
     cookies: Cookies,
+    finder: Finder,
     listener: Option<Listener>,
 }
 
@@ -65,6 +68,7 @@ impl Builder {
             upstream: Vec::new(),
             cors: Vec::new(),
             cookies: Cookies::Off,
+            finder: Finder::default(),
             listener: None,
         }
     }
@@ -181,6 +185,18 @@ impl Builder {
         self
     }
 
+    /// Sets how the address of whoever has sent a request is found, by its fields and its extensions. Default: that of the
+    /// connection, where a [`SocketAddr`](std::net::SocketAddr) or axum's `ConnectInfo` of one is in the extensions; else
+    /// none. Behind a proxy it is what that proxy states, in a field that it sets anew on every request: whatever a client
+    /// can state is worth nothing.
+    pub fn network(
+        mut self,
+        find: impl Fn(&HeaderMap, &Extensions) -> Option<IpAddr> + Send + Sync + 'static,
+    ) -> Self {
+        self.finder = Finder::new(find);
+        self
+    }
+
     /// Sets who is told of every security event, besides `tracing`. Must be quick: it runs on the request's way. A
     /// task of its own asks [`Bulla::events`].
     pub fn on_event(mut self, listener: impl Fn(&SecurityEvent) + Send + Sync + 'static) -> Self {
@@ -281,6 +297,7 @@ impl Builder {
             upstream: self.upstream,
             cors,
             cookies: self.cookies,
+            finder: self.finder,
             watch: Watch {
                 pseudonyms: Pseudonyms::new(&pseudonyms),
                 listener: self.listener,

@@ -25,6 +25,7 @@ use crate::identity::Identity;
 use crate::layer::BullaLayer;
 use crate::lifetimes::Lifetimes;
 use crate::live::News;
+use crate::network::Finder;
 use crate::nonce::{Nonce, Nonces};
 use crate::policy::Policy;
 use crate::ring::{Ring, RingKey};
@@ -56,6 +57,7 @@ pub(crate) struct Inner {
     pub(crate) upstream: Vec<HeaderName>,
     pub(crate) cors: Vec<Origin>,
     pub(crate) cookies: Cookies,
+    pub(crate) finder: Finder,
     pub(crate) watch: Watch,
     /// Wakes up open streams at the end of their sessions.
     pub(crate) alarms: Alarms,

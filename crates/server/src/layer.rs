@@ -121,7 +121,8 @@ impl Bulla {
         let mut response = if cors.is_some() && cors::is_preflight(&request) {
             cors::preflighted()
         } else {
-            let mut about = About::new(request.uri().clone());
+            let network = self.0.finder.find(request.headers(), request.extensions());
+            let mut about = About::new(request.uri().clone(), network);
             let (request, rest) = body::with_rest(request);
             let response = match self.route(request, inner, &mut about).await {
                 Ok(served) => served?,

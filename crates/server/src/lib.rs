@@ -46,6 +46,7 @@ mod identity;
 mod layer;
 mod lifetimes;
 mod live;
+mod network;
 mod nonce;
 mod open;
 mod policy;
@@ -72,6 +73,7 @@ pub use crate::event::{EventKind, Events, Missed, Pseudonym, Pseudonyms, Securit
 pub use crate::identity::Identity;
 pub use crate::layer::{BullaLayer, BullaService};
 pub use crate::lifetimes::Lifetimes;
+pub use crate::network::Network;
 pub use crate::refused::Refused;
 pub use crate::require::{Require, Required};
 pub use crate::ring::Ring;

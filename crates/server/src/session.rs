@@ -11,6 +11,7 @@ use bulla_protocol::proof::ProofKind;
 use crate::assurance::Assurance;
 use crate::bulla::Bulla;
 use crate::event::{About, EventKind};
+use crate::network::Network;
 use crate::store::{Party, Revocation, SessionRef};
 use crate::subject::Subject;
 
@@ -28,6 +29,7 @@ pub(crate) struct Facts {
     pub(crate) assurance: Assurance,
     /// The store's memory of revocations under which its ticket was sealed.
     pub(crate) memory: [u8; 16],
+    pub(crate) network: Option<Network>,
     pub(crate) proof: ProofKind,
     pub(crate) sealed: bool,
     pub(crate) concealed: bool,

@@ -29,6 +29,7 @@ use crate::cookies::Holder;
 use crate::event::{About, EventKind};
 use crate::headers::{Stated, View, hidden, inner_headers, our_own};
 use crate::live::Live;
+use crate::network::Network;
 use crate::session::{Facts, Session};
 use crate::store::{SessionRef, StoreError, UsedProof, Verdict};
 use crate::ticket::{RevocationId, SessionState, TicketKind};
@@ -506,7 +507,7 @@ impl Unsealed {
         } else {
             self.content = content.stream(bulla, about)?;
         }
-        let facts = self.facts(&proven, bulla.now());
+        let facts = self.facts(&proven, about.network, bulla.now());
         let fresh = match binding {
             Ok(()) => bulla.remember(&self.state, &proven, &facts).await,
             Err(refusal) => Err(refusal),
@@ -517,7 +518,7 @@ impl Unsealed {
         }
     }
 
-    fn facts(&self, proven: &Proven, now: u32) -> Facts {
+    fn facts(&self, proven: &Proven, network: Option<Network>, now: u32) -> Facts {
         let state = &self.state;
         Facts {
             id: state.id,
@@ -525,6 +526,7 @@ impl Unsealed {
             subject: state.subject.map(|subject| (subject, state.login)),
             assurance: state.assurance,
             memory: state.memory,
+            network,
             proof: proven.kind,
             sealed: self.salt.is_some(),
             concealed: self.concealed,

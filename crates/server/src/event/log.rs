@@ -26,6 +26,7 @@ pub(super) fn write(event: &SecurityEvent) {
             session = event.session.map(tracing::field::display),
             device = event.device.map(tracing::field::display),
             subject = event.subject.map(tracing::field::display),
+            network = event.network.map(tracing::field::display),
             path = event.path.as_deref(),
         );
     } else {
@@ -35,6 +36,7 @@ pub(super) fn write(event: &SecurityEvent) {
             session = event.session.map(tracing::field::display),
             device = event.device.map(tracing::field::display),
             subject = event.subject.map(tracing::field::display),
+            network = event.network.map(tracing::field::display),
         );
     }
 }

@@ -8,6 +8,7 @@ use http::Uri;
 use tokio::sync::broadcast;
 
 use crate::bulla::Bulla;
+use crate::network::Network;
 use crate::session::Facts;
 use crate::store::Revocation;
 use crate::subject::Subject;
@@ -38,6 +39,8 @@ pub struct SecurityEvent {
     pub device: Option<Pseudonym>,
     /// Who is logged in, or was.
     pub subject: Option<Pseudonym>,
+    /// Where the request came from, where [that is known](crate::Builder::network).
+    pub network: Option<Pseudonym>,
     /// The path that the request was for, as far as it could be read: 256 bytes of it at most.
     pub path: Option<String>,
 }
@@ -116,13 +119,15 @@ pub(crate) struct About {
     pub(crate) session: Option<RevocationId>,
     pub(crate) device: Option<Thumbprint>,
     pub(crate) subject: Option<Subject>,
+    pub(crate) network: Option<Network>,
 }
 
 impl About {
-    /// Nothing but where it was sent to.
-    pub(crate) fn new(uri: Uri) -> Self {
+    /// Nothing but where it was sent to, and where it came from.
+    pub(crate) fn new(uri: Uri, network: Option<Network>) -> Self {
         Self {
             uri: Some(uri),
+            network,
             ..Self::default()
         }
     }
@@ -140,6 +145,7 @@ impl About {
             session: Some(facts.id.into()),
             device: Some(facts.device),
             subject: facts.subject.map(|(subject, _)| subject),
+            network: facts.network,
         }
     }
 
@@ -207,6 +213,7 @@ impl Bulla {
             session: about.session.map(|id| names.session(id)),
             device: about.device.map(|device| names.device(device)),
             subject: about.subject.map(|subject| names.subject(subject.as_str())),
+            network: about.network.map(|network| names.network(network)),
             path: about.path(),
         };
         log::write(&event);

@@ -6,6 +6,7 @@ use bulla_keys::MacKey;
 use bulla_protocol::base64;
 use bulla_protocol::jwk::Thumbprint;
 
+use crate::network::Network;
 use crate::ticket::RevocationId;
 
 /// What stands in events and logs for a session, a device or a user: a keyed hash of 96 bits (OWASP ASVS
@@ -60,6 +61,11 @@ impl Pseudonyms {
     /// Of a user, by the application's user id.
     pub fn subject(&self, subject: &str) -> Pseudonym {
         self.of(b'u', subject.as_bytes())
+    }
+
+    /// Of a network.
+    pub fn network(&self, network: Network) -> Pseudonym {
+        self.of(b'n', network.to_string().as_bytes())
     }
 
     fn of(&self, kind: u8, name: &[u8]) -> Pseudonym {

@@ -347,7 +347,11 @@ mod tests {
     impl SharedPlace for Counted {
         fn load(&self) -> Loading<'_> {
             self.1.fetch_add(1, Ordering::Relaxed);
-            self.0.load()
+            Box::pin(async {
+                // However fast the folder is, all have come by then.
+                tokio::task::yield_now().await;
+                self.0.load().await
+            })
         }
 
         fn change(&self, change: Change) -> Loading<'_> {
