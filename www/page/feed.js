@@ -34,6 +34,9 @@ const MEANING = {
   device_ended: "A device was locked out.",
   all_ended: "All sessions ended.",
   foreign_ticket: "Another device showed a copied ticket.",
+  cookie_unproven: "A bound cookie came without a proof.",
+  network_changed: "A session goes on from another network.",
+  rule: "It happens too often.",
   cookie_dropped: "A cookie of another device was dropped.",
 };
 

@@ -28,6 +28,7 @@ use crate::nonce::Nonces;
 use crate::policy::Policy;
 use crate::require::Require;
 use crate::ring::Ring;
+use crate::rules::{Guard, Rules};
 use crate::store::Store;
 
 /// Configures a [`Bulla`].
@@ -48,6 +49,7 @@ pub struct Builder {
     cors: Vec<String>,
     cookies: Cookies,
     finder: Finder,
+    rules: Rules,
     listener: Option<Listener>,
 }
 
@@ -69,6 +71,7 @@ impl Builder {
             cors: Vec::new(),
             cookies: Cookies::Off,
             finder: Finder::default(),
+            rules: Rules::default(),
             listener: None,
         }
     }
@@ -197,6 +200,13 @@ impl Builder {
         self
     }
 
+    /// Sets what happens too often, and what is done about it. By default all rules only record
+    /// ([`EventKind::Rule`](crate::EventKind::Rule)).
+    pub fn rules(mut self, rules: Rules) -> Self {
+        self.rules = rules;
+        self
+    }
+
     /// Sets who is told of every security event, besides `tracing`. Must be quick: it runs on the request's way. A
     /// task of its own asks [`Bulla::events`].
     pub fn on_event(mut self, listener: impl Fn(&SecurityEvent) + Send + Sync + 'static) -> Self {
@@ -209,7 +219,7 @@ impl Builder {
     /// # Errors
     ///
     /// [`ConfigError::NoOrigin`]; [`ConfigError::Origin`] if any is not one; [`ConfigError::AllowedOrigin`];
-    /// [`ConfigError::Prefix`]; [`ConfigError::Path`]; [`ConfigError::NoIdentity`];
+    /// [`ConfigError::Prefix`]; [`ConfigError::Path`]; [`ConfigError::Rule`]; [`ConfigError::NoIdentity`];
     /// [`ConfigError::NoStore`];
     /// [`ConfigError::Lifetime`] for one that is not among [`Lifetimes::RANGE`];
     /// [`ConfigError::RingPeriod`] for a period that [`Ring::with_period`] does not allow;
@@ -247,6 +257,7 @@ impl Builder {
         if let Some(path) = self.policy.wrong() {
             return Err(ConfigError::Path(path.to_owned()));
         }
+        self.rules.check()?;
         let identity = self.identity.ok_or(ConfigError::NoIdentity)?;
         let pseudonyms = identity.derive(b"pseudonyms")?;
         let store = self.store.ok_or(ConfigError::NoStore)?;
@@ -298,6 +309,7 @@ impl Builder {
             cors,
             cookies: self.cookies,
             finder: self.finder,
+            guard: Guard::new(self.rules),
             watch: Watch {
                 pseudonyms: Pseudonyms::new(&pseudonyms),
                 listener: self.listener,

@@ -29,6 +29,7 @@ use crate::network::Finder;
 use crate::nonce::{Nonce, Nonces};
 use crate::policy::Policy;
 use crate::ring::{Ring, RingKey};
+use crate::rules::Guard;
 use crate::store::{Ended, Ending, Memory, Party, Replacement, Revocation, Store, StoreError};
 use crate::ticket::RevocationId;
 use crate::vault;
@@ -58,6 +59,7 @@ pub(crate) struct Inner {
     pub(crate) cors: Vec<Origin>,
     pub(crate) cookies: Cookies,
     pub(crate) finder: Finder,
+    pub(crate) guard: Guard,
     pub(crate) watch: Watch,
     /// Wakes up open streams at the end of their sessions.
     pub(crate) alarms: Alarms,

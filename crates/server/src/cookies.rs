@@ -220,6 +220,23 @@ impl Bulla {
         Ok(())
     }
 
+    /// Notices bound cookies in a request that wants a proof and has none.
+    pub(crate) fn notice_bound(&self, headers: &HeaderMap, origin: &Origin, about: &About) {
+        for cookie in headers.get_all(COOKIE).iter().flat_map(parse) {
+            let (name, value) = cookie.name_value();
+            let sealed = value.strip_prefix(MARK);
+            if let Some(bound) = sealed.and_then(|sealed| self.unbind(name, sealed, origin)) {
+                let about = About {
+                    device: Some(bound.device),
+                    ..about.clone()
+                };
+                self.report(EventKind::CookieUnproven, &about);
+                // One tells enough, and each costs.
+                return;
+            }
+        }
+    }
+
     /// Takes bound cookies out of a request without a proof, and returns their names. Where the path is only
     /// monitored, those that were never bound are left.
     pub(crate) fn hide_bound(&self, headers: &mut HeaderMap, path: &str) -> Vec<String> {

@@ -4,6 +4,8 @@ use std::error::Error as _;
 use std::path::{Path, PathBuf};
 use std::{fmt, io};
 
+use crate::rules::Rule;
+
 /// The server cannot be built as configured.
 ///
 /// Its `Debug` reads as its `Display`, with the causes behind it: that is what a `main` prints that returns it.
@@ -25,6 +27,10 @@ pub enum ConfigError {
     /// A rule is for paths that do not begin with a slash: it would be for every path, or none.
     #[error("a rule is for paths that begin with `/`, and `{0}` does not")]
     Path(String),
+    /// The action of a rule is one that the rule may not have:
+    /// [`Rules::let_a_ticket_lock_out`](crate::Rules::let_a_ticket_lock_out) says why.
+    #[error("the rule `{}` may not do that: whoever has only a ticket could make it, or there is no session", .0.name())]
+    Rule(Rule),
     /// The prefix is not an absolute path without a trailing slash.
     #[error("the prefix must be an absolute path without a trailing slash, and `{0}` is not")]
     Prefix(String),

@@ -135,6 +135,7 @@ impl Bulla {
                     rest.discard(self).await;
                 }
             }
+            self.carry_out().await;
             response
         };
         self.add_cors(cors.as_ref(), response.headers_mut());
@@ -325,6 +326,7 @@ impl Bulla {
         if self.0.policy.is_unsigned(path) {
             self.pass(received.into_request(), None, inner, about).await
         } else {
+            self.notice_bound(&received.headers, &received.origin, about);
             self.reject(received.rejected(refusal), inner, about).await
         }
     }

@@ -54,6 +54,7 @@ mod refused;
 mod reply;
 mod require;
 mod ring;
+mod rules;
 mod session;
 pub mod store;
 mod subject;
@@ -77,6 +78,7 @@ pub use crate::network::Network;
 pub use crate::refused::Refused;
 pub use crate::require::{Require, Required};
 pub use crate::ring::Ring;
+pub use crate::rules::{Action, Rule, Rules, Threshold};
 pub use crate::session::Session;
 #[cfg(feature = "embedded")]
 pub use crate::store::EmbeddedStore;

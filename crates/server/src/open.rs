@@ -76,6 +76,9 @@ impl Bulla {
             .header(field::NONCE, structured::from_string(&opened.nonce)?)
             .body(body::full(body))
             .map_err(|_| FAILED)?;
+        if let (Some(carried), Some(_)) = (&carried, state.replaces) {
+            self.0.guard.inherit(carried.id.into(), state.id.into());
+        }
         about.learn(&state);
         self.report(EventKind::Opened, about);
         Ok(response)

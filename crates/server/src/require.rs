@@ -122,6 +122,12 @@ impl Require {
         if wants_login && age.is_none() {
             return Err(Code::LoginRequired.because("this route wants a login"));
         }
+        if (self.recent_login.is_some() || self.assurance > Assurance::NONE)
+            && session.must_step_up()
+        {
+            let suspect = Code::InsufficientUserAuthentication;
+            return Err(suspect.because("this session has to be logged in to again"));
+        }
         if session.assurance() < self.assurance {
             let weak = Code::InsufficientUserAuthentication;
             return Err(weak.because("this route wants a login with more assurance"));

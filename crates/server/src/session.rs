@@ -106,6 +106,15 @@ impl Session {
         self.facts.assurance
     }
 
+    /// Whether a [rule](crate::Action::StepUp) wants the user to log in again.
+    pub fn must_step_up(&self) -> bool {
+        let session = self.facts.id.into();
+        self.bulla
+            .0
+            .guard
+            .must_step_up(session, self.facts.admitted)
+    }
+
     /// Logs a user in: ends this session and hands the client a ticket that is good for one opening
     /// within a minute. The session that it opens has a new id, fresh keys and this subject, so neither
     /// an id nor a key from before the login is worth anything after it.

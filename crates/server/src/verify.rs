@@ -460,7 +460,9 @@ impl Bulla {
         state: &SessionState,
         proven: &Proven,
         facts: &Facts,
+        about: &About,
     ) -> Result<(), Error> {
+        self.let_go_on(about)?;
         // Once more: the body may have come so slowly that the store has forgotten what was sent along
         // with this proof, a copy of it among them.
         let memory = self.check_nonce(&proven.nonce)?;
@@ -474,10 +476,11 @@ impl Bulla {
             session: facts.session_ref(),
         };
         accept(self.0.store.check_and_insert(used).await)?;
-        match state.replaces.filter(|_| proven.kind == ProofKind::Device) {
-            Some(replaced) => self.take_place(replaced, &facts.session_ref()).await,
-            None => Ok(()),
+        if let Some(replaced) = state.replaces.filter(|_| proven.kind == ProofKind::Device) {
+            self.take_place(replaced, &facts.session_ref()).await?;
         }
+        self.notice_network(about);
+        Ok(())
     }
 
     /// Returns the memory that it was handed out for.
@@ -509,7 +512,7 @@ impl Unsealed {
         }
         let facts = self.facts(&proven, about.network, bulla.now());
         let fresh = match binding {
-            Ok(()) => bulla.remember(&self.state, &proven, &facts).await,
+            Ok(()) => bulla.remember(&self.state, &proven, &facts, about).await,
             Err(refusal) => Err(refusal),
         };
         match fresh {

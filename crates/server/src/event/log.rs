@@ -1,10 +1,16 @@
 //! Events in `tracing`: refusals under one target, everything else under another.
 
 use super::{EventKind, SecurityEvent};
+use crate::rules::Rule;
 
 /// Something was refused, or would have been: of interest to whoever keeps watch.
 fn is_refusal(kind: &EventKind) -> bool {
-    kind.error().is_some() || matches!(kind, EventKind::ForeignTicket | EventKind::CookieDropped)
+    use EventKind as Kind;
+    kind.error().is_some()
+        || matches!(
+            kind,
+            Kind::ForeignTicket | Kind::CookieUnproven | Kind::CookieDropped | Kind::Rule(_)
+        )
 }
 
 pub(super) fn is_on(kind: &EventKind) -> bool {
@@ -22,6 +28,7 @@ pub(super) fn write(event: &SecurityEvent) {
             target: "bulla::refused",
             kind = event.kind.name(),
             code = error.map(|error| error.code.as_str()),
+            rule = event.kind.rule().map(Rule::name),
             detail = error.map(|error| error.detail),
             session = event.session.map(tracing::field::display),
             device = event.device.map(tracing::field::display),

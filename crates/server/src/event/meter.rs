@@ -12,7 +12,11 @@ const STREAMS: &str = "bulla_open_streams";
 
 /// Tells the recorder what each of them is.
 pub(crate) fn describe() {
-    describe_counter!(EVENTS, Unit::Count, "Security events, by kind and code.");
+    describe_counter!(
+        EVENTS,
+        Unit::Count,
+        "Security events, by kind, and by code or rule."
+    );
     describe_counter!(
         REQUESTS,
         Unit::Count,
@@ -27,7 +31,8 @@ pub(crate) fn describe() {
 
 pub(super) fn count(kind: &EventKind) {
     let code = kind.code().map_or("", bulla_protocol::error::Code::as_str);
-    counter!(EVENTS, "kind" => kind.name(), "code" => code).increment(1);
+    let why = kind.rule().map_or(code, crate::rules::Rule::name);
+    counter!(EVENTS, "kind" => kind.name(), "code" => why).increment(1);
 }
 
 /// A request has passed every check.

@@ -9,6 +9,7 @@ use tokio::sync::broadcast;
 
 use crate::bulla::Bulla;
 use crate::network::Network;
+use crate::rules::Rule;
 use crate::session::Facts;
 use crate::store::Revocation;
 use crate::subject::Subject;
@@ -58,10 +59,17 @@ pub enum EventKind {
     /// A ticket was shown by another device than the one that it was made for: it has been copied. The opening was
     /// refused, too. The session is the ticket's, the device is whoever showed it.
     ForeignTicket,
+    /// A bound cookie was shown without any proof, and the request was refused: stolen, or a link was followed to what
+    /// only `fetch` reaches. The device is the cookie's.
+    CookieUnproven,
     /// A bound cookie of another device, or one that was made up, was dropped; the request went on without it.
     CookieDropped,
     /// A streamed upload broke when the handler had it already.
     UploadBroken(Error),
+    /// A session goes on from another network.
+    NetworkChanged,
+    /// A rule has fired: something happens too often.
+    Rule(Rule),
     /// A session was opened: a new one, or one that was carried over to fresh keys.
     Opened,
     /// Somebody has logged in. The session is the one that ends with it.
@@ -83,8 +91,11 @@ impl EventKind {
             Self::Refused(_) => "refused",
             Self::Passed(_) => "passed",
             Self::ForeignTicket => "foreign_ticket",
+            Self::CookieUnproven => "cookie_unproven",
             Self::CookieDropped => "cookie_dropped",
             Self::UploadBroken(_) => "upload_broken",
+            Self::NetworkChanged => "network_changed",
+            Self::Rule(_) => "rule",
             Self::Opened => "opened",
             Self::LoggedIn => "logged_in",
             Self::SessionEnded => "session_ended",
@@ -105,6 +116,14 @@ impl EventKind {
     /// The code of that.
     pub fn code(&self) -> Option<Code> {
         self.error().map(|error| error.code)
+    }
+
+    /// Which rule has fired, if one has.
+    pub const fn rule(&self) -> Option<Rule> {
+        match self {
+            Self::Rule(rule) => Some(*rule),
+            _ => None,
+        }
     }
 }
 
@@ -198,8 +217,14 @@ impl Bulla {
         Events::new(self.0.watch.feed.subscribe())
     }
 
-    /// Tells the log, the meters, and whoever listens.
+    /// Tells whoever is to know, and then counts it.
     pub(crate) fn report(&self, kind: EventKind, about: &About) {
+        self.tell(kind, about);
+        self.judge(&kind, about);
+    }
+
+    /// Tells the log, the meters, and whoever listens.
+    fn tell(&self, kind: EventKind, about: &About) {
         #[cfg(feature = "metrics")]
         meter::count(&kind);
         let watch = &self.0.watch;

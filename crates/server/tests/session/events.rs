@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use bulla_protocol::error::Code;
-use bulla_server::{EventKind, Missed, ProofKind, Pseudonym, Revocation, SecurityEvent};
+use bulla_server::{EventKind, Missed, ProofKind, Pseudonym, Revocation, Rule, SecurityEvent};
 use http::Request;
 
 use crate::support::{AUTHORITY, Device, ECHO, Server, body, concealed};
@@ -167,12 +167,13 @@ async fn a_ticket_that_another_device_shows_is_an_event() {
     assert_eq!(refused.err(), Some(Code::TicketInvalid));
     let names = server.bulla.pseudonyms();
     let seen = std::mem::take(&mut *events.lock().unwrap());
-    let [noticed, refused] = &seen[..] else {
+    let [noticed, rule, refused] = &seen[..] else {
         panic!("{seen:?}")
     };
     assert_eq!(noticed.kind, EventKind::ForeignTicket);
+    assert_eq!(rule.kind, EventKind::Rule(Rule::ForeignTicket));
     assert_eq!(refused.kind.code(), Some(Code::TicketInvalid));
-    for event in [noticed, refused] {
+    for event in [noticed, rule, refused] {
         assert_eq!(event.session, Some(names.session(client.id)));
         assert_eq!(event.device, Some(names.device(thief.0.thumbprint())));
     }

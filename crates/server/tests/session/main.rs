@@ -16,6 +16,7 @@ mod policy;
 mod receive;
 mod renewal;
 mod requests;
+mod rules;
 mod streams;
 mod support;
 mod tokens;

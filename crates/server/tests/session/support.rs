@@ -10,7 +10,9 @@ use bulla_protocol::error::{Code, Problem};
 use bulla_protocol::field;
 use bulla_protocol::limits::{BULK_RECORD_SIZE, DEFAULT_PREFIX, Limits, VERSION};
 use bulla_protocol::message::{self, Control, Event, Head, Reader};
-use bulla_protocol::opening::{MAC_INFO, Open, Opening, SessionId, Ticket, sealed_path};
+use bulla_protocol::opening::{
+    MAC_INFO, Open, Opening, SentOpening, SessionId, Ticket, sealed_path,
+};
 use bulla_protocol::proof::{Binding, ProofKind, ProofNonce, prove};
 use bulla_protocol::seal::Header;
 use bulla_protocol::signature::Request as SignedRequest;
@@ -222,13 +224,19 @@ impl Device {
         self.open_with(authority, server, None).await.unwrap()
     }
 
-    async fn open_with(
+    /// A request that opens a session, for whoever does not go on from there.
+    pub(crate) fn opening(&self, server: &Server) -> Request<Body> {
+        let agreement = AgreementKey::generate(&SystemRandom).unwrap();
+        self.ask(AUTHORITY, server, None, &agreement).1
+    }
+
+    fn ask(
         &self,
         authority: &str,
         server: &Server,
         ticket: Option<Ticket>,
-    ) -> Result<Client, Code> {
-        let agreement = AgreementKey::generate(&SystemRandom).unwrap();
+        agreement: &AgreementKey,
+    ) -> (SentOpening, Request<Body>) {
         let open = Open {
             version: VERSION,
             device: *self.0.public(),
@@ -244,7 +252,19 @@ impl Device {
         for (name, value) in sent.fields() {
             request = request.header(name, value);
         }
-        let response = server.send(request.body(body(sent.body())).unwrap()).await;
+        let request = request.body(body(sent.body())).unwrap();
+        (sent, request)
+    }
+
+    async fn open_with(
+        &self,
+        authority: &str,
+        server: &Server,
+        ticket: Option<Ticket>,
+    ) -> Result<Client, Code> {
+        let agreement = AgreementKey::generate(&SystemRandom).unwrap();
+        let (sent, request) = self.ask(authority, server, ticket, &agreement);
+        let response = server.send(request).await;
         if let Some(code) = Problem::parse(response.body()) {
             return Err(code);
         }

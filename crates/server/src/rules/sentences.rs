@@ -1,0 +1,176 @@
+//! What rules have sentenced sessions to.
+
+use std::collections::HashMap;
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use bulla_protocol::error::{Code, Error};
+
+use crate::ticket::RevocationId;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sentence {
+    StepUp,
+    Throttle,
+    End,
+}
+
+/// By session.
+#[derive(Default)]
+pub(super) struct Sentences(Mutex<State>);
+
+#[derive(Default)]
+struct State {
+    passed: HashMap<RevocationId, Passed>,
+    /// Those that the store has not been told of.
+    to_end: VecDeque<RevocationId>,
+}
+
+/// Until when, in seconds since 1970.
+#[derive(Clone, Copy, Default)]
+struct Passed {
+    step_up: u32,
+    throttle: u32,
+    end: u32,
+    /// When one that is throttled has its next request.
+    next: u32,
+}
+
+impl Passed {
+    /// When nothing of it is left.
+    fn until(&self) -> u32 {
+        self.step_up.max(self.throttle).max(self.end)
+    }
+}
+
+/// As many sessions at once. Beyond, the one that would be over first makes room: the store knows of those that
+/// have ended.
+const MOST: usize = 100_000;
+
+impl Sentences {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn pass(&self, session: RevocationId, sentence: Sentence, until: u32) {
+        let state = &mut *self.lock();
+        let passed = state.room_for(session);
+        match sentence {
+            Sentence::StepUp => passed.step_up = until.max(passed.step_up),
+            Sentence::Throttle => passed.throttle = until.max(passed.throttle),
+            Sentence::End => {
+                passed.end = until.max(passed.end);
+                if !state.to_end.contains(&session) {
+                    state.to_end.push_back(session);
+                }
+            }
+        }
+    }
+
+    pub(super) fn must_step_up(&self, session: RevocationId, now: u32) -> bool {
+        let state = self.lock();
+        state
+            .passed
+            .get(&session)
+            .is_some_and(|passed| now < passed.step_up)
+    }
+
+    pub(super) fn inherit(&self, old: RevocationId, new: RevocationId) {
+        let state = &mut *self.lock();
+        if let Some(passed) = state.passed.get(&old).copied() {
+            *state.room_for(new) = passed;
+        }
+    }
+
+    pub(super) fn check(&self, session: RevocationId, now: u32) -> Result<(), Error> {
+        let mut state = self.lock();
+        let Some(passed) = state.passed.get_mut(&session) else {
+            return Ok(());
+        };
+        if now < passed.end {
+            return Err(Code::SessionRevoked.because("the session has ended"));
+        }
+        if now < passed.throttle {
+            if now < passed.next {
+                return Err(Code::RateLimited.because("the session is slowed down"));
+            }
+            passed.next = now.saturating_add(1);
+        }
+        if now >= passed.until() {
+            state.passed.remove(&session);
+        }
+        Ok(())
+    }
+
+    pub(super) fn next_to_end(&self) -> Option<RevocationId> {
+        self.lock().to_end.pop_front()
+    }
+
+    pub(super) fn end_later(&self, session: RevocationId) {
+        self.lock().to_end.push_back(session);
+    }
+}
+
+impl State {
+    fn room_for(&mut self, session: RevocationId) -> &mut Passed {
+        if !self.passed.contains_key(&session) && self.passed.len() >= MOST {
+            let first = self.passed.iter().min_by_key(|(_, passed)| passed.until());
+            if let Some(first) = first.map(|(session, _)| *session) {
+                self.passed.remove(&first);
+            }
+        }
+        self.passed.entry(session).or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_lasts_until_its_time_and_goes_on_in_the_session_that_comes_next() {
+        let sentences = Sentences::default();
+        let [one, next, other] = [1, 2, 3].map(|id| RevocationId([id; 12]));
+        let codes = |session, times: &[u32]| {
+            let code = |now| sentences.check(session, now).err().map(|error| error.code);
+            times.iter().copied().map(code).collect::<Vec<_>>()
+        };
+        let slow = Some(Code::RateLimited);
+        sentences.pass(one, Sentence::Throttle, 200);
+        sentences.pass(one, Sentence::StepUp, 300);
+        assert_eq!(codes(one, &[100, 100, 101, 101]), [None, slow, None, slow]);
+        sentences.inherit(one, next);
+        sentences.inherit(other, next);
+        for session in [one, next] {
+            assert_eq!(
+                codes(session, &[110, 110, 200, 200]),
+                [None, slow, None, None]
+            );
+            assert!(sentences.must_step_up(session, 299));
+            assert!(!sentences.must_step_up(session, 300));
+        }
+        assert!(!sentences.must_step_up(other, 100));
+        assert_eq!(sentences.next_to_end(), None);
+
+        sentences.pass(next, Sentence::End, 300);
+        sentences.pass(next, Sentence::End, 300);
+        assert_eq!(codes(next, &[250]), [Some(Code::SessionRevoked)]);
+        assert_eq!(sentences.next_to_end(), Some(next));
+        assert_eq!(sentences.next_to_end(), None);
+        // Nothing of it is left.
+        assert_eq!(codes(next, &[300]), [None]);
+        assert!(!sentences.lock().passed.contains_key(&next));
+    }
+
+    #[test]
+    fn there_is_an_end_to_how_many_there_are() {
+        let sentences = Sentences::default();
+        for number in 0..=u32::try_from(MOST).unwrap() {
+            let mut id = [0; 12];
+            id[..4].copy_from_slice(&number.to_be_bytes());
+            sentences.pass(RevocationId(id), Sentence::StepUp, 1000 + number);
+        }
+        assert_eq!(sentences.lock().passed.len(), MOST);
+        assert!(!sentences.must_step_up(RevocationId([0; 12]), 0));
+    }
+}
