@@ -1,4 +1,4 @@
-//! The benchmarks: `cargo xtask bench [native] [memory] [browser] [size]`, all if none is named.
+//! The benchmarks: `cargo xtask bench [native] [memory] [e2e] [browser] [size]`, all if none is named.
 //!
 //! A table on standard output, and `target/bench/report.json`: a list of
 //! `{ id, unit, median, baseline, ratio, against, goal, pass }`. All ratios come out of one run, with
@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 mod browser;
+mod e2e;
 mod measure;
 mod memory;
 mod native;
@@ -43,13 +44,16 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &[&str]) -> Outcome {
-    const PARTS: [&str; 4] = ["native", "memory", "browser", "size"];
+    const PARTS: [&str; 5] = ["native", "memory", "e2e", "browser", "size"];
 
     if let ["profile", id, count] = arguments {
         return native::profile(id, count.parse()?);
     }
     if let ["memory", id] = arguments {
         return memory::one(id);
+    }
+    if let ["e2e", id] = arguments {
+        return e2e::serve(id);
     }
     if let Some(unknown) = arguments.iter().find(|part| !PARTS.contains(part)) {
         return Err(format!(
@@ -66,6 +70,9 @@ fn run(arguments: &[&str]) -> Outcome {
     }
     if wanted("memory") {
         report.extend(memory::run()?);
+    }
+    if wanted("e2e") {
+        report.extend(e2e::run()?);
     }
     if wanted("browser") {
         report.extend(browser::run()?);

@@ -79,17 +79,28 @@ impl Entry {
         }
     }
 
-    /// Something with a goal relative to another entry.
-    pub(crate) fn relative(id: impl Into<String>, median: f64, to: &Self, goal: Goal) -> Self {
-        let ratio = median / to.median;
+    /// Something that is measured against another entry.
+    pub(crate) fn compared(id: impl Into<String>, median: f64, to: &Self) -> Self {
         Self {
             baseline: Some(to.median),
-            ratio: Some(ratio),
+            ratio: Some(median / to.median),
             against: Some(to.id.clone()),
-            goal: Some(goal),
-            pass: Some(goal.is_met(ratio)),
             ..Self::raw(id, to.unit, median)
         }
+    }
+
+    /// The same, with a goal for the ratio.
+    pub(crate) fn relative(id: impl Into<String>, median: f64, to: &Self, goal: Goal) -> Self {
+        let compared = Self::compared(id, median, to);
+        Self {
+            goal: Some(goal),
+            pass: compared.ratio.map(|ratio| goal.is_met(ratio)),
+            ..compared
+        }
+    }
+
+    pub(crate) fn is(&self, id: &str) -> bool {
+        self.id == id
     }
 }
 
@@ -117,7 +128,7 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "{:<30} {:>12} {:<5} {:>8}  {:<26} {:<8} goal met",
+            "{:<34} {:>12} {:<10} {:>8}  {:<26} {:<8} goal met",
             "id", "median", "", "ratio", "against", "goal"
         )?;
         for entry in &self.0 {
@@ -126,7 +137,7 @@ impl fmt::Display for Report {
             let met = entry.pass.map(|pass| if pass { "yes" } else { "NO" });
             writeln!(
                 f,
-                "{:<30} {:>12.2} {:<5} {:>8}  {:<26} {:<8} {}",
+                "{:<34} {:>12.2} {:<10} {:>8}  {:<26} {:<8} {}",
                 entry.id,
                 entry.median,
                 entry.unit,

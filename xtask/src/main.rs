@@ -25,7 +25,7 @@ usage: cargo xtask <command>
 
   demo [ARGUMENT]...     the demo bank, on http://localhost:8080
   test [--suite NAME]    every test, or those of one suite: unit, fuzz, stores, faults, browsers, attacks
-  bench [GROUP]...       the benchmarks: native, memory, browser, size, or all
+  bench [GROUP]...       the benchmarks: native, memory, e2e, browser, size, or all
   pack                   the npm package, within its size budget, into target/package
   wasm                   the Wasm module and its scripts, into npm/dist
   fuzz [--seconds N]     every fuzz target for N seconds (default 60)
@@ -86,7 +86,7 @@ fn benches(project: &Project, command: &[&str]) -> Command {
 }
 
 fn bench(project: &mut Project, arguments: &[&str]) -> Outcome {
-    const GROUPS: [&str; 4] = ["native", "memory", "browser", "size"];
+    const GROUPS: [&str; 5] = ["native", "memory", "e2e", "browser", "size"];
     let is_known = |argument: &&str| GROUPS.contains(argument);
     if !arguments.iter().all(is_known) && !arguments.starts_with(&["profile"]) {
         return Err(USAGE.into());
