@@ -3,6 +3,7 @@
 import { ask, connect, isSignedIn, signIn, signOut } from "./bank.js";
 import { byId, describe, element, money } from "./dom.js";
 import { listen } from "./feed.js";
+import { count } from "./meter.js";
 import { present, robs } from "./thief.js";
 
 const day = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short" });
@@ -15,6 +16,7 @@ async function start() {
   about = await (await fetch("/demo.json")).json();
   byId("customers").append(...about.customers.map(chip));
   listen();
+  count();
   present(refresh);
   await connect(about);
   await refresh();

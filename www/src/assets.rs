@@ -42,6 +42,7 @@ files! {
     "/page/wire.js" SCRIPT "page/wire.js",
     "/page/thief.js" SCRIPT "page/thief.js",
     "/page/feed.js" SCRIPT "page/feed.js",
+    "/page/meter.js" SCRIPT "page/meter.js",
     "/page/dom.js" SCRIPT "page/dom.js",
     "/page/seal.svg" SVG "page/seal.svg",
     "/page/hanken-grotesk.woff2" WOFF2 "page/hanken-grotesk.woff2",

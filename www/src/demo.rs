@@ -19,7 +19,7 @@ use crate::counter::Counter;
 use crate::feed::Feed;
 use crate::tap::Tap;
 use crate::thief::Thief;
-use crate::{assets, protected, twin};
+use crate::{assets, meter, protected, twin};
 
 /// Why the demo does not start.
 #[derive(Debug, thiserror::Error)]
@@ -84,6 +84,7 @@ impl Drop for Demo {
 }
 
 fn app(origin: &str, also: &str) -> Result<Router, DemoError> {
+    meter::start();
     let (clock, feed) = (MovableClock::default(), Feed::new());
     let events = feed.clone();
     let bulla = Bulla::builder()
@@ -125,6 +126,7 @@ fn app(origin: &str, also: &str) -> Result<Router, DemoError> {
     Ok(assets::routes()
         .route("/demo.json", get(async move || Json(about)))
         .route("/events", get(async move || feed.stream()))
+        .merge(meter::routes())
         .merge(attack::routes(console))
         .merge(banks))
 }

@@ -7,7 +7,7 @@
 //! | who is at the counter: by a sealed session, or by a bearer token | `protected`, `twin` |
 //! | whoever sits on the way: records, withholds, changes and swaps messages | `tap` |
 //! | the thief: a native client with a device key of his own, and his five attacks | `thief`, `attack` |
-//! | what the server refused, as it happens | `feed` |
+//! | what the server reports, as it happens, and what it counts | `feed`, `meter` |
 //! | the page and the npm package, embedded | `assets` |
 //!
 //! The thief's console and the feed are not behind Bulla: they belong to the demo, not to the bank.
@@ -21,6 +21,7 @@ mod clock;
 mod counter;
 mod demo;
 mod feed;
+mod meter;
 mod protected;
 mod tap;
 mod thief;
