@@ -15,4 +15,5 @@ macro_rules! page {
 
 page!(readme, "../../README.md");
 page!(server, "../../docs/server.md");
+page!(operations, "../../docs/operations.md");
 page!(native, "../../docs/native.md");

@@ -1,5 +1,6 @@
 use std::fmt::Write as _;
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 
 use crate::Outcome;
@@ -83,6 +84,21 @@ pub(crate) const REDIS: [Need; 2] = [
         install: Install::Apt(&["libfaketime"]),
     },
 ];
+
+/// Proxies to stand behind.
+pub(crate) const PROXIES: [Need; 1] = [Need {
+    what: "nginx and HAProxy",
+    why: "servers behind them are tested with the configurations that the documentation gives",
+    present: |_| {
+        let is_there = |name: &&str| {
+            let folders = ["/usr/sbin", "/usr/bin", "/usr/local/sbin", "/usr/local/bin"];
+            let mut folders = folders.into_iter();
+            folders.any(|folder| Path::new(folder).join(name).exists())
+        };
+        ["nginx", "haproxy"].iter().all(is_there)
+    },
+    install: Install::Apt(&["nginx-light", "haproxy"]),
+}];
 
 /// Installs those of `needs` that are missing.
 ///
@@ -169,7 +185,9 @@ pub(crate) fn apt(project: &Project, packages: &[&str]) -> Outcome {
     project::run(privileged("apt-get").args(["update", "--quiet"]))?;
     project::run(
         privileged("env")
-            .args(["DEBIAN_FRONTEND=noninteractive", "apt-get", "install"])
+            // Of the servers among them none is to begin by itself: that is what a run level of 1 says.
+            .args(["DEBIAN_FRONTEND=noninteractive", "RUNLEVEL=1"])
+            .args(["apt-get", "install"])
             .args(["--yes", "--quiet", "--no-install-recommends"])
             .args(packages),
     )

@@ -2,6 +2,7 @@ use std::process::Command;
 use std::time::Instant;
 
 use crate::project::{self, Project, say, since};
+use crate::setup::Need;
 use crate::{Outcome, benches, browsers, fuzz, setup, wasm};
 
 /// How long each fuzz target runs within the tests, in seconds.
@@ -10,24 +11,27 @@ const FUZZ: u32 = 5;
 /// A part of the tests.
 ///
 /// A test program in `tests/tests` belongs to a suite by its name: `attack_*` to the attacks,
-/// `browser_*` and `engines` to the browsers, `stores` and `nodes` to the stores, `faults_*` to the faults, any
-/// other to the unit tests, with all tests outside of `tests`. The first two need browsers, the next two Redis.
+/// `browser_*` and `engines` to the browsers, `stores` and `nodes` to the stores, `faults_*` to the faults,
+/// `proxies` to the proxies, any other to the unit tests, with all tests outside of `tests`. The first two need
+/// browsers, the next two Redis.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Suite {
     Unit,
     Fuzz,
     Stores,
     Faults,
+    Proxies,
     Browsers,
     Attacks,
 }
 
 impl Suite {
-    pub(crate) const ALL: [Self; 6] = [
+    pub(crate) const ALL: [Self; 7] = [
         Self::Unit,
         Self::Fuzz,
         Self::Stores,
         Self::Faults,
+        Self::Proxies,
         Self::Browsers,
         Self::Attacks,
     ];
@@ -43,6 +47,7 @@ impl Suite {
             Self::Fuzz => "fuzz",
             Self::Stores => "stores",
             Self::Faults => "faults",
+            Self::Proxies => "proxies",
             Self::Browsers => "browsers",
             Self::Attacks => "attacks",
         }
@@ -56,6 +61,8 @@ impl Suite {
             Self::Browsers
         } else if program == "stores" || program == "nodes" {
             Self::Stores
+        } else if program == "proxies" {
+            Self::Proxies
         } else if program.starts_with("faults_") {
             Self::Faults
         } else {
@@ -74,7 +81,8 @@ impl Suite {
                     .map(ToString::to_string)
                     .collect();
             }
-            Self::Stores | Self::Faults => self.with_redis(project),
+            Self::Stores | Self::Faults => self.with(project, &setup::REDIS),
+            Self::Proxies => self.with(project, &setup::PROXIES),
             Self::Browsers | Self::Attacks => self.in_browsers(project),
         };
         let steps = match steps {
@@ -101,8 +109,8 @@ impl Suite {
         Ok(vec![of_programs(project, &programs)])
     }
 
-    fn with_redis(self, project: &Project) -> Outcome<Vec<Command>> {
-        setup::ensure(project, &[&setup::RUST, &setup::REDIS])?;
+    fn with(self, project: &Project, needs: &[Need]) -> Outcome<Vec<Command>> {
+        setup::ensure(project, &[&setup::RUST, needs])?;
         Ok(vec![of_programs(project, &self.programs()?)])
     }
 
