@@ -112,6 +112,7 @@ export type BullaErrorCode =
   | "session_revoked"
   | "login_required"
   | "insufficient_user_authentication"
+  | "session_limit"
   | "rate_limited"
   | "store_unavailable"
   | "internal"

@@ -11,7 +11,7 @@ const FUZZ: u32 = 5;
 /// A part of the tests.
 ///
 /// A test program in `tests/tests` belongs to a suite by its name: `attack_*` to the attacks,
-/// `browser_*` and `engines` to the browsers, `stores` and `nodes` to the stores, `faults_*` to the faults,
+/// `browser_*` and `engines` to the browsers, `stores*` and `nodes` to the stores, `faults_*` to the faults,
 /// `proxies` to the proxies, any other to the unit tests, with all tests outside of `tests`. The first two need
 /// browsers, the next two Redis.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -59,7 +59,7 @@ impl Suite {
             Self::Attacks
         } else if program.starts_with("browser_") || program == "engines" {
             Self::Browsers
-        } else if program == "stores" || program == "nodes" {
+        } else if program.starts_with("stores") || program == "nodes" {
             Self::Stores
         } else if program == "proxies" {
             Self::Proxies

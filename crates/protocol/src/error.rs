@@ -124,6 +124,8 @@ codes! {
     LoginRequired "login_required" 401 Session "Login is required",
     /// The route wants a login that is not so long ago, or one that says more surely who it is (RFC 9470 section 3).
     InsufficientUserAuthentication "insufficient_user_authentication" 401 Session "A more recent or a stronger login is required",
+    /// The user has as many sessions as there may be at once. One has to end first.
+    SessionLimit "session_limit" 409 Session "There are too many sessions",
     /// Too many requests; try again after `Retry-After`.
     RateLimited "rate_limited" 429 Server "Too many requests",
     /// The server cannot check replays or revocations right now; nothing was done.

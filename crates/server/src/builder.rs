@@ -26,6 +26,7 @@ use crate::live::{self, News};
 use crate::network::Finder;
 use crate::nonce::Nonces;
 use crate::policy::Policy;
+use crate::registry::{Concurrency, Registry};
 use crate::require::Require;
 use crate::ring::Ring;
 use crate::rules::{Guard, Rules};
@@ -39,6 +40,8 @@ pub struct Builder {
     identity: Option<Identity>,
     ring: Option<Ring>,
     store: Option<Box<dyn Store>>,
+    registry: Option<Box<dyn Registry>>,
+    concurrency: Concurrency,
     clock: Box<dyn Clock>,
     random: Box<dyn Random>,
     limits: Limits,
@@ -61,6 +64,8 @@ impl Builder {
             identity: None,
             ring: None,
             store: None,
+            registry: None,
+            concurrency: Concurrency::default(),
             clock: Box::new(SystemClock),
             random: Box::new(SystemRandom),
             limits: Limits::default(),
@@ -92,6 +97,18 @@ impl Builder {
     /// Sets where proofs and revocations are remembered.
     pub fn store(mut self, store: impl Store) -> Self {
         self.store = Some(Box::new(store));
+        self
+    }
+
+    /// Sets where users' sessions and devices are listed. Default: nowhere.
+    pub fn registry(mut self, registry: impl Registry) -> Self {
+        self.registry = Some(Box::new(registry));
+        self
+    }
+
+    /// Sets how many sessions a user may have at once, of the [registry](Self::registry). Default: as many as they like.
+    pub fn concurrency(mut self, concurrency: Concurrency) -> Self {
+        self.concurrency = concurrency;
         self
     }
 
@@ -223,7 +240,7 @@ impl Builder {
     /// [`ConfigError::NoStore`];
     /// [`ConfigError::Lifetime`] for one that is not among [`Lifetimes::RANGE`];
     /// [`ConfigError::RingPeriod`] for a period that [`Ring::with_period`] does not allow;
-    /// [`ConfigError::RingOutreachesStore`];
+    /// [`ConfigError::RingOutreachesStore`]; [`ConfigError::NoRegistry`]; [`ConfigError::RingOutreachesRegistry`];
     /// [`ConfigError::File`] if the ring's file cannot be written; [`ConfigError::Random`] without random
     /// bytes.
     pub fn build(self) -> Result<Bulla, ConfigError> {
@@ -265,6 +282,15 @@ impl Builder {
         if ring.is_shared() && !store.is_shared() {
             return Err(ConfigError::RingOutreachesStore);
         }
+        match &self.registry {
+            None if self.concurrency != Concurrency::Unlimited => {
+                return Err(ConfigError::NoRegistry);
+            }
+            Some(registry) if ring.is_shared() && !registry.is_shared() => {
+                return Err(ConfigError::RingOutreachesRegistry);
+            }
+            _ => {}
+        }
         if !self.lifetimes.are_allowed() {
             return Err(ConfigError::Lifetime);
         }
@@ -296,6 +322,8 @@ impl Builder {
             identity,
             ring,
             store,
+            registry: self.registry,
+            concurrency: self.concurrency,
             clock: self.clock,
             random: self.random,
             nonces: Nonces::new(self.lifetimes.nonce),

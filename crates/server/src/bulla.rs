@@ -28,6 +28,7 @@ use crate::live::News;
 use crate::network::Finder;
 use crate::nonce::{Nonce, Nonces};
 use crate::policy::Policy;
+use crate::registry::{Concurrency, Registry};
 use crate::ring::{Ring, RingKey};
 use crate::rules::Guard;
 use crate::store::{Ended, Ending, Memory, Party, Replacement, Revocation, Store, StoreError};
@@ -45,6 +46,8 @@ pub(crate) struct Inner {
     pub(crate) identity: Identity,
     pub(crate) ring: Ring,
     pub(crate) store: Box<dyn Store>,
+    pub(crate) registry: Option<Box<dyn Registry>>,
+    pub(crate) concurrency: Concurrency,
     pub(crate) clock: Box<dyn Clock>,
     pub(crate) random: Box<dyn Random>,
     pub(crate) nonces: Nonces,

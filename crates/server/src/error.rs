@@ -66,6 +66,16 @@ pub enum ConfigError {
     /// The ring is shared with other nodes and the store is not.
     #[error("a ring that nodes share needs a store that they share, such as RedisStore")]
     RingOutreachesStore,
+    /// There is a limit to how many sessions a user may have, and nothing that counts them.
+    #[error(
+        "a limit to the sessions of a user needs a registry, such as EmbeddedRegistry::open gives"
+    )]
+    NoRegistry,
+    /// The ring is shared with other nodes and the registry is not.
+    #[error(
+        "a ring that nodes share needs a registry that they share, such as RedisStore::registry gives, or none"
+    )]
+    RingOutreachesRegistry,
     /// The system gave no random bytes.
     #[error("the system gave no random bytes")]
     Random,

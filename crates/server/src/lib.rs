@@ -51,6 +51,7 @@ mod nonce;
 mod open;
 mod policy;
 mod refused;
+pub mod registry;
 mod reply;
 mod require;
 mod ring;
@@ -76,6 +77,9 @@ pub use crate::layer::{BullaLayer, BullaService};
 pub use crate::lifetimes::Lifetimes;
 pub use crate::network::Network;
 pub use crate::refused::Refused;
+#[cfg(feature = "embedded")]
+pub use crate::registry::EmbeddedRegistry;
+pub use crate::registry::{Concurrency, ListedDevice, ListedSession, MemoryRegistry, Registry};
 pub use crate::require::{Require, Required};
 pub use crate::ring::Ring;
 pub use crate::rules::{Action, Rule, Rules, Threshold};
@@ -84,7 +88,7 @@ pub use crate::session::Session;
 pub use crate::store::EmbeddedStore;
 pub use crate::store::{MemoryStore, Revocation, Store};
 #[cfg(feature = "redis")]
-pub use crate::store::{RedisBuilder, RedisStore, Survive, WrappingKey};
+pub use crate::store::{RedisBuilder, RedisRegistry, RedisStore, Survive, WrappingKey};
 pub use crate::subject::Subject;
 pub use crate::ticket::RevocationId;
 pub use bulla_keys::{Random, SystemRandom};

@@ -79,6 +79,10 @@ impl Bulla {
         if let (Some(carried), Some(_)) = (&carried, state.replaces) {
             self.0.guard.inherit(carried.id.into(), state.id.into());
         }
+        if carried.is_some_and(|carried| carried.kind == TicketKind::CarryOver) {
+            let device = opening.open.device.thumbprint();
+            self.enter(&state, state.entry(device, self.now())).await?;
+        }
         about.learn(&state);
         self.report(EventKind::Opened, about);
         Ok(response)

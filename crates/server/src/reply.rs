@@ -70,6 +70,7 @@ impl Bulla {
                     let mut next = state;
                     next.kind = TicketKind::Confirmed;
                     next.expires = self.ticket_end(now).min(self.ends(&next));
+                    self.see(&next, next.entry(facts.device, now)).await;
                     next.replaces = None;
                     let ticket =
                         next.seal(&*self.ring_key(now)?, &reply_to.origin, &*self.0.random)?;

@@ -3,12 +3,13 @@
 
 use bulla_keys::Random;
 use bulla_protocol::error::{Code, Error};
-use bulla_protocol::jwk::PublicKey;
+use bulla_protocol::jwk::{PublicKey, Thumbprint};
 use bulla_protocol::opening::{SessionId, Ticket};
 use bulla_protocol::target::Origin;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use crate::assurance::Assurance;
+use crate::registry::Entry;
 use crate::ring::{Purpose, Ring, RingKey};
 use crate::subject::Subject;
 use crate::vault;
@@ -92,6 +93,18 @@ pub(crate) struct SessionState {
 }
 
 impl SessionState {
+    /// As its user's list has it.
+    pub(crate) fn entry(&self, device: Thumbprint, seen: u32) -> Entry {
+        Entry {
+            session: RevocationId::from(self.id).0,
+            device,
+            memory: self.memory,
+            login: self.login,
+            seen,
+            until: self.expires,
+        }
+    }
+
     pub(crate) fn seal(
         &self,
         key: &RingKey,

@@ -202,6 +202,11 @@ fn of_sessions() -> Vec<Case> {
     long_ago.open(Some(&ticket(&reply, "bulla-carry-over")));
     long_ago.after = 61;
     long_ago.signed(("GET", "/api/recent", ""), "device");
+    let mut one_more = Talk::with(|state| state["sessions"] = 1.into());
+    let reply = one_more.signed(LOGIN, "device");
+    one_more.open(Some(&ticket(&reply, "bulla-carry-over")));
+    one_more.open(None);
+    one_more.signed(LOGIN, "device");
     let mut unsealed = Talk::new();
     unsealed.signed(("GET", "/api/sealed", ""), "device");
     vec![
@@ -220,6 +225,10 @@ fn of_sessions() -> Vec<Case> {
         long_ago.refused(
             Code::InsufficientUserAuthentication,
             "a login of more than a minute ago",
+        ),
+        one_more.refused(
+            Code::SessionLimit,
+            "a login of a user who has as many sessions as there may be",
         ),
         unsealed.refused(Code::SealRequired, "a route that wants a seal"),
     ]

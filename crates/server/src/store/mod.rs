@@ -21,7 +21,7 @@ mod revocations;
 pub use embedded::EmbeddedStore;
 pub use memory::MemoryStore;
 #[cfg(feature = "redis")]
-pub use redis::{RedisBuilder, RedisStore, Survive, WrappingKey};
+pub use redis::{RedisBuilder, RedisRegistry, RedisStore, Survive, WrappingKey};
 
 /// A boxed future, since stores are trait objects.
 pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;

@@ -10,6 +10,7 @@ mod events;
 mod failures;
 mod guards;
 mod hooked;
+mod lists;
 mod live;
 mod lost;
 mod policy;

@@ -14,6 +14,7 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use self::keys::Keys;
 use self::link::{Address, Link};
+pub use self::registry::RedisRegistry;
 pub use self::ring::WrappingKey;
 use self::shared::{Current, Settings, Shared, wrong};
 use super::{
@@ -24,6 +25,7 @@ use crate::error::ConfigError;
 
 mod keys;
 mod link;
+mod registry;
 mod ring;
 mod shared;
 mod steps;
