@@ -17,3 +17,4 @@ page!(readme, "../../README.md");
 page!(server, "../../docs/server.md");
 page!(operations, "../../docs/operations.md");
 page!(native, "../../docs/native.md");
+page!(dpop, "../../docs/dpop.md");

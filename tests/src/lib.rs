@@ -2,7 +2,8 @@
 //!
 //! [`browser`] drives Chromium, Firefox and `WebKitGTK`; [`serve`] hands them pages, [`mod@bank`] a
 //! whole protected application, [`restart`] one that is killed and started again, [`nodes`] several that share a
-//! store; [`mod@redis`] is such a store, [`proxies`] stand before it, [`clock`] what they all go by, [`attack`] what thieves have. Linux only: the harness looks after its processes in `/proc`.
+//! store; [`mod@redis`] is such a store, [`proxies`] stand before it, [`clock`] what they all go by, [`dpop`] a server for clients
+//! of OAuth, [`attack`] what thieves have. Linux only: the harness looks after its processes in `/proc`.
 //!
 //! ```no_run
 //! use bulla_tests::browser::{Browser, Engine};
@@ -24,6 +25,7 @@ pub mod bank;
 pub mod browser;
 pub mod certificate;
 pub mod clock;
+pub mod dpop;
 pub mod nodes;
 pub mod proxies;
 pub mod redis;

@@ -24,7 +24,7 @@ const USAGE: &str = "\
 usage: cargo xtask <command>
 
   demo [ARGUMENT]...     the demo bank, on http://localhost:8080
-  test [--suite NAME]    every test, or those of one suite: unit, fuzz, stores, faults, proxies, browsers, attacks
+  test [--suite NAME]    every test, or those of one suite: unit, fuzz, stores, faults, proxies, dpop, browsers, attacks
   bench [GROUP]...       the benchmarks: native, memory, e2e, browser, size, or all
   pack                   the npm package, within its size budget, into target/package
   wasm                   the Wasm module and its scripts, into npm/dist
@@ -91,7 +91,7 @@ fn bench(project: &mut Project, arguments: &[&str]) -> Outcome {
     if !arguments.iter().all(is_known) && !arguments.starts_with(&["profile"]) {
         return Err(USAGE.into());
     }
-    wasm::build(project)?;
+    let (node, _) = wasm::build(project)?;
     if arguments.is_empty() || arguments.contains(&"browser") {
         browsers::set_up(project)?;
     }
@@ -101,6 +101,7 @@ fn bench(project: &mut Project, arguments: &[&str]) -> Outcome {
             .any(|group| ["native", "memory", "profile"].contains(group))
     {
         setup::ensure(project, &[&setup::REDIS])?;
+        node.install_clients(project)?;
     }
     let mut bench = benches(project, &["run", "--release"]);
     project::run(bench.arg("--").args(arguments))

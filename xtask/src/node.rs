@@ -1,6 +1,6 @@
 use std::fmt::Write as _;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::Outcome;
@@ -56,6 +56,29 @@ impl Node {
         // A link to the package's script.
         node.arg(self.packages.join("node_modules/.bin").join(name));
         node
+    }
+
+    /// Installs the clients of OAuth that the tests run, exactly those of their lock file, into the target folder.
+    pub(crate) fn install_clients(&self, project: &Project) -> Outcome {
+        const LOCK: &str = "package-lock.json";
+        let (source, folder) = (Path::new("tests/clients"), project.tools().join("clients"));
+        let wanted = fs::read_to_string(source.join(LOCK))?;
+        let stamp = folder.join("installed.json");
+        if fs::read_to_string(&stamp).is_ok_and(|installed| installed == wanted) {
+            return Ok(());
+        }
+        say("installing clients of OAuth into the target folder: oauth4webapi, dpop");
+        fs::create_dir_all(&folder)?;
+        for file in ["package.json", LOCK] {
+            fs::copy(source.join(file), folder.join(file))?;
+        }
+        let mut install = self.npm(
+            project,
+            &["ci", "--ignore-scripts", "--no-audit", "--no-fund"],
+        );
+        project::run(install.current_dir(&folder))?;
+        fs::write(stamp, wanted)?;
+        Ok(())
     }
 
     /// Installs the recipe's packages unless exactly these were installed before.

@@ -1,6 +1,7 @@
 use std::process::Command;
 use std::time::Instant;
 
+use crate::node::Node;
 use crate::project::{self, Project, say, since};
 use crate::setup::Need;
 use crate::{Outcome, benches, browsers, fuzz, setup, wasm};
@@ -12,8 +13,8 @@ const FUZZ: u32 = 5;
 ///
 /// A test program in `tests/tests` belongs to a suite by its name: `attack_*` to the attacks,
 /// `browser_*` and `engines` to the browsers, `stores*` and `nodes` to the stores, `faults_*` to the faults,
-/// `proxies` to the proxies, any other to the unit tests, with all tests outside of `tests`. The first two need
-/// browsers, the next two Redis.
+/// `proxies` to the proxies, `dpop_*` to DPoP, any other to the unit tests, with all tests outside of `tests`. The first two need
+/// browsers, the next two Redis, DPoP Node.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Suite {
     Unit,
@@ -21,17 +22,19 @@ pub(crate) enum Suite {
     Stores,
     Faults,
     Proxies,
+    Dpop,
     Browsers,
     Attacks,
 }
 
 impl Suite {
-    pub(crate) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 8] = [
         Self::Unit,
         Self::Fuzz,
         Self::Stores,
         Self::Faults,
         Self::Proxies,
+        Self::Dpop,
         Self::Browsers,
         Self::Attacks,
     ];
@@ -48,6 +51,7 @@ impl Suite {
             Self::Stores => "stores",
             Self::Faults => "faults",
             Self::Proxies => "proxies",
+            Self::Dpop => "dpop",
             Self::Browsers => "browsers",
             Self::Attacks => "attacks",
         }
@@ -65,6 +69,8 @@ impl Suite {
             Self::Proxies
         } else if program.starts_with("faults_") {
             Self::Faults
+        } else if program.starts_with("dpop_") {
+            Self::Dpop
         } else {
             Self::Unit
         }
@@ -83,6 +89,7 @@ impl Suite {
             }
             Self::Stores | Self::Faults => self.with(project, &setup::REDIS),
             Self::Proxies => self.with(project, &setup::PROXIES),
+            Self::Dpop => self.with_clients(project),
             Self::Browsers | Self::Attacks => self.in_browsers(project),
         };
         let steps = match steps {
@@ -111,6 +118,11 @@ impl Suite {
 
     fn with(self, project: &Project, needs: &[Need]) -> Outcome<Vec<Command>> {
         setup::ensure(project, &[&setup::RUST, needs])?;
+        Ok(vec![of_programs(project, &self.programs()?)])
+    }
+
+    fn with_clients(self, project: &mut Project) -> Outcome<Vec<Command>> {
+        Node::set_up(project)?.install_clients(project)?;
         Ok(vec![of_programs(project, &self.programs()?)])
     }
 
@@ -298,6 +310,7 @@ mod tests {
         assert!(Suite::of("attack_theft") == Suite::Attacks);
         assert!(Suite::of("browser_session") == Suite::Browsers);
         assert!(Suite::of("engines") == Suite::Browsers);
+        assert!(Suite::of("dpop_cases") == Suite::Dpop);
         assert!(Suite::of("restart") == Suite::Unit);
     }
 }

@@ -35,7 +35,7 @@ use crate::Outcome;
 use crate::measure::Probe;
 
 /// As many are in flight at once.
-const SESSIONS: usize = 64;
+pub(crate) const SESSIONS: usize = 64;
 /// How long a nonce lives by default, and how long one that does not go stale while it waits for its turn.
 pub(crate) const NONCE: Duration = Duration::from_mins(1);
 pub(crate) const LONG_NONCE: Duration = Duration::from_hours(12);
@@ -359,7 +359,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn verifier(origin: &str, nonce: Duration, store: impl Store) -> Outcome<Bulla> {
+pub(crate) fn verifier(origin: &str, nonce: Duration, store: impl Store) -> Outcome<Bulla> {
     const LONG: Duration = Duration::from_hours(12);
     Ok(Bulla::builder()
         .origin(origin)

@@ -18,14 +18,17 @@
 //! | how a client makes the request | [`request`] |
 //! | how it reads the reply | [`reply`] |
 //! | what it does about it | [`retry`] |
+//! | what clients of OAuth send instead | [`dpop`], on [`jws`] and [`uri`] |
 #![forbid(unsafe_code)]
 
 pub mod base64;
 pub mod digest;
+pub mod dpop;
 pub mod error;
 pub mod field;
 mod json;
 pub mod jwk;
+pub mod jws;
 pub mod limits;
 pub mod message;
 mod opaque;
@@ -39,3 +42,4 @@ pub mod seal;
 pub mod signature;
 pub mod structured;
 pub mod target;
+pub mod uri;

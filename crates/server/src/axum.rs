@@ -1,4 +1,4 @@
-//! For axum: [`Bulla::protect`] and the [`Session`] extractor.
+//! For axum: [`Bulla::protect`], [`Dpop::protect`], and the extractors [`Session`] and [`Access`].
 
 use std::future::ready;
 
@@ -12,6 +12,7 @@ use tower::util::MapRequest;
 
 use crate::body::Body;
 use crate::bulla::Bulla;
+use crate::dpop::{Access, AccessTokens, Dpop};
 use crate::refused::Refused;
 use crate::session::{MISSING, Session};
 
@@ -27,6 +28,14 @@ impl Bulla {
             request
         });
         Router::new().fallback_service(self.layer().layer(router))
+    }
+}
+
+impl<T: AccessTokens> Dpop<T> {
+    /// Asks for an access token and a proof of its key before every route of a router, which can be merged into what
+    /// [`Bulla::protect`] gives. It is not to be nested below a path: what was signed is the whole of it.
+    pub fn protect(&self, router: Router) -> Router {
+        router.layer(self.layer())
     }
 }
 
@@ -46,6 +55,14 @@ impl<S: Sync> OptionalFromRequestParts<S> for Session {
         _: &S,
     ) -> impl Future<Output = Result<Option<Self>, Self::Rejection>> {
         ready(Ok(parts.extensions.get().cloned()))
+    }
+}
+
+impl<S: Sync, C: Send + Sync + 'static> FromRequestParts<S> for Access<C> {
+    type Rejection = Refused;
+
+    fn from_request_parts(parts: &mut Parts, _: &S) -> impl Future<Output = Result<Self, Refused>> {
+        ready(parts.extensions.get().cloned().ok_or(Refused(MISSING)))
     }
 }
 

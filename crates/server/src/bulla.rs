@@ -167,15 +167,17 @@ impl Bulla {
     /// Now, and until when what ends now must be remembered: as long as anything of it could be valid.
     fn remembered(&self) -> (u64, u64) {
         let now = u64::from(self.now());
+        (now, now.saturating_add(self.remembers_for()))
+    }
+
+    /// For how long what has ended is remembered, in seconds.
+    pub(crate) fn remembers_for(&self) -> u64 {
         let Lifetimes {
             session,
             carry_over,
             ..
         } = self.0.lifetimes;
-        let until = now
-            .saturating_add(session.as_secs())
-            .saturating_add(carry_over.as_secs());
-        (now, until)
+        session.as_secs().saturating_add(carry_over.as_secs())
     }
 
     /// Seconds since 1970. Tickets have room for 32 bits, enough until 2106.
@@ -221,9 +223,18 @@ impl Bulla {
     ///
     /// [`Code::StoreUnavailable`] if that cannot be known.
     pub(crate) async fn know_key(&self, ticket: &Ticket) -> Result<(), Error> {
-        let Some(id) = vault::key_of(ticket.as_bytes()) else {
-            return Ok(());
-        };
+        match vault::key_of(ticket.as_bytes()) {
+            Some(id) => self.know_key_named(id).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Sees to it that a key is known by its name, if it is one of this ring's.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::know_key`].
+    pub(crate) async fn know_key_named(&self, id: u8) -> Result<(), Error> {
         let (now, random) = (self.now().into(), &*self.0.random);
         let known = self.0.ring.catch_up(id, now, self.0.keep, random);
         let unknown = Code::StoreUnavailable.because("the ring could not be looked at");

@@ -1,7 +1,7 @@
 //! Pages of other origins (CORS, Fetch standard section 3.3).
 
-use bulla_protocol::field;
 use bulla_protocol::target::Origin;
+use bulla_protocol::{dpop, field};
 use bytes::Bytes;
 use http::header::{self, HeaderValue};
 use http::{HeaderMap, Method, Request, Response, StatusCode};
@@ -17,7 +17,14 @@ impl Bulla {
         if !self.0.cors.iter().any(known) {
             return None;
         }
-        let exposed = [field::NONCE, field::TICKET, field::CARRY_OVER, field::ENDED].join(", ")
+        let own = [
+            field::NONCE,
+            field::TICKET,
+            field::CARRY_OVER,
+            field::ENDED,
+            dpop::NONCE_FIELD,
+        ];
+        let exposed = own.join(", ")
             + ", content-digest, signature-input, signature, www-authenticate, retry-after";
         let mut fields = HeaderMap::new();
         fields.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());

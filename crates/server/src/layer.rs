@@ -106,7 +106,7 @@ where
     }
 }
 
-type ServiceFuture<E> = Pin<Box<dyn Future<Output = Result<Response<Body>, E>> + Send>>;
+pub(crate) type ServiceFuture<E> = Pin<Box<dyn Future<Output = Result<Response<Body>, E>> + Send>>;
 
 /// The inner service, for one request.
 type Inner<E> = Box<dyn FnOnce(Request<Body>) -> ServiceFuture<E> + Send>;
@@ -362,7 +362,7 @@ impl Bulla {
     }
 
     /// The configured origin that the request is for. `:authority` and `Host` must not differ.
-    fn origin_of<B>(&self, request: &Request<B>) -> Result<&Origin, Error> {
+    pub(crate) fn origin_of<B>(&self, request: &Request<B>) -> Result<&Origin, Error> {
         const WRONG: Error = Code::AuthorityMismatch
             .because("the authority is of no origin that the builder was given");
         let mut hosts = request.headers().get_all(HOST).iter();
@@ -389,7 +389,7 @@ impl Bulla {
 }
 
 /// Whether this is said to clients that have done nothing wrong, and go on from it.
-fn is_for_honest(code: Code) -> bool {
+pub(crate) fn is_for_honest(code: Code) -> bool {
     matches!(
         code,
         Code::TooLarge
@@ -407,7 +407,7 @@ fn is_for_honest(code: Code) -> bool {
 }
 
 /// Whether a reply takes its time: everything but what is there as a whole.
-fn is_stream(response: &Response<Body>) -> bool {
+pub(crate) fn is_stream(response: &Response<Body>) -> bool {
     let exact = response.body().size_hint().exact();
     exact.is_none_or(|size| size > WHOLE)
 }

@@ -38,6 +38,7 @@ mod confirmation;
 mod cookies;
 mod cors;
 mod device;
+pub mod dpop;
 mod error;
 mod event;
 mod file;

@@ -43,6 +43,8 @@ pub(crate) struct Nonce {
     pub(crate) text: Arc<str>,
     /// As the value of its field, a String.
     pub(crate) field: HeaderValue,
+    /// As the value of the field of RFC 9449 section 8.1, where it stands for itself.
+    pub(crate) plain: HeaderValue,
 }
 
 impl Nonces {
@@ -85,6 +87,11 @@ impl Nonces {
         Ok(())
     }
 
+    /// Which key of the ring a nonce is made with, if it is one.
+    pub(crate) fn key_of(text: &str) -> Option<u8> {
+        base64::decode_array::<LEN>(text).map(|nonce| nonce[4])
+    }
+
     /// The one nonce of an epoch. Callers ask for the current epoch and the one before.
     fn make(&self, epoch: u32, key: &Arc<RingKey>, memory: [u8; 16]) -> Result<Nonce, Error> {
         const FAILED: Error = Code::Internal.because("no nonce could be made");
@@ -101,10 +108,11 @@ impl Nonces {
         bytes[4] = key.id;
         bytes[5..].copy_from_slice(&mac(key, memory, epoch)[..MAC_LEN]);
         let text = base64::encode(bytes);
-        let field = HeaderValue::try_from(structured::from_string(&text)?);
+        let value = |text: String| HeaderValue::try_from(text).map_err(|_| FAILED);
         let nonce = Nonce {
-            text: text.into(),
-            field: field.map_err(|_| FAILED)?,
+            text: text.as_str().into(),
+            field: value(structured::from_string(&text)?)?,
+            plain: value(text)?,
         };
         *place = Some(Known {
             epoch,

@@ -56,8 +56,8 @@ pub enum EventKind {
     /// A request would have been refused, and has passed, since its path is only
     /// [monitored](crate::Builder::monitor).
     Passed(Error),
-    /// A ticket was shown by another device than the one that it was made for: it has been copied. The opening was
-    /// refused, too. The session is the ticket's, the device is whoever showed it.
+    /// A ticket, or an access token, was shown by another device than the one that it was made for: it has been copied.
+    /// The request was refused, too. The session is the ticket's, the device is whoever showed it.
     ForeignTicket,
     /// A bound cookie was shown without any proof, and the request was refused: stolen, or a link was followed to what
     /// only `fetch` reaches. The device is the cookie's.

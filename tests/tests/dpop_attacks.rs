@@ -1,0 +1,196 @@
+//! What a thief has of a client of OAuth, and what it is worth; and what ends it.
+
+use bulla_keys::SystemRandom;
+use bulla_server::dpop::{Freshness, SigningKey};
+use bulla_server::{Clock as _, Code, EventKind, Revocation, Rule, Subject};
+use bulla_tests::attack::Outcome;
+use bulla_tests::dpop::{Resource, TWIN};
+
+fn device() -> Outcome<SigningKey> {
+    Ok(SigningKey::generate(&SystemRandom)?)
+}
+
+#[tokio::test]
+async fn a_stolen_token_is_worth_nothing_without_its_key() -> Outcome {
+    let resource = Resource::start(Freshness::Nonce).await?;
+    let (victim, thief) = (device()?, device()?);
+    let stolen = resource.mint("ann", &victim)?.token;
+    let nonce = resource.nonce().await?;
+
+    // The twin gives it to whoever asks.
+    let mut bearer = resource.attempt(&thief, &stolen, None)?;
+    (bearer.scheme, bearer.path, bearer.proofs) = ("Bearer", TWIN.to_owned(), Some(Vec::new()));
+    let served = resource.send(&bearer).await?;
+    assert_eq!(
+        (served.status, &*served.body),
+        (200, r#"{"subject":"ann"}"#)
+    );
+    assert_eq!(resource.refusals(), []);
+
+    bearer.path = resource.attempt(&thief, &stolen, None)?.path;
+    let refused = resource.send(&bearer).await?;
+    assert_eq!(
+        (refused.status, refused.error()),
+        (401, Some("invalid_token"))
+    );
+    assert_eq!(resource.refusals(), [Code::TicketInvalid]);
+
+    let own_key = resource.attempt(&thief, &stolen, Some(&nonce))?;
+    let refused = resource.send(&own_key).await?;
+    assert_eq!(
+        (refused.status, refused.error()),
+        (401, Some("invalid_dpop_proof"))
+    );
+    // It tells whose token was stolen, and by which key it was shown.
+    let names = resource.bulla.pseudonyms();
+    let seen = resource.taken();
+    let kinds: Vec<_> = seen.iter().map(|event| event.kind).collect();
+    let copied = Rule::ForeignTicket;
+    assert!(
+        matches!(kinds[..], [EventKind::ForeignTicket, EventKind::Rule(rule), EventKind::Refused(error)]
+            if rule == copied && error.code == Code::ProofMismatch),
+        "{kinds:?}"
+    );
+    for event in seen {
+        assert_eq!(event.subject, Some(names.subject("ann")));
+        assert_eq!(event.device, Some(names.device(thief.thumbprint())));
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_request_that_was_overheard_cannot_be_made_again() -> Outcome {
+    let resource = Resource::start(Freshness::Nonce).await?;
+    let victim = device()?;
+    let token = resource.mint("ann", &victim)?.token;
+    let nonce = resource.nonce().await?;
+    let mut overheard = resource.attempt(&victim, &token, Some(&nonce))?;
+    // Byte for byte.
+    overheard.proofs = Some(vec![overheard.proof()?]);
+    assert_eq!(resource.send(&overheard).await?.status, 200);
+    for seconds in [0, 30, 60] {
+        resource.clock.advance(seconds);
+        assert_eq!(resource.send(&overheard).await?.status, 401);
+    }
+    assert_eq!(resource.refusals().first(), Some(&Code::Replayed));
+
+    let mut elsewhere = resource.attempt(&victim, &token, Some(&resource.nonce().await?))?;
+    elsewhere.proofs = Some(vec![elsewhere.proof()?]);
+    elsewhere.path = "/logout".to_owned();
+    let refused = resource.send(&elsewhere).await?;
+    assert_eq!(refused.error(), Some("invalid_dpop_proof"));
+
+    // The twin serves the same request again and again.
+    let mut bearer = resource.attempt(&victim, &token, None)?;
+    (bearer.scheme, bearer.path, bearer.proofs) = ("Bearer", TWIN.to_owned(), Some(Vec::new()));
+    for _ in 0..2 {
+        assert_eq!(resource.send(&bearer).await?.status, 200);
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_token_ends_with_its_device_its_subject_or_itself() -> Outcome {
+    let resource = Resource::start(Freshness::Nonce).await?;
+    let bulla = &resource.bulla;
+    let (phone, laptop) = (device()?, device()?);
+    let longest = "long@".repeat(20);
+    let is_served = async |device: &SigningKey, token: &str| {
+        let nonce = resource.nonce().await?;
+        let attempt = resource.attempt(device, token, Some(&nonce))?;
+        let answer = resource.send(&attempt).await?;
+        match answer.error() {
+            None => Ok(true),
+            Some("invalid_token") => Ok(false),
+            Some(other) => Err(std::io::Error::other(other.to_owned())),
+        }
+    };
+
+    // One token, and no other of the same device.
+    let one = resource.mint("ann", &phone)?;
+    let other = resource.mint("ann", &phone)?;
+    assert!(is_served(&phone, &one.token).await? && is_served(&phone, &other.token).await?);
+    bulla.revoke(Revocation::Session(one.id)).await?;
+    assert!(!is_served(&phone, &one.token).await? && is_served(&phone, &other.token).await?);
+    assert_eq!(resource.refusals(), []);
+
+    // By its holder.
+    let mut logout = resource.attempt(&phone, &other.token, Some(&resource.nonce().await?))?;
+    let htu = logout.claims["htu"]
+        .as_str()
+        .map(|htu| htu.replace("/accounts", "/logout"));
+    (logout.path, logout.claims["htu"]) = ("/logout".to_owned(), htu.into());
+    assert_eq!(resource.send(&logout).await?.body, "gone");
+    assert!(!is_served(&phone, &other.token).await?);
+
+    // All of a user up to now, on whichever device, however long his name is.
+    for name in ["ann", &*longest] {
+        let tokens = [&phone, &laptop].map(|device| (device, resource.mint(name, device)));
+        let of_another = resource.mint("bob", &phone)?;
+        let subject = Subject::of_token(name)?;
+        let now = u32::try_from(resource.clock.now())?;
+        bulla.revoke(Revocation::Subject(subject, now)).await?;
+        for (device, token) in tokens {
+            assert!(!is_served(device, &token?.token).await?, "{name}");
+        }
+        assert!(is_served(&phone, &of_another.token).await?, "{name}");
+        resource.clock.advance(2);
+        let later = resource.mint(name, &phone)?;
+        assert!(is_served(&phone, &later.token).await?, "{name}");
+    }
+
+    // A device, whoever's.
+    let tokens = [&phone, &laptop].map(|device| resource.mint("cyd", device));
+    let [of_phone, of_laptop] = tokens;
+    bulla.revoke(Revocation::Device(phone.thumbprint())).await?;
+    assert!(!is_served(&phone, &of_phone?.token).await?);
+    assert!(is_served(&laptop, &of_laptop?.token).await?);
+    Ok(())
+}
+
+#[tokio::test]
+async fn no_revoked_token_outlives_what_is_remembered_of_it() -> Outcome {
+    let resource = Resource::start(Freshness::Nonce).await?;
+    let phone = device()?;
+    let lasting = |lifetime| {
+        let grant = bulla_server::dpop::Grant {
+            subject: "ann".to_owned(),
+            client_id: "app".to_owned(),
+            audience: bulla_tests::dpop::AUDIENCE.to_owned(),
+            scope: None,
+            confirmation: bulla_server::Confirmation {
+                jkt: phone.thumbprint(),
+            },
+            lifetime,
+            extra: (),
+        };
+        resource
+            .issuer
+            .mint(grant, resource.clock.now(), &SystemRandom)
+    };
+    let session = bulla_server::Lifetimes::default().session;
+    for (lifetime, error) in [(session, None), (session * 2, Some("invalid_token"))] {
+        let token = lasting(lifetime)?.token;
+        let nonce = resource.nonce().await?;
+        let answer = resource
+            .send(&resource.attempt(&phone, &token, Some(&nonce))?)
+            .await?;
+        assert_eq!(answer.error(), error);
+    }
+    // To its very end.
+    let minted = lasting(session)?;
+    resource
+        .bulla
+        .revoke(Revocation::Session(minted.id))
+        .await?;
+    resource
+        .clock
+        .advance(i64::try_from(session.as_secs())? - 2);
+    let nonce = resource.nonce().await?;
+    let answer = resource
+        .send(&resource.attempt(&phone, &minted.token, Some(&nonce))?)
+        .await?;
+    assert_eq!(answer.error(), Some("invalid_token"));
+    assert_eq!(resource.refusals(), [Code::SessionRevoked]);
+    Ok(())
+}
