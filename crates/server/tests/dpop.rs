@@ -14,7 +14,7 @@ use bulla_protocol::dpop::{Claims, to_sign, token_hash};
 use bulla_protocol::jws;
 use bulla_server::dpop::{Access, AccessToken, AccessTokens, Dpop, Freshness, TokenError};
 use bulla_server::{
-    Bulla, Clock, Code, Confirmation, Identity, MemoryStore, Revocation, RevocationId,
+    Bulla, Clock, Code, Confirmation, Identity, MemoryStore, Refused, Revocation, RevocationId,
     SecurityEvent, Subject,
 };
 use bytes::Bytes;
@@ -105,19 +105,27 @@ impl Server {
 
     fn refusals(&self) -> Vec<Code> {
         let events = std::mem::take(&mut *self.events.lock().unwrap());
-        events.iter().filter_map(|event| event.kind.code()).collect()
+        events
+            .iter()
+            .filter_map(|event| event.kind.code())
+            .collect()
     }
 
     async fn send(&self, request: Request<Body>) -> Response<Body> {
         let routes = Router::new()
             .route("/me", get(me))
-            .route("/stream", get(ticks));
+            .route("/stream", get(ticks))
+            .route("/vault", get(vault));
         self.dpop.protect(routes).oneshot(request).await.unwrap()
     }
 }
 
 async fn me(access: Access<u32>) -> String {
     format!("{:?} {}", access.subject(), access.claims())
+}
+
+async fn vault(_: Access<u32>) -> Refused {
+    Refused(Code::InsufficientUserAuthentication.because("not today"))
 }
 
 /// Says something whenever it is asked.
@@ -270,6 +278,23 @@ async fn open_streams_end_with_their_token() {
             assert!(rest < 10, "{name}");
         }
     }
+}
+
+#[tokio::test]
+async fn handlers_refuse_in_the_same_words() {
+    let server = Server::new();
+    let ann = device();
+    server.tokens.knows("token", Ok(token(&ann, "token")));
+    let proof = prove(&ann, "/vault", "token", "1", NOW);
+    let answer = server.send(request("/vault", "token", &proof)).await;
+    let challenges = answer.headers().get_all("www-authenticate");
+    let challenges: Vec<_> = challenges.iter().map(HeaderValue::as_bytes).collect();
+    let error = r#"DPoP error="insufficient_user_authentication", algs="ES256""#;
+    assert_eq!(
+        (answer.status().as_u16(), challenges),
+        (401, vec![error.as_bytes()])
+    );
+    assert_eq!(server.refusals(), [Code::InsufficientUserAuthentication]);
 }
 
 #[tokio::test]

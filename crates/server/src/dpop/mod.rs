@@ -19,15 +19,19 @@ use std::time::Duration;
 use crate::bulla::Bulla;
 
 mod access;
-mod jwt;
+mod claims;
+mod issuer;
 mod layer;
 mod token;
+mod verifier;
 mod verify;
 
 pub use self::access::Access;
-pub use self::jwt::{Audience, Grant, MintError, Minted, TokenClaims, TokenIssuer, TokenVerifier};
+pub use self::claims::{Audience, TokenClaims};
+pub use self::issuer::{Grant, MintError, Minted, TokenIssuer};
 pub use self::layer::{DpopLayer, DpopService};
 pub use self::token::{AccessToken, AccessTokens, TokenError};
+pub use self::verifier::TokenVerifier;
 pub use bulla_keys::{KeyError, SigningKey};
 pub use bulla_protocol::jwk::PublicKey;
 

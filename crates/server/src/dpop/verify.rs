@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request};
 use sha2::{Digest, Sha256};
 
 use super::access::Access;
-use super::jwt::MAX_TOKEN_LEN;
+use super::claims::MAX_TOKEN_LEN;
 use super::token::{AccessToken, AccessTokens};
 use super::{Dpop, Freshness};
 use crate::bulla::{Bulla, whole};

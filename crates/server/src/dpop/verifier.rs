@@ -1,212 +1,26 @@
-//! Access tokens of ours: JWTs (RFC 9068) that are bound to a device key (RFC 9449 section 6.1).
+//! Verifying access tokens.
 
 use std::fmt;
 use std::marker::PhantomData;
-use std::time::Duration;
 
-use bulla_keys::{KeyError, Random, SigningKey, VerifyingKey};
-use bulla_protocol::base64;
+use bulla_keys::{KeyError, VerifyingKey};
 use bulla_protocol::jwk::PublicKey;
-use bulla_protocol::jws::{self, ALG, Compact};
+use bulla_protocol::jws::Compact;
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
 
+use super::claims::{MAX_TOKEN_LEN, TYP, TokenClaims};
 use super::token::{AccessToken, AccessTokens, TokenError};
 use crate::clock::MAX_SKEW;
 use crate::confirmation::Confirmation;
 use crate::ticket::RevocationId;
-
-/// The `typ` of an access token (RFC 9068 section 2.1).
-const TYP: &str = "at+jwt";
-
-/// The longest token that is looked at, in bytes.
-pub(super) const MAX_TOKEN_LEN: usize = 8192;
-
-/// What an access token says (RFC 9068 section 2.2), with the application's own claims beside it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TokenClaims<E = ()> {
-    /// Who has issued it.
-    pub iss: String,
-    /// Whom it speaks for.
-    pub sub: String,
-    /// The servers that it is meant for.
-    pub aud: Audience,
-    /// The client that it was issued to.
-    pub client_id: String,
-    /// When it expires, in seconds since 1970.
-    #[serde(deserialize_with = "jws::seconds")]
-    pub exp: u64,
-    /// When it was issued, in seconds since 1970.
-    #[serde(deserialize_with = "jws::seconds")]
-    pub iat: u64,
-    /// Names it among those of its issuer.
-    pub jti: String,
-    /// What it is good for, words with a space between them.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub scope: Option<String>,
-    /// The key that it is bound to.
-    pub cnf: Confirmation,
-    /// The application's own claims.
-    #[serde(flatten)]
-    pub extra: E,
-}
-
-/// The value of `aud`: one text or several (RFC 7519 section 4.1.3).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged)]
-pub enum Audience {
-    /// One server.
-    One(String),
-    /// Several.
-    Several(Vec<String>),
-}
-
-impl Audience {
-    /// Whether this server is among them.
-    pub fn has(&self, server: &str) -> bool {
-        match self {
-            Self::One(one) => one == server,
-            Self::Several(all) => all.iter().any(|one| one == server),
-        }
-    }
-}
-
-/// What a token is to say, beside what its issuer puts in.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Grant<E = ()> {
-    /// Whom it speaks for: the application's user id, not empty.
-    pub subject: String,
-    /// The client that it is issued to.
-    pub client_id: String,
-    /// The server that it is meant for.
-    pub audience: String,
-    /// What it is good for, words with a space between them.
-    pub scope: Option<String>,
-    /// The key that it is bound to: at an endpoint for tokens that of the client's DPoP proof, in a session
-    /// [`Session::confirmation`](crate::Session::confirmation).
-    pub confirmation: Confirmation,
-    /// How long it is good, in whole seconds. [`Dpop`](super::Dpop) takes none that is good for longer than
-    /// [`Lifetimes::session`](crate::Lifetimes::session).
-    pub lifetime: Duration,
-    /// The application's own claims: an object, no member of which is one of [`TokenClaims`].
-    pub extra: E,
-}
-
-/// A token that was made.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Minted {
-    /// The token, for the client alone.
-    pub token: String,
-    /// By what it is revoked.
-    pub id: RevocationId,
-}
-
-impl fmt::Debug for Minted {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Minted")
-            .field("id", &self.id)
-            .finish_non_exhaustive()
-    }
-}
-
-#[derive(Serialize)]
-struct Header<'a> {
-    typ: &'a str,
-    alg: &'a str,
-    kid: &'a str,
-}
 
 #[derive(Deserialize)]
 struct KeyHeader {
     kid: String,
 }
 
-/// Mints access tokens, by ES256.
-pub struct TokenIssuer {
-    issuer: String,
-    key: SigningKey,
-    kid: String,
-}
-
-impl TokenIssuer {
-    /// `issuer` is who they say has issued them: a URL, by RFC 8414. The key's `kid` is its RFC 7638 thumbprint.
-    pub fn new(issuer: impl Into<String>, key: SigningKey) -> Self {
-        Self {
-            issuer: issuer.into(),
-            kid: key.thumbprint().to_string(),
-            key,
-        }
-    }
-
-    /// The key that a [`TokenVerifier`] is to know.
-    pub fn public(&self) -> &PublicKey {
-        self.key.public()
-    }
-
-    /// Mints a token. `now` is in seconds since 1970.
-    ///
-    /// # Errors
-    ///
-    /// [`MintError`].
-    pub fn mint<E: Serialize>(
-        &self,
-        grant: Grant<E>,
-        now: u64,
-        random: &dyn Random,
-    ) -> Result<Minted, MintError> {
-        if grant.subject.is_empty() {
-            return Err(MintError);
-        }
-        let mut jti = [0; 16];
-        random.fill(&mut jti).map_err(|_| MintError)?;
-        let claims = TokenClaims {
-            iss: self.issuer.clone(),
-            sub: grant.subject,
-            aud: Audience::One(grant.audience),
-            client_id: grant.client_id,
-            exp: now.saturating_add(grant.lifetime.as_secs()),
-            iat: now,
-            jti: base64::encode(jti),
-            scope: grant.scope,
-            cnf: grant.confirmation,
-            extra: grant.extra,
-        };
-        let header = Header {
-            typ: TYP,
-            alg: ALG,
-            kid: &self.kid,
-        };
-        let signed = jws::to_sign(&header, &claims).map_err(|_| MintError)?;
-        let signature = self.key.sign(signed.as_bytes()).map_err(|_| MintError)?;
-        let token = jws::join(&signed, &signature);
-        // Two members of one name are nobody's token, nor is one that no server would read.
-        let jws = Compact::parse(&token, TYP).map_err(|_| MintError)?;
-        if token.len() > MAX_TOKEN_LEN || jws.payload::<TokenClaims>().is_err() {
-            return Err(MintError);
-        }
-        Ok(Minted {
-            id: RevocationId::of_token(&claims.iss, &claims.jti),
-            token,
-        })
-    }
-}
-
-impl fmt::Debug for TokenIssuer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TokenIssuer")
-            .field("issuer", &self.issuer)
-            .field("kid", &self.kid)
-            .finish_non_exhaustive()
-    }
-}
-
-/// A token could not be made: its subject is empty, its own claims cannot be written or are beyond 8192 bytes or
-/// named as one of [`TokenClaims`], or the system gave no random bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the access token could not be made")]
-pub struct MintError;
-
-/// Verifies access tokens that a [`TokenIssuer`] has minted, or anybody who makes JWTs by RFC 9068 with ES256, a `kid`
+/// Verifies access tokens that a [`TokenIssuer`](super::TokenIssuer) has minted, or anybody who makes JWTs by RFC 9068 with ES256, a `kid`
 /// and `cnf.jkt`. Their `alg` selects nothing.
 pub struct TokenVerifier<E = ()> {
     issuer: String,
@@ -333,11 +147,16 @@ impl<E> fmt::Debug for TokenVerifier<E> {
 
 #[cfg(test)]
 mod tests {
-    use bulla_keys::SystemRandom;
+    use std::time::Duration;
+
+    use bulla_keys::{SigningKey, SystemRandom};
     use bulla_protocol::jwk::Thumbprint;
+    use bulla_protocol::jws;
+    use serde::Serialize;
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::dpop::{Grant, MintError, TokenIssuer};
 
     const NOW: u64 = 1_800_000_000;
     const ISSUER: &str = "https://login.example";
