@@ -16,6 +16,8 @@ pub struct Error {
     pub code: Code,
     /// What people read. Not stable.
     pub detail: &'static str,
+    /// After how many seconds it is worth trying again; 0 where nothing is known of that.
+    pub retry_after: u32,
 }
 
 impl fmt::Display for Error {
@@ -25,6 +27,17 @@ impl fmt::Display for Error {
 }
 
 impl core::error::Error for Error {}
+
+impl Error {
+    /// The same, with the time after which it is worth trying again, in seconds.
+    #[must_use]
+    pub const fn after(self, seconds: u32) -> Self {
+        Self {
+            retry_after: seconds,
+            ..self
+        }
+    }
+}
 
 /// What went wrong and who is to blame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -158,7 +171,11 @@ codes! {
 impl Code {
     /// The error with this code.
     pub const fn because(self, detail: &'static str) -> Error {
-        Error { code: self, detail }
+        Error {
+            code: self,
+            detail,
+            retry_after: 0,
+        }
     }
 }
 

@@ -26,6 +26,7 @@ use crate::live::{self, News};
 use crate::network::Finder;
 use crate::nonce::Nonces;
 use crate::policy::Policy;
+use crate::rates::{Meters, Rates};
 use crate::registry::{Concurrency, Registry};
 use crate::require::Require;
 use crate::ring::Ring;
@@ -53,6 +54,7 @@ pub struct Builder {
     cookies: Cookies,
     finder: Finder,
     rules: Rules,
+    rates: Rates,
     listener: Option<Listener>,
 }
 
@@ -77,6 +79,7 @@ impl Builder {
             cookies: Cookies::Off,
             finder: Finder::default(),
             rules: Rules::default(),
+            rates: Rates::default(),
             listener: None,
         }
     }
@@ -224,6 +227,12 @@ impl Builder {
         self
     }
 
+    /// Sets how often anybody may come. Default: no limits.
+    pub fn rates(mut self, rates: Rates) -> Self {
+        self.rates = rates;
+        self
+    }
+
     /// Sets who is told of every security event, besides `tracing`. Must be quick: it runs on the request's way. A
     /// task of its own asks [`Bulla::events`].
     pub fn on_event(mut self, listener: impl Fn(&SecurityEvent) + Send + Sync + 'static) -> Self {
@@ -244,23 +253,7 @@ impl Builder {
     /// [`ConfigError::File`] if the ring's file cannot be written; [`ConfigError::Random`] without random
     /// bytes.
     pub fn build(self) -> Result<Bulla, ConfigError> {
-        let mut public: Vec<Origin> = Vec::with_capacity(self.origins.len());
-        for text in self.origins {
-            match Origin::parse(&text) {
-                // A request says which authority it is for, and not by which scheme.
-                Ok(origin)
-                    if !public
-                        .iter()
-                        .any(|other| other.has_authority(origin.authority())) =>
-                {
-                    public.push(origin);
-                }
-                _ => return Err(ConfigError::Origin(text)),
-            }
-        }
-        if public.is_empty() {
-            return Err(ConfigError::NoOrigin);
-        }
+        let origins = public(self.origins)?;
         let allowed =
             |text: String| Origin::parse(&text).map_err(|_| ConfigError::AllowedOrigin(text));
         let cors = self
@@ -316,7 +309,7 @@ impl Builder {
             let _ = streams.send(ended.map_or(News::Unknown, News::Ended));
         }));
         Ok(Bulla(Arc::new(Inner {
-            origins: public,
+            origins,
             session_path: session_path(&self.prefix),
             sealed_path: sealed_path(&self.prefix),
             identity,
@@ -338,6 +331,7 @@ impl Builder {
             cookies: self.cookies,
             finder: self.finder,
             guard: Guard::new(self.rules),
+            meters: Meters::new(&self.rates),
             watch: Watch {
                 pseudonyms: Pseudonyms::new(&pseudonyms),
                 listener: self.listener,
@@ -348,6 +342,26 @@ impl Builder {
             latest: AtomicU32::new(if was_ahead { now } else { now.max(known) }),
         })))
     }
+}
+
+/// The origins under which clients come.
+fn public(texts: Vec<String>) -> Result<Vec<Origin>, ConfigError> {
+    let mut public: Vec<Origin> = Vec::with_capacity(texts.len());
+    for text in texts {
+        let is_another = |origin: &Origin| {
+            // A request says which authority it is for, and not by which scheme.
+            let mut others = public.iter();
+            !others.any(|other| other.has_authority(origin.authority()))
+        };
+        match Origin::parse(&text).ok().filter(is_another) {
+            Some(origin) => public.push(origin),
+            None => return Err(ConfigError::Origin(text)),
+        }
+    }
+    if public.is_empty() {
+        return Err(ConfigError::NoOrigin);
+    }
+    Ok(public)
 }
 
 impl fmt::Debug for Builder {

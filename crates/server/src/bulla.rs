@@ -28,6 +28,7 @@ use crate::live::News;
 use crate::network::Finder;
 use crate::nonce::{Nonce, Nonces};
 use crate::policy::Policy;
+use crate::rates::Meters;
 use crate::registry::{Concurrency, Registry};
 use crate::ring::{Ring, RingKey};
 use crate::rules::Guard;
@@ -63,6 +64,7 @@ pub(crate) struct Inner {
     pub(crate) cookies: Cookies,
     pub(crate) finder: Finder,
     pub(crate) guard: Guard,
+    pub(crate) meters: Meters,
     pub(crate) watch: Watch,
     /// Wakes up open streams at the end of their sessions.
     pub(crate) alarms: Alarms,

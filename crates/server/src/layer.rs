@@ -149,6 +149,7 @@ impl Bulla {
         inner: Inner<E>,
         about: &mut About,
     ) -> Result<Result<Response<Body>, E>, Error> {
+        self.0.meters.of_network(about.network, self.now())?;
         let origin = self.origin_of(&request)?.clone();
         let is_opening =
             request.uri().path() == self.0.session_path && request.method() == Method::POST;

@@ -51,6 +51,7 @@ mod network;
 mod nonce;
 mod open;
 mod policy;
+mod rates;
 mod refused;
 pub mod registry;
 mod reply;
@@ -77,6 +78,7 @@ pub use crate::identity::Identity;
 pub use crate::layer::{BullaLayer, BullaService};
 pub use crate::lifetimes::Lifetimes;
 pub use crate::network::Network;
+pub use crate::rates::{Rate, Rates};
 pub use crate::refused::Refused;
 #[cfg(feature = "embedded")]
 pub use crate::registry::EmbeddedRegistry;

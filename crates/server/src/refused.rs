@@ -35,7 +35,7 @@ impl From<Refused> for Response<Body> {
             headers.insert(WWW_AUTHENTICATE, challenge);
         }
         if matches!(error.code, Code::RateLimited | Code::StoreUnavailable) {
-            headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+            headers.insert(RETRY_AFTER, error.retry_after.max(1).into());
         }
         response
     }

@@ -476,6 +476,8 @@ impl Bulla {
             session: facts.session_ref(),
         };
         accept(self.0.store.check_and_insert(used).await)?;
+        // Only now: a copy of a proof uses up nothing.
+        self.0.meters.of_session(facts)?;
         if let Some(replaced) = state.replaces.filter(|_| proven.kind == ProofKind::Device) {
             self.take_place(replaced, &facts.session_ref()).await?;
         }

@@ -14,6 +14,7 @@ mod lists;
 mod live;
 mod lost;
 mod policy;
+mod rates;
 mod receive;
 mod renewal;
 mod requests;
