@@ -113,6 +113,7 @@ export type BullaErrorCode =
   | "login_required"
   | "insufficient_user_authentication"
   | "session_limit"
+  | "work_required"
   | "rate_limited"
   | "store_unavailable"
   | "internal"

@@ -7,7 +7,7 @@ use std::io;
 use axum::Router;
 use axum::routing::post;
 use bulla_client::SystemRandom;
-use bulla_server::{Bulla, Identity, MemoryStore};
+use bulla_server::{Bulla, Identity, MemoryStore, Openings};
 use bulla_tests::bank::{PATIENCE, package};
 use bulla_tests::browser::{Browser, Engine};
 use bulla_tests::serve::{Server, html};
@@ -89,5 +89,6 @@ fn verifier(origin: &str) -> Outcome<Bulla> {
         .unsigned("/npm/")
         .unsigned("/page")
         .unsigned("/bare")
+        .openings(Openings::FREE)
         .build()?)
 }

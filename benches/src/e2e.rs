@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use axum::Router;
 use axum::routing::post;
 use bulla_client::{Client, ProofKind, Session, SystemRandom, Thumbprint};
-use bulla_server::{Bulla, Identity, Lifetimes, MemoryStore};
+use bulla_server::{Bulla, Identity, Lifetimes, MemoryStore, Openings};
 use bulla_tests::serve::Server;
 use bytes::Bytes;
 use futures_util::future::try_join_all;
@@ -98,6 +98,7 @@ fn verifier(origin: &str, kind: ProofKind) -> Outcome<Bulla> {
             ticket: Duration::from_hours(12),
             ..Lifetimes::default()
         })
+        .openings(Openings::FREE)
         .build()?)
 }
 

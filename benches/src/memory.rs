@@ -9,7 +9,7 @@ use std::process::Command;
 use bulla_client::SystemRandom;
 use bulla_server::store::{Ended, Memory, Party, SessionRef, UsedProof, Verdict};
 use bulla_server::{
-    Bulla, Identity, MemoryStore, RedisStore, Revocation, RevocationId, Store, Thumbprint,
+    Bulla, Identity, MemoryStore, Openings, RedisStore, Revocation, RevocationId, Store, Thumbprint,
 };
 use bulla_tests::redis::Redis;
 use bulla_tests::serve::Server;
@@ -194,7 +194,10 @@ async fn idle() -> Outcome<f64> {
             .origin(origin)
             .identity(identity)
             .store(store);
-        let bulla = bulla.build().map_err(std::io::Error::other)?;
+        let bulla = bulla
+            .openings(Openings::FREE)
+            .build()
+            .map_err(std::io::Error::other)?;
         built = Some(bulla.identity());
         Ok(bulla.protect(axum::Router::new()))
     })

@@ -198,8 +198,7 @@ export class Client {
       carried,
       seconds(),
     );
-    const sent = opening.signed(await sign(device.private, opening.base));
-    const opened = await this.#exchange(sent);
+    const opened = await this.#exchange(opening);
     const keys = await agree(agreement.private, opened);
     const { id, identity, authenticated, sessionProof, nonceLife, ticketLife, ticket, nonce } = opened;
     opened.free();
@@ -219,8 +218,9 @@ export class Client {
     return this.session;
   }
 
-  /** Sends an opening, and reads and verifies the answer. */
-  async #exchange(sent) {
+  /** Signs an opening, sends it, does what work the server asks for, and reads and verifies the answer. */
+  async #exchange(opening) {
+    const sent = opening.signed(await sign(this.device.private, opening.base));
     const { fields, body } = sent;
     const response = await fetch(this.origin + this.server.sessionPath, {
       method: "POST",
@@ -236,7 +236,10 @@ export class Client {
       throw unreachable(cause);
     });
     if (!answer) throw new BullaError("reply_invalid", "the answer is too long");
-    const unverified = sent.read(response.status, flat(response.headers), answer);
+    const answered = [response.status, flat(response.headers), answer];
+    const work = sent.work(...answered);
+    if (work) return this.#exchange(await done(work));
+    const unverified = sent.read(...answered);
     return unverified.verified(await verify(unverified.identity, unverified.signature, unverified.base));
   }
 
@@ -313,6 +316,15 @@ export class Client {
 
   #locked(work) {
     return locked(`bulla ${this.origin}`, work);
+  }
+}
+
+/** Works in slices, so that the page can go on in between. */
+async function done(work) {
+  for (;;) {
+    const opening = work.run();
+    if (opening) return opening;
+    await new Promise((resolve) => setTimeout(resolve));
   }
 }
 

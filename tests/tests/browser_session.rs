@@ -1,5 +1,9 @@
 //! A session in real browsers, from its opening to its end.
 
+use std::time::Duration;
+
+use bulla_server::{Openings, Rate};
+use bulla_tests::attack::client;
 use bulla_tests::bank::{Bank, PATIENCE};
 use bulla_tests::browser::{Browser, Engine};
 use serde_json::{Value, json};
@@ -38,7 +42,30 @@ async fn everything_works(engine: Engine) -> Outcome {
     a_clock_that_jumps_costs_no_login(&browser).await?;
     a_ticket_at_its_end_is_renewed_before_it_is_used(&browser).await?;
     the_next_ticket_lives_from_when_it_came(&browser).await?;
+    an_opening_that_takes_work_is_no_other_to_the_page(&browser).await?;
     browser.quit().await?;
+    Ok(())
+}
+
+/// Others have opened as many as are for nothing.
+async fn an_opening_that_takes_work_is_no_other_to_the_page(browser: &Browser) -> Outcome {
+    let bank = Bank::open_with(|builder| {
+        builder.openings(Openings {
+            in_all: Rate::new(1, Duration::from_hours(1)),
+            ..Openings::default()
+        })
+    })
+    .await?;
+    client(&bank)?.open().await?;
+    bank.visit(browser, json!({})).await?;
+    assert_eq!(browser.eval("return openings()", []).await?, 2);
+    assert_eq!(bank.ledger.refusals(), ["work_required"]);
+    let login = "return (await post('/api/login', { user: 'ann' })).user";
+    let _ = browser.eval(login, []).await?;
+    let me = "return (await (await session.fetch('/api/me')).json()).subject";
+    assert_eq!(browser.eval(me, []).await?, "ann");
+    // Whoever carries his session over works, too.
+    assert_eq!(bank.ledger.refusals(), ["work_required"; 2]);
     Ok(())
 }
 

@@ -18,8 +18,8 @@ use bulla_protocol::opening::Ticket;
 use bulla_protocol::proof::{ProofKind, ProofNonce};
 use bulla_protocol::seal::Header;
 use bulla_server::{
-    Body, Bulla, Clock, Concurrency, Identity, Limits, MemoryRegistry, MemoryStore, Refused,
-    Require, Ring, Session,
+    Body, Bulla, Clock, Concurrency, Identity, Limits, MemoryRegistry, MemoryStore, Openings, Rate,
+    Refused, Require, Ring, Session,
 };
 use bytes::Bytes;
 use http::{Request, Response};
@@ -136,6 +136,14 @@ impl Server {
             .ring(Ring::load_or_create(file.path()).map_err(|error| unusable(&error))?)
             .store(memory)
             .clock(clock.clone());
+        let builder = if state.has("openings") {
+            builder.openings(Openings {
+                in_all: Rate::new(state.value("openings")?, Duration::from_secs(10)),
+                ..Openings::default()
+            })
+        } else {
+            builder
+        };
         let builder = if state.has("sessions") {
             let most = Concurrency::AtMost(state.value("sessions")?);
             builder.registry(MemoryRegistry::new()).concurrency(most)

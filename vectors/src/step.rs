@@ -143,6 +143,7 @@ fn opening(input: Input<'_>) -> Result<Opening, Stop> {
         } else {
             None
         },
+        work: None,
     };
     let created = input.number("created")?;
     Ok(Opening::new(

@@ -20,7 +20,7 @@ use axum::routing::any;
 use bulla_client::{Client, Mode, ProofKind, Session, SystemRandom};
 use bulla_protocol::field;
 use bulla_server::{
-    Body, Bulla, BullaService, Identity, Lifetimes, MemoryStore, RedisStore, Store,
+    Body, Bulla, BullaService, Identity, Lifetimes, MemoryStore, Openings, RedisStore, Store,
 };
 use bulla_tests::redis::Redis;
 use bulla_tests::serve::Server;
@@ -371,6 +371,7 @@ pub(crate) fn verifier(origin: &str, nonce: Duration, store: impl Store) -> Outc
             ticket: LONG,
             ..Lifetimes::default()
         })
+        .openings(Openings::FREE)
         .build()?)
 }
 

@@ -1,6 +1,7 @@
 //! Opening a session: the request, and what the answer gives.
 
 use core::fmt;
+use std::sync::Arc;
 
 use bulla_keys::{AgreementKey, verify};
 use bulla_protocol::error::Code;
@@ -22,7 +23,7 @@ pub struct PreparedOpening {
     pub request: Request<Bytes>,
     client: Client,
     sent: SentOpening,
-    agreement: AgreementKey,
+    agreement: Arc<AgreementKey>,
 }
 
 impl PreparedOpening {
@@ -38,9 +39,19 @@ impl PreparedOpening {
             identity: client.identity(),
             random,
             ticket,
+            work: None,
         };
         let created = inner.clock.unix_seconds();
         let opening = Opening::new(open, inner.origin.authority(), &inner.prefix, created)?;
+        Self::signed(client, opening, Arc::new(agreement))
+    }
+
+    fn signed(
+        client: Client,
+        opening: Opening,
+        agreement: Arc<AgreementKey>,
+    ) -> Result<Self, Error> {
+        let inner = &client.0;
         let signature = inner.device.sign(opening.base().as_bytes())?;
         let sent = opening.signed(&signature);
         let request = http_request(
@@ -56,6 +67,23 @@ impl PreparedOpening {
             sent,
             agreement,
         })
+    }
+
+    /// The opening that shows the work which the answer asks for, if it asks for any: a million hashes at most, and
+    /// once. In slices, so that whoever shares the thread has a turn.
+    pub(crate) async fn worked(&self, response: &Response<Bytes>) -> Result<Option<Self>, Error> {
+        const SLICE: u32 = 4096;
+        let (status, fields) = (response.status().as_u16(), Headers(response.headers()));
+        let Some(mut work) = self.sent.work(status, &fields, response.body()) else {
+            return Ok(None);
+        };
+        loop {
+            if let Some(opening) = work.run(SLICE)? {
+                let (client, agreement) = (self.client.clone(), self.agreement.clone());
+                return Self::signed(client, opening, agreement).map(Some);
+            }
+            tokio::task::yield_now().await;
+        }
     }
 
     /// Checks the answer and derives the session's keys.

@@ -222,8 +222,17 @@ impl Session {
     }
 
     async fn open(&self, ticket: Option<Ticket>) -> Result<Live, Error> {
-        let mut prepared = PreparedOpening::new(self.0.client.clone(), ticket)?;
-        let request = core::mem::take(&mut prepared.request);
+        let prepared = PreparedOpening::new(self.0.client.clone(), ticket)?;
+        let answer = self.send_opening(&prepared).await?;
+        let Some(worked) = prepared.worked(&answer).await? else {
+            return prepared.read(&answer);
+        };
+        let answer = self.send_opening(&worked).await?;
+        worked.read(&answer)
+    }
+
+    async fn send_opening(&self, opening: &PreparedOpening) -> Result<Response<Bytes>, Error> {
+        let request = opening.request.clone();
         let request = request.map(Outbound::Whole);
         let sent = self.0.client.0.http.send(request, Some(OPENING_TIMEOUT));
         let (parts, body) = sent.await?.into_parts();
@@ -231,7 +240,7 @@ impl Session {
             .peek(MAX_OPENING_LEN.max(MAX_PROBLEM_LEN))
             .await?
             .ok_or(Code::ReplyInvalid.because("the answer to the opening is too long"))?;
-        prepared.read(&Response::from_parts(parts, body))
+        Ok(Response::from_parts(parts, body))
     }
 
     /// Sends a request until there is a reply or nothing more to try.

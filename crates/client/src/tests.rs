@@ -1178,3 +1178,33 @@ async fn nothing_is_done_twice_for_a_late_word_from_the_path() {
         assert_eq!(wire.handled() - before, 1, "{seal} {sleeps} {claimed}");
     }
 }
+
+/// Others have opened as many as are for nothing; and nobody on the way can have more than so much work done.
+#[tokio::test]
+async fn an_opening_that_takes_work_takes_it_by_itself() {
+    let serve = async |bits| {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let origin = format!("http://{}", listener.local_addr().unwrap());
+        let bulla = Bulla::builder()
+            .origin(&origin)
+            .identity(Identity::generate(&SystemRandom).unwrap())
+            .store(MemoryStore::new().unwrap())
+            .openings(bulla_server::Openings {
+                in_all: bulla_server::Rate::new(1, Duration::from_hours(1)),
+                network: None,
+                bits,
+            })
+            .build()
+            .unwrap();
+        let app = bulla.protect(Router::new().route("/api/count", post(count_bytes)));
+        tokio::spawn(async move { axum::serve(listener, app).await });
+        origin
+    };
+    let origin = serve(10).await;
+    for _ in 0..3 {
+        let session = Client::builder(&origin).build().unwrap().open().await;
+        let request = Request::post("/api/count").body("xx").unwrap();
+        let reply = text(session.unwrap().fetch(request).await).await;
+        assert_eq!(reply.as_deref(), Ok("2"));
+    }
+}

@@ -139,6 +139,8 @@ codes! {
     InsufficientUserAuthentication "insufficient_user_authentication" 401 Session "A more recent or a stronger login is required",
     /// The user has as many sessions as there may be at once. One has to end first.
     SessionLimit "session_limit" 409 Session "There are too many sessions",
+    /// There are too many openings. Show some work ([`work`](crate::work)), or try again later.
+    WorkRequired "work_required" 429 Server "Opening a session takes some work now",
     /// Too many requests; try again after `Retry-After`.
     RateLimited "rate_limited" 429 Server "Too many requests",
     /// The server cannot check replays or revocations right now; nothing was done.

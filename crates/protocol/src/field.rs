@@ -14,6 +14,8 @@ pub const CARRY_OVER: &str = "bulla-carry-over";
 pub const IN_REPLY_TO: &str = "bulla-in-reply-to";
 /// In a reply: the session has ended (a Boolean, always true).
 pub const ENDED: &str = "bulla-ended";
+/// In a refusal of an opening: how many zero bits the hash over the nonce beside it has to begin with, an Integer.
+pub const WORK: &str = "bulla-work";
 /// Never sent. The verifier states here the salt of the envelope that a streamed request came in, a
 /// Byte Sequence; the proof covers it in place of a digest.
 pub const SALT: &str = "bulla-salt";

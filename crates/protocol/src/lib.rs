@@ -43,3 +43,4 @@ pub mod signature;
 pub mod structured;
 pub mod target;
 pub mod uri;
+pub mod work;

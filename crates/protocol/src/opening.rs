@@ -22,6 +22,7 @@ use crate::signature::{
 };
 use crate::structured;
 use crate::target::Target;
+use crate::work::{Search, Work};
 
 /// The `tag` of an opening.
 pub const OPEN_TAG: &str = "bulla-open";
@@ -75,6 +76,9 @@ pub struct Open {
     /// The ticket of a session that is to be carried over to fresh keys.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ticket: Option<Ticket>,
+    /// What the server has asked for, if it has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub work: Option<Work>,
 }
 
 /// The server's ephemeral agreement keys. Each stands for a shared secret of its own, since a stored
@@ -243,6 +247,7 @@ pub struct Opening {
     open: Open,
     authority: String,
     path: String,
+    created: u64,
     fields: Vec<(String, String)>,
     body: Vec<u8>,
     to_sign: ToSign,
@@ -254,6 +259,10 @@ impl Opening {
 
     /// Prepares the request `POST {prefix}/session`.
     pub fn new(open: Open, authority: &str, prefix: &str, created: u64) -> Result<Self, Error> {
+        Self::at(open, authority, session_path(prefix), created)
+    }
+
+    fn at(open: Open, authority: &str, path: String, created: u64) -> Result<Self, Error> {
         let body = serde_json::to_vec(&open)
             .map_err(|_| Code::Malformed.because("the opening could not be written"))?;
         let fields = vec![
@@ -263,7 +272,6 @@ impl Opening {
                 ContentDigest::of(&body).to_field(),
             ),
         ];
-        let path = session_path(prefix);
         let request = Request {
             method: Self::METHOD,
             authority,
@@ -284,6 +292,7 @@ impl Opening {
             open,
             authority: authority.to_owned(),
             path,
+            created,
             fields,
             body,
             to_sign,
@@ -322,6 +331,23 @@ impl SentOpening {
     /// Its body.
     pub fn body(&self) -> &[u8] {
         &self.0.body
+    }
+
+    /// The work that the answer asks for, if it is nothing but that: once, and no more than [`MAX_WORK_BITS`]. Whoever sits
+    /// on the way can ask for it, too.
+    ///
+    /// [`MAX_WORK_BITS`]: crate::work::MAX_WORK_BITS
+    pub fn work(&self, status: u16, fields: &dyn Fields, body: &[u8]) -> Option<OpeningWork> {
+        let Opening { open, .. } = &self.0;
+        if open.work.is_some() || refusal(status, fields, body)?.code != Code::WorkRequired {
+            return None;
+        }
+        let bits = fields.line(field::WORK).ok()??.parse().ok()?;
+        let nonce = structured::string(fields.line(field::NONCE).ok()??).ok()?;
+        Some(OpeningWork {
+            search: Search::new(&open.device.thumbprint(), &open.random, nonce, bits)?,
+            opening: self.0.clone(),
+        })
     }
 
     /// Reads the answer: everything but its signature, which is checked with
@@ -417,6 +443,38 @@ impl SentOpening {
             ),
             opened,
         })
+    }
+}
+
+/// The work that has to be done before an opening is answered.
+#[derive(Clone)]
+pub struct OpeningWork {
+    search: Search,
+    opening: Opening,
+}
+
+impl OpeningWork {
+    /// Tries so many times, and gives the opening that shows it once it is done: to be signed anew.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::Malformed`] if it cannot be written, which it could before.
+    pub fn run(&mut self, tries: u32) -> Result<Option<Opening>, Error> {
+        let Some(work) = self.search.run(tries) else {
+            return Ok(None);
+        };
+        let Opening {
+            open,
+            authority,
+            path,
+            created,
+            ..
+        } = self.opening.clone();
+        let open = Open {
+            work: Some(work),
+            ..open
+        };
+        Opening::at(open, &authority, path, created).map(Some)
     }
 }
 
@@ -643,6 +701,7 @@ mod tests {
             identity: Some(key(3).thumbprint()),
             random: [1; 32],
             ticket: None,
+            work: None,
         };
         let opening = Opening::new(open, "bank.example", "/.well-known/bulla", 5).unwrap();
         opening.signed(SIGNED)

@@ -20,6 +20,7 @@ use crate::cookies::Cookies;
 use crate::device::Devices;
 use crate::error::ConfigError;
 use crate::event::{self, Listener, Pseudonyms, SecurityEvent, Watch};
+use crate::flood::{Gate, Openings};
 use crate::identity::Identity;
 use crate::lifetimes::Lifetimes;
 use crate::live::{self, News};
@@ -55,6 +56,7 @@ pub struct Builder {
     finder: Finder,
     rules: Rules,
     rates: Rates,
+    openings: Openings,
     listener: Option<Listener>,
 }
 
@@ -80,6 +82,7 @@ impl Builder {
             finder: Finder::default(),
             rules: Rules::default(),
             rates: Rates::default(),
+            openings: Openings::default(),
             listener: None,
         }
     }
@@ -233,6 +236,12 @@ impl Builder {
         self
     }
 
+    /// Sets how many sessions are opened for nothing, and how much work it takes beyond.
+    pub fn openings(mut self, openings: Openings) -> Self {
+        self.openings = openings;
+        self
+    }
+
     /// Sets who is told of every security event, besides `tracing`. Must be quick: it runs on the request's way. A
     /// task of its own asks [`Bulla::events`].
     pub fn on_event(mut self, listener: impl Fn(&SecurityEvent) + Send + Sync + 'static) -> Self {
@@ -245,7 +254,7 @@ impl Builder {
     /// # Errors
     ///
     /// [`ConfigError::NoOrigin`]; [`ConfigError::Origin`] if any is not one; [`ConfigError::AllowedOrigin`];
-    /// [`ConfigError::Prefix`]; [`ConfigError::Path`]; [`ConfigError::Rule`]; [`ConfigError::NoIdentity`];
+    /// [`ConfigError::Prefix`]; [`ConfigError::Path`]; [`ConfigError::Rule`]; [`ConfigError::Work`]; [`ConfigError::NoIdentity`];
     /// [`ConfigError::NoStore`];
     /// [`ConfigError::Lifetime`] for one that is not among [`Lifetimes::RANGE`];
     /// [`ConfigError::RingPeriod`] for a period that [`Ring::with_period`] does not allow;
@@ -268,6 +277,9 @@ impl Builder {
             return Err(ConfigError::Path(path.to_owned()));
         }
         self.rules.check()?;
+        if !self.openings.are_allowed() {
+            return Err(ConfigError::Work);
+        }
         let identity = self.identity.ok_or(ConfigError::NoIdentity)?;
         let pseudonyms = identity.derive(b"pseudonyms")?;
         let store = self.store.ok_or(ConfigError::NoStore)?;
@@ -332,6 +344,7 @@ impl Builder {
             finder: self.finder,
             guard: Guard::new(self.rules),
             meters: Meters::new(&self.rates),
+            gate: Gate::new(&self.openings),
             watch: Watch {
                 pseudonyms: Pseudonyms::new(&pseudonyms),
                 listener: self.listener,

@@ -21,6 +21,7 @@ use crate::clock::{self, Clock, MAX_STEP_BACK};
 use crate::cookies::Cookies;
 use crate::device::Devices;
 use crate::event::{About, EventKind, Watch};
+use crate::flood::Gate;
 use crate::identity::Identity;
 use crate::layer::BullaLayer;
 use crate::lifetimes::Lifetimes;
@@ -65,6 +66,7 @@ pub(crate) struct Inner {
     pub(crate) finder: Finder,
     pub(crate) guard: Guard,
     pub(crate) meters: Meters,
+    pub(crate) gate: Gate,
     pub(crate) watch: Watch,
     /// Wakes up open streams at the end of their sessions.
     pub(crate) alarms: Alarms,

@@ -19,6 +19,7 @@ impl Bulla {
         }
         let own = [
             field::NONCE,
+            field::WORK,
             field::TICKET,
             field::CARRY_OVER,
             field::ENDED,

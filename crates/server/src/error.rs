@@ -31,6 +31,9 @@ pub enum ConfigError {
     /// [`Rules::let_a_ticket_lock_out`](crate::Rules::let_a_ticket_lock_out) says why.
     #[error("the rule `{}` may not do that: whoever has only a ticket could make it, or there is no session", .0.name())]
     Rule(Rule),
+    /// Openings are to take more work than any client does.
+    #[error("no client does more than 20 bits of work for an opening")]
+    Work,
     /// The prefix is not an absolute path without a trailing slash.
     #[error("the prefix must be an absolute path without a trailing slash, and `{0}` is not")]
     Prefix(String),

@@ -35,8 +35,13 @@ impl Bulla {
         body: &[u8],
         about: &mut About,
     ) -> Result<Response<Body>, Error> {
-        let opening = ReceivedOpening::parse(request, body)?
-            .verify(|key, base, signature| verify(key, base, signature).is_ok())?;
+        let opening = ReceivedOpening::parse(request, body)?;
+        let work = self.check_work(&opening.open, about)?.cloned();
+        let opening =
+            opening.verify(|key, base, signature| verify(key, base, signature).is_ok())?;
+        if let Some(work) = work {
+            self.use_work(&opening.open, &work).await?;
+        }
         about.device = Some(opening.open.device.thumbprint());
         let identity = self.0.identity.thumbprint();
         if opening

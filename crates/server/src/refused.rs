@@ -34,7 +34,10 @@ impl From<Refused> for Response<Body> {
         {
             headers.insert(WWW_AUTHENTICATE, challenge);
         }
-        if matches!(error.code, Code::RateLimited | Code::StoreUnavailable) {
+        if matches!(
+            error.code,
+            Code::RateLimited | Code::WorkRequired | Code::StoreUnavailable
+        ) {
             headers.insert(RETRY_AFTER, error.retry_after.max(1).into());
         }
         response

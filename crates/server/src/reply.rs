@@ -85,6 +85,10 @@ impl Bulla {
     /// A refusal: Problem Details, and how to go on.
     pub(crate) fn refuse(&self, error: Error) -> Response<Body> {
         let mut response = Response::from(Refused(error));
+        if error.code == Code::WorkRequired {
+            let bits = HeaderValue::from(u16::from(self.0.gate.bits));
+            response.headers_mut().insert(field::WORK, bits);
+        }
         self.add_nonce(&mut response);
         response
     }

@@ -45,6 +45,7 @@ impl Opening {
             identity,
             random: array(random)?,
             ticket,
+            work: None,
         };
         let authority = server.origin.authority();
         let created = seconds(created);
@@ -82,6 +83,11 @@ impl Sent {
         self.0.body().to_vec()
     }
 
+    /// The work that the answer asks for, if it does.
+    pub fn work(&self, status: u16, fields: Vec<String>, body: &[u8]) -> Option<Work> {
+        self.0.work(status, &pairs(fields), body).map(Work)
+    }
+
     /// Reads the answer.
     pub fn read(
         self,
@@ -90,6 +96,20 @@ impl Sent {
         body: &[u8],
     ) -> Result<Unverified, Failure> {
         Ok(Unverified(self.0.read(status, &pairs(fields), body)?))
+    }
+}
+
+/// Work that is to be done.
+#[wasm_bindgen]
+pub struct Work(opening::OpeningWork);
+
+#[wasm_bindgen]
+impl Work {
+    /// Does some of it, and gives the opening that shows it once it is done.
+    pub fn run(&mut self) -> Result<Option<Opening>, Failure> {
+        // Some ten milliseconds; a hidden page has one turn a second.
+        const TRIES: u32 = 1 << 14;
+        Ok(self.0.run(TRIES)?.map(Opening))
     }
 }
 

@@ -248,6 +248,11 @@ fn of_the_store() -> Vec<Case> {
     busy.signed(ECHO, "device");
     let mut full = Talk::with(|state| state["capacity"] = 0.into());
     full.signed(ECHO, "device");
+    let mut flooded = Talk::unopened();
+    flooded.state["openings"] = 1.into();
+    flooded.server = Server::new(Input(&flooded.state), Counted::default()).unwrap();
+    flooded.send(&opening(None));
+    flooded.send(&opening(None));
     let mut dry = Talk::unopened();
     dry.state["exhausted"] = true.into();
     dry.server = Server::new(Input(&dry.state), Counted::default()).unwrap();
@@ -257,6 +262,7 @@ fn of_the_store() -> Vec<Case> {
         sealed.refused(Code::Replayed, "a sealed request twice"),
         busy.refused(Code::RateLimited, "more requests than a session may have"),
         full.refused(Code::StoreUnavailable, "a store that is full"),
+        flooded.refused(Code::WorkRequired, "more openings than are for nothing"),
         dry.refused(Code::Internal, "a server without random values"),
     ]
 }

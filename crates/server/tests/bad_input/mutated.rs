@@ -246,6 +246,7 @@ pub(crate) fn open(world: &World) -> Vec<u8> {
         identity: Some(world.server.bulla.identity()),
         random: [7; 32],
         ticket: Some(world.client.ticket.clone()),
+        work: None,
     };
     serde_json::to_vec(&open).unwrap()
 }

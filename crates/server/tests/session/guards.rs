@@ -441,6 +441,7 @@ async fn an_opening_is_signed_by_the_device_that_it_names() {
         identity: None,
         random: [7; 32],
         ticket: None,
+        work: None,
     };
     for (by, status) in [(&thief, 401), (&device, 200)] {
         let opening = Opening::new(open.clone(), AUTHORITY, DEFAULT_PREFIX, 0).unwrap();

@@ -8,6 +8,7 @@ mod config;
 mod cookies;
 mod events;
 mod failures;
+mod flood;
 mod guards;
 mod hooked;
 mod lists;

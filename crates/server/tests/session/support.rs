@@ -244,6 +244,7 @@ impl Device {
             identity: Some(server.bulla.identity()),
             random: [7; 32],
             ticket,
+            work: None,
         };
         let opening = Opening::new(open, authority, DEFAULT_PREFIX, 0).unwrap();
         let signature = self.0.sign(opening.base().as_bytes()).unwrap();
