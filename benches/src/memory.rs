@@ -7,9 +7,11 @@ use std::fs;
 use std::process::Command;
 
 use bulla_client::SystemRandom;
+use bulla_server::registry::{Swap, Swapped};
 use bulla_server::store::{Ended, Memory, Party, SessionRef, UsedProof, Verdict};
 use bulla_server::{
-    Bulla, Identity, MemoryStore, Openings, RedisStore, Revocation, RevocationId, Store, Thumbprint,
+    Bulla, Identity, MemoryRegistry, MemoryStore, Openings, RedisStore, Registry, Revocation,
+    RevocationId, Store, Thumbprint,
 };
 use bulla_tests::redis::Redis;
 use bulla_tests::serve::Server;
@@ -24,17 +26,25 @@ const FULL: u32 = 4_000_000;
 const MANY: u32 = 200_000;
 /// So many at once.
 const AT_ONCE: u32 = 200;
+/// So many users with lists.
+const USERS: u32 = 100_000;
+/// With so many sessions, each on a device of its own.
+const SESSIONS: u32 = 2;
+/// As long as lists are of sessions and devices.
+const RECORD: usize = 2 + SESSIONS as usize * (42 + 88);
 /// Sessions that do nothing.
 const IDLE: u32 = 20_000;
 /// A session has so many proofs.
 const EACH: u32 = 1000;
 
-const GOALS: [(&str, Option<f64>); 5] = [
+const GOALS: [(&str, Option<f64>); 7] = [
     ("memory/proof", Some(48.0)),
     ("memory/revocation", Some(96.0)),
     ("memory/idle-session", Some(1.0)),
     ("memory/redis-proof", None),
     ("memory/redis-revocation", None),
+    ("memory/registry-entry", None),
+    ("memory/redis-registry-entry", None),
 ];
 
 /// Measures everything.
@@ -88,6 +98,19 @@ pub(crate) fn one(id: &str) -> Outcome {
                 let before = used(&redis)?;
                 revocations(&store, MANY).await?;
                 Ok(each(used(&redis)? - before, MANY))
+            }
+            "memory/registry-entry" => {
+                let registry = MemoryRegistry::new();
+                let before = resident()?;
+                records(&registry, USERS).await?;
+                Ok(each(resident()? - before, USERS * SESSIONS))
+            }
+            "memory/redis-registry-entry" => {
+                let redis = Redis::start()?;
+                let store = RedisStore::connect(redis.url()).await?;
+                let before = used(&redis)?;
+                records(&store.registry(), USERS).await?;
+                Ok(each(used(&redis)? - before, USERS * SESSIONS))
             }
             _ => Err(format!("there is no `{id}`").into()),
         }
@@ -179,6 +202,33 @@ async fn revocations(store: &impl Store, count: u32) -> Outcome {
         });
         for ended in join_all(asked).await {
             ended?;
+        }
+    }
+    Ok(())
+}
+
+/// Records of users, each as long as that of somebody with some sessions and as many devices.
+async fn records(registry: &impl Registry, count: u32) -> Outcome {
+    let now = now()?;
+    for first in (0..count).step_by(AT_ONCE as usize) {
+        let asked = (first..first + AT_ONCE).map(|number| async move {
+            let mut record = vec![0; RECORD];
+            record[..16].copy_from_slice(&name::<16>(number));
+            let swap = Swap {
+                subject: format!("user-{number}").parse()?,
+                old: None,
+                new: Some(record),
+                until: now + 43_200,
+                now,
+            };
+            match registry.swap(swap).await? {
+                Swapped::Done => Ok(()),
+                Swapped::Other(_) => Err("a user has a record already".into()),
+            }
+        });
+        for made in join_all(asked).await {
+            let made: Outcome = made;
+            made?;
         }
     }
     Ok(())

@@ -26,6 +26,7 @@ pub mod browser;
 pub mod certificate;
 pub mod clock;
 pub mod dpop;
+pub mod members;
 pub mod nodes;
 pub mod proxies;
 pub mod redis;

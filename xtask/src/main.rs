@@ -24,7 +24,7 @@ const USAGE: &str = "\
 usage: cargo xtask <command>
 
   demo [ARGUMENT]...     the demo bank, on http://localhost:8080
-  test [--suite NAME]    every test, or those of one suite: unit, fuzz, stores, faults, proxies, dpop, browsers, attacks
+  test [--suite NAME]    every test, or those of one suite: unit, fuzz, stores, faults, proxies, dpop, lifecycle, browsers, attacks
   bench [GROUP]...       the benchmarks: native, memory, e2e, browser, size, or all
   pack                   the npm package, within its size budget, into target/package
   wasm                   the Wasm module and its scripts, into npm/dist

@@ -13,8 +13,8 @@ const FUZZ: u32 = 5;
 ///
 /// A test program in `tests/tests` belongs to a suite by its name: `attack_*` to the attacks,
 /// `browser_*` and `engines` to the browsers, `stores*` and `nodes` to the stores, `faults_*` to the faults,
-/// `proxies` to the proxies, `dpop_*` to DPoP, any other to the unit tests, with all tests outside of `tests`. The first two need
-/// browsers, the next two Redis, DPoP Node.
+/// `lifecycle_*` to the lifecycle, `proxies` to the proxies, `dpop_*` to DPoP, any other to the unit tests, with all tests
+/// outside of `tests`. The first two need browsers, the next three Redis, DPoP Node.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Suite {
     Unit,
@@ -23,18 +23,20 @@ pub(crate) enum Suite {
     Faults,
     Proxies,
     Dpop,
+    Lifecycle,
     Browsers,
     Attacks,
 }
 
 impl Suite {
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::Unit,
         Self::Fuzz,
         Self::Stores,
         Self::Faults,
         Self::Proxies,
         Self::Dpop,
+        Self::Lifecycle,
         Self::Browsers,
         Self::Attacks,
     ];
@@ -52,6 +54,7 @@ impl Suite {
             Self::Faults => "faults",
             Self::Proxies => "proxies",
             Self::Dpop => "dpop",
+            Self::Lifecycle => "lifecycle",
             Self::Browsers => "browsers",
             Self::Attacks => "attacks",
         }
@@ -71,6 +74,8 @@ impl Suite {
             Self::Faults
         } else if program.starts_with("dpop_") {
             Self::Dpop
+        } else if program.starts_with("lifecycle_") {
+            Self::Lifecycle
         } else {
             Self::Unit
         }
@@ -87,7 +92,7 @@ impl Suite {
                     .map(ToString::to_string)
                     .collect();
             }
-            Self::Stores | Self::Faults => self.with(project, &setup::REDIS),
+            Self::Stores | Self::Faults | Self::Lifecycle => self.with(project, &setup::REDIS),
             Self::Proxies => self.with(project, &setup::PROXIES),
             Self::Dpop => self.with_clients(project),
             Self::Browsers | Self::Attacks => self.in_browsers(project),
@@ -311,6 +316,8 @@ mod tests {
         assert!(Suite::of("browser_session") == Suite::Browsers);
         assert!(Suite::of("engines") == Suite::Browsers);
         assert!(Suite::of("dpop_cases") == Suite::Dpop);
+        assert!(Suite::of("stores_registry") == Suite::Stores);
+        assert!(Suite::of("lifecycle_end") == Suite::Lifecycle);
         assert!(Suite::of("restart") == Suite::Unit);
     }
 }

@@ -106,13 +106,13 @@ impl Builder {
         self
     }
 
-    /// Sets where users' sessions and devices are listed. Default: nowhere.
+    /// Sets where lists of users' sessions and devices are kept. Default: nowhere, and there are none.
     pub fn registry(mut self, registry: impl Registry) -> Self {
         self.registry = Some(Box::new(registry));
         self
     }
 
-    /// Sets how many sessions a user may have at once, of the [registry](Self::registry). Default: as many as they like.
+    /// Sets how many sessions one user may be logged in to at once, by the lists. Default: as many as he likes.
     pub fn concurrency(mut self, concurrency: Concurrency) -> Self {
         self.concurrency = concurrency;
         self
@@ -258,7 +258,7 @@ impl Builder {
     /// [`ConfigError::NoStore`];
     /// [`ConfigError::Lifetime`] for one that is not among [`Lifetimes::RANGE`];
     /// [`ConfigError::RingPeriod`] for a period that [`Ring::with_period`] does not allow;
-    /// [`ConfigError::RingOutreachesStore`]; [`ConfigError::NoRegistry`]; [`ConfigError::RingOutreachesRegistry`];
+    /// [`ConfigError::RingOutreachesStore`]; [`ConfigError::RingOutreachesRegistry`]; [`ConfigError::NoRegistry`];
     /// [`ConfigError::File`] if the ring's file cannot be written; [`ConfigError::Random`] without random
     /// bytes.
     pub fn build(self) -> Result<Bulla, ConfigError> {
@@ -288,9 +288,7 @@ impl Builder {
             return Err(ConfigError::RingOutreachesStore);
         }
         match &self.registry {
-            None if self.concurrency != Concurrency::Unlimited => {
-                return Err(ConfigError::NoRegistry);
-            }
+            None if self.concurrency.is_limit() => return Err(ConfigError::NoRegistry),
             Some(registry) if ring.is_shared() && !registry.is_shared() => {
                 return Err(ConfigError::RingOutreachesRegistry);
             }

@@ -69,16 +69,14 @@ pub enum ConfigError {
     /// The ring is shared with other nodes and the store is not.
     #[error("a ring that nodes share needs a store that they share, such as RedisStore")]
     RingOutreachesStore,
-    /// There is a limit to how many sessions a user may have, and nothing that counts them.
-    #[error(
-        "a limit to the sessions of a user needs a registry, such as EmbeddedRegistry::open gives"
-    )]
-    NoRegistry,
     /// The ring is shared with other nodes and the registry is not.
     #[error(
-        "a ring that nodes share needs a registry that they share, such as RedisStore::registry gives, or none"
+        "a ring that nodes share needs a registry that they share, such as RedisStore::registry gives"
     )]
     RingOutreachesRegistry,
+    /// There is a limit on a user's sessions and nothing to count them by.
+    #[error("a limit on sessions needs a registry, such as EmbeddedStore::registry gives")]
+    NoRegistry,
     /// The system gave no random bytes.
     #[error("the system gave no random bytes")]
     Random,

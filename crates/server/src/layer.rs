@@ -402,6 +402,7 @@ pub(crate) fn is_for_honest(code: Code) -> bool {
             | Code::SessionRevoked
             | Code::LoginRequired
             | Code::InsufficientUserAuthentication
+            | Code::SessionLimit
             | Code::RateLimited
             | Code::StoreUnavailable
     )

@@ -84,7 +84,9 @@ pub use crate::rates::{Rate, Rates};
 pub use crate::refused::Refused;
 #[cfg(feature = "embedded")]
 pub use crate::registry::EmbeddedRegistry;
-pub use crate::registry::{Concurrency, ListedDevice, ListedSession, MemoryRegistry, Registry};
+pub use crate::registry::{
+    Concurrency, DeviceName, ListedDevice, ListedSession, MemoryRegistry, Registry,
+};
 pub use crate::require::{Require, Required};
 pub use crate::ring::Ring;
 pub use crate::rules::{Action, Rule, Rules, Threshold};

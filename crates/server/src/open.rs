@@ -57,6 +57,11 @@ impl Bulla {
         };
 
         let (state, opened) = self.agree(origin, &opening, carried.as_ref())?;
+        let is_login = |carried: &SessionState| carried.kind == TicketKind::CarryOver;
+        if carried.as_ref().is_some_and(is_login) {
+            self.reserve(&state, opening.open.device.thumbprint())
+                .await?;
+        }
         let body = serde_json::to_vec(&opened).map_err(|_| FAILED)?;
         let fields = opened_fields(&body);
         let created = u64::from(self.now());
@@ -83,10 +88,6 @@ impl Bulla {
             .map_err(|_| FAILED)?;
         if let (Some(carried), Some(_)) = (&carried, state.replaces) {
             self.0.guard.inherit(carried.id.into(), state.id.into());
-        }
-        if carried.is_some_and(|carried| carried.kind == TicketKind::CarryOver) {
-            let device = opening.open.device.thumbprint();
-            self.enter(&state, state.entry(device, self.now())).await?;
         }
         about.learn(&state);
         self.report(EventKind::Opened, about);

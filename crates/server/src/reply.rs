@@ -65,12 +65,11 @@ impl Bulla {
                 let life = self.0.lifetimes.ticket;
                 let age = life.saturating_sub(Duration::from_secs(left.into()));
                 let due = is_renewal_due(age, life) || state.kind == TicketKind::Unconfirmed;
-                // Looked up again: the session may have ended while the handler ran.
-                if due && self.0.store.is_revoked(facts.session_ref()).await == Ok(false) {
+                let next_end = self.ticket_end(now).min(self.ends(&state));
+                if due && self.may_go_on(&state, facts, next_end).await {
                     let mut next = state;
                     next.kind = TicketKind::Confirmed;
-                    next.expires = self.ticket_end(now).min(self.ends(&next));
-                    self.see(&next, next.entry(facts.device, now)).await;
+                    next.expires = next_end;
                     next.replaces = None;
                     let ticket =
                         next.seal(&*self.ring_key(now)?, &reply_to.origin, &*self.0.random)?;
@@ -80,6 +79,22 @@ impl Bulla {
             Outcome::Unchanged => {}
         }
         Ok(fields)
+    }
+
+    /// Whether a session gets its next ticket. It is looked up again: it may have ended while the handler ran. And where
+    /// there is a limit on sessions, none is used for longer than it is counted.
+    async fn may_go_on(&self, state: &SessionState, facts: &Facts, until: u32) -> bool {
+        if self.0.store.is_revoked(facts.session_ref()).await != Ok(false) {
+            return false;
+        }
+        match self.note(state, facts.device, until).await {
+            Ok(()) => true,
+            Err(error) => {
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(target: "bulla::registry", error, "a session was not noted");
+                !self.0.concurrency.is_limit()
+            }
+        }
     }
 
     /// A refusal: Problem Details, and how to go on.

@@ -12,16 +12,14 @@ use crate::assurance::Assurance;
 use crate::bulla::Bulla;
 use crate::event::{About, EventKind};
 use crate::network::Network;
-use crate::registry::{ListedDevice, ListedSession};
 use crate::store::{Party, Revocation, SessionRef};
 use crate::subject::Subject;
-use crate::ticket::RevocationId;
 
 /// A verified session. A value of this type exists only for a request that has passed every check.
 #[derive(Clone)]
 pub struct Session {
-    facts: Arc<Facts>,
-    bulla: Bulla,
+    pub(crate) facts: Arc<Facts>,
+    pub(crate) bulla: Bulla,
 }
 
 pub(crate) struct Facts {
@@ -127,9 +125,10 @@ impl Session {
     /// # Errors
     ///
     /// [`Code::ProofWeak`] if the request had no device proof, [`Code::Internal`] if the subject does
-    /// not fit, [`Code::SessionLimit`] if [there may be no more](crate::Concurrency::AtMost),
+    /// not fit, [`Code::SessionLimit`] if this user is logged in as often as [he may be](crate::Concurrency::AtMost),
     /// [`Code::RateLimited`] if too many sessions of this user have ended lately,
-    /// [`Code::StoreUnavailable`] if the old session could not be ended.
+    /// [`Code::StoreUnavailable`] if the old session could not be ended, or nobody can say how many there are. At a
+    /// refusal this session goes on as it was.
     pub async fn login(&self, subject: &str) -> Result<(), Error> {
         self.login_with(subject, Assurance::NONE).await
     }
@@ -147,10 +146,11 @@ impl Session {
         }
         // The application's mistake, not the client's.
         let does_not_fit = |error: Error| Code::Internal.because(error.detail);
-        let subject: Subject = subject.parse().map_err(does_not_fit)?;
-        self.bulla.has_room(subject, self.facts.id.into()).await?;
+        let subject = subject.parse().map_err(does_not_fit)?;
+        self.bulla
+            .expect_room(subject, self.facts.id.into())
+            .await?;
         self.end(Some(subject)).await?;
-        self.unlist().await;
         self.conclude(Outcome::LoggedIn(subject, assurance));
         let mut about = About::by(&self.facts);
         about.subject = Some(subject);
@@ -167,7 +167,6 @@ impl Session {
     pub async fn logout(&self) -> Result<(), Error> {
         self.end(self.facts.subject.map(|(subject, _)| subject))
             .await?;
-        self.unlist().await;
         self.conclude(Outcome::Ended);
         let about = About::by(&self.facts);
         self.bulla.report(EventKind::SessionEnded, &about);
@@ -187,99 +186,18 @@ impl Session {
             let (kind, about) = About::ended(&all);
             self.bulla.end(all, Party::User(*subject)).await?;
             self.bulla.report(kind, &about);
+            self.bulla.take_off(*subject, |_, login| login <= now).await;
         }
         self.logout().await
     }
 
-    /// The live sessions of this session's user, this one among them, those that were seen last at the end (OWASP
-    /// ASVS 5.0, 7.5.2).
-    ///
-    /// # Errors
-    ///
-    /// [`Code::LoginRequired`]; [`Code::StoreUnavailable`]; [`Code::Internal`] without a
-    /// [registry](crate::Builder::registry).
-    pub async fn sessions(&self) -> Result<Vec<ListedSession>, Error> {
-        let mut listed = self.bulla.sessions_of(self.user()?).await?;
-        for session in &mut listed {
-            session.is_current = session.id == self.facts.id.into();
-        }
-        Ok(listed)
-    }
-
-    /// The devices that this session's user has logged in with.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::sessions`].
-    pub async fn devices(&self) -> Result<Vec<ListedDevice>, Error> {
-        self.bulla.devices_of(self.user()?).await
-    }
-
-    /// Ends a session of this session's user, wherever it is. `false` if there is none with this id: other users'
-    /// cannot be named. To end this one, [log out](Self::logout).
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::sessions`], and as [`Self::logout`].
-    pub async fn end_session(&self, id: RevocationId) -> Result<bool, Error> {
-        let own = self.facts.id.into();
-        let is_meant = |session: &ListedSession| session.id == id && id != own;
-        Ok(self.bulla.end_some(self.user()?, is_meant).await? > 0)
-    }
-
-    /// Ends all sessions of this session's user that are listed, but this one: to be offered when a password or another
-    /// factor has changed (OWASP ASVS 5.0, 7.4.3). Returns how many there were.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::end_session`].
-    pub async fn end_others(&self) -> Result<usize, Error> {
-        let own = self.facts.id.into();
-        self.bulla
-            .end_some(self.user()?, |session| session.id != own)
-            .await
-    }
-
-    /// Gives a device of this session's user a name, or takes it away if there is nothing in it. `false` if the user
-    /// has no such device.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::sessions`]; [`Code::Malformed`] if the name is longer than 64 bytes or has control characters.
-    pub async fn name_device(&self, device: &Thumbprint, name: &str) -> Result<bool, Error> {
-        self.bulla
-            .name_device(self.user()?, device, Some(name))
-            .await
-    }
-
-    /// Ends this user's other sessions on a device, and takes it off the list. Whoever has the device can log in again: to lock it
-    /// out is for the application, by [`Revocation::Device`], since others may use it, too.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::end_session`].
-    pub async fn forget_device(&self, device: &Thumbprint) -> Result<bool, Error> {
-        let (user, own) = (self.user()?, self.facts.id.into());
-        let is_there = |session: &ListedSession| session.device == *device && session.id != own;
-        self.bulla.end_some(user, is_there).await?;
-        self.bulla.forget_device(user, device).await
-    }
-
-    fn user(&self) -> Result<Subject, Error> {
-        let (subject, _) = self.facts.subject.ok_or(NOBODY)?;
-        Ok(subject)
-    }
-
-    /// Takes this session off its user's list.
-    async fn unlist(&self) {
-        if let Some((subject, _)) = self.facts.subject {
-            self.bulla.unlist(subject, self.facts.id.into()).await;
-        }
-    }
-
     async fn end(&self, by: Option<Subject>) -> Result<(), Error> {
-        let revocation = Revocation::Session(self.facts.id.into());
-        self.bulla.end(revocation, by.into()).await
+        let this = self.facts.id.into();
+        self.bulla.end(Revocation::Session(this), by.into()).await?;
+        if let Some((subject, _)) = self.facts.subject {
+            self.bulla.take_off(subject, |other, _| other == this).await;
+        }
+        Ok(())
     }
 
     fn conclude(&self, outcome: Outcome) {
@@ -300,8 +218,6 @@ impl core::fmt::Debug for Session {
             .finish_non_exhaustive()
     }
 }
-
-const NOBODY: Error = Code::LoginRequired.because("nobody is logged in");
 
 /// For a route that wants a session and got none.
 pub(crate) const MISSING: Error = Code::ProofMissing

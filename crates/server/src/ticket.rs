@@ -1,15 +1,19 @@
 //! Tickets: a session's state in a fixed layout, sealed by the server for one origin and carried by the
 //! client.
 
+use std::fmt;
+use std::str::FromStr;
+
 use bulla_keys::Random;
+use bulla_protocol::base64;
 use bulla_protocol::error::{Code, Error};
-use bulla_protocol::jwk::{PublicKey, Thumbprint};
+use bulla_protocol::jwk::PublicKey;
 use bulla_protocol::opening::{SessionId, Ticket};
 use bulla_protocol::target::Origin;
+use serde::{Serialize, Serializer};
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use crate::assurance::Assurance;
-use crate::registry::Entry;
 use crate::ring::{Purpose, Ring, RingKey};
 use crate::subject::Subject;
 use crate::vault;
@@ -45,6 +49,30 @@ impl RevocationId {
         let mut salt = [0; Self::LEN];
         salt.copy_from_slice(&ticket.as_bytes()[vault::SALT_AT][..Self::LEN]);
         Self(salt)
+    }
+}
+
+impl fmt::Display for RevocationId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&base64::encode(self.0))
+    }
+}
+
+impl FromStr for RevocationId {
+    type Err = Error;
+
+    /// # Errors
+    ///
+    /// [`Code::Malformed`] for what is not written as this is.
+    fn from_str(text: &str) -> Result<Self, Error> {
+        const NONE: Error = Code::Malformed.because("this names no session");
+        base64::decode_array(text).map(Self).ok_or(NONE)
+    }
+}
+
+impl Serialize for RevocationId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
     }
 }
 
@@ -93,18 +121,6 @@ pub(crate) struct SessionState {
 }
 
 impl SessionState {
-    /// As its user's list has it.
-    pub(crate) fn entry(&self, device: Thumbprint, seen: u32) -> Entry {
-        Entry {
-            session: RevocationId::from(self.id).0,
-            device,
-            memory: self.memory,
-            login: self.login,
-            seen,
-            until: self.expires,
-        }
-    }
-
     pub(crate) fn seal(
         &self,
         key: &RingKey,
@@ -188,7 +204,8 @@ impl SessionState {
     }
 }
 
-fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
+/// The next so many bytes.
+pub(crate) fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
     let (taken, left) = rest.split_first_chunk()?;
     *rest = left;
     Some(*taken)

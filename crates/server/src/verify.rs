@@ -481,6 +481,9 @@ impl Bulla {
         if let Some(replaced) = state.replaces.filter(|_| proven.kind == ProofKind::Device) {
             self.take_place(replaced, &facts.session_ref()).await?;
         }
+        if state.kind == TicketKind::Unconfirmed {
+            self.settle(state, facts.device).await?;
+        }
         self.notice_network(about);
         Ok(())
     }

@@ -202,11 +202,6 @@ fn of_sessions() -> Vec<Case> {
     long_ago.open(Some(&ticket(&reply, "bulla-carry-over")));
     long_ago.after = 61;
     long_ago.signed(("GET", "/api/recent", ""), "device");
-    let mut one_more = Talk::with(|state| state["sessions"] = 1.into());
-    let reply = one_more.signed(LOGIN, "device");
-    one_more.open(Some(&ticket(&reply, "bulla-carry-over")));
-    one_more.open(None);
-    one_more.signed(LOGIN, "device");
     let mut unsealed = Talk::new();
     unsealed.signed(("GET", "/api/sealed", ""), "device");
     vec![
@@ -225,10 +220,6 @@ fn of_sessions() -> Vec<Case> {
         long_ago.refused(
             Code::InsufficientUserAuthentication,
             "a login of more than a minute ago",
-        ),
-        one_more.refused(
-            Code::SessionLimit,
-            "a login of a user who has as many sessions as there may be",
         ),
         unsealed.refused(Code::SealRequired, "a route that wants a seal"),
     ]
@@ -253,6 +244,12 @@ fn of_the_store() -> Vec<Case> {
     flooded.server = Server::new(Input(&flooded.state), Counted::default()).unwrap();
     flooded.send(&opening(None));
     flooded.send(&opening(None));
+    let mut again = Talk::with(|state| state["sessions"] = 1.into());
+    let reply = again.signed(LOGIN, "device");
+    again.open(Some(&ticket(&reply, "bulla-carry-over")));
+    // It is not used: whoever runs this draws other random values, and it is called something else there.
+    again.open(None);
+    again.signed(LOGIN, "device");
     let mut dry = Talk::unopened();
     dry.state["exhausted"] = true.into();
     dry.server = Server::new(Input(&dry.state), Counted::default()).unwrap();
@@ -260,6 +257,7 @@ fn of_the_store() -> Vec<Case> {
     vec![
         replayed.refused(Code::Replayed, "a signed request twice"),
         sealed.refused(Code::Replayed, "a sealed request twice"),
+        again.refused(Code::SessionLimit, "a login more than the user may have"),
         busy.refused(Code::RateLimited, "more requests than a session may have"),
         full.refused(Code::StoreUnavailable, "a store that is full"),
         flooded.refused(Code::WorkRequired, "more openings than are for nothing"),

@@ -1,103 +1,38 @@
-//! A registry of one node, on disk.
+//! The registry of one node, in the file of its store.
 
-use std::path::Path;
-use std::sync::mpsc::{self, Sender};
-use std::thread::{self, JoinHandle};
-use std::{fmt, io};
+use std::fmt;
+use std::sync::Arc;
 
-use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition};
-use tokio::sync::oneshot;
+use redb::{
+    Database, ReadableDatabase as _, ReadableTable as _, TableDefinition, TableError,
+    WriteTransaction,
+};
 
-use super::{Record, Registry, Swap};
-use crate::error::ConfigError;
-use crate::file;
-use crate::store::{StoreError, StoreFuture};
+use super::{Registry, Swap, Swapped};
+use crate::store::StoreFuture;
+use crate::store::embedded::Disk;
 use crate::subject::Subject;
 
-/// By user: the version, what is kept, and until when, in seconds since 1970.
-const RECORDS: TableDefinition<'_, &str, (u64, &[u8], u64)> = TableDefinition::new("records");
+/// A user's record, with the second since 1970 until which it is kept.
+const RECORDS: TableDefinition<'_, &str, (u64, &[u8])> = TableDefinition::new("records");
 
-/// How often what is over is looked for on disk, in seconds: it takes reading all of it.
-const SWEEP: u64 = 24 * 3600;
-
-/// The registry of one node: lists survive a restart.
-///
-/// The disk has a thread of its own, so that no async runtime waits for it. To drop the registry waits for what
-/// has begun.
-pub struct EmbeddedRegistry {
-    /// `None` once it is to end.
-    jobs: Option<Sender<Job>>,
-    thread: Option<JoinHandle<()>>,
-}
-
-enum Job {
-    Load(Subject, oneshot::Sender<Result<Option<Record>, StoreError>>),
-    Swap(Box<Swap>, oneshot::Sender<Result<bool, StoreError>>),
-}
+/// The registry of one node, by [`EmbeddedStore::registry`](crate::EmbeddedStore::registry). What it keeps is on disk
+/// before it counts as kept, and nowhere else: users who are not there cost no memory.
+pub struct EmbeddedRegistry(Arc<Disk>);
 
 impl EmbeddedRegistry {
-    /// Opens the registry in this file, or makes it. The store has another one.
-    ///
-    /// # Errors
-    ///
-    /// [`ConfigError::File`] if the file cannot be opened or read, for example because another process has it open.
-    pub fn open(path: impl AsRef<Path>) -> Result<Self, ConfigError> {
-        let path = path.as_ref();
-        let open = || {
-            file::make_folder(path)?;
-            let database = Database::create(path).map_err(io::Error::other)?;
-            let make = || -> Result<(), redb::Error> {
-                let transaction = database.begin_write()?;
-                transaction.open_table(RECORDS)?;
-                transaction.commit()?;
-                Ok(())
-            };
-            make().map_err(io::Error::other)?;
-            file::sync_folder(path)?;
-            let (jobs, waiting) = mpsc::channel();
-            let thread = thread::Builder::new().name("bulla-registry".into());
-            let thread = thread.spawn(move || {
-                let mut swept = 0;
-                while let Ok(job) = waiting.recv() {
-                    work(&database, job, &mut swept);
-                }
-            })?;
-            Ok(Self {
-                jobs: Some(jobs),
-                thread: Some(thread),
-            })
-        };
-        open().map_err(ConfigError::of_file(path))
-    }
-
-    async fn ask<T>(
-        &self,
-        job: impl FnOnce(oneshot::Sender<Result<T, StoreError>>) -> Job,
-    ) -> Result<T, StoreError> {
-        let (answer, answered) = oneshot::channel();
-        let jobs = self.jobs.as_ref().ok_or(StoreError)?;
-        jobs.send(job(answer)).map_err(|_| StoreError)?;
-        answered.await.map_err(|_| StoreError)?
+    pub(crate) fn new(disk: Arc<Disk>) -> Self {
+        Self(disk)
     }
 }
 
 impl Registry for EmbeddedRegistry {
-    fn load(&self, subject: Subject) -> StoreFuture<'_, Option<Record>> {
-        Box::pin(self.ask(move |answer| Job::Load(subject, answer)))
+    fn get(&self, subject: Subject) -> StoreFuture<'_, Option<Vec<u8>>> {
+        Box::pin(self.0.look(subject))
     }
 
-    fn swap(&self, swap: Swap) -> StoreFuture<'_, bool> {
-        Box::pin(self.ask(move |answer| Job::Swap(Box::new(swap), answer)))
-    }
-}
-
-impl Drop for EmbeddedRegistry {
-    fn drop(&mut self) {
-        self.jobs.take();
-        if let Some(thread) = self.thread.take() {
-            // If it has panicked, everybody who waited for it knows.
-            let _ = thread.join();
-        }
+    fn swap(&self, swap: Swap) -> StoreFuture<'_, Swapped> {
+        Box::pin(self.0.swap(swap))
     }
 }
 
@@ -107,55 +42,33 @@ impl fmt::Debug for EmbeddedRegistry {
     }
 }
 
-fn work(database: &Database, job: Job, swept: &mut u64) {
-    // Who has asked may have gone.
-    match job {
-        Job::Load(subject, answer) => {
-            let _ = answer.send(load(database, &subject).map_err(|error| report(&error)));
-        }
-        Job::Swap(next, answer) => {
-            let _ = answer.send(swap(database, &next, swept).map_err(|error| report(&error)));
-        }
-    }
-}
-
-fn report(error: &redb::Error) -> StoreError {
-    tracing::error!(
-        target: "bulla::registry",
-        error = error as &dyn std::error::Error,
-        "the list of sessions could not be read or written"
-    );
-    StoreError
-}
-
-fn load(database: &Database, subject: &Subject) -> Result<Option<Record>, redb::Error> {
-    let table = database.begin_read()?.open_table(RECORDS)?;
+pub(crate) fn look(database: &Database, subject: Subject) -> Result<Option<Vec<u8>>, redb::Error> {
+    let transaction = database.begin_read()?;
+    let table = match transaction.open_table(RECORDS) {
+        // Nothing was ever kept.
+        Err(TableError::TableDoesNotExist(_)) => return Ok(None),
+        table => table?,
+    };
     let record = table.get(subject.as_str())?;
-    Ok(record.map(|record| {
-        let (version, content, _) = record.value();
-        Record {
-            version,
-            content: content.to_vec(),
-        }
-    }))
+    Ok(record.map(|record| record.value().1.to_vec()))
 }
 
-fn swap(database: &Database, swap: &Swap, swept: &mut u64) -> Result<bool, redb::Error> {
-    let transaction = database.begin_write()?;
-    {
-        let mut table = transaction.open_table(RECORDS)?;
-        let subject = swap.subject.as_str();
-        let known = table.get(subject)?.map(|record| record.value().0);
-        if known != swap.known {
-            return Ok(false);
-        }
-        let Record { version, content } = &swap.next;
-        table.insert(subject, (*version, content.as_slice(), swap.until))?;
-        if swap.now.abs_diff(*swept) >= SWEEP {
-            table.retain(|_, (_, _, until)| until >= swap.now)?;
-            *swept = swap.now;
-        }
+pub(crate) fn swap(transaction: &WriteTransaction, swap: &Swap) -> Result<Swapped, redb::Error> {
+    let mut table = transaction.open_table(RECORDS)?;
+    let subject = swap.subject.as_str();
+    let there = table.get(subject)?.map(|record| record.value().1.to_vec());
+    if there != swap.old {
+        return Ok(Swapped::Other(there));
     }
-    transaction.commit()?;
-    Ok(true)
+    match &swap.new {
+        Some(new) => drop(table.insert(subject, (swap.until, new.as_slice()))?),
+        None => drop(table.remove(subject)?),
+    }
+    Ok(Swapped::Done)
+}
+
+pub(crate) fn sweep(transaction: &WriteTransaction, now: u64) -> Result<(), redb::Error> {
+    let mut table = transaction.open_table(RECORDS)?;
+    table.retain(|_, (until, _)| until >= now)?;
+    Ok(())
 }

@@ -1,118 +1,106 @@
-//! Which sessions and devices a user has: for lists, and for limits to how many there may be at once.
-//!
-//! Nothing of this is needed to verify a request: a session is with its client, and what has ended is in the
-//! [store](crate::store). So there is a registry only where the application wants one, and it is asked at logins,
-//! when tickets are renewed, and by whoever looks at a list.
+//! Where the lists of users' sessions and devices are kept, and how many sessions a user may have.
 
-use std::num::NonZeroU8;
-
-use bulla_protocol::jwk::Thumbprint;
+use std::num::NonZeroU32;
 
 use crate::store::StoreFuture;
 use crate::subject::Subject;
-use crate::ticket::RevocationId;
 
-mod card;
 #[cfg(feature = "embedded")]
-mod embedded;
-mod keep;
+pub(crate) mod embedded;
+mod lists;
 mod memory;
+mod name;
+mod own;
+mod record;
 
-pub(crate) use card::Entry;
 #[cfg(feature = "embedded")]
 pub use embedded::EmbeddedRegistry;
+pub use lists::{ListedDevice, ListedSession};
 pub use memory::MemoryRegistry;
+pub use name::DeviceName;
 
-/// Keeps one record for each user, and puts another one in its place.
+/// Keeps one record for each user: his sessions and his devices. What it says is for the verifier to read and to
+/// write; a registry keeps bytes.
 ///
-/// It never says what has ended: the [`Store`](crate::Store) does, and is asked before a session is shown. A record
-/// that is lost hides sessions from their user until their tickets are renewed, and lets a user have as many more as
-/// were in it than [`Concurrency`] allows. An old one that comes back shows nothing that has ended. So it may keep
-/// less well than a store does.
+/// What has ended is not for the registry to say but for the [`Store`](crate::Store), which is asked of every
+/// session that is listed or counted. So a record that was lost, or an old one that came back, costs lists: users do
+/// not see their sessions or cannot end them until each has renewed its ticket, names of devices are gone, and a
+/// limit on sessions counts none that it does not know. It revives nothing and logs nobody in. A swap that is
+/// confirmed and was not made, or that was made over something else than what was to be there, lets two logins take
+/// the last place at once. A registry that cannot answer must say [`StoreError`](crate::store::StoreError): logins
+/// and fresh keys are refused with `store_unavailable` then.
+///
+/// It is asked where a session of a user begins, is proved for the first time, renews its ticket or ends, and for
+/// lists; never on the way of other requests.
 pub trait Registry: Send + Sync + 'static {
-    /// Whether other nodes have it too. Whoever shares a ring shares the registry.
+    /// Whether other nodes have it too. Whoever shares a ring shares the registry, or a user's sessions are spread
+    /// over lists of which no one is whole.
     fn is_shared(&self) -> bool {
         false
     }
 
-    /// The user's record; none if there is none, or its time is over.
-    fn load(&self, subject: Subject) -> StoreFuture<'_, Option<Record>>;
+    /// The record of a user, if there is one.
+    fn get(&self, subject: Subject) -> StoreFuture<'_, Option<Vec<u8>>>;
 
-    /// Puts a record in the place of the one that is known, in one atomic step. `false` if another one is there by
-    /// now, and nothing was done.
-    fn swap(&self, swap: Swap) -> StoreFuture<'_, bool>;
+    /// Puts a record in the place of the one that is thought to be there, in one atomic step, if that is what is there.
+    /// Must be durable, where the registry is, before it resolves.
+    fn swap(&self, swap: Swap) -> StoreFuture<'_, Swapped>;
 }
 
-/// What is kept of one user: not for the registry to understand.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Record {
-    /// Drawn at random for each.
-    pub version: u64,
-    /// A few KiB at most.
-    pub content: Vec<u8>,
-}
-
-/// A record that is to be put in the place of another.
+/// A record that is to take the place of another.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Swap {
-    /// Whose it is.
+    /// Whose.
     pub subject: Subject,
-    /// The version of the one that is there; none if there is none.
-    pub known: Option<u64>,
-    /// What is to be there.
-    pub next: Record,
-    /// How long it is kept, in seconds since 1970.
+    /// What must be there; `None` for nothing.
+    pub old: Option<Vec<u8>>,
+    /// What is to be there; `None` for nothing.
+    pub new: Option<Vec<u8>>,
+    /// How long it must be kept, in seconds since 1970.
     pub until: u64,
     /// Now, in seconds since 1970.
     pub now: u64,
 }
 
-/// How many sessions a user may have at once (OWASP ASVS 5.0, 7.1.2).
+/// What a registry says of a swap.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Swapped {
+    /// It was made.
+    Done,
+    /// It was not: this is there.
+    Other(Option<Vec<u8>>),
+}
+
+/// How many sessions one user may be logged in to at once. Counted are those whose ticket is valid: one that was left
+/// without a word gives its place free when its last ticket has run out.
+///
+/// Nobody has more than [`Self::MOST`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
 pub enum Concurrency {
-    /// As many as they like.
+    /// As many as he likes, up to [`Self::MOST`]; after that it is as with `NewestWins`.
     #[default]
     Unlimited,
-    /// So many; beyond, logins are refused with [`Code::SessionLimit`](crate::Code::SessionLimit), until one has
-    /// ended.
-    AtMost(NonZeroU8),
-    /// So many; a further login ends the one that was used least lately.
-    NewestWins(NonZeroU8),
+    /// So many; a further login is refused with `session_limit`.
+    AtMost(NonZeroU32),
+    /// So many; with a further login that one ends whose login is the longest ago.
+    NewestWins(NonZeroU32),
 }
 
-/// A session in its user's list.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct ListedSession {
-    /// What it is ended by.
-    pub id: RevocationId,
-    /// Its device.
-    pub device: Thumbprint,
-    /// When the user logged in, in seconds since 1970.
-    pub login: u64,
-    /// When it was last seen, in seconds since 1970: no later than half a ticket's life after that.
-    pub seen: u64,
-    /// Whether it is the one that asks.
-    pub is_current: bool,
+impl Concurrency {
+    /// As many sessions of one user are listed. More are ended, those first that nobody uses any more.
+    pub const MOST: usize = record::MOST_SESSIONS;
+
+    fn room(self) -> usize {
+        match self {
+            Self::Unlimited => Self::MOST,
+            Self::AtMost(limit) | Self::NewestWins(limit) => {
+                usize::try_from(limit.get()).map_or(Self::MOST, |limit| limit.min(Self::MOST))
+            }
+        }
+    }
+
+    /// Whether it is more than a bound on what is remembered.
+    pub(crate) fn is_limit(self) -> bool {
+        self != Self::Unlimited
+    }
 }
-
-/// A device in its user's list.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct ListedDevice {
-    /// The RFC 7638 thumbprint of its key.
-    pub device: Thumbprint,
-    /// What the user calls it, if anything.
-    pub name: Option<String>,
-    /// When the user first logged in with it, in seconds since 1970.
-    pub first_seen: u64,
-    /// When it was last seen, in seconds since 1970.
-    pub last_seen: u64,
-}
-
-/// The longest name of a device, in bytes.
-pub const MAX_DEVICE_NAME_LEN: usize = 64;
-
-/// As many sessions and devices of one user are listed: the ones that were seen last. More can live.
-pub const MAX_LISTED: usize = 100;

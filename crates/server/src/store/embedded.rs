@@ -18,6 +18,9 @@ use super::{
 };
 use crate::error::{ConfigError, not_a};
 use crate::file;
+use crate::registry::embedded::{self, EmbeddedRegistry};
+use crate::registry::{Swap, Swapped};
+use crate::subject::Subject;
 use crate::ticket::RevocationId;
 
 /// What has ended, as JSON, to the second since 1970 until which it counts.
@@ -42,7 +45,7 @@ pub struct EmbeddedStore {
     memory: MemoryStore,
     /// Held while memory and disk are told of something: in one order.
     order: Mutex<()>,
-    disk: Disk,
+    disk: Arc<Disk>,
     /// When an earlier process last wrote to it.
     written: u64,
 }
@@ -84,9 +87,15 @@ impl EmbeddedStore {
         Ok(Self {
             memory: memory.with_name(name),
             order: Mutex::default(),
-            disk: Disk::new(database)?,
+            disk: Arc::new(Disk::new(database)?),
             written,
         })
+    }
+
+    /// The registry in the same file, for [`Builder::registry`](crate::Builder::registry). The file stays open for as long
+    /// as either of them is there.
+    pub fn registry(&self) -> EmbeddedRegistry {
+        EmbeddedRegistry::new(Arc::clone(&self.disk))
     }
 
     /// As [`MemoryStore::with_revocations`].
@@ -239,8 +248,8 @@ impl fmt::Debug for EmbeddedStore {
     }
 }
 
-/// The thread that writes.
-struct Disk {
+/// The thread that writes, and reads what is not in memory.
+pub(crate) struct Disk {
     /// To look at what has been written.
     #[cfg(test)]
     database: Arc<Database>,
@@ -249,16 +258,20 @@ struct Disk {
     thread: Option<JoinHandle<()>>,
 }
 
-struct Job {
-    change: Change,
-    done: oneshot::Sender<Result<(), StoreError>>,
+enum Job {
+    Change(Change, Answer<Swapped>),
+    Look(Subject, Answer<Option<Vec<u8>>>),
 }
+
+type Answer<T> = oneshot::Sender<Result<T, StoreError>>;
 
 enum Change {
     /// Something has ended.
     Ended { key: String, until: u64, now: u64 },
     /// All that has ended before is forgotten, under this name.
     Anew([u8; 16]),
+    /// A user's record.
+    Swap(Swap),
 }
 
 impl Disk {
@@ -269,18 +282,37 @@ impl Disk {
         let mut swept = 0;
         let work = move || {
             while let Ok(first) = waiting.recv() {
-                let jobs: Vec<_> = iter::once(first).chain(waiting.try_iter()).collect();
-                let outcome = persist(&written, &jobs, &mut swept).map_err(|error| {
-                    tracing::error!(
-                        target: "bulla::store",
-                        error = &error as &dyn std::error::Error,
-                        "what has ended could not be written"
-                    );
-                    StoreError
-                });
-                for job in jobs {
+                let mut changes = Vec::new();
+                let mut answers = Vec::new();
+                for job in iter::once(first).chain(waiting.try_iter()) {
+                    match job {
+                        Job::Change(change, answer) => {
+                            changes.push(change);
+                            answers.push(answer);
+                        }
+                        Job::Look(subject, answer) => {
+                            let record =
+                                embedded::look(&written, subject).map_err(|error| failed(&error));
+                            // Who has asked may have gone.
+                            let _ = answer.send(record);
+                        }
+                    }
+                }
+                if changes.is_empty() {
+                    continue;
+                }
+                match persist(&written, &changes, &mut swept).map_err(|error| failed(&error)) {
                     // Who has asked may have gone; it is written all the same.
-                    let _ = job.done.send(outcome);
+                    Ok(done) => {
+                        for (answer, done) in answers.into_iter().zip(done) {
+                            let _ = answer.send(Ok(done));
+                        }
+                    }
+                    Err(StoreError) => {
+                        for answer in answers {
+                            let _ = answer.send(Err(StoreError));
+                        }
+                    }
                 }
             }
         };
@@ -304,20 +336,42 @@ impl Disk {
     }
 
     fn change(&self, change: Change) -> Result<Writing, StoreError> {
-        let (done, outcome) = oneshot::channel();
-        let job = Job { change, done };
-        let jobs = self.jobs.as_ref().ok_or(StoreError)?;
-        jobs.send(job).map_err(|_| StoreError)?;
+        let (answer, outcome) = oneshot::channel();
+        self.send(Job::Change(change, answer))?;
         Ok(Writing(outcome))
+    }
+
+    /// Puts a user's record in the place of another.
+    pub(crate) async fn swap(&self, swap: Swap) -> Result<Swapped, StoreError> {
+        let Writing(outcome) = self.change(Change::Swap(swap))?;
+        outcome.await.map_err(|_| StoreError)?
+    }
+
+    /// A user's record.
+    pub(crate) async fn look(&self, subject: Subject) -> Result<Option<Vec<u8>>, StoreError> {
+        let (answer, outcome) = oneshot::channel();
+        self.send(Job::Look(subject, answer))?;
+        outcome.await.map_err(|_| StoreError)?
+    }
+
+    fn send(&self, job: Job) -> Result<(), StoreError> {
+        let jobs = self.jobs.as_ref().ok_or(StoreError)?;
+        jobs.send(job).map_err(|_| StoreError)
     }
 }
 
+fn failed(error: &redb::Error) -> StoreError {
+    let error = error as &dyn std::error::Error;
+    tracing::error!(target: "bulla::store", error, "the disk does not do it");
+    StoreError
+}
+
 /// Something on its way to the disk.
-struct Writing(oneshot::Receiver<Result<(), StoreError>>);
+struct Writing(oneshot::Receiver<Result<Swapped, StoreError>>);
 
 impl Writing {
     async fn done(self) -> Result<(), StoreError> {
-        self.0.await.map_err(|_| StoreError)?
+        self.0.await.map_err(|_| StoreError)?.map(drop)
     }
 }
 
@@ -332,18 +386,24 @@ impl Drop for Disk {
 }
 
 /// All of them, or none. Once in a while what is over goes.
-fn persist(database: &Database, jobs: &[Job], swept: &mut u64) -> Result<(), redb::Error> {
-    let now = jobs.iter().filter_map(|job| match job.change {
-        Change::Ended { now, .. } => Some(now),
+fn persist(
+    database: &Database,
+    changes: &[Change],
+    swept: &mut u64,
+) -> Result<Vec<Swapped>, redb::Error> {
+    let now = changes.iter().filter_map(|change| match change {
+        Change::Ended { now, .. } | Change::Swap(Swap { now, .. }) => Some(*now),
         Change::Anew(_) => None,
     });
     let now = now.max().unwrap_or_default();
     let is_due = now.abs_diff(*swept) >= SWEEP;
     let mut transaction = database.begin_write()?;
     transaction.set_durability(Durability::Immediate)?;
+    let mut done = Vec::with_capacity(changes.len());
     {
         let mut table = transaction.open_table(REVOCATIONS)?;
-        for Job { change, .. } in jobs {
+        for change in changes {
+            let mut swapped = Swapped::Done;
             match change {
                 Change::Ended { key, until, .. } => {
                     let known = table.get(key.as_str())?.map_or(0, |known| known.value());
@@ -356,11 +416,14 @@ fn persist(database: &Database, jobs: &[Job], swept: &mut u64) -> Result<(), red
                     table.retain(|key, _| is_device(key))?;
                     transaction.open_table(NAME)?.insert((), name)?;
                 }
+                Change::Swap(swap) => swapped = embedded::swap(&transaction, swap)?,
             }
+            done.push(swapped);
         }
         if now > 0 {
             if is_due {
                 table.retain(|_, until| until >= now)?;
+                embedded::sweep(&transaction, now)?;
             }
             // Not the latest ever: once the clock has been put right, the verifier has done what there is to do.
             transaction.open_table(WRITTEN)?.insert((), now)?;
@@ -370,7 +433,7 @@ fn persist(database: &Database, jobs: &[Job], swept: &mut u64) -> Result<(), red
     if is_due && now > 0 {
         *swept = now;
     }
-    Ok(())
+    Ok(done)
 }
 
 #[derive(Serialize, Deserialize)]

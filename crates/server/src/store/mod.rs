@@ -11,7 +11,7 @@ use crate::subject::Subject;
 use crate::ticket::RevocationId;
 
 #[cfg(feature = "embedded")]
-mod embedded;
+pub(crate) mod embedded;
 mod memory;
 #[cfg(feature = "redis")]
 mod redis;

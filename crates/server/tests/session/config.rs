@@ -1,9 +1,11 @@
 //! What cannot be built.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use bulla_server::{
-    Builder, Bulla, ConfigError, Cookies, Identity, Lifetimes, MemoryStore, Ring, SystemRandom,
+    Builder, Bulla, Concurrency, ConfigError, Cookies, Identity, Lifetimes, MemoryRegistry,
+    MemoryStore, Ring, SystemRandom,
 };
 
 use crate::support::ORIGIN;
@@ -117,6 +119,28 @@ fn a_ring_that_nodes_share_wants_a_store_that_they_share() {
         .build();
     let refused: Outcome = Err(|error| matches!(error, ConfigError::RingOutreachesStore));
     assert!(is(built, refused));
+}
+
+#[test]
+fn a_limit_on_sessions_wants_something_to_count_them_by() {
+    let most = NonZeroU32::new(1).unwrap();
+    let no_registry: Outcome = Err(|error| matches!(error, ConfigError::NoRegistry));
+    for (concurrency, has_registry, outcome) in [
+        (Concurrency::Unlimited, false, Ok(())),
+        (Concurrency::AtMost(most), false, no_registry),
+        (Concurrency::NewestWins(most), false, no_registry),
+        (Concurrency::AtMost(most), true, Ok(())),
+    ] {
+        let mut builder = Bulla::builder()
+            .origin(ORIGIN)
+            .identity(Identity::generate(&SystemRandom).unwrap())
+            .store(MemoryStore::new().unwrap())
+            .concurrency(concurrency);
+        if has_registry {
+            builder = builder.registry(MemoryRegistry::new());
+        }
+        assert!(is(builder.build(), outcome), "{concurrency:?}");
+    }
 }
 
 #[test]

@@ -43,6 +43,11 @@ impl Keys {
         self.of("u", subject.as_bytes())
     }
 
+    /// A user's sessions and devices.
+    pub(super) fn record(&self, subject: &str) -> Vec<u8> {
+        self.of("r", subject.as_bytes())
+    }
+
     /// How many ended sessions somebody has. The application has no count.
     pub(super) fn owned(&self, by: Party) -> (Vec<u8>, String) {
         match by {

@@ -1,68 +1,127 @@
 //! The registry that the nodes share, beside the store.
 
+use std::fmt;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use redis::{Cmd, FromRedisValue, RedisError, RedisResult};
+use redis::{Cmd, RedisError, RedisResult, Script, Value};
 use tokio::time::timeout;
 
 use super::RedisStore;
-use super::link::is_of_connection;
-use super::shared::Shared;
-use crate::registry::{Record, Registry, Swap};
+use super::link::{Link, is_of_connection};
+use super::shared::{Shared, is_unknown_script, wrong};
+use crate::registry::{Registry, Swap, Swapped};
 use crate::store::{StoreError, StoreFuture};
 use crate::subject::Subject;
 
-const SCRIPT: &str = include_str!("registry.lua");
+const SCRIPT: &str = include_str!("swap.lua");
 
-/// A record's version stands before it.
-const VERSION_LEN: usize = 8;
-
-/// The registry in the server of a [`RedisStore`]: got from [`RedisStore::registry`]. What is in it outlives what
-/// the store remembers, where the server keeps anything.
-pub struct RedisRegistry(Arc<Shared>);
+/// The registry that several nodes share, by [`RedisStore::registry`]: a key for each user, in the server of the store.
+/// Records of users who are not seen for a year go by themselves.
+///
+/// It is as durable as the store's revocations: where these are on replicas before they count as done
+/// ([`Survive::Replicas`](crate::Survive::Replicas)), so are records; else both end with the process of the server.
+pub struct RedisRegistry {
+    shared: Arc<Shared>,
+    script: Script,
+}
 
 impl RedisStore {
-    /// The registry that all nodes share which share this store. Each user has a record of a few hundred bytes
-    /// for each session and device, for 400 days after the last of them.
+    /// The registry that all nodes share which share this store.
     pub fn registry(&self) -> RedisRegistry {
-        RedisRegistry(Arc::clone(&self.shared))
+        RedisRegistry {
+            shared: Arc::clone(&self.shared),
+            script: Script::new(SCRIPT),
+        }
     }
 }
 
 impl RedisRegistry {
-    fn key(&self, subject: &Subject) -> Vec<u8> {
-        self.0.keys.of("card", subject.as_str().as_bytes())
+    async fn look(&self, subject: Subject) -> Result<Option<Vec<u8>>, StoreError> {
+        let mut command = redis::cmd("GET");
+        command.arg(self.shared.keys.record(subject.as_str()));
+        let link = &self.shared.checks;
+        let read = async |number: &AtomicU64| {
+            let (mut connection, of) = link.get().await?;
+            number.store(of, Ordering::Relaxed);
+            Ok(redis::from_redis_value(connection.send(&command).await?)?)
+        };
+        self.in_time(link, read).await
     }
 
-    async fn ask<T: FromRedisValue>(&self, command: Cmd) -> Result<T, StoreError> {
-        let number = AtomicU64::new(0);
-        let sent = async {
-            let (mut connection, of) = self.0.checks.get().await?;
+    async fn change(&self, swap: &Swap) -> Result<Swapped, StoreError> {
+        // What waits for replicas.
+        let link = &self.shared.ends;
+        let change = async |number: &AtomicU64| {
+            let (mut connection, of) = link.get().await?;
             number.store(of, Ordering::Relaxed);
-            let answer = connection.send(&command).await?;
-            Ok(redis::from_redis_value::<T>(answer)?)
-        };
-        let late = |_| RedisError::from(io::Error::from(io::ErrorKind::TimedOut));
-        let answer: RedisResult<T> = timeout(self.0.settings.timeout, sent)
-            .await
-            .map_err(late)
-            .and_then(|answer| answer);
-        match answer {
-            Ok(answer) => Ok(answer),
-            Err(error) => {
-                if is_of_connection(&error) {
-                    self.0.checks.give_up(number.load(Ordering::Relaxed)).await;
+            let sent = connection.send(&self.command(swap, false)).await;
+            let answer: Value = match sent {
+                Err(error) if is_unknown_script(&error) => {
+                    connection.send(&self.command(swap, true)).await?
                 }
-                tracing::error!(
-                    target: "bulla::registry",
-                    error = &error as &dyn std::error::Error,
-                    "Redis does not do it"
-                );
-                Err(StoreError)
+                sent => sent?,
+            };
+            let mut answer: Vec<Vec<u8>> = redis::from_redis_value(answer)?;
+            let there = answer.pop();
+            match (answer.pop().as_deref(), there) {
+                (None, Some(done)) if done == b"done" => {
+                    self.shared.have_replicas(&mut connection).await?;
+                    Ok(Swapped::Done)
+                }
+                (Some(b"other"), Some(there)) => Ok(Swapped::Other(
+                    Some(there).filter(|there| !there.is_empty()),
+                )),
+                _ => Err(wrong("what stands there is no record")),
             }
+        };
+        self.in_time(link, change).await
+    }
+
+    fn command(&self, swap: &Swap, is_first: bool) -> Cmd {
+        let mut command = if is_first {
+            let mut command = redis::cmd("EVAL");
+            command.arg(SCRIPT);
+            command
+        } else {
+            let mut command = redis::cmd("EVALSHA");
+            command.arg(self.script.get_hash());
+            command
+        };
+        command
+            .arg(1)
+            .arg(self.shared.keys.record(swap.subject.as_str()))
+            .arg(swap.old.as_deref().unwrap_or_default())
+            .arg(swap.new.as_deref().unwrap_or_default())
+            // No more than its clock can count.
+            .arg(
+                swap.until
+                    .saturating_sub(swap.now)
+                    .clamp(1, u32::MAX.into()),
+            );
+        command
+    }
+
+    /// In whatever time there is. The next one tries another connection where this one is broken or silent.
+    async fn in_time<T>(
+        &self,
+        link: &Link,
+        ask: impl AsyncFnOnce(&AtomicU64) -> RedisResult<T>,
+    ) -> Result<T, StoreError> {
+        let number = AtomicU64::new(0);
+        let asked = timeout(self.shared.settings.timeout, ask(&number)).await;
+        let late = |_| RedisError::from(io::Error::from(io::ErrorKind::TimedOut));
+        let error = match asked.map_err(late).flatten() {
+            Ok(answer) => return Ok(answer),
+            Err(error) => error,
+        };
+        if is_of_connection(&error) {
+            link.give_up(number.load(Ordering::Relaxed)).await;
         }
+        let error = &error as &dyn std::error::Error;
+        tracing::error!(target: "bulla::registry", error, "Redis does not do it");
+        Err(StoreError)
     }
 }
 
@@ -71,43 +130,17 @@ impl Registry for RedisRegistry {
         true
     }
 
-    fn load(&self, subject: Subject) -> StoreFuture<'_, Option<Record>> {
-        Box::pin(async move {
-            let mut command = redis::cmd("GET");
-            command.arg(self.key(&subject));
-            let found: Option<Vec<u8>> = self.ask(command).await?;
-            let Some(found) = found else {
-                return Ok(None);
-            };
-            let (version, content) = found.split_first_chunk::<VERSION_LEN>().ok_or(StoreError)?;
-            Ok(Some(Record {
-                version: u64::from_be_bytes(*version),
-                content: content.to_vec(),
-            }))
-        })
+    fn get(&self, subject: Subject) -> StoreFuture<'_, Option<Vec<u8>>> {
+        Box::pin(self.look(subject))
     }
 
-    fn swap(&self, swap: Swap) -> StoreFuture<'_, bool> {
-        Box::pin(async move {
-            let known = swap
-                .known
-                .map_or(Vec::new(), |known| known.to_be_bytes().to_vec());
-            let next = [&swap.next.version.to_be_bytes(), &swap.next.content[..]].concat();
-            let mut command = redis::cmd("EVAL");
-            command
-                .arg(SCRIPT)
-                .arg(1)
-                .arg(self.key(&swap.subject))
-                .arg(known)
-                .arg(next)
-                .arg(swap.until);
-            self.ask(command).await
-        })
+    fn swap(&self, swap: Swap) -> StoreFuture<'_, Swapped> {
+        Box::pin(async move { self.change(&swap).await })
     }
 }
 
-impl std::fmt::Debug for RedisRegistry {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for RedisRegistry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RedisRegistry").finish_non_exhaustive()
     }
 }

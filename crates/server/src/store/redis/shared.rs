@@ -331,6 +331,6 @@ pub(super) fn wrong(what: &'static str) -> RedisError {
     RedisError::from((ErrorKind::Client, what))
 }
 
-fn is_unknown_script(error: &RedisError) -> bool {
+pub(super) fn is_unknown_script(error: &RedisError) -> bool {
     error.kind() == ErrorKind::Server(ServerErrorKind::NoScript)
 }
