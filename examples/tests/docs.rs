@@ -2,13 +2,16 @@
 #![allow(clippy::unwrap_used, clippy::panic)] // in tests a surprise may panic
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::Duration;
 
 use bulla_protocol::field::is_benign;
 use bulla_protocol::limits::{
     DEFAULT_PREFIX, MAX_OPENING_LEN, MAX_RECORD_SIZE, MAX_SUBJECT_LEN, MAX_TICKET_LEN,
 };
-use bulla_server::{Bulla, Code, Identity, Lifetimes, Limits, MemoryStore, Ring, SystemRandom};
+use bulla_server::{
+    Bulla, Code, Identity, Lifetimes, Limits, MemoryStore, Ring, Rule, SystemRandom,
+};
 use tower::ServiceExt as _;
 
 const SERVER: &str = include_str!("../../docs/server.md");
@@ -144,6 +147,48 @@ fn every_kind_of_event_is_listed() {
         .take_while(|name| *name != "time")
         .collect();
     assert!(names.len() > 9, "{names:?}");
+    assert_eq!(listed, names);
+}
+
+/// The names in the last column, of whatever there is a test.
+#[test]
+fn what_is_said_to_show_a_requirement_is_there() {
+    const PAGE: &str = include_str!("../../docs/asvs.md");
+    let mut tests = String::new();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    for folder in ["crates", "tests", "examples"] {
+        read_all(&root.join(folder), &mut tests);
+    }
+    let mut names = 0;
+    for row in PAGE.lines().filter(|line| line.starts_with("| ")) {
+        let shown = row.trim_end_matches('|').rsplit('|').next().unwrap();
+        for name in shown.split('`').skip(1).step_by(2) {
+            assert!(tests.contains(&format!("fn {name}(")), "{name}");
+            names += 1;
+        }
+    }
+    assert!(names > 60, "{names}");
+}
+
+fn read_all(folder: &Path, into: &mut String) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            read_all(&path, into);
+        } else if path.extension().is_some_and(|kind| kind == "rs") {
+            into.push_str(&std::fs::read_to_string(path).unwrap());
+        }
+    }
+}
+
+#[test]
+fn every_rule_is_listed() {
+    let listed: Vec<_> = below(SERVER, "\n### Rules")
+        .into_iter()
+        .map(|(name, _)| name)
+        .take_while(|name| *name != "Record")
+        .collect();
+    let names: Vec<_> = Rule::ALL.iter().map(|rule| rule.name()).collect();
     assert_eq!(listed, names);
 }
 

@@ -17,7 +17,8 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, any, get, post};
 use axum::{Json, Router};
 use bulla_server::{
-    Builder, Bulla, Clock, Identity, MemoryStore, Refused, Require, SecurityEvent, Session,
+    Builder, Bulla, Clock, EventKind, Identity, MemoryStore, Refused, Require, SecurityEvent,
+    Session,
 };
 use futures_util::stream;
 use serde_json::{Value, json};
@@ -82,12 +83,15 @@ impl Ledger {
         lock(&self.0.transfers).clone()
     }
 
-    /// The codes of everything that was refused, in order.
+    /// The codes of everything that was refused, and the name of what was dropped, in order.
     pub fn refusals(&self) -> Vec<&'static str> {
         let events = lock(&self.0.events);
         events
             .iter()
-            .filter_map(|event| Some(event.kind.code()?.as_str()))
+            .filter_map(|event| match event.kind {
+                EventKind::CookieDropped => Some(event.kind.name()),
+                kind => Some(kind.code()?.as_str()),
+            })
             .collect()
     }
 

@@ -151,7 +151,7 @@ async fn a_stolen_cookie_is_worth_nothing_beside_a_proof_of_the_thiefs() -> Outc
     };
     assert_eq!(ask(&victim, bound).await?, 200);
     assert_eq!(ask(&thief, bound).await?, 401);
-    assert_eq!(bank.ledger.refusals(), ["field_refused"]);
+    assert_eq!(bank.ledger.refusals(), ["cookie_dropped"]);
     assert_eq!(ask(&thief, UNBOUND).await?, 401);
 
     // Among what his own key has signed, which his client would refuse to send: in the open it reaches

@@ -3,8 +3,12 @@
 use std::path::Path;
 use std::time::Duration;
 
+use bulla_client::{Client, Code};
 use bulla_demo::Demo;
+use bulla_tests::attack::{error_code, post};
 use bulla_tests::browser::{Browser, Engine};
+use bytes::Bytes;
+use http::Request;
 use serde_json::json;
 use thirtyfour::Key;
 use tokio::net::TcpListener;
@@ -82,6 +86,7 @@ async fn visit(browser: &Browser, demo: &Demo) -> Outcome {
 
     money_is_sent_sealed(browser).await?;
     quiet(browser, &["status of 403"]).await?;
+    another_device_is_signed_out(browser, demo).await?;
     look(browser, "bank").await?;
     it_is_left_and_taken_back(browser).await?;
     every_attack_robs_the_twin_alone(browser).await?;
@@ -103,6 +108,31 @@ async fn visit(browser: &Browser, demo: &Demo) -> Outcome {
         )
         .await?;
     quiet(browser, &[]).await
+}
+
+/// The same customer at a device of his own: seen on the page, ended there, and over.
+async fn another_device_is_signed_out(browser: &Browser, demo: &Demo) -> Outcome {
+    let session = Client::builder(demo.origin()).build()?.open().await?;
+    let login = json!({ "user": "ada", "password": "clay-tablet" });
+    assert_eq!(
+        session.fetch(post("/api/login", &login)?).await?.status(),
+        204
+    );
+    let account =
+        || Ok::<_, Box<dyn std::error::Error>>(Request::get("/api/account").body(Bytes::new())?);
+    assert_eq!(session.fetch(account()?).await?.status(), 200);
+    browser.reload().await?;
+    ready(browser).await?;
+    assert_eq!(text(browser, "#sessions button").await?, "End");
+    browser
+        .eval("document.querySelector('#sessions button').click()", [])
+        .await?;
+    let one_is_left = "return document.querySelectorAll('#sessions li').length === 1";
+    browser.wait_until(one_is_left, PATIENCE).await?;
+    // The client opens another session by itself, and nobody is logged in to it.
+    let refused = error_code(session.fetch(account()?).await);
+    assert_eq!(refused, Some(Code::LoginRequired));
+    Ok(())
 }
 
 /// What the page does when it goes and comes back out of the browser's cache. What the thief provokes is

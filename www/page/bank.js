@@ -55,7 +55,7 @@ export async function ask(side, method, path, body) {
   }
   let answer;
   await exchange(
-    { side, line: `${method} ${url}`, isAside: path === "/account", fields: Object.entries(init.headers), text: init.body },
+    { side, line: `${method} ${url}`, isAside: ["/account", "/sessions"].includes(path), fields: Object.entries(init.headers), text: init.body },
     () => send(url, init),
     async (reply) => {
       const text = await reply.text();

@@ -6,6 +6,7 @@ import { listen } from "./feed.js";
 import { count } from "./meter.js";
 import { present, robs } from "./thief.js";
 
+const clock = new Intl.DateTimeFormat("en-GB", { timeStyle: "short" });
 const day = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short" });
 
 let about;
@@ -46,6 +47,7 @@ async function refresh() {
   byId("balance").textContent = money(account.balance);
   byId("twin-balance").textContent = money(twin.balance);
   byId("statement").replaceChildren(...account.entries.map(entry));
+  await refreshSessions();
   const others = about.names.filter((name) => name !== account.name);
   const payees = byId("pay").elements.to;
   if (payees.dataset.owner !== account.name) {
@@ -56,6 +58,31 @@ async function refresh() {
     customer = { victim: first(account.name), friend: { ...friend, first: first(friend.name) } };
   }
   robs(customer);
+}
+
+/** Where the customer is signed in: by the list that the server keeps. */
+async function refreshSessions() {
+  const sessions = await ask("protected", "GET", "/sessions");
+  byId("sessions").replaceChildren(...sessions.map(place));
+}
+
+function place({ id, device, login_time: login, is_this: isThis }) {
+  const when = new Date(login * 1000);
+  return element(
+    "li",
+    {},
+    element("span", {}, isThis ? "This browser" : `Device ${device.slice(0, 8)}`),
+    element("time", { datetime: when.toISOString(), class: "quiet" }, `since ${clock.format(when)}`),
+    isThis ? null : element("button", { type: "button", class: "plain", onclick: () => end(id) }, "End"),
+  );
+}
+
+async function end(id) {
+  try {
+    await ask("protected", "POST", "/sessions/end", { id });
+  } finally {
+    await refreshSessions();
+  }
 }
 
 const first = (name) => name.split(" ")[0];

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use axum::routing::get;
 use axum::{Json, Router, middleware};
 use bulla_client::SystemRandom;
-use bulla_server::{Bulla, ConfigError, Identity, MemoryStore};
+use bulla_server::{Bulla, ConfigError, Identity, MemoryRegistry, MemoryStore};
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -92,6 +92,7 @@ fn app(origin: &str, also: &str) -> Result<Router, DemoError> {
         .origin(also)
         .identity(Identity::generate(&SystemRandom)?)
         .store(MemoryStore::new()?)
+        .registry(MemoryRegistry::new())
         .clock(clock.clone())
         .on_event(move |event| events.push(event))
         .build()?;

@@ -4,9 +4,10 @@ use axum::extract::{FromRequestParts, State};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::post;
+use axum::routing::{get, post};
 use axum::{Json, Router};
-use bulla_server::{Bulla, Code, Refused, Require, Session};
+use bulla_server::{Bulla, Code, ListedSession, Refused, Require, Session};
+use serde::Deserialize;
 
 use crate::counter::{self, Counter, Credentials, Customer, sorry};
 
@@ -34,12 +35,28 @@ impl FromRequestParts<Counter> for Sealed {
 /// The bank, below `/api`.
 pub(crate) fn routes(bulla: &Bulla, counter: Counter) -> Router {
     let customers = counter::routes::<Sealed>()
+        .route("/sessions", get(sessions))
+        .route("/sessions/end", post(end))
         .route_layer(Require::session().logged_in().sealed().device_proof());
     let login = post(login).layer(Require::session().sealed());
     let bank = Router::new()
         .nest("/api", customers.route("/login", login))
         .with_state(counter);
     bulla.protect(bank)
+}
+
+async fn sessions(session: Session) -> Result<Json<Vec<ListedSession>>, Refused> {
+    Ok(Json(session.sessions().await?))
+}
+
+/// Which session is to end.
+#[derive(Deserialize)]
+struct Ended {
+    id: String,
+}
+
+async fn end(session: Session, Json(ended): Json<Ended>) -> Result<Json<bool>, Refused> {
+    Ok(Json(session.end_session(ended.id.parse()?).await?))
 }
 
 async fn login(

@@ -8,6 +8,7 @@ use super::name::DeviceName;
 use super::record::{Entry, Record};
 use super::{ListedDevice, ListedSession};
 use crate::session::Session;
+use crate::store::{Party, Revocation};
 use crate::subject::Subject;
 use crate::ticket::RevocationId;
 
@@ -48,15 +49,24 @@ impl Session {
     }
 
     /// Ends all of this user's sessions but this one, and returns how many: what to offer when a password or a second
-    /// factor was changed (OWASP ASVS 5.0, 7.4.3). It goes by the list, on which every login is before its session can
-    /// do anything; a login that is not over is not on it, so check the new password there.
+    /// factor was changed (OWASP ASVS 5.0, 7.4.3). All that logged in before this one did, whether or not they are listed; of
+    /// those that came later it goes by the list, on which every login is before its session can do anything. A later
+    /// login that is not over is not on it, so check the new password there.
     ///
     /// # Errors
     ///
     /// As [`Self::sessions`]. Some may have ended then.
     pub async fn end_others(&self) -> Result<usize, Error> {
         let this = self.id().into();
-        self.end_those(|entry| entry.current != this).await
+        let ended = self.end_those(|entry| entry.current != this).await?;
+        if let Some((user, login)) = self.facts.subject
+            && let Some(before) = login.checked_sub(1)
+        {
+            // A list can be lost, and an end cannot. By the application, since no thief is to use up the user's part.
+            let earlier = Revocation::Subject(user, before);
+            self.bulla.end(earlier, Party::Application).await?;
+        }
+        Ok(ended)
     }
 
     /// Ends all of this user's sessions on a device, and takes it off his list. Returns whether it was there. Others who

@@ -525,6 +525,38 @@ async fn without_the_list_nobody_gets_in_and_everybody_goes_on() {
     }
 }
 
+/// A registry that keeps nothing.
+struct Lost;
+
+impl Registry for Lost {
+    fn get(&self, _: Subject) -> StoreFuture<'_, Option<Vec<u8>>> {
+        Box::pin(async { Ok(None) })
+    }
+
+    fn swap(&self, _: Swap) -> StoreFuture<'_, Swapped> {
+        Box::pin(async { Ok(Swapped::Done) })
+    }
+}
+
+#[tokio::test]
+async fn the_others_end_also_where_their_list_was_lost() {
+    let server = server(Lost, Concurrency::Unlimited);
+    let (desk, phone) = (Device::new(), Device::new());
+    let mut earlier = log_in(&server, &phone, "ann").await.unwrap();
+    let mut bobs = log_in(&server, &phone, "bob").await.unwrap();
+    server.clock.advance(1);
+    let mut client = log_in(&server, &desk, "ann").await.unwrap();
+    assert_eq!(listed(&server, "ann").await, []);
+    ask(&server, &desk, &mut client, "/api/others", "")
+        .await
+        .unwrap();
+    let ended = echo(&server, &phone, &mut earlier).await;
+    assert_eq!(ended, Err(Code::SessionRevoked));
+    for (device, client, user) in [(&desk, &mut client, "ann"), (&phone, &mut bobs, "bob")] {
+        assert_eq!(echo(&server, device, client).await.as_deref(), Ok(user));
+    }
+}
+
 /// A thief has the ticket, and a device of his own.
 #[tokio::test]
 async fn a_stolen_ticket_opens_no_list() {
