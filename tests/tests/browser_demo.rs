@@ -91,6 +91,8 @@ async fn visit(browser: &Browser, demo: &Demo) -> Outcome {
     it_is_left_and_taken_back(browser).await?;
     every_attack_robs_the_twin_alone(browser).await?;
     look(browser, "thief").await?;
+    look(browser, "feed").await?;
+    look(browser, "metrics").await?;
     // The changed request's refusal, and the two that were held back.
     let expected = ["status of 400", "status of 504", "status of 504"];
     quiet(browser, &expected).await?;
