@@ -325,6 +325,9 @@ impl Bulla {
             "the request carries no proof"
         });
         if self.0.policy.is_unsigned(path) {
+            if let Err(refusal) = self.0.policy.check(path, None) {
+                return self.reject(received.rejected(refusal), inner, about).await;
+            }
             self.pass(received.into_request(), None, inner, about).await
         } else {
             self.notice_bound(&received.headers, &received.origin, about);

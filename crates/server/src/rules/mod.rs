@@ -63,11 +63,12 @@ impl Rule {
         }
     }
 
-    /// Whether whoever holds nothing but a session's ticket can make it fire in that session.
-    const fn takes_a_ticket_only(self) -> bool {
+    /// Whether others can make it fire in somebody's session: with nothing but its ticket, or, from a sibling domain, with a
+    /// cookie that they put into its browser.
+    const fn can_be_brought_about(self) -> bool {
         matches!(
             self,
-            Self::Refusals | Self::ForeignTicket | Self::MissingProof
+            Self::Refusals | Self::ForeignTicket | Self::MissingProof | Self::ForeignCookie
         )
     }
 
@@ -189,7 +190,8 @@ impl Rules {
     }
 
     /// Allows [`Action::Throttle`] and [`Action::End`] also for rules that whoever has copied a ticket can make
-    /// fire ([`Rule::Refusals`], [`Rule::ForeignTicket`], [`Rule::MissingProof`]). A thief who can do nothing
+    /// fire ([`Rule::Refusals`], [`Rule::ForeignTicket`], [`Rule::MissingProof`]), or who can put a cookie into the browser
+    /// ([`Rule::ForeignCookie`]). A thief who can do nothing
     /// else with it can then end the session of its owner.
     pub fn let_a_ticket_lock_out(mut self) -> Self {
         self.a_ticket_may_lock_out = true;
@@ -206,7 +208,7 @@ impl Rules {
             _ if *rule == Rule::Openings => false,
             Action::StepUp => true,
             Action::Throttle(_) | Action::End => {
-                !rule.takes_a_ticket_only() || self.a_ticket_may_lock_out
+                !rule.can_be_brought_about() || self.a_ticket_may_lock_out
             }
         };
         match self.set.iter().find(|set| !is_allowed(set)) {

@@ -163,6 +163,21 @@ async fn a_path_asks_for_more_by_rule() {
     }
 }
 
+/// What needs no proof in general may need one in part.
+#[tokio::test]
+async fn a_path_that_asks_for_more_is_not_open_with_the_rest() {
+    let (server, _) = server(|builder| {
+        builder
+            .unsigned("/")
+            .require("/admin", Require::session().logged_in())
+    });
+    for path in ["/admin", "/admin/x", "//admin", "/adm%69n"] {
+        let reply = server.send(plain(path, &[])).await;
+        assert_eq!(code(&reply), Some(Code::ProofMissing), "{path}");
+    }
+    assert_eq!(server.send(plain("/a", &[])).await.status(), 200);
+}
+
 /// Everything that the application can be given, it is given; and nothing of it as a session.
 #[tokio::test]
 async fn what_is_only_monitored_passes_and_is_recorded() {

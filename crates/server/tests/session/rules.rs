@@ -338,7 +338,12 @@ async fn a_session_that_is_suspect_steps_up_where_that_matters() {
 #[tokio::test]
 async fn no_rule_lets_whoever_has_only_a_ticket_lock_its_owner_out() {
     let once = Threshold::new(1, MINUTE);
-    let of_ticket = [Rule::Refusals, Rule::ForeignTicket, Rule::MissingProof];
+    let of_ticket = [
+        Rule::Refusals,
+        Rule::ForeignTicket,
+        Rule::MissingProof,
+        Rule::ForeignCookie,
+    ];
     let with = |rules: Rules| {
         Bulla::builder()
             .origin("https://bank.example")
@@ -370,7 +375,7 @@ async fn no_rule_lets_whoever_has_only_a_ticket_lock_its_owner_out() {
         .on(Rule::Refusals, once, Action::StepUp)
         .on(Rule::ForeignTicket, once, Action::StepUp)
         .on(Rule::MissingProof, once, Action::StepUp)
-        .on(Rule::ForeignCookie, once, Action::End)
+        .on(Rule::ForeignCookie, once, Action::StepUp)
         .on(Rule::NetworkChange, once, Action::End);
     let attack = async |server: &Server, client: &Client| {
         for last in 1..30 {
