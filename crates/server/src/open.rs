@@ -86,9 +86,6 @@ impl Bulla {
             .header(field::NONCE, structured::from_string(&opened.nonce)?)
             .body(body::full(body))
             .map_err(|_| FAILED)?;
-        if let (Some(carried), Some(_)) = (&carried, state.replaces) {
-            self.0.guard.inherit(carried.id.into(), state.id.into());
-        }
         about.learn(&state);
         self.report(EventKind::Opened, about);
         Ok(response)
@@ -159,7 +156,7 @@ impl Bulla {
         if let Some(replaced) = state.replaces {
             // It has shown no proof yet, and with that not ended the one before. Nobody would remember that
             // one as what the next one comes from, and its end would miss the next one.
-            self.take_place(replaced, &session).await?;
+            self.take_place(replaced, &state, &session).await?;
         }
         Ok(state)
     }

@@ -434,22 +434,30 @@ impl Bulla {
         Ok(state)
     }
 
-    /// Lets a confirmed session take the place of the one that it was carried over from. Requests that were
-    /// made at once all ask for it.
+    /// Lets a session take the place of the one that it was carried over from. Requests that were made at once all
+    /// ask for it.
     ///
     /// # Errors
     ///
     /// [`Code::SessionRevoked`] if that one has ended in any other way: what was carried over from it,
-    /// however long ago, has ended with it.
+    /// however long ago, has ended with it. [`Code::SessionLimit`] if it is on no list any more, and there is no room.
     pub(crate) async fn take_place(
         &self,
         replaced: RevocationId,
+        state: &SessionState,
         by: &SessionRef,
     ) -> Result<(), Error> {
-        let owner = by.subject.map(|(subject, _)| subject).into();
-        let place = self.replace(replaced, by.session, owner).await?;
+        let subject = state.subject;
+        // On the list first: whoever counts meanwhile finds the one or the other.
+        self.settle(state, by.device).await?;
+        let place = self.replace(replaced, by.session, subject.into()).await?;
         if place == Some(by.session) {
+            self.0.guard.inherit(replaced, by.session);
             return Ok(());
+        }
+        if let Some(subject) = subject {
+            let is_this = |session: RevocationId, _| session == by.session;
+            self.take_off(subject, is_this).await;
         }
         Err(Code::SessionRevoked.because("the session that it was carried over from has ended"))
     }
@@ -462,7 +470,7 @@ impl Bulla {
         facts: &Facts,
         about: &About,
     ) -> Result<(), Error> {
-        self.let_go_on(about)?;
+        self.0.guard.check_end(state.id.into(), facts.admitted)?;
         // Once more: the body may have come so slowly that the store has forgotten what was sent along
         // with this proof, a copy of it among them.
         let memory = self.check_nonce(&proven.nonce)?;
@@ -477,12 +485,18 @@ impl Bulla {
         };
         accept(self.0.store.check_and_insert(used).await)?;
         // Only now: a copy of a proof uses up nothing.
+        self.0.guard.take_turn(state.id.into(), facts.admitted)?;
         self.0.meters.of_session(facts)?;
-        if let Some(replaced) = state.replaces.filter(|_| proven.kind == ProofKind::Device) {
-            self.take_place(replaced, &facts.session_ref()).await?;
-        }
-        if state.kind == TicketKind::Unconfirmed {
-            self.settle(state, facts.device).await?;
+        // What has not shown a proof yet has shown a device proof now.
+        match state.replaces {
+            Some(replaced) => {
+                let this = facts.session_ref();
+                self.take_place(replaced, state, &this).await?;
+            }
+            None if state.kind == TicketKind::Unconfirmed => {
+                self.settle(state, facts.device).await?;
+            }
+            None => {}
         }
         self.notice_network(about);
         Ok(())

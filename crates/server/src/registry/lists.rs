@@ -167,9 +167,19 @@ impl Bulla {
         state: &SessionState,
         device: Thumbprint,
     ) -> Result<(), Error> {
-        if state.replaces.is_some() {
-            // It has the place of the one whose fresh keys it has.
-            return self.note(state, device, state.expires).await;
+        let listed = match (&self.0.registry, state.replaces) {
+            (Some(_), Some(replaced)) => {
+                self.entry(state, device, state.expires).zip(Some(replaced))
+            }
+            _ => None,
+        };
+        // It has the place of the one whose fresh keys it has, if that one has any.
+        if let Some(((subject, entry), replaced)) = listed
+            && self
+                .change(subject, |record, _| record.goes_on(entry, replaced))
+                .await?
+        {
+            return Ok(());
         }
         self.enter(state, device, state.expires).await
     }

@@ -97,6 +97,16 @@ impl Record {
         true
     }
 
+    /// Notes that a session lives in the place of the one whose fresh keys it has, if either is there.
+    pub(super) fn goes_on(&mut self, entry: Entry, replaced: RevocationId) -> bool {
+        let is_there = |known: &Entry| [entry.current, replaced].contains(&known.current);
+        let goes_on = self.sessions.iter().any(is_there);
+        if goes_on {
+            self.go_on(entry, Some(replaced));
+        }
+        goes_on
+    }
+
     /// Notes that a session lives, in the place of the one whose fresh keys it has.
     pub(super) fn go_on(&mut self, entry: Entry, replaced: Option<RevocationId>) {
         let is_same =

@@ -250,9 +250,24 @@ impl Guard {
         self.sentences.must_step_up(session, now)
     }
 
-    /// A session is carried over to another: whatever it has been sentenced to goes with it.
+    /// A session has taken the place of another: what is known of that one is known of it.
     pub(crate) fn inherit(&self, old: RevocationId, new: RevocationId) {
         self.sentences.inherit(old, new);
+        self.places.inherit(old, new);
+    }
+
+    /// # Errors
+    ///
+    /// [`Code::SessionRevoked`] if a rule has ended the session, whether or not the store knows.
+    pub(crate) fn check_end(&self, session: RevocationId, now: u32) -> Result<(), Error> {
+        self.sentences.check_end(session, now)
+    }
+
+    /// # Errors
+    ///
+    /// [`Code::RateLimited`] if a rule has slowed the session down, and it is not its turn.
+    pub(crate) fn take_turn(&self, session: RevocationId, now: u32) -> Result<(), Error> {
+        self.sentences.take_turn(session, now)
     }
 }
 
@@ -291,19 +306,6 @@ impl Bulla {
             }
             Action::End => guard.sentences.pass(session, Sentence::End, until),
         }
-    }
-
-    /// Whether a session may go on whose proof has held.
-    ///
-    /// # Errors
-    ///
-    /// [`Code::RateLimited`], [`Code::SessionRevoked`].
-    pub(crate) fn let_go_on(&self, about: &About) -> Result<(), Error> {
-        let guard = &self.0.guard;
-        let Some(session) = about.session else {
-            return Ok(());
-        };
-        guard.sentences.check(session, self.now())
     }
 
     /// Notices where a session goes on from.

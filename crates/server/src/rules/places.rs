@@ -1,6 +1,6 @@
 //! Where sessions were last seen, in room of a fixed size.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::network::Network;
 use crate::ticket::RevocationId;
@@ -17,15 +17,27 @@ impl Places {
         Self((0..Self::PLACES).map(|_| Slot::default()).collect())
     }
 
+    /// A session goes on as another: from where that one was last seen.
+    pub(super) fn inherit(&self, old: RevocationId, new: RevocationId) {
+        let before = *self.place(old);
+        if let Some((known, network)) = before
+            && known == old
+        {
+            *self.place(new) = Some((new, network));
+        }
+    }
+
     /// Whether it was elsewhere before, as far as anybody remembers.
     pub(super) fn has_moved(&self, session: RevocationId, network: Network) -> bool {
+        let before = self.place(session).replace((session, network));
+        before.is_some_and(|(known, elsewhere)| known == session && elsewhere != network)
+    }
+
+    fn place(&self, session: RevocationId) -> MutexGuard<'_, Option<(RevocationId, Network)>> {
         // A hash already; whoever finds two that share a place makes them forget each other.
         let at = usize::from(u16::from_be_bytes([session.0[0], session.0[1]]));
-        let mut place = self.0[at % self.0.len()]
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let before = place.replace((session, network));
-        before.is_some_and(|(known, elsewhere)| known == session && elsewhere != network)
+        let place = self.0[at % self.0.len()].lock();
+        place.unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -75,21 +75,34 @@ impl Sentences {
             .is_some_and(|passed| now < passed.step_up)
     }
 
+    /// Whatever the one was sentenced to, the other is, and what it was itself.
     pub(super) fn inherit(&self, old: RevocationId, new: RevocationId) {
         let state = &mut *self.lock();
         if let Some(passed) = state.passed.get(&old).copied() {
-            *state.room_for(new) = passed;
+            let own = state.room_for(new);
+            *own = Passed {
+                step_up: passed.step_up.max(own.step_up),
+                throttle: passed.throttle.max(own.throttle),
+                end: passed.end.max(own.end),
+                next: passed.next.max(own.next),
+            };
         }
     }
 
-    pub(super) fn check(&self, session: RevocationId, now: u32) -> Result<(), Error> {
+    pub(super) fn check_end(&self, session: RevocationId, now: u32) -> Result<(), Error> {
+        match self.lock().passed.get(&session) {
+            Some(passed) if now < passed.end => {
+                Err(Code::SessionRevoked.because("the session has ended"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) fn take_turn(&self, session: RevocationId, now: u32) -> Result<(), Error> {
         let mut state = self.lock();
         let Some(passed) = state.passed.get_mut(&session) else {
             return Ok(());
         };
-        if now < passed.end {
-            return Err(Code::SessionRevoked.because("the session has ended"));
-        }
         if now < passed.throttle {
             if now < passed.next {
                 return Err(Code::RateLimited.because("the session is slowed down"));
@@ -132,7 +145,11 @@ mod tests {
         let sentences = Sentences::default();
         let [one, next, other] = [1, 2, 3].map(|id| RevocationId([id; 12]));
         let codes = |session, times: &[u32]| {
-            let code = |now| sentences.check(session, now).err().map(|error| error.code);
+            let code = |now| {
+                let ended = sentences.check_end(session, now);
+                let refused = ended.and_then(|()| sentences.take_turn(session, now));
+                refused.err().map(|error| error.code)
+            };
             times.iter().copied().map(code).collect::<Vec<_>>()
         };
         let slow = Some(Code::RateLimited);

@@ -525,6 +525,39 @@ async fn without_the_list_nobody_gets_in_and_everybody_goes_on() {
     }
 }
 
+/// A thief who has logged in gets fresh keys twice, and shows a proof with the last ones only. In between the session
+/// that is listed has ended, and the one that lives has shown nothing yet.
+#[tokio::test]
+async fn nobody_hides_from_the_list_by_fresh_keys() {
+    for limit in [Concurrency::AtMost(many(1)), Concurrency::Unlimited] {
+        let server = server(MemoryRegistry::new(), limit);
+        let (device, owners) = (Device::new(), Device::new());
+        let first = log_in(&server, &device, "ann").await.unwrap();
+        let second = device
+            .open(&server, Some(first.ticket.clone()))
+            .await
+            .unwrap();
+        let mut third = device
+            .open(&server, Some(second.ticket.clone()))
+            .await
+            .unwrap();
+        let owner = log_in(&server, &owners, "ann").await;
+        if limit != Concurrency::Unlimited {
+            assert_eq!(owner.err(), Some(Code::SessionLimit));
+            assert_eq!(
+                echo(&server, &device, &mut third).await.as_deref(),
+                Ok("ann")
+            );
+            assert_eq!(listed(&server, "ann").await, [first.id.into()]);
+            continue;
+        }
+        let ended = ask(&server, &owners, &mut owner.unwrap(), "/api/others", "").await;
+        assert_eq!(ended.as_deref(), Ok("1"));
+        let refused = echo(&server, &device, &mut third).await;
+        assert_eq!(refused, Err(Code::SessionRevoked));
+    }
+}
+
 /// A registry that keeps nothing.
 struct Lost;
 

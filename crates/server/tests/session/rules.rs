@@ -13,7 +13,7 @@ use http::Request;
 use tower::{Layer as _, service_fn};
 
 use crate::support::{
-    AUTHORITY, Body, Client, Device, ECHO, Server, answer, app, body, code, concealed,
+    AUTHORITY, Body, Client, Device, ECHO, Server, answer, app, body, code, concealed, fields_of,
 };
 
 const MINUTE: Duration = Duration::from_mins(1);
@@ -332,6 +332,79 @@ async fn a_session_that_is_suspect_steps_up_where_that_matters() {
     assert_eq!(go(&client, ECHO, 2).await, wanted);
     client = login(&mut client).await;
     assert_eq!(go(&client, ECHO, 2).await, None);
+}
+
+/// He opens the next session first, and does in the one what nobody is to see in the other.
+#[tokio::test]
+async fn no_session_that_was_opened_before_is_free_of_what_came_after() {
+    let moved = Threshold::new(1, MINUTE);
+    let device = Device::new();
+    let go = async |server: &Server, client: &Client, last| {
+        let echo = client.signed(&device, ProofKind::Device, ECHO, b"");
+        code(&server.send(from(echo, last)).await)
+    };
+    let recent = Require::session().recent_login(MINUTE * 60);
+    let rules = Rules::default().on(Rule::NetworkChange, moved, Action::StepUp);
+    let (server, _) = server(|builder| builder.rules(rules).require("/api/echo", recent));
+    let mut client = device.open(&server, None).await.unwrap();
+    let login = client.signed(&device, ProofKind::Device, ("POST", "/api/login"), b"ann");
+    let reply = server.send(login).await;
+    let ticket = client.update(&fields_of(&reply));
+    let client = device.open(&server, ticket).await.unwrap();
+    assert_eq!(go(&server, &client, 1).await, None);
+    let next = device
+        .open(&server, Some(client.ticket.clone()))
+        .await
+        .unwrap();
+    let suspect = Some(Code::InsufficientUserAuthentication);
+    assert_eq!(go(&server, &client, 2).await, suspect);
+    assert_eq!(go(&server, &next, 2).await, suspect);
+}
+
+/// The first that he does with what he has copied is to get fresh keys.
+#[tokio::test]
+async fn whoever_carries_a_session_over_carries_over_where_it_was() {
+    let moved = Threshold::new(1, MINUTE);
+    let (server, events) = ruled(Rules::default().on(Rule::NetworkChange, moved, Action::Record));
+    let device = Device::new();
+    let client = device.open(&server, None).await.unwrap();
+    let go = async |client: &Client, last| {
+        let echo = client.signed(&device, ProofKind::Device, ECHO, b"");
+        code(&server.send(from(echo, last)).await)
+    };
+    assert_eq!(go(&client, 1).await, None);
+    let next = device
+        .open(&server, Some(client.ticket.clone()))
+        .await
+        .unwrap();
+    assert_eq!(fired(&events), []);
+    assert_eq!(go(&next, 2).await, None);
+    assert_eq!(fired(&events), [Rule::NetworkChange]);
+}
+
+#[tokio::test]
+async fn a_copy_takes_no_turn_of_whoever_is_slowed_down() {
+    let moved = Threshold::new(1, MINUTE);
+    let slow = Action::Throttle(MINUTE);
+    let (server, _) = ruled(Rules::default().on(Rule::NetworkChange, moved, slow));
+    let device = Device::new();
+    let client = device.open(&server, None).await.unwrap();
+    let echo = || client.signed(&device, ProofKind::Device, ECHO, b"");
+    let recorded = echo();
+    let fields = recorded.headers().clone();
+    assert_eq!(server.send(from(recorded, 1)).await.status(), 200);
+    assert_eq!(server.send(from(echo(), 2)).await.status(), 200);
+    for _ in 0..3 {
+        server.clock.advance(1);
+        let mut copy = Request::post(ECHO.1).body(body(b"")).unwrap();
+        *copy.headers_mut() = fields.clone();
+        assert_eq!(code(&server.send(copy).await), Some(Code::Replayed));
+        assert_eq!(server.send(from(echo(), 2)).await.status(), 200);
+        assert_eq!(
+            code(&server.send(from(echo(), 2)).await),
+            Some(Code::RateLimited)
+        );
+    }
 }
 
 /// He has a ticket, and knows what the rules are.
