@@ -15,8 +15,8 @@ use bytes::{Bytes, BytesMut};
 use http::Request;
 use http::header::EXPECT;
 use http_body::{Body as HttpBody, Frame, SizeHint};
+use http_body_util::BodyExt as _;
 use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 
 use crate::alarm::Alarm;
 use crate::bulla::Bulla;
@@ -153,13 +153,28 @@ impl HttpBody for Read {
 }
 
 /// Collects a body of at most `limit` bytes.
-pub(crate) async fn collect(body: Body, limit: usize) -> Result<Bytes, Error> {
-    let collected = Limited::new(body, limit).collect().await;
-    match collected {
-        Ok(body) => Ok(body.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => Err(TOO_LARGE),
-        Err(_) => Err(CUT),
+pub(crate) async fn collect(mut body: Body, limit: usize) -> Result<Bytes, Error> {
+    let mut content = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        if let Ok(data) = frame.map_err(|_| CUT)?.into_data() {
+            join(&mut content, data, limit)?;
+        }
     }
+    Ok(content.freeze())
+}
+
+/// Joins what comes in pieces: a list of them would take far more than they hold, where they are small.
+fn join(content: &mut BytesMut, more: Bytes, limit: usize) -> Result<(), Error> {
+    if content.len() + more.len() > limit {
+        return Err(TOO_LARGE);
+    }
+    if content.is_empty() {
+        // Without a copy, if it is all that comes.
+        *content = more.into();
+    } else {
+        content.extend_from_slice(&more);
+    }
+    Ok(())
 }
 
 /// How much cipher text may come for so many bytes inside. Padding and records with nothing in them
@@ -256,15 +271,7 @@ impl Unsealing {
         self.left = Some(room(limit));
         let mut content = BytesMut::new();
         while let Some(more) = poll_fn(|cx| self.poll_content(cx)).await {
-            let more = more?;
-            if content.len() + more.len() > limit {
-                return Err(TOO_LARGE);
-            }
-            if content.is_empty() {
-                content = more.into();
-            } else {
-                content.extend_from_slice(&more);
-            }
+            join(&mut content, more?, limit)?;
         }
         Ok(content.freeze())
     }

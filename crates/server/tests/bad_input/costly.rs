@@ -5,8 +5,12 @@ use bulla_protocol::error::Code;
 use bulla_protocol::limits::MAX_RECORD_SIZE;
 use bulla_protocol::message::{self, Control, Head};
 use bulla_protocol::seal::Header;
-use bulla_server::ProofKind;
+use bulla_server::{BoxError, ProofKind};
+use bytes::Bytes;
+use futures_util::stream;
 use http::{HeaderValue, Request};
+use http_body::Frame;
+use http_body_util::{BodyExt as _, StreamBody};
 
 use crate::mutated::{open, opening};
 use crate::support::{AUTHORITY, Body, Bound, ECHO, concealed, fresh_random};
@@ -88,6 +92,21 @@ fn content_in_single_bytes_takes_no_more_than_in_one_piece() {
     let sealed = ece::seal_whole(&world.client.request_key, &header, &plain.concat()).unwrap();
     let request = concealed(&sealed);
     let fate = world.ask(request);
+    assert!(matches!(fate, Fate::Answered(_)), "{fate:?}");
+    assert_eq!(world.seen()[0].content.as_deref(), Ok(&content[..]));
+}
+
+/// Nor does what is only signed, whoever cuts it into pieces on its way.
+#[test]
+fn a_signed_body_in_single_bytes_takes_no_more_than_in_one_piece() {
+    let world = World::new();
+    let content = Bytes::from(vec![b'x'; MAX_BODY_LEN]);
+    let request = world
+        .client
+        .signed(&world.device, ProofKind::Device, ECHO, &content);
+    let bytes = (0..content.len()).map(|at| Ok::<_, BoxError>(Frame::data(content.slice(at..=at))));
+    let pieces = StreamBody::new(stream::iter(bytes.collect::<Vec<_>>()));
+    let fate = world.ask(request.map(|_| pieces.boxed_unsync()));
     assert!(matches!(fate, Fate::Answered(_)), "{fate:?}");
     assert_eq!(world.seen()[0].content.as_deref(), Ok(&content[..]));
 }
