@@ -171,9 +171,9 @@ impl Builder {
 
     /// Asks for more than the default at the paths that begin so; once or more, and all that fit are asked for.
     /// For routes that take no layer, and for whatever is behind a gateway. The path is compared as it came, and also without
-    /// empty segments, parameters of segments and needless percent-encoding; case matters.
+    /// empty segments, parameters of segments and percent-encoding that is not needed; case matters.
     pub fn require(mut self, path_prefix: impl Into<String>, require: Require) -> Self {
-        self.policy.required.push((path_prefix.into(), require));
+        self.policy.ask(path_prefix.into(), require);
         self
     }
 

@@ -24,8 +24,10 @@ pub enum ConfigError {
     /// What pages may come from is not an origin.
     #[error("`{0}` is no origin to allow, such as https://app.example, with no `/` at the end")]
     AllowedOrigin(String),
-    /// A rule is for paths that do not begin with a slash: it would be for every path, or none.
-    #[error("a rule is for paths that begin with `/`, and `{0}` does not")]
+    /// A rule is for paths that never come: they do not begin with a slash, have a query, or are written as no path is taken.
+    #[error(
+        "a rule is for paths as they are sent, such as `/api/` or `/caf%C3%A9`, and `{0}` begins none"
+    )]
     Path(String),
     /// The action of a rule is one that the rule may not have:
     /// [`Rules::let_a_ticket_lock_out`](crate::Rules::let_a_ticket_lock_out) says why.

@@ -3,9 +3,8 @@
 //! A rule is for the paths that begin so. Rules that let something pass compare the path as it came; rules that
 //! ask for more also see through what a lenient application would take for the same path.
 
-use std::borrow::Cow;
-
 use bulla_protocol::error::{Code, Error};
+use bulla_protocol::target::Target;
 
 use crate::bulla::Bulla;
 use crate::event::{About, EventKind};
@@ -17,7 +16,16 @@ use crate::session::Session;
 pub(crate) struct Policy {
     pub(crate) unsigned: Vec<String>,
     pub(crate) monitored: Vec<String>,
-    pub(crate) required: Vec<(String, Require)>,
+    required: Vec<Asked>,
+}
+
+/// What is asked for at the paths that begin so.
+#[derive(Clone, Debug)]
+struct Asked {
+    prefix: String,
+    /// The same, as a lenient application may read it.
+    plain: String,
+    require: Require,
 }
 
 impl Policy {
@@ -45,17 +53,27 @@ impl Policy {
             return Ok(());
         }
         let plain = plain(path);
-        let asked = self.required.iter();
-        let mut asked =
-            asked.filter(|(prefix, _)| path.starts_with(prefix) || plain.starts_with(prefix));
-        asked.try_for_each(|(_, require)| require.check(session))
+        let fits =
+            |asked: &&Asked| path.starts_with(&asked.prefix) || plain.starts_with(&asked.plain);
+        let mut asked = self.required.iter().filter(fits);
+        asked.try_for_each(|asked| asked.require.check(session))
     }
 
-    /// The first rule that is for no path at all.
+    /// Asks for more at the paths that begin so.
+    pub(crate) fn ask(&mut self, prefix: String, require: Require) {
+        self.required.push(Asked {
+            plain: plain(&prefix),
+            prefix,
+            require,
+        });
+    }
+
+    /// The first rule that is for no path which ever comes.
     pub(crate) fn wrong(&self) -> Option<&str> {
-        let required = self.required.iter().map(|(prefix, _)| prefix);
+        let required = self.required.iter().map(|asked| &asked.prefix);
         let all = self.unsigned.iter().chain(&self.monitored).chain(required);
-        all.map(String::as_str).find(|path| !path.starts_with('/'))
+        let is_path = |path: &str| Target::parse(path).is_ok_and(|target| target.query.is_none());
+        all.map(String::as_str).find(|path| !is_path(path))
     }
 }
 
@@ -66,11 +84,8 @@ fn begins_with_any(path: &str, prefixes: &[String]) -> bool {
 }
 
 /// The path as a lenient application may read it: without empty segments, without parameters of segments
-/// (RFC 3986 section 3.3), and without needless encoding (section 6.2.2.2).
-fn plain(path: &str) -> Cow<'_, str> {
-    if !path.contains("//") && !path.contains([';', '%']) {
-        return Cow::Borrowed(path);
-    }
+/// (RFC 3986 section 3.3), and with no more encoding than it takes to write it down.
+fn plain(path: &str) -> String {
     let mut plain = String::with_capacity(path.len());
     let segments = path
         .split('/')
@@ -80,24 +95,31 @@ fn plain(path: &str) -> Cow<'_, str> {
         let mut pieces = segment.split('%');
         plain.push_str(pieces.next().unwrap_or_default());
         for piece in pieces {
-            let decoded = piece.get(..2).and_then(unreserved);
-            plain.push(decoded.unwrap_or('%'));
-            plain.push_str(decoded.map_or(piece, |_| &piece[2..]));
+            let octet = piece
+                .split_at_checked(2)
+                .and_then(|(hex, rest)| Some((octet(hex)?, rest)));
+            match octet {
+                Some((b'%', rest)) => plain.extend(["%25", rest]),
+                Some((octet, rest)) if octet.is_ascii_graphic() => {
+                    plain.push(octet.into());
+                    plain.push_str(rest);
+                }
+                Some((octet, rest)) => plain.extend([&format!("%{octet:02X}"), rest]),
+                None => plain.extend(["%", piece]),
+            }
         }
     }
-    if path.ends_with('/') {
+    if plain.is_empty() || path.ends_with('/') {
         plain.push('/');
     }
-    Cow::Owned(plain)
+    plain
 }
 
-/// The unreserved character (RFC 3986 section 2.3) that two hexadecimal digits stand for.
-fn unreserved(hex: &str) -> Option<char> {
-    if !hex.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-        return None;
-    }
-    let decoded = char::from(u8::from_str_radix(hex, 16).ok()?);
-    (decoded.is_ascii_alphanumeric() || "-._~".contains(decoded)).then_some(decoded)
+/// What two hexadecimal digits stand for.
+fn octet(hex: &str) -> Option<u8> {
+    // Else a sign would do.
+    let is_hex = hex.bytes().all(|digit| digit.is_ascii_hexdigit());
+    is_hex.then(|| u8::from_str_radix(hex, 16).ok()).flatten()
 }
 
 /// Whether the client goes on by itself after this, so that nothing is gained by letting the request pass.
@@ -140,10 +162,8 @@ mod tests {
 
     #[test]
     fn what_is_asked_for_is_asked_however_the_path_is_written() {
-        let policy = Policy {
-            required: vec![("/api/transfer".to_owned(), Require::session())],
-            ..Policy::default()
-        };
+        let mut policy = Policy::default();
+        policy.ask("/api/transfer".to_owned(), Require::session());
         for asked in [
             "/api/transfer",
             "/api/transfers",
@@ -166,6 +186,46 @@ mod tests {
             "/%",
         ] {
             assert_eq!(policy.check(free, None), Ok(()), "{free}");
+        }
+    }
+
+    #[test]
+    fn a_rule_is_for_a_path_whichever_way_it_is_written_itself() {
+        for (rule, path) in [
+            ("/caf%C3%A9", "/caf%c3%a9"),
+            ("/caf%c3%a9", "/caf%C3%A9/a"),
+            ("/v1/x:send", "/v1/x%3Asend"),
+            ("/v1/x%3asend", "/v1/x:send"),
+            ("/a//b", "/a/b"),
+            ("/a;v", "/a;w"),
+            ("/a%2541", "/a%2541"),
+            ("/", "/;x"),
+            ("/", "//"),
+        ] {
+            let mut policy = Policy::default();
+            policy.ask(rule.to_owned(), Require::session());
+            assert!(policy.wrong().is_none(), "{rule}");
+            assert!(policy.check(path, None).is_err(), "{rule} {path}");
+        }
+        // No such path ever comes.
+        for rule in [
+            "",
+            "a",
+            "/caf\u{e9}",
+            "/a b",
+            "/a?x",
+            "/a/../b",
+            "/a%2fb",
+            "/a#b",
+        ] {
+            let mut policy = Policy::default();
+            policy.ask(rule.to_owned(), Require::session());
+            assert_eq!(policy.wrong(), Some(rule));
+            let open = Policy {
+                unsigned: vec![rule.to_owned()],
+                ..Policy::default()
+            };
+            assert_eq!(open.wrong(), Some(rule));
         }
     }
 

@@ -16,7 +16,7 @@ use governor::{Quota, RateLimiter};
 
 use crate::clock::MAX_STEP_BACK;
 use crate::network::Network;
-use crate::session::Facts;
+use crate::store::SessionRef;
 
 /// So many in so long: all at once, if there were none for as long. Then one more in each part of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,15 +81,14 @@ impl Meters {
     /// # Errors
     ///
     /// [`Code::RateLimited`].
-    pub(crate) fn of_session(&self, facts: &Facts) -> Result<(), Error> {
-        let now = facts.admitted;
+    pub(crate) fn of_session(&self, by: &SessionRef, now: u32) -> Result<(), Error> {
         if let Some(meter) = &self.session {
-            meter.check(facts.id.0, now)?;
+            meter.check(by.session, now)?;
         }
         if let Some(meter) = &self.device {
-            meter.check(facts.device.0, now)?;
+            meter.check(by.device.0, now)?;
         }
-        if let (Some(meter), Some((subject, _))) = (&self.subject, facts.subject) {
+        if let (Some(meter), Some((subject, _))) = (&self.subject, by.subject) {
             meter.check(subject, now)?;
         }
         Ok(())

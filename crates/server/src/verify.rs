@@ -434,6 +434,16 @@ impl Bulla {
         Ok(state)
     }
 
+    /// Counts a request that has passed every check. Not before: a copy of a proof uses up nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::RateLimited`].
+    pub(crate) fn let_in(&self, by: &SessionRef, now: u32) -> Result<(), Error> {
+        self.0.guard.take_turn(by.session, now)?;
+        self.0.meters.of_session(by, now)
+    }
+
     /// Lets a session take the place of the one that it was carried over from. Requests that were made at once all
     /// ask for it.
     ///
@@ -484,20 +494,16 @@ impl Bulla {
             session: facts.session_ref(),
         };
         accept(self.0.store.check_and_insert(used).await)?;
-        // Only now: a copy of a proof uses up nothing.
-        self.0.guard.take_turn(state.id.into(), facts.admitted)?;
-        self.0.meters.of_session(facts)?;
+        let this = facts.session_ref();
         // What has not shown a proof yet has shown a device proof now.
         match state.replaces {
-            Some(replaced) => {
-                let this = facts.session_ref();
-                self.take_place(replaced, state, &this).await?;
-            }
+            Some(replaced) => self.take_place(replaced, state, &this).await?,
             None if state.kind == TicketKind::Unconfirmed => {
                 self.settle(state, facts.device).await?;
             }
             None => {}
         }
+        self.let_in(&this, facts.admitted)?;
         self.notice_network(about);
         Ok(())
     }

@@ -14,8 +14,8 @@ use bulla_protocol::dpop::{Claims, to_sign, token_hash};
 use bulla_protocol::jws;
 use bulla_server::dpop::{Access, AccessToken, AccessTokens, Dpop, Freshness, TokenError};
 use bulla_server::{
-    Bulla, Clock, Code, Confirmation, Identity, MemoryStore, Refused, Revocation, RevocationId,
-    SecurityEvent, Subject,
+    Bulla, Clock, Code, Confirmation, Identity, MemoryStore, Rate, Rates, Refused, Revocation,
+    RevocationId, SecurityEvent, Subject,
 };
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
@@ -44,6 +44,8 @@ struct Introspection {
     clock: TestClock,
     /// How long it takes, in seconds.
     takes: Arc<AtomicU64>,
+    /// How often it was asked.
+    asked: Arc<AtomicU64>,
 }
 
 type Known = Result<AccessToken<u32>, TokenError>;
@@ -58,6 +60,7 @@ impl AccessTokens for Introspection {
     type Claims = u32;
 
     async fn check(&self, token: &str, _: u64) -> Known {
+        self.asked.fetch_add(1, Ordering::Relaxed);
         let seconds = self.takes.load(Ordering::Relaxed);
         self.clock.0.fetch_add(seconds, Ordering::Relaxed);
         let known = self.known.lock().unwrap().get(token).cloned();
@@ -75,6 +78,10 @@ struct Server {
 
 impl Server {
     fn new() -> Self {
+        Self::with(Rates::default())
+    }
+
+    fn with(rates: Rates) -> Self {
         let events: Arc<Mutex<Vec<SecurityEvent>>> = Arc::default();
         let (seen, clock) = (
             Arc::clone(&events),
@@ -85,6 +92,7 @@ impl Server {
             .identity(Identity::generate(&SystemRandom).unwrap())
             .store(MemoryStore::new().unwrap())
             .clock(clock.clone())
+            .rates(rates)
             .on_event(move |event| seen.lock().unwrap().push(event.clone()))
             .build()
             .unwrap();
@@ -92,6 +100,7 @@ impl Server {
             known: Arc::default(),
             clock: clock.clone(),
             takes: Arc::default(),
+            asked: Arc::default(),
         };
         let dpop = bulla.dpop(tokens.clone());
         Self {
@@ -176,6 +185,51 @@ fn request(path: &str, token: &str, proof: &str) -> Request<Body> {
 async fn text(response: Response<Body>) -> String {
     let bytes = response.into_body().collect().await.unwrap().to_bytes();
     String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+/// Whoever has no key has nobody else asked for his sake.
+#[tokio::test]
+async fn a_token_is_asked_about_for_a_proof_that_is_signed_only() {
+    let server = Server::new();
+    let ann = device();
+    server.tokens.knows("good", Ok(token(&ann, "good")));
+    let proof = prove(&ann, "/me", "good", "1", NOW);
+    let (signed, signature) = proof.rsplit_once('.').unwrap();
+    let forged = format!("{signed}.{}", signature.chars().rev().collect::<String>());
+    let answer = server.send(request("/me", "good", &forged)).await;
+    assert_eq!(answer.status(), 401);
+    assert_eq!(server.tokens.asked.load(Ordering::Relaxed), 0);
+    assert_eq!(
+        server.send(request("/me", "good", &proof)).await.status(),
+        200
+    );
+    assert_eq!(server.tokens.asked.load(Ordering::Relaxed), 1);
+}
+
+#[tokio::test]
+async fn rates_hold_here_too_and_a_copy_uses_none_up() {
+    let minute = std::time::Duration::from_mins(1);
+    let server = Server::with(Rates {
+        session: Rate::new(2, minute),
+        network: Rate::new(6, minute),
+        ..Rates::default()
+    });
+    let ann = device();
+    server.tokens.knows("good", Ok(token(&ann, "good")));
+    let get = async |jti: &str| {
+        let proof = prove(&ann, "/me", "good", jti, NOW);
+        let mut request = request("/me", "good", &proof);
+        let peer = std::net::SocketAddr::from(([192, 0, 2, 1], 80));
+        request.extensions_mut().insert(peer);
+        server.send(request).await.status()
+    };
+    let mut seen = Vec::new();
+    for jti in ["1", "1", "1", "2", "3", "4", "5"] {
+        seen.push(get(jti).await.as_u16());
+    }
+    assert_eq!(seen, [200, 401, 401, 200, 429, 429, 429]);
+    let asked = server.tokens.asked.load(Ordering::Relaxed);
+    assert_eq!(asked, 6, "the last was one too many from there");
 }
 
 #[tokio::test]

@@ -28,6 +28,7 @@ impl<T: AccessTokens> Dpop<T> {
         about: &mut About,
     ) -> Result<Access<T::Claims>, Error> {
         let bulla = &self.bulla;
+        bulla.0.meters.of_network(about.network, bulla.now())?;
         let origin = bulla.origin_of(request)?;
         let target = request.uri().path_and_query();
         let Target { path, .. } = Target::parse(target.map_or("", |target| target.as_str()))?;
@@ -41,22 +42,19 @@ impl<T: AccessTokens> Dpop<T> {
         };
         proof.check(&purpose)?;
         self.check_fresh(&proof).await?;
+        // Before anybody else is asked about the token.
+        bulla_keys::verify(&proof.key, proof.signed.as_bytes(), &proof.signature)
+            .map_err(|_| Code::ProofMismatch.because("the DPoP proof's signature is wrong"))?;
         let token = self.tokens.check(token, bulla.now().into()).await?;
         about.session = Some(token.id);
         let subject = token.subject.as_deref();
         about.subject = subject.and_then(|subject| Subject::of_token(subject).ok());
         about.device = Some(proof.key.thumbprint());
         bulla.check_life(&token)?;
-        let is_signed =
-            || bulla_keys::verify(&proof.key, proof.signed.as_bytes(), &proof.signature);
         if proof.key.thumbprint() != token.confirmation.jkt {
-            if is_signed().is_ok() {
-                bulla.report(EventKind::ForeignTicket, about);
-            }
+            bulla.report(EventKind::ForeignTicket, about);
             return Err(Code::ProofMismatch.because("the access token is bound to another key"));
         }
-        is_signed()
-            .map_err(|_| Code::ProofMismatch.because("the DPoP proof's signature is wrong"))?;
         let access = self.access(token)?;
         self.admit(&proof, &access).await?;
         Ok(access)
@@ -103,6 +101,8 @@ impl<T: AccessTokens> Dpop<T> {
         access: &Access<T::Claims>,
     ) -> Result<(), Error> {
         let bulla = &self.bulla;
+        let session = access.session();
+        bulla.0.guard.check_end(session.session, bulla.now())?;
         // Once more: whoever knows the tokens may have taken so long that the store has forgotten a copy of this proof.
         let memory = self.check_fresh(proof).await?;
         let now = u64::from(bulla.now());
@@ -120,13 +120,14 @@ impl<T: AccessTokens> Dpop<T> {
             now,
             // Its issuer answers for it.
             confirmed: true,
-            session: access.session(),
+            session: session.clone(),
         };
         match bulla.0.store.check_and_insert(used).await {
             // It began anew just now. Of a nonce the client knows nothing: it is not told to get one.
             Ok(Verdict::Stale) if self.freshness != Freshness::Nonce => accept(Err(StoreError)),
             verdict => accept(verdict),
-        }
+        }?;
+        bulla.let_in(&session, whole(now))
     }
 }
 
