@@ -124,7 +124,14 @@ impl Bulla {
             let network = self.0.finder.find(request.headers(), request.extensions());
             let mut about = About::new(request.uri().clone(), network);
             let (request, rest) = body::with_rest(request);
-            let response = match self.route(request, inner, &mut about).await {
+            let limited = self.0.meters.of_network(network, self.now());
+            // Who comes too often from one place is not heard out.
+            let rest = rest.filter(|_| limited.is_ok());
+            let served = match limited {
+                Ok(()) => self.route(request, inner, &mut about).await,
+                Err(refusal) => Err(refusal),
+            };
+            let response = match served {
                 Ok(served) => served?,
                 Err(refusal) => self.refuse(refusal),
             };
@@ -149,7 +156,6 @@ impl Bulla {
         inner: Inner<E>,
         about: &mut About,
     ) -> Result<Result<Response<Body>, E>, Error> {
-        self.0.meters.of_network(about.network, self.now())?;
         let origin = self.origin_of(&request)?.clone();
         let is_opening =
             request.uri().path() == self.0.session_path && request.method() == Method::POST;

@@ -324,6 +324,11 @@ impl Unsealed {
         *request.method_mut() = self.method;
         *request.uri_mut() = self.uri;
         *request.headers_mut() = self.headers;
+        if self.salt.is_some() {
+            // They stand outside.
+            let cookies = self.cookies.into_iter().map(|line| (COOKIE, line));
+            request.headers_mut().extend(cookies);
+        }
         *request.extensions_mut() = self.extensions;
         request
     }

@@ -118,7 +118,9 @@ impl TokenIssuer {
         let token = jws::join(&signed, &signature);
         // Two members of one name are nobody's token, nor is one that no server would read.
         let jws = Compact::parse(&token, TYP).map_err(|_| MintError)?;
-        if token.len() > MAX_TOKEN_LEN || jws.payload::<TokenClaims>().is_err() {
+        let read: TokenClaims = jws.payload().map_err(|_| MintError)?;
+        // Nor one that says what was not granted.
+        if token.len() > MAX_TOKEN_LEN || read.scope != claims.scope {
             return Err(MintError);
         }
         Ok(Minted {

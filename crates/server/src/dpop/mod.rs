@@ -57,11 +57,14 @@ impl Freshness {
     /// How far from now a proof with a nonce may have been made by its client's clock, in seconds.
     const WITH_NONCE: u64 = 300;
 
+    /// The longest window, in seconds: as long, twice over, each proof is remembered.
+    const LONGEST: u64 = 3600;
+
     /// How far from now a proof may have been made, in seconds.
     fn window(self) -> u64 {
         match self {
             Self::Nonce => Self::WITH_NONCE,
-            Self::Window(window) => window.as_secs(),
+            Self::Window(window) => window.as_secs().min(Self::LONGEST),
         }
     }
 }

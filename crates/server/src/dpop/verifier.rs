@@ -230,6 +230,12 @@ mod tests {
             Err(MintError)
         );
         assert_eq!(mint(grant(json!({ "sub": "bob" }))), Err(MintError));
+        // What was not granted is no extra, either.
+        let no_scope = Grant {
+            scope: None,
+            ..grant(json!({ "scope": "admin" }))
+        };
+        assert_eq!(mint(no_scope), Err(MintError));
         let nobody = Grant {
             subject: String::new(),
             ..grant(json!({}))

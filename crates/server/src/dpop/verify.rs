@@ -110,7 +110,9 @@ impl<T: AccessTokens> Dpop<T> {
             Freshness::Nonce => bulla.0.nonces.remember_until(now),
             Freshness::Window(_) => {
                 let last = proof.claims.iat.saturating_add(self.freshness.window());
+                // Rounded up: what is over goes together.
                 last.saturating_add(MAX_STEP_BACK.into())
+                    .next_multiple_of(30)
             }
         };
         let used = UsedProof {

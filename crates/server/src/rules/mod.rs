@@ -15,7 +15,7 @@ use crate::bulla::Bulla;
 use crate::error::ConfigError;
 use crate::event::{About, EventKind};
 use crate::lifetimes::seconds;
-use crate::store::{Party, Revocation};
+use crate::store::Revocation;
 use crate::ticket::RevocationId;
 
 mod counts;
@@ -299,12 +299,17 @@ impl Bulla {
         let until = now.saturating_add(seconds(self.0.lifetimes.session));
         match action {
             Action::Record => {}
+            // There is nobody who could log in again.
+            Action::StepUp if about.subject.is_none() => {}
             Action::StepUp => guard.sentences.pass(session, Sentence::StepUp, until),
             Action::Throttle(how_long) => {
                 let until = now.saturating_add(seconds(how_long));
                 guard.sentences.pass(session, Sentence::Throttle, until);
             }
-            Action::End => guard.sentences.pass(session, Sentence::End, until),
+            Action::End => {
+                let end = Sentence::End(about.subject.into());
+                guard.sentences.pass(session, end, until);
+            }
         }
     }
 
@@ -322,11 +327,15 @@ impl Bulla {
     /// Ends the sessions that a rule has ended. What the store cannot take now it is given with the next
     /// request; at this node they have ended all the same.
     pub(crate) async fn carry_out(&self) {
-        while let Some(session) = self.0.guard.sentences.next_to_end() {
-            let ended = self.end(Revocation::Session(session), Party::Application);
-            if ended.await.is_err() {
-                self.0.guard.sentences.end_later(session);
-                return;
+        while let Some((session, by)) = self.0.guard.sentences.next_to_end() {
+            match self.end(Revocation::Session(session), by).await {
+                Ok(()) => {}
+                // Of whoever has more ended than he may, this node alone knows it.
+                Err(error) if error.code == Code::RateLimited => {}
+                Err(_) => {
+                    self.0.guard.sentences.end_later(session, by);
+                    return;
+                }
             }
             let about = About {
                 session: Some(session),

@@ -6,13 +6,15 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bulla_protocol::error::{Code, Error};
 
+use crate::store::Party;
 use crate::ticket::RevocationId;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Sentence {
     StepUp,
     Throttle,
-    End,
+    /// In this part of the store.
+    End(Party),
 }
 
 /// By session.
@@ -23,7 +25,7 @@ pub(super) struct Sentences(Mutex<State>);
 struct State {
     passed: HashMap<RevocationId, Passed>,
     /// Those that the store has not been told of.
-    to_end: VecDeque<RevocationId>,
+    to_end: VecDeque<(RevocationId, Party)>,
 }
 
 /// Until when, in seconds since 1970.
@@ -58,10 +60,11 @@ impl Sentences {
         match sentence {
             Sentence::StepUp => passed.step_up = until.max(passed.step_up),
             Sentence::Throttle => passed.throttle = until.max(passed.throttle),
-            Sentence::End => {
+            Sentence::End(by) => {
+                let is_new = passed.end == 0;
                 passed.end = until.max(passed.end);
-                if !state.to_end.contains(&session) {
-                    state.to_end.push_back(session);
+                if is_new && state.to_end.len() < MOST {
+                    state.to_end.push_back((session, by));
                 }
             }
         }
@@ -115,12 +118,12 @@ impl Sentences {
         Ok(())
     }
 
-    pub(super) fn next_to_end(&self) -> Option<RevocationId> {
+    pub(super) fn next_to_end(&self) -> Option<(RevocationId, Party)> {
         self.lock().to_end.pop_front()
     }
 
-    pub(super) fn end_later(&self, session: RevocationId) {
-        self.lock().to_end.push_back(session);
+    pub(super) fn end_later(&self, session: RevocationId, by: Party) {
+        self.lock().to_end.push_back((session, by));
     }
 }
 
@@ -169,10 +172,11 @@ mod tests {
         assert!(!sentences.must_step_up(other, 100));
         assert_eq!(sentences.next_to_end(), None);
 
-        sentences.pass(next, Sentence::End, 300);
-        sentences.pass(next, Sentence::End, 300);
+        let end = Sentence::End(Party::Stranger);
+        sentences.pass(next, end, 300);
+        sentences.pass(next, end, 300);
         assert_eq!(codes(next, &[250]), [Some(Code::SessionRevoked)]);
-        assert_eq!(sentences.next_to_end(), Some(next));
+        assert_eq!(sentences.next_to_end(), Some((next, Party::Stranger)));
         assert_eq!(sentences.next_to_end(), None);
         // Nothing of it is left.
         assert_eq!(codes(next, &[300]), [None]);

@@ -231,9 +231,14 @@ async fn what_is_only_monitored_passes_and_is_recorded() {
         assert_eq!(recorded(), seen);
     }
     let forged = client.sealed(&thief, ProofKind::Device, ("POST", "/old/a"), b"x");
-    let reply = server.send(concealed(&forged.bytes)).await;
+    let mut outer = concealed(&forged.bytes);
+    outer
+        .headers_mut()
+        .insert("cookie", "sid=1".parse().unwrap());
+    let reply = server.send(outer).await;
     let (status, _, content) = client.open_reply(&reply, &forged.nonce);
-    assert_eq!((status, &content[..]), (200, &b"nobody x -"[..]));
+    // Its own session still is the application's.
+    assert_eq!((status, &content[..]), (200, &b"nobody x sid=1"[..]));
     assert_eq!(recorded(), [Ok(Code::ProofMismatch)]);
 
     // What is enforced elsewhere is enforced.
