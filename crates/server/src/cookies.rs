@@ -190,8 +190,7 @@ impl Bulla {
         mut dead: Vec<String>,
     ) -> Result<(), Error> {
         let lines = take_set(headers);
-        let is_monitored = self.0.policy.is_monitored(path);
-        if !self.0.cookies.are_on() && !is_monitored {
+        if !self.0.cookies.are_on() && !self.0.policy.is_monitored(path) {
             return Ok(());
         }
         for line in &lines {
@@ -203,7 +202,7 @@ impl Bulla {
             // The browser would take the path of the envelope's endpoint for its own.
             let own_path = cookie.path().map(str::to_owned);
             let own_path = own_path.unwrap_or_else(|| default_path(path).to_owned());
-            if self.0.cookies.binds(&cookie) && !is_monitored {
+            if self.binds_at(path, &cookie) {
                 cookie = self.bind(&cookie, own_path, holder)?;
             } else {
                 cookie.set_path(own_path);
@@ -243,13 +242,12 @@ impl Bulla {
         if !self.0.cookies.are_on() {
             return Vec::new();
         }
-        let is_monitored = self.0.policy.is_monitored(path);
+        let is_by_name =
+            matches!(self.0.cookies, Cookies::Named(_)) && !self.0.policy.is_monitored(path);
         let (mut bound, mut others) = (Vec::new(), Line::default());
         for cookie in headers.get_all(COOKIE).iter().flat_map(parse) {
             let (name, value) = cookie.name_value();
-            let is_named =
-                matches!(self.0.cookies, Cookies::Named(_)) && self.0.cookies.must_open(name);
-            let is_named = is_named && !is_monitored;
+            let is_named = is_by_name && self.0.cookies.must_open(name);
             if is_named || value.starts_with(MARK) {
                 bound.push(name.to_owned());
             } else {
@@ -267,17 +265,20 @@ impl Bulla {
         if !self.0.cookies.are_on() {
             return;
         }
-        let is_monitored = self.0.policy.is_monitored(path);
         for line in take_set(headers) {
             let parsed = line.to_str().ok().and_then(|line| Cookie::parse(line).ok());
             let spares = parsed.is_some_and(|cookie| {
-                let binds = self.0.cookies.binds(&cookie) && !is_monitored;
-                !binds && !bound.iter().any(|name| name == cookie.name())
+                !self.binds_at(path, &cookie) && !bound.iter().any(|name| name == cookie.name())
             });
             if spares {
                 headers.append(SET_COOKIE, line);
             }
         }
+    }
+
+    /// Whether a cookie is bound that is set there.
+    fn binds_at(&self, path: &str, cookie: &Cookie<'_>) -> bool {
+        self.0.cookies.binds(cookie) && !self.0.policy.is_monitored(path)
     }
 
     fn bind(

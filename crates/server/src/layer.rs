@@ -16,7 +16,7 @@ use http_body::Body as HttpBody;
 use http_body_util::BodyExt as _;
 use tower::{Layer, Service};
 
-use crate::body::{self, Body, BoxError};
+use crate::body::{self, Body, BoxError, Rest};
 use crate::bulla::Bulla;
 use crate::cookies::Holder;
 use crate::cors;
@@ -94,13 +94,7 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let bulla = self.bulla.clone();
-        // The clone has not been polled ready; the one that has goes into the future.
-        let clone = self.inner.clone();
-        let mut inner = std::mem::replace(&mut self.inner, clone);
-        let inner: Inner<S::Error> = Box::new(move |request| {
-            let response = inner.call(request);
-            Box::pin(async move { Ok(response.await?.map(body::boxed)) })
-        });
+        let inner = take_inner(&mut self.inner);
         let request = request.map(body::boxed);
         Box::pin(async move { bulla.handle(request, inner).await })
     }
@@ -109,7 +103,24 @@ where
 pub(crate) type ServiceFuture<E> = Pin<Box<dyn Future<Output = Result<Response<Body>, E>> + Send>>;
 
 /// The inner service, for one request.
-type Inner<E> = Box<dyn FnOnce(Request<Body>) -> ServiceFuture<E> + Send>;
+pub(crate) type Inner<E> = Box<dyn FnOnce(Request<Body>) -> ServiceFuture<E> + Send>;
+
+/// Takes the service that has been polled ready, and leaves a clone, which has not.
+pub(crate) fn take_inner<S, R>(service: &mut S) -> Inner<S::Error>
+where
+    S: Service<Request<Body>, Response = Response<R>> + Clone + Send + 'static,
+    S::Future: Send + 'static,
+    S::Error: Send + 'static,
+    R: HttpBody<Data = Bytes> + Send + 'static,
+    R::Error: Into<BoxError>,
+{
+    let clone = service.clone();
+    let mut inner = std::mem::replace(service, clone);
+    Box::new(move |request| {
+        let response = inner.call(request);
+        Box::pin(async move { Ok(response.await?.map(body::boxed)) })
+    })
+}
 
 impl Bulla {
     async fn handle<E>(
@@ -136,17 +147,23 @@ impl Bulla {
                 Err(refusal) => self.refuse(refusal),
             };
             // Whoever refused it, here is where it is seen.
-            if let Some(refusal) = response.extensions().get::<Error>() {
-                self.report(EventKind::Refused(*refusal), &about);
-                if let Some(rest) = rest.filter(|_| is_for_honest(refusal.code)) {
-                    rest.discard(self).await;
-                }
-            }
-            self.carry_out().await;
+            let refusal = response.extensions().get().copied();
+            self.conclude(refusal, &about, rest).await;
             response
         };
         self.add_cors(cors.as_ref(), response.headers_mut());
         Ok(response)
+    }
+
+    /// Reports a refusal, hears out whoever is still sending, and does what the rules want done.
+    pub(crate) async fn conclude(&self, refusal: Option<Error>, about: &About, rest: Option<Rest>) {
+        if let Some(refusal) = refusal {
+            self.report(EventKind::Refused(refusal), about);
+            if let Some(rest) = rest.filter(|_| is_for_honest(refusal.code)) {
+                rest.discard(self).await;
+            }
+        }
+        self.carry_out().await;
     }
 
     /// The outer error is a refusal that goes out in plain text; the inner one is the inner service's.
@@ -399,7 +416,7 @@ impl Bulla {
 }
 
 /// Whether this is said to clients that have done nothing wrong, and go on from it.
-pub(crate) fn is_for_honest(code: Code) -> bool {
+fn is_for_honest(code: Code) -> bool {
     matches!(
         code,
         Code::TooLarge

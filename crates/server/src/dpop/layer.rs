@@ -1,6 +1,5 @@
 //! The tower layer, and what its refusals say.
 
-use std::future::Future;
 use std::task::{Context, Poll};
 
 use bulla_protocol::dpop::{NONCE_FIELD, SCHEME};
@@ -18,8 +17,8 @@ use super::{Dpop, Freshness};
 use crate::body::{self, Body, BoxError};
 use crate::bulla::whole;
 use crate::cors;
-use crate::event::{About, EventKind};
-use crate::layer::{ServiceFuture, is_for_honest, is_stream};
+use crate::event::About;
+use crate::layer::{Inner, ServiceFuture, is_stream, take_inner};
 use crate::live::Live;
 use crate::refused::Refused;
 
@@ -97,29 +96,18 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let dpop = self.dpop.clone();
-        // The clone has not been polled ready; the one that has goes into the future.
-        let clone = self.inner.clone();
-        let mut inner = std::mem::replace(&mut self.inner, clone);
+        let inner = take_inner(&mut self.inner);
         let request = request.map(body::boxed);
-        Box::pin(async move {
-            let inner = |request| {
-                let response = inner.call(request);
-                async move { Ok(response.await?.map(body::boxed)) }
-            };
-            dpop.handle(request, inner).await
-        })
+        Box::pin(async move { dpop.handle(request, inner).await })
     }
 }
 
 impl<T: AccessTokens> Dpop<T> {
-    async fn handle<E, F>(
+    async fn handle<E>(
         &self,
         request: Request<Body>,
-        inner: impl FnOnce(Request<Body>) -> F,
-    ) -> Result<Response<Body>, E>
-    where
-        F: Future<Output = Result<Response<Body>, E>>,
-    {
+        inner: Inner<E>,
+    ) -> Result<Response<Body>, E> {
         let bulla = &self.bulla;
         let cors = bulla.cors_fields(request.headers());
         let mut response = if cors.is_some() && cors::is_preflight(&request) {
@@ -149,14 +137,11 @@ impl<T: AccessTokens> Dpop<T> {
                 }
             };
             // Whoever refused it, here is where it is seen.
-            if let Some(refusal) = response.extensions().get::<Error>().copied() {
-                bulla.report(EventKind::Refused(refusal), &about);
-                bulla.carry_out().await;
+            let refusal = response.extensions().get::<Error>().copied();
+            if let Some(refusal) = refusal {
                 challenge(&mut response, refusal.code);
-                if let Some(rest) = rest.filter(|_| is_for_honest(refusal.code)) {
-                    rest.discard(bulla).await;
-                }
             }
+            bulla.conclude(refusal, &about, rest).await;
             self.add_nonce(&mut response);
             response
         };

@@ -167,19 +167,14 @@ impl Bulla {
         state: &SessionState,
         device: Thumbprint,
     ) -> Result<(), Error> {
-        let listed = match (&self.0.registry, state.replaces) {
-            (Some(_), Some(replaced)) => {
-                self.entry(state, device, state.expires).zip(Some(replaced))
-            }
-            _ => None,
-        };
         // It has the place of the one whose fresh keys it has, if that one has any.
-        if let Some(((subject, entry), replaced)) = listed
-            && self
-                .change(subject, |record, _| record.goes_on(entry, replaced))
-                .await?
+        if let Some((subject, entry)) = self.entry(state, device, state.expires)
+            && let Some(replaced) = state.replaces
         {
-            return Ok(());
+            let goes_on = |record: &mut Record, _| record.goes_on(entry, replaced);
+            if self.change(subject, goes_on).await? {
+                return Ok(());
+            }
         }
         self.enter(state, device, state.expires).await
     }
@@ -195,9 +190,7 @@ impl Bulla {
         device: Thumbprint,
         expires: u32,
     ) -> Result<(), Error> {
-        let (Some(_), Some((subject, entry))) =
-            (&self.0.registry, self.entry(state, device, expires))
-        else {
+        let Some((subject, entry)) = self.entry(state, device, expires) else {
             return Ok(());
         };
         self.change(subject, |record, _| record.go_on(entry, state.replaces))
@@ -210,9 +203,7 @@ impl Bulla {
         device: Thumbprint,
         expires: u32,
     ) -> Result<(), Error> {
-        let (Some(_), Some((subject, entry))) =
-            (&self.0.registry, self.entry(state, device, expires))
-        else {
+        let Some((subject, entry)) = self.entry(state, device, expires) else {
             return Ok(());
         };
         let room = self.0.concurrency.room();
@@ -226,6 +217,7 @@ impl Bulla {
         Err(UNAVAILABLE)
     }
 
+    /// What is kept of a session, if anything is.
     fn entry(
         &self,
         state: &SessionState,
@@ -243,6 +235,7 @@ impl Bulla {
             expires: expires.min(ends),
             ends,
         };
+        self.0.registry.as_ref()?;
         Some((state.subject?, entry))
     }
 
