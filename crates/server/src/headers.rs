@@ -25,11 +25,9 @@ pub(crate) fn hidden(
 }
 
 /// What is no application's to see, also where a proof is only looked at.
-pub(crate) fn our_own() -> Vec<HeaderName> {
+pub(crate) fn proof_fields() -> impl Iterator<Item = HeaderName> {
     let own = [field::SIGNATURE, field::SIGNATURE_INPUT, field::TICKET];
-    let own = own.into_iter().map(HeaderName::from_static);
-    // Which of these pass is decided apart.
-    own.chain([http::header::COOKIE]).collect()
+    own.into_iter().map(HeaderName::from_static)
 }
 
 /// The fields of a sealed request: those inside, and what only the browser can say, which stands

@@ -23,7 +23,7 @@ use crate::cors;
 #[cfg(feature = "metrics")]
 use crate::event::meter;
 use crate::event::{About, EventKind};
-use crate::headers::View;
+use crate::headers::{View, proof_fields};
 use crate::live::Live;
 use crate::policy::{Monitored, client_goes_on};
 use crate::reply::WHOLE;
@@ -370,6 +370,9 @@ impl Bulla {
         let path = request.uri().path().to_owned();
         if let Some(refusal) = refusal {
             self.report(EventKind::Passed(refusal), about);
+            for name in proof_fields() {
+                request.headers_mut().remove(name);
+            }
         }
         // Nobody but the verifier puts these here.
         let extensions = request.extensions_mut();

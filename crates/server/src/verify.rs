@@ -27,7 +27,7 @@ use crate::body::{self, Body, Envelope, Unsealing};
 use crate::bulla::Bulla;
 use crate::cookies::Holder;
 use crate::event::{About, EventKind};
-use crate::headers::{Stated, View, hidden, inner_headers, our_own};
+use crate::headers::{Stated, View, hidden, inner_headers, proof_fields};
 use crate::live::Live;
 use crate::network::Network;
 use crate::session::{Facts, Session};
@@ -386,7 +386,8 @@ impl Unsealed {
             nonce: proof.nonce,
             device: device.thumbprint,
             hidden: if self.salt.is_none() && bulla.0.policy.is_monitored(&self.path) {
-                our_own()
+                // Which cookies pass is decided apart.
+                proof_fields().chain([COOKIE]).collect()
             } else {
                 hidden(&self.headers, &covered.covered, &bulla.0.upstream)
             },

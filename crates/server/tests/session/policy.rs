@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use bulla_protocol::error::Code;
+use bulla_protocol::field;
 use bulla_server::{
     Assurance, Builder, Cookies, EventKind, MemoryStore, ProofKind, Refused, Require, Session,
 };
@@ -42,6 +43,9 @@ async fn tell(
         .map(http_body_util::Collected::to_bytes);
     let content = content.unwrap_or(Bytes::from_static(b"broken"));
     let session = parts.extensions.get::<Session>();
+    for ours in [field::SIGNATURE, field::SIGNATURE_INPUT, field::TICKET] {
+        assert!(!parts.headers.contains_key(ours), "{ours}");
+    }
     if let (Some(session), "/login") = (session, parts.uri.path()) {
         let level = Assurance::new(content.first().map_or(0, |digit| digit - b'0')).unwrap();
         return Ok(match session.login_with("ann", level).await {
@@ -240,6 +244,12 @@ async fn what_is_only_monitored_passes_and_is_recorded() {
     // Its own session still is the application's.
     assert_eq!((status, &content[..]), (200, &b"nobody x sid=1"[..]));
     assert_eq!(recorded(), [Ok(Code::ProofMismatch)]);
+
+    // What came sealed and cannot be answered so is not answered in the open, and not served.
+    let unproven = client.sealed_unproven(("POST", "/old/a"), b"x");
+    let reply = server.send(concealed(&unproven)).await;
+    assert_eq!(code(&reply), Some(Code::ProofMissing));
+    assert!(matches!(recorded()[..], [Err(EventKind::Refused(_))]));
 
     // What is enforced elsewhere is enforced.
     let reply = server.send(plain("/old", &[])).await;

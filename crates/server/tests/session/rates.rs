@@ -4,9 +4,12 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use bulla_protocol::error::Code;
-use bulla_server::{ProofKind, Rate, Rates};
+use bulla_server::{BoxError, ProofKind, Rate, Rates};
 use bytes::Bytes;
+use futures_util::{FutureExt as _, stream};
 use http::{Request, Response};
+use http_body::Frame;
+use http_body_util::{BodyExt as _, StreamBody};
 
 use crate::support::{AUTHORITY, Body, Client, Device, ECHO, Server, body, code};
 
@@ -129,6 +132,29 @@ async fn a_network_has_its_before_anything_else_is_done() {
         let reply = server.send(request.body(body(b"")).unwrap()).await;
         assert_eq!(code(&reply), Some(Code::ProofMissing));
     }
+}
+
+/// Others are read on for a while, so that they see why they were refused.
+#[tokio::test]
+async fn whoever_comes_too_often_from_one_place_is_not_heard_out() {
+    let server = server(Rates {
+        network: Rate::new(1, Duration::from_mins(1)),
+        ..Rates::default()
+    });
+    let endless = || {
+        let silence = stream::pending::<Result<Frame<Bytes>, BoxError>>();
+        let request = Request::post("/x").header("host", AUTHORITY);
+        from(
+            request
+                .body(StreamBody::new(silence).boxed_unsync())
+                .unwrap(),
+            1,
+        )
+    };
+    let refused = server.start(endless()).await;
+    assert_eq!(refused.status(), 401);
+    let limited = server.start(endless()).now_or_never();
+    assert_eq!(limited.map(|reply| reply.status().as_u16()), Some(429));
 }
 
 /// He has a ticket, and copies of requests that were carried out.

@@ -409,6 +409,12 @@ impl Client {
         self.sealed_with(device, kind, at, content, &[])
     }
 
+    /// An envelope with a request in it that nobody has signed.
+    pub(crate) fn sealed_unproven(&self, at: (&str, &str), content: &[u8]) -> Vec<u8> {
+        let plain = message::whole(inner_head(at, Vec::new()), content).unwrap();
+        ece::seal_whole(&self.request_key, &self.header(BULK_RECORD_SIZE), &plain).unwrap()
+    }
+
     pub(crate) fn sealed_with(
         &self,
         device: &Device,
