@@ -27,11 +27,12 @@ const thumbprint = ({ crv, kty, x, y }) => sha256(encoder.encode(JSON.stringify(
 const publicKey = ({ kty, crv, x, y }) => ({ kty, crv, x, y });
 const verifier = (jwk) => subtle.importKey("jwk", publicKey(jwk), P256, false, ["verify"]);
 const field = (fields, name) => fields.find(([found]) => found === name)?.[1];
-const signature = (fields) => bytes(/^bulla=:(.*):$/.exec(field(fields, "signature"))[1]);
+const signature = (fields, label = "bulla") =>
+  bytes(new RegExp(`(?:^|, )${label}=:([^:]*):(?:$|,)`).exec(field(fields, "signature"))[1]);
 
-async function verified(jwk, fields, base, what) {
+async function verified(jwk, fields, base, what, label) {
   const key = await verifier(jwk);
-  const valid = await subtle.verify(ES256, key, signature(fields), encoder.encode(base));
+  const valid = await subtle.verify(ES256, key, signature(fields, label), encoder.encode(base));
   equal(valid, true, `${what}: signature`);
 }
 
@@ -122,8 +123,9 @@ const steps = {
   async digest({ in: { content }, out }) {
     equal(`sha-256=:${base64(await sha256(bytes(content)))}:`, out.field, "digest");
   },
-  async open({ in: { device }, out }) {
+  async open({ in: { device, previous }, out }) {
     await verified(device, out.fields, out.base, "opening");
+    if (previous) await verified(previous, out.fields, out.rotation_base, "rotation", "bulla-rotate");
     equal(field(out.fields, "content-digest"),
       `sha-256=:${base64(await sha256(encoder.encode(out.body)))}:`, "digest");
     const keyid = text(await thumbprint(device));

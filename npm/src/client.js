@@ -123,14 +123,14 @@ export class Client {
 
   /** Takes what the server hands out beside a reply. */
   async take(session, handout) {
-    const { nonce = session.nonce, ticket, carryOver, ended } = handout;
+    const { nonce = session.nonce, ticket, carryOver, rotate, ended } = handout;
     handout.free();
     const isNew = nonce !== session.nonce || (ticket !== undefined && ticket !== session.ticket);
     session.nonce = nonce;
     // The server hands one out only after it has seen a device proof.
     if (ticket !== undefined) Object.assign(session, { ticket, ticketCame: seconds(), confirmed: true });
     // Even if the application gives up meanwhile: the old session is over.
-    if (carryOver !== undefined) await this.#carryOver(session, carryOver);
+    if (carryOver !== undefined) await this.#carryOver(session, carryOver, rotate);
     else if (ended) await this.drop(session);
     else if (isNew) await this.#save(session);
   }
@@ -158,10 +158,10 @@ export class Client {
   }
 
   /** Opens a session with the carry-over ticket of one that has ended. It is good for one opening. */
-  #carryOver(session, ticket) {
+  #carryOver(session, ticket, rotate) {
     return this.#locked(async () => {
       try {
-        await this.#open(ticket);
+        await this.#open(ticket, rotate ? await this.#rotateDevice() : undefined);
       } catch (error) {
         // In the store too: whatever is sent next would be refused for it, and fail if it is not safe.
         await this.drop(session);
@@ -184,8 +184,29 @@ export class Client {
     }
   }
 
-  /** Opens a session, or carries over that of a ticket. The caller holds the lock. */
-  async #open(carried) {
+  /**
+   * Puts a new device key in the place of this one, and returns this one. It stays, whatever comes of the opening: the
+   * server may have locked out the old one and its answer be lost. Nothing where no other can be kept.
+   */
+  async #rotateDevice() {
+    const { device } = this;
+    try {
+      const next = await generateDevice();
+      await put(this.storage, this.#key("device"), next);
+      this.#take(next);
+      return device;
+    } catch {
+      return undefined;
+    }
+  }
+
+  /**
+   * Opens a session, or carries over that of a ticket, by a new device key if one before it is given. The caller holds
+   * the lock.
+   * @param {string | undefined} carried
+   * @param {{ private: CryptoKey, public: Uint8Array } | undefined} previous
+   */
+  async #open(carried, previous = undefined) {
     this.#checkOpen();
     const agreement = await generateAgreement();
     const { device, server } = this;
@@ -197,15 +218,16 @@ export class Client {
       randomBytes(32),
       carried,
       seconds(),
+      previous?.public,
     );
-    const opened = await this.#exchange(opening);
+    const opened = await this.#exchange(opening, device, previous);
     const keys = await agree(agreement.private, opened);
     const { id, identity, authenticated, sessionProof, nonceLife, ticketLife, ticket, nonce } = opened;
     opened.free();
     // Whoever has closed the client meanwhile must not find it with a session again.
     this.#checkOpen();
     this.session = {
-      ...{ id, identity, device: this.thumbprint, authenticated, sessionProof, nonceLife, ticketLife, ticket, nonce },
+      ...{ id, identity, key: device.private, device: this.thumbprint, authenticated, sessionProof, nonceLife, ticketLife, ticket, nonce },
       ticketCame: seconds(),
       /** A device proof has been seen by the server: it has handed out a further ticket. */
       confirmed: false,
@@ -219,8 +241,10 @@ export class Client {
   }
 
   /** Signs an opening, sends it, does what work the server asks for, and reads and verifies the answer. */
-  async #exchange(opening) {
-    const sent = opening.signed(await sign(this.device.private, opening.base));
+  async #exchange(opening, device, previous) {
+    const { rotationBase } = opening;
+    const rotation = rotationBase && (await sign(previous.private, rotationBase));
+    const sent = opening.signed(await sign(device.private, opening.base), rotation);
     const { fields, body } = sent;
     const response = await fetch(this.origin + this.server.sessionPath, {
       method: "POST",
@@ -228,6 +252,8 @@ export class Client {
       body,
       redirect: "manual",
       cache: "no-store",
+      // The cookies that are bound to the key before, for the server to bind anew.
+      credentials: previous ? "include" : "same-origin",
       signal: AbortSignal.timeout(openingTimeout()),
     }).catch((cause) => {
       throw unreachable(cause);
@@ -238,7 +264,7 @@ export class Client {
     if (!answer) throw new BullaError("reply_invalid", "the answer is too long");
     const answered = [response.status, flat(response.headers), answer];
     const work = sent.work(...answered);
-    if (work) return this.#exchange(await done(work));
+    if (work) return this.#exchange(await done(work), device, previous);
     const unverified = sent.read(...answered);
     return unverified.verified(await verify(unverified.identity, unverified.signature, unverified.base));
   }
@@ -268,7 +294,18 @@ export class Client {
       this.storage = "memory";
       this.device = await this.#storedDevice();
     }
-    this.thumbprint = thumbprint(this.device.public);
+    this.#take(this.device);
+  }
+
+  #take(device) {
+    this.device = device;
+    this.thumbprint = thumbprint(device.public);
+  }
+
+  /** Another tab may have a newer device key. */
+  async #reloadDevice() {
+    const stored = await get(this.storage, this.#key("device")).catch(() => undefined);
+    if (isDevice(stored)) this.#take(stored);
   }
 
   /** The device key that is stored, or else one that is now. */
@@ -298,6 +335,7 @@ export class Client {
   /** The session in the store, if it is one between this device and this identity. */
   async #stored() {
     try {
+      await this.#reloadDevice();
       const stored = await get(this.storage, this.#key("session"));
       const isOurs = isSession(stored) && stored.device === this.thumbprint && stored.identity === this.pin;
       return isOurs ? { ...stored, wantsDevice: false } : undefined;

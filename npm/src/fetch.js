@@ -197,7 +197,7 @@ async function send(client, session, request, sessionProof, random) {
   const { signal, rules } = request;
   const proof = rules.prove(session.id, session.ticket, session.nonce, random, sessionProof, seconds());
   const { base, nonce } = proof;
-  const signing = sessionProof ? mac(session.mac, base) : sign(client.device.private, base);
+  const signing = sessionProof ? mac(session.mac, base) : sign(session.key, base);
   const common = { cache: "no-store", signal, ...request.carried };
   if (!client.seal) {
     const headers = pairs(proof.signed(await signing));

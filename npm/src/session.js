@@ -10,7 +10,7 @@ export function isSession(stored) {
     typeof stored === "object" &&
     are(["id", "ticket", "nonce"], (value) => typeof value === "string") &&
     are(["nonceLife", "ticketLife", "ticketCame"], Number.isFinite) &&
-    are(["request", "response", "mac"], (value) => value instanceof CryptoKey)
+    are(["key", "request", "response", "mac"], (value) => value instanceof CryptoKey)
   );
 }
 

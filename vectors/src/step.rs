@@ -8,10 +8,12 @@ use bulla_keys::rustcrypto::{MacKey, Prk, verify};
 use bulla_protocol::digest::ContentDigest;
 use bulla_protocol::error::{Code, Problem};
 use bulla_protocol::field;
+use bulla_protocol::jwk::PublicKey;
 use bulla_protocol::limits::{DEFAULT_PREFIX, Limits};
 use bulla_protocol::message::{self, Control, Event, Head, Reader};
 use bulla_protocol::opening::{
-    Agreements, MAC_INFO, Open, Opening, ReceivedOpening, SessionId, Ticket, Transcript,
+    Agreements, MAC_INFO, Open, Opening, ReceivedOpening, SentOpening, SessionId, Ticket,
+    Transcript,
 };
 use bulla_protocol::padding::padme;
 use bulla_protocol::proof::{Binding, ProofKind, ProofNonce, ReceivedProof, prove};
@@ -146,8 +148,14 @@ fn opening(input: Input<'_>) -> Result<Opening, Stop> {
         work: None,
     };
     let created = input.number("created")?;
+    let previous = if input.has("previous") {
+        Some(*input.signing_key("previous")?.public())
+    } else {
+        None
+    };
     Ok(Opening::new(
         open,
+        previous,
         input.text("authority")?,
         DEFAULT_PREFIX,
         created,
@@ -157,18 +165,31 @@ fn opening(input: Input<'_>) -> Result<Opening, Stop> {
 fn open(input: Input<'_>) -> Given {
     let opening = opening(input)?;
     let base = opening.base().to_owned();
-    let signature = input
-        .signing_key("device")?
-        .sign(base.as_bytes())
-        .map_err(|error| Stop::Unusable(error.to_string()))?;
-    let sent = opening.signed(&signature);
-    Ok(json!({
+    let rotation_base = opening.rotation_base().map(str::to_owned);
+    let sent = signed(input, opening)?;
+    let mut given = json!({
         "method": Opening::METHOD,
         "path": sent.path(),
         "fields": sent.fields(),
         "body": String::from_utf8_lossy(sent.body()),
         "base": base,
-    }))
+    });
+    if let Some(base) = rotation_base {
+        given["rotation_base"] = base.into();
+    }
+    Ok(given)
+}
+
+/// Signs an opening with the members `device` and, if it is there, `previous`.
+fn signed(input: Input<'_>, opening: Opening) -> Result<SentOpening, Stop> {
+    let sign = |key, base: &str| {
+        let signature = input.signing_key(key)?.sign(base.as_bytes());
+        signature.map_err(|error| Stop::Unusable(error.to_string()))
+    };
+    let signature = sign("device", opening.base())?;
+    let rotation = opening.rotation_base();
+    let rotation = rotation.map(|base| sign("previous", base)).transpose()?;
+    Ok(opening.signed(&signature, rotation.as_ref().map(AsRef::as_ref)))
 }
 
 /// A request as the server has it, from the members `method`, `authority`, `target` and `fields`.
@@ -192,24 +213,26 @@ fn open_received(input: Input<'_>) -> Given {
         let body = input.text("body")?;
         let opening = ReceivedOpening::parse(request, body.as_bytes())?
             .verify(|key, base, signature| verify(key, base, signature).is_ok())?;
-        let open = opening.open;
-        Ok(json!({
+        let open = &opening.open;
+        let mut given = json!({
             "device": open.device.thumbprint(),
             "agreement": open.agreement.thumbprint(),
             "identity": open.identity,
             "ticket": open.ticket,
-        }))
+        });
+        if input.has("previous") {
+            let previous: PublicKey = input.value("previous")?;
+            let check = |base: &[u8], signature: &[u8]| verify(&previous, base, signature).is_ok();
+            let is_signed_in = opening.is_signed_in_by(&previous.thumbprint(), check);
+            given["signed_in"] = is_signed_in.into();
+        }
+        Ok(given)
     })
 }
 
 fn opened(input: Input<'_>) -> Given {
     let request = input.part("request")?;
-    let opening = opening(request)?;
-    let signature = request
-        .signing_key("device")?
-        .sign(opening.base().as_bytes())
-        .map_err(|error| Stop::Unusable(error.to_string()))?;
-    let sent = opening.signed(&signature);
+    let sent = signed(request, opening(request)?)?;
     let base = Cell::default();
     let status = u16::try_from(input.number("status")?).unwrap_or_default();
     let fields = input.fields("fields")?;

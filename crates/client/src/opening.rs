@@ -42,7 +42,7 @@ impl PreparedOpening {
             work: None,
         };
         let created = inner.clock.unix_seconds();
-        let opening = Opening::new(open, inner.origin.authority(), &inner.prefix, created)?;
+        let opening = Opening::new(open, None, inner.origin.authority(), &inner.prefix, created)?;
         Self::signed(client, opening, Arc::new(agreement))
     }
 
@@ -53,7 +53,7 @@ impl PreparedOpening {
     ) -> Result<Self, Error> {
         let inner = &client.0;
         let signature = inner.device.sign(opening.base().as_bytes())?;
-        let sent = opening.signed(&signature);
+        let sent = opening.signed(&signature, None);
         let request = http_request(
             Opening::METHOD,
             &inner.origin,

@@ -10,6 +10,8 @@ pub const NONCE: &str = "bulla-nonce";
 /// In a reply: a ticket that is good for one opening within a minute, a Byte Sequence. The session
 /// of the request has ended.
 pub const CARRY_OVER: &str = "bulla-carry-over";
+/// Beside that ticket: the device key may sign in another, which takes its place with that opening (a Boolean, always true).
+pub const ROTATE: &str = "bulla-rotate";
 /// In a sealed reply: the `nonce` parameter of the request that it answers, a String.
 pub const IN_REPLY_TO: &str = "bulla-in-reply-to";
 /// In a reply: the session has ended (a Boolean, always true).

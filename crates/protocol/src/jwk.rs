@@ -132,8 +132,9 @@ impl Jwk {
 }
 
 /// An RFC 7638 thumbprint (SHA-256) of a [`PublicKey`]. Written as 43 characters of base64url.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Thumbprint(pub [u8; 32]);
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Thumbprint(#[serde(with = "base64::array")] pub [u8; 32]);
 
 impl fmt::Display for Thumbprint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -152,20 +153,6 @@ impl FromStr for Thumbprint {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         base64::decode_array(text).map(Self).ok_or(InvalidKey)
-    }
-}
-
-impl Serialize for Thumbprint {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for Thumbprint {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?
-            .parse()
-            .map_err(D::Error::custom)
     }
 }
 

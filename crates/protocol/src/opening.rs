@@ -28,6 +28,8 @@ use crate::work::{Search, Work};
 pub const OPEN_TAG: &str = "bulla-open";
 /// The `tag` of the answer to an opening.
 pub const OPENED_TAG: &str = "bulla-opened";
+/// The label and the `tag` of the signature by which a device key signs in the one that takes its place.
+pub const ROTATE_TAG: &str = "bulla-rotate";
 
 /// The label under which the session MAC key is derived: HKDF-SHA256 over the third shared secret,
 /// salted with the [`Transcript`].
@@ -241,29 +243,50 @@ impl Transcript {
     }
 }
 
-/// The client's side of an opening: the request, waiting for its signature.
+/// What an opening is made of.
 #[derive(Clone)]
-pub struct Opening {
+struct Source {
     open: Open,
+    previous: Option<PublicKey>,
     authority: String,
     path: String,
     created: u64,
+}
+
+/// The client's side of an opening: the request, waiting for its signature.
+pub struct Opening {
+    source: Source,
     fields: Vec<(String, String)>,
     body: Vec<u8>,
     to_sign: ToSign,
+    /// What the key before this one signs.
+    rotation: Option<ToSign>,
 }
 
 impl Opening {
     /// The method of an opening.
     pub const METHOD: &str = "POST";
 
-    /// Prepares the request `POST {prefix}/session`.
-    pub fn new(open: Open, authority: &str, prefix: &str, created: u64) -> Result<Self, Error> {
-        Self::at(open, authority, session_path(prefix), created)
+    /// Prepares the request `POST {prefix}/session`. `previous` is the device key whose place this one's takes, which has
+    /// to be the one of the session that is carried over.
+    pub fn new(
+        open: Open,
+        previous: Option<PublicKey>,
+        authority: &str,
+        prefix: &str,
+        created: u64,
+    ) -> Result<Self, Error> {
+        Self::of(Source {
+            open,
+            previous,
+            authority: authority.to_owned(),
+            path: session_path(prefix),
+            created,
+        })
     }
 
-    fn at(open: Open, authority: &str, path: String, created: u64) -> Result<Self, Error> {
-        let body = serde_json::to_vec(&open)
+    fn of(source: Source) -> Result<Self, Error> {
+        let body = serde_json::to_vec(&source.open)
             .map_err(|_| Code::Malformed.because("the opening could not be written"))?;
         let fields = vec![
             ("content-type".to_owned(), JSON.to_owned()),
@@ -274,28 +297,31 @@ impl Opening {
         ];
         let request = Request {
             method: Self::METHOD,
-            authority,
-            path: &path,
+            authority: &source.authority,
+            path: &source.path,
             query: None,
             fields: &fields,
         };
-        let keyid = open.device.thumbprint().to_string();
-        let params = SignatureParams {
-            created,
-            keyid: &keyid,
-            nonce: None,
-            alg: ES256,
-            tag: OPEN_TAG,
+        let to_sign = |key: &PublicKey, tag| {
+            let keyid = key.thumbprint().to_string();
+            let params = SignatureParams {
+                created: source.created,
+                keyid: &keyid,
+                nonce: None,
+                alg: ES256,
+                tag,
+            };
+            ToSign::request(&request, &OPEN_COMPONENTS, &params)
         };
-        let to_sign = ToSign::request(&request, &OPEN_COMPONENTS, &params)?;
+        let rotation = source.previous.as_ref();
+        let rotation = rotation.map(|key| to_sign(key, ROTATE_TAG)).transpose()?;
+        let to_sign = to_sign(&source.open.device, OPEN_TAG)?;
         Ok(Self {
-            open,
-            authority: authority.to_owned(),
-            path,
-            created,
+            source,
             fields,
             body,
             to_sign,
+            rotation,
         })
     }
 
@@ -304,23 +330,34 @@ impl Opening {
         &self.to_sign.base
     }
 
-    /// Adds the device key's signature.
-    pub fn signed(mut self, signature: &[u8]) -> SentOpening {
-        let signature = self.to_sign.fields(signature);
+    /// What the key before it signs, if there is one.
+    pub fn rotation_base(&self) -> Option<&str> {
+        Some(&self.rotation.as_ref()?.base)
+    }
+
+    /// Adds the device key's signature, and that of the key before it.
+    pub fn signed(mut self, signature: &[u8], rotation: Option<&[u8]>) -> SentOpening {
+        let mut fields = self.to_sign.fields(signature);
+        if let (Some(to_sign), Some(signature)) = (&self.rotation, rotation) {
+            let more = to_sign.labelled(ROTATE_TAG, signature);
+            for ((_, value), (_, more)) in fields.iter_mut().zip(&more) {
+                value.push_str(", ");
+                value.push_str(more);
+            }
+        }
         self.fields
-            .extend(signature.map(|(name, value)| (name.to_owned(), value)));
+            .extend(fields.map(|(name, value)| (name.to_owned(), value)));
         SentOpening(self)
     }
 }
 
 /// An opening that is on its way.
-#[derive(Clone)]
 pub struct SentOpening(Opening);
 
 impl SentOpening {
     /// Where it goes.
     pub fn path(&self) -> &str {
-        &self.0.path
+        &self.0.source.path
     }
 
     /// Its header fields.
@@ -338,7 +375,7 @@ impl SentOpening {
     ///
     /// [`MAX_WORK_BITS`]: crate::work::MAX_WORK_BITS
     pub fn work(&self, status: u16, fields: &dyn Fields, body: &[u8]) -> Option<OpeningWork> {
-        let Opening { open, .. } = &self.0;
+        let Source { open, .. } = &self.0.source;
         if open.work.is_some() || refusal(status, fields, body)?.code != Code::WorkRequired {
             return None;
         }
@@ -346,7 +383,7 @@ impl SentOpening {
         let nonce = structured::string(fields.line(field::NONCE).ok()??).ok()?;
         Some(OpeningWork {
             search: Search::new(&open.device.thumbprint(), &open.random, nonce, bits)?,
-            opening: self.0.clone(),
+            source: self.0.source.clone(),
         })
     }
 
@@ -399,15 +436,11 @@ impl SentOpening {
             return Err(Code::ReplyInvalid.because("the server answers with another version"));
         }
         let identity = opened.identity.thumbprint();
-        if self
-            .0
-            .open
-            .identity
-            .is_some_and(|pinned| pinned != identity)
-        {
+        let sent = &self.0.source;
+        if sent.open.identity.is_some_and(|pinned| pinned != identity) {
             return Err(Code::IdentityChanged.because("the identity is not the pinned one"));
         }
-        opened.agreement.check_distinct(&self.0.open.agreement)?;
+        opened.agreement.check_distinct(&sent.open.agreement)?;
 
         let input = fields.line(field::SIGNATURE_INPUT)?.ok_or(INVALID)?;
         let signature = fields.line(field::SIGNATURE)?.ok_or(INVALID)?;
@@ -421,8 +454,8 @@ impl SentOpening {
         }
         let request = Request {
             method: Opening::METHOD,
-            authority: &self.0.authority,
-            path: &self.0.path,
+            authority: &sent.authority,
+            path: &sent.path,
             query: None,
             fields: &self.0.fields,
         };
@@ -447,10 +480,9 @@ impl SentOpening {
 }
 
 /// The work that has to be done before an opening is answered.
-#[derive(Clone)]
 pub struct OpeningWork {
     search: Search,
-    opening: Opening,
+    source: Source,
 }
 
 impl OpeningWork {
@@ -463,18 +495,8 @@ impl OpeningWork {
         let Some(work) = self.search.run(tries) else {
             return Ok(None);
         };
-        let Opening {
-            open,
-            authority,
-            path,
-            created,
-            ..
-        } = self.opening.clone();
-        let open = Open {
-            work: Some(work),
-            ..open
-        };
-        Opening::at(open, &authority, path, created).map(Some)
+        self.source.open.work = Some(work);
+        Opening::of(self.source.clone()).map(Some)
     }
 }
 
@@ -534,6 +556,15 @@ pub struct ReceivedOpening {
     pub open: Open,
     base: String,
     signature: Vec<u8>,
+    rotation: Option<Rotation>,
+}
+
+/// The signature by which a device key signs in the one that takes its place, not yet checked.
+#[derive(Debug)]
+struct Rotation {
+    keyid: String,
+    base: String,
+    signature: Vec<u8>,
 }
 
 impl ReceivedOpening {
@@ -574,10 +605,14 @@ impl ReceivedOpening {
             return Err(Code::CoverageMissing.because("the opening's signature covers too little"));
         }
         let base = request_base(request, &received.components, &received.signature_params)?;
+        let rotation = ReceivedSignature::find(input, signature, ROTATE_TAG)?;
         Ok(Self {
             open,
             base,
             signature: received.signature,
+            rotation: rotation
+                .map(|received| Rotation::parse(request, received))
+                .transpose()?,
         })
     }
 
@@ -592,6 +627,24 @@ impl ReceivedOpening {
         Ok(VerifiedOpening {
             open: self.open,
             base: self.base,
+            rotation: self.rotation,
+        })
+    }
+}
+
+impl Rotation {
+    fn parse(request: &Request<'_>, received: ReceivedSignature<'_>) -> Result<Self, Error> {
+        if received.params.alg != ES256 {
+            return Err(Code::ProofMismatch.because("a device key signs as ecdsa-p256-sha256"));
+        }
+        received.check_whole()?;
+        if !received.covers(&OPEN_COMPONENTS) {
+            return Err(Code::CoverageMissing.because("the rotation's signature covers too little"));
+        }
+        Ok(Self {
+            keyid: received.params.keyid.to_owned(),
+            base: request_base(request, &received.components, &received.signature_params)?,
+            signature: received.signature,
         })
     }
 }
@@ -602,9 +655,23 @@ pub struct VerifiedOpening {
     /// What the client said.
     pub open: Open,
     base: String,
+    rotation: Option<Rotation>,
 }
 
 impl VerifiedOpening {
+    /// Whether this device key has signed in the one that opens, by the signature that it is to have checked. All that
+    /// the opening says is under it: the new key, and the ticket.
+    pub fn is_signed_in_by(
+        &self,
+        previous: &Thumbprint,
+        check: impl FnOnce(&[u8], &[u8]) -> bool,
+    ) -> bool {
+        self.rotation.as_ref().is_some_and(|rotation| {
+            rotation.keyid == previous.to_string()
+                && check(rotation.base.as_bytes(), &rotation.signature)
+        })
+    }
+
     /// The transcript, once the server has chosen its keys.
     pub fn transcript(
         &self,
@@ -703,8 +770,8 @@ mod tests {
             ticket: None,
             work: None,
         };
-        let opening = Opening::new(open, "bank.example", "/.well-known/bulla", 5).unwrap();
-        opening.signed(SIGNED)
+        let opening = Opening::new(open, None, "bank.example", "/.well-known/bulla", 5).unwrap();
+        opening.signed(SIGNED, None)
     }
 
     fn request(fields: &Vec<(String, String)>) -> Request<'_> {

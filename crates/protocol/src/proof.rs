@@ -3,6 +3,8 @@
 //! Signer and verifier both build the list of components that must be covered with
 //! [`required`]; the verifier does so from the request as received.
 
+use serde::{Deserialize, Serialize};
+
 use crate::base64;
 use crate::error::{Code, Error};
 use crate::field::{self, Fields};
@@ -15,15 +17,26 @@ use crate::signature::{
 pub const TAG: &str = "bulla";
 
 /// Which key proves.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
-)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase", try_from = "String")]
 pub enum ProofKind {
     /// `hmac-sha256` under the session MAC key.
     Session,
     /// `ecdsa-p256-sha256` under the device key.
     Device,
+}
+
+/// The code that reads enums would be the browser module's for this one alone.
+impl TryFrom<String> for ProofKind {
+    type Error = Error;
+
+    fn try_from(name: String) -> Result<Self, Error> {
+        match &*name {
+            "session" => Ok(Self::Session),
+            "device" => Ok(Self::Device),
+            _ => Err(Code::Malformed.because("a proof is by session or device")),
+        }
+    }
 }
 
 impl ProofKind {

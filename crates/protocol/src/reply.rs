@@ -1,7 +1,7 @@
 //! A reply, on the client's side: what it may be, how a sealed one is opened, and what the server
 //! hands out beside it. Who does the deciphering, and when, is left to the caller.
 
-use std::collections::VecDeque;
+use std::collections::LinkedList;
 
 use crate::error::{Code, Error, Problem};
 use crate::field::{self, Fields};
@@ -68,6 +68,8 @@ pub struct Handout {
     pub ticket: Option<Ticket>,
     /// A ticket for one opening; the session is over.
     pub carry_over: Option<Ticket>,
+    /// That opening may be by another device key, which this one's signs in.
+    pub rotate: bool,
     /// The session is over.
     pub ended: bool,
 }
@@ -81,11 +83,12 @@ impl Handout {
     pub fn read(fields: &dyn Fields) -> Result<Self, Error> {
         let ticket = |name| of_reply(fields, name, Ticket::from_field);
         let carry_over = ticket(field::CARRY_OVER)?;
-        let ended = of_reply(fields, field::ENDED, |value| Ok(value == "?1"))?;
+        let is_true = |name| of_reply(fields, name, |value| Ok(value == "?1"));
         Ok(Self {
             ticket: ticket(field::TICKET)?,
-            ended: carry_over.is_some() || ended == Some(true),
+            ended: carry_over.is_some() || is_true(field::ENDED)? == Some(true),
             carry_over,
+            rotate: is_true(field::ROTATE)? == Some(true),
             ..Self::read_unsealed(fields)?
         })
     }
@@ -132,7 +135,8 @@ pub struct Unsealer {
     /// Bytes of a header that is not complete.
     pending: Vec<u8>,
     header: Option<(Header, Joiner)>,
-    waiting: VecDeque<Record>,
+    /// A list, since a ring takes three times its code.
+    waiting: LinkedList<Record>,
     in_flight: usize,
     has_ended: bool,
     message: Reader,
@@ -150,7 +154,7 @@ impl Unsealer {
         Self {
             pending: Vec::new(),
             header: None,
-            waiting: VecDeque::new(),
+            waiting: LinkedList::new(),
             in_flight: 0,
             has_ended: false,
             message: Reader::new(Limits::default()),

@@ -394,11 +394,16 @@ impl ToSign {
 
     /// The two fields that carry the signature.
     pub fn fields(&self, signature: &[u8]) -> [(&'static str, String); 2] {
+        self.labelled(LABEL, signature)
+    }
+
+    /// The same, under another label.
+    pub fn labelled(&self, label: &str, signature: &[u8]) -> [(&'static str, String); 2] {
         [
-            (field::SIGNATURE_INPUT, format!("{LABEL}={}", self.params)),
+            (field::SIGNATURE_INPUT, format!("{label}={}", self.params)),
             (
                 field::SIGNATURE,
-                structured::dictionary_of_bytes(LABEL, signature),
+                structured::dictionary_of_bytes(label, signature),
             ),
         ]
     }

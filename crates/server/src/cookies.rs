@@ -52,6 +52,10 @@ pub enum Cookies {
 /// What a bound value begins with.
 const MARK: &str = "bulla.";
 
+/// Its attributes inside, beside its `SameSite`.
+const PERSISTENT: u8 = 4;
+const PARTITIONED: u8 = 8;
+
 /// As many cookies are cleared by one answer.
 const MOST_CLEARED: usize = 8;
 
@@ -86,6 +90,9 @@ struct Bound {
     device: Thumbprint,
     /// In seconds since 1970.
     expires: u32,
+    /// Whether the browser is to keep it beyond its own end.
+    persistent: bool,
+    partitioned: bool,
     same_site: SameSite,
     path: String,
     value: Zeroizing<String>,
@@ -297,27 +304,75 @@ impl Bulla {
             (None, Some(expires)) => Some(expires.saturating_sub(i64::from(now)).min(cap)),
             (None, None) => None,
         };
-        let mut outer = outer(name.clone(), holder);
-        outer.set_same_site(cookie.same_site());
-        outer.set_partitioned(cookie.partitioned());
-        outer.set_max_age(left.map(|left| time::Duration::seconds(left.max(0))));
-        if left.is_some_and(|left| left <= 0) {
-            return Ok(outer);
-        }
-        let left = u32::try_from(left.unwrap_or(cap)).unwrap_or(u32::MAX);
+        let within = u32::try_from(left.unwrap_or(cap).max(0)).unwrap_or(u32::MAX);
         let bound = Bound {
             device: *holder.device,
-            expires: now.saturating_add(left),
+            expires: now.saturating_add(within),
+            persistent: left.is_some(),
+            partitioned: cookie.partitioned() == Some(true),
             same_site: cookie.same_site().unwrap_or(SameSite::Lax),
             path,
             value: Zeroizing::new(cookie.value().to_owned()),
         };
-        let key = self.ring_key(now)?;
-        let plain = bound.encode()?;
+        let mut outer = self.seal_bound(name, &bound, holder)?;
+        // What the application has left to the browser is left to it.
+        outer.set_same_site(cookie.same_site());
+        Ok(outer)
+    }
+
+    /// The cookies of a device key, bound anew to the one that it has signed in: lines of `Set-Cookie`.
+    pub(crate) fn rebind(
+        &self,
+        headers: &HeaderMap,
+        from: Holder<'_>,
+        to: &Thumbprint,
+    ) -> Result<Vec<HeaderValue>, Error> {
+        let mut lines = Vec::new();
+        for cookie in headers.get_all(COOKIE).iter().flat_map(parse) {
+            let (name, value) = cookie.name_value();
+            let sealed = value.strip_prefix(MARK);
+            let bound = sealed.and_then(|sealed| self.unbind(name, sealed, from.origin));
+            let is_alive =
+                |bound: &Bound| bound.device == *from.device && bound.expires > self.now();
+            let Some(bound) = bound.filter(is_alive) else {
+                continue;
+            };
+            let (bound, holder) = (
+                Bound {
+                    device: *to,
+                    ..bound
+                },
+                Holder { device: to, ..from },
+            );
+            let cookie = self.seal_bound(name.to_owned(), &bound, holder)?;
+            lines.push(HeaderValue::from_str(&cookie.to_string()).map_err(|_| NOT_MADE)?);
+        }
+        Ok(lines)
+    }
+
+    /// As the browser keeps it; without a value, for it to be forgotten, if its time is over.
+    fn seal_bound(
+        &self,
+        name: String,
+        bound: &Bound,
+        holder: Holder<'_>,
+    ) -> Result<Cookie<'static>, Error> {
+        let now = self.now();
         let context = context(&name, holder.origin);
-        let sealed = vault::seal(&key, Purpose::Cookie, &context, &plain, &*self.0.random)
-            .map_err(|_| NOT_MADE)?;
-        outer.set_value(format!("{MARK}{}", base64::encode(sealed)));
+        let left = bound.expires.saturating_sub(now);
+        let value = if left == 0 {
+            String::new()
+        } else {
+            let (key, plain) = (self.ring_key(now)?, bound.encode()?);
+            let sealed = vault::seal(&key, Purpose::Cookie, &context, &plain, &*self.0.random);
+            format!("{MARK}{}", base64::encode(sealed.map_err(|_| NOT_MADE)?))
+        };
+        let mut outer = outer(name, holder);
+        outer.set_same_site(bound.same_site);
+        outer.set_partitioned(bound.partitioned.then_some(true));
+        let max_age = time::Duration::seconds(left.into());
+        outer.set_max_age(bound.persistent.then_some(max_age));
+        outer.set_value(value);
         Ok(outer)
     }
 
@@ -336,11 +391,15 @@ impl Bound {
         let mut plain = Zeroizing::new(Vec::with_capacity(len));
         plain.extend(self.device.0);
         plain.extend(self.expires.to_be_bytes());
-        plain.push(match self.same_site {
+        let same_site = match self.same_site {
             SameSite::Strict => 0,
             SameSite::Lax => 1,
             SameSite::None => 2,
-        });
+        };
+        let bit = |is_set: bool, bit: u8| if is_set { bit } else { 0 };
+        plain.push(
+            same_site | bit(self.persistent, PERSISTENT) | bit(self.partitioned, PARTITIONED),
+        );
         plain.extend(path_len.to_be_bytes());
         plain.extend(self.path.bytes());
         plain.extend(self.value.bytes());
@@ -350,14 +409,16 @@ impl Bound {
     fn decode(plain: &[u8]) -> Option<Self> {
         let (device, rest) = plain.split_first_chunk()?;
         let (expires, rest) = rest.split_first_chunk()?;
-        let (same_site, rest) = rest.split_first()?;
+        let (attributes, rest) = rest.split_first()?;
         let (path_len, rest) = rest.split_first_chunk()?;
         let path_len = usize::try_from(u32::from_be_bytes(*path_len)).ok()?;
         let (path, value) = rest.split_at_checked(path_len)?;
         Some(Self {
             device: Thumbprint(*device),
             expires: u32::from_be_bytes(*expires),
-            same_site: match same_site {
+            persistent: attributes & PERSISTENT != 0,
+            partitioned: attributes & PARTITIONED != 0,
+            same_site: match attributes & !(PERSISTENT | PARTITIONED) {
                 0 => SameSite::Strict,
                 1 => SameSite::Lax,
                 2 => SameSite::None,

@@ -22,6 +22,7 @@ impl Bulla {
             field::WORK,
             field::TICKET,
             field::CARRY_OVER,
+            field::ROTATE,
             field::ENDED,
             dpop::NONCE_FIELD,
         ];

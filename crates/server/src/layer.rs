@@ -261,7 +261,7 @@ impl Bulla {
             query: received.uri.query(),
             fields: &view,
         };
-        self.open_session(&received.origin, &request, &body, about)
+        self.open_session(&received.origin, &request, &received.headers, &body, about)
             .await
     }
 

@@ -3,6 +3,7 @@
 use bulla_keys::{AgreementKey, Prk, verify};
 use bulla_protocol::error::{Code, Error};
 use bulla_protocol::field;
+use bulla_protocol::jwk::Thumbprint;
 use bulla_protocol::limits::VERSION;
 use bulla_protocol::opening::{
     Agreements, MAC_INFO, Opened, ReceivedOpening, Ticket, VerifiedOpening, opened_fields,
@@ -10,12 +11,14 @@ use bulla_protocol::opening::{
 use bulla_protocol::signature::Request;
 use bulla_protocol::structured;
 use bulla_protocol::target::Origin;
-use http::Response;
+use http::header::SET_COOKIE;
+use http::{HeaderMap, Response};
 use zeroize::Zeroizing;
 
 use crate::assurance::Assurance;
 use crate::body::{self, Body};
 use crate::bulla::Bulla;
+use crate::cookies::Holder;
 use crate::event::{About, EventKind};
 use crate::lifetimes::seconds;
 use crate::store::{Revocation, SessionRef, UsedProof, Verdict};
@@ -26,12 +29,20 @@ use crate::verify::replay_key;
 const NO_KEY: Error = Code::Internal.because("no key could be made");
 const FAILED: Error = Code::Internal.because("the answer could not be made");
 
+/// What an opening goes on from.
+struct Carried {
+    state: SessionState,
+    /// The device key that has signed in the one that opens, if it is another.
+    rotated: Option<Thumbprint>,
+}
+
 impl Bulla {
     /// Answers an opening.
     pub(crate) async fn open_session(
         &self,
         origin: &Origin,
         request: &Request<'_>,
+        headers: &HeaderMap,
         body: &[u8],
         about: &mut About,
     ) -> Result<Response<Body>, Error> {
@@ -56,11 +67,20 @@ impl Bulla {
             None => None,
         };
 
+        let device = opening.open.device.thumbprint();
         let (state, opened) = self.agree(origin, &opening, carried.as_ref())?;
-        let is_login = |carried: &SessionState| carried.kind == TicketKind::CarryOver;
-        if carried.as_ref().is_some_and(is_login) {
-            self.reserve(&state, opening.open.device.thumbprint())
-                .await?;
+        let mut cookies = Vec::new();
+        if let Some(carried) = &carried
+            && let Some(before) = &carried.rotated
+        {
+            let before = Holder {
+                origin,
+                device: before,
+            };
+            cookies = self.rebind(headers, before, &device)?;
+        }
+        if carried.is_some_and(|carried| carried.state.kind.is_carried_over()) {
+            self.reserve(&state, device).await?;
         }
         let body = serde_json::to_vec(&opened).map_err(|_| FAILED)?;
         let fields = opened_fields(&body);
@@ -82,6 +102,9 @@ impl Bulla {
         for (name, value) in to_sign.fields(&signature) {
             response = response.header(name, value);
         }
+        for line in cookies {
+            response = response.header(SET_COOKIE, line);
+        }
         let response = response
             .header(field::NONCE, structured::from_string(&opened.nonce)?)
             .body(body::full(body))
@@ -92,24 +115,29 @@ impl Bulla {
     }
 
     /// The session that is to be carried over to fresh keys, checked as any ticket is. Only its own
-    /// device can carry it over.
+    /// device can carry it over, or one that this has signed in where a handler has let it.
     async fn carried(
         &self,
         origin: &Origin,
         ticket: &Ticket,
         opening: &VerifiedOpening,
         about: &mut About,
-    ) -> Result<SessionState, Error> {
+    ) -> Result<Carried, Error> {
         self.know_key(ticket).await?;
         let (now, memory) = (self.now(), self.0.store.memory().revocations);
         let state = SessionState::open(ticket, &self.0.ring, origin, memory)?;
         about.learn(&state);
         self.check_times(&state, now)?;
-        if state.device != opening.open.device.to_compressed() {
+        let new = &opening.open.device;
+        let rotated = if state.device == new.to_compressed() {
+            None
+        } else if let Some(device) = self.signed_in_by(&state, opening) {
+            Some(device)
+        } else {
             self.report(EventKind::ForeignTicket, about);
             return Err(Code::TicketInvalid.because("the ticket was not sealed here"));
-        }
-        let device = opening.open.device.thumbprint();
+        };
+        let device = rotated.unwrap_or_else(|| new.thumbprint());
         let subject = state.subject.map(|subject| (subject, state.login));
         let session = SessionRef {
             session: state.id.into(),
@@ -117,7 +145,7 @@ impl Bulla {
             subject,
             memory,
         };
-        let verdict = if state.kind == TicketKind::CarryOver {
+        let verdict = if state.kind.is_carried_over() {
             // The session that it comes from has ended already; the ticket is good for one opening.
             let mut salt = [0; 16];
             salt.copy_from_slice(&ticket.as_bytes()[vault::SALT_AT]);
@@ -158,7 +186,31 @@ impl Bulla {
             // one as what the next one comes from, and its end would miss the next one.
             self.take_place(replaced, &state, &session).await?;
         }
-        Ok(state)
+        if let Some(old) = rotated {
+            // Before anything is the new key's. Whoever has copied the old one, and what was bound to it, has nothing.
+            let owner = state.subject.into();
+            self.end(Revocation::Device(old), owner).await?;
+            let ended = About {
+                device: Some(old),
+                ..about.clone()
+            };
+            self.report(EventKind::DeviceEnded, &ended);
+            self.rotate(state.subject, old, new.thumbprint()).await?;
+            self.report(EventKind::KeyRotated, about);
+        }
+        Ok(Carried { state, rotated })
+    }
+
+    /// The device of a ticket, if it may sign in the one that opens, and has.
+    fn signed_in_by(&self, state: &SessionState, opening: &VerifiedOpening) -> Option<Thumbprint> {
+        if state.kind != TicketKind::Rotation {
+            return None;
+        }
+        let device = self.0.devices.find(&state.device).ok()?;
+        let check = |base: &[u8], signature: &[u8]| device.key.verify(base, signature).is_ok();
+        opening
+            .is_signed_in_by(&device.thumbprint, check)
+            .then_some(device.thumbprint)
     }
 
     /// Chooses the server's keys and seals the new session's ticket.
@@ -166,8 +218,9 @@ impl Bulla {
         &self,
         origin: &Origin,
         opening: &VerifiedOpening,
-        carried: Option<&SessionState>,
+        carried: Option<&Carried>,
     ) -> Result<(SessionState, Opened), Error> {
+        let carried = carried.map(|carried| &carried.state);
         let client = &opening.open.agreement;
         let key = || AgreementKey::generate(&*self.0.random).map_err(|_| NO_KEY);
         let (request, response, mac) = (key()?, key()?, key()?);
@@ -206,7 +259,7 @@ impl Bulla {
             expires: self.ticket_end(now),
             // A login has ended the session that it came from.
             replaces: carried
-                .filter(|carried| carried.kind != TicketKind::CarryOver)
+                .filter(|carried| !carried.kind.is_carried_over())
                 .map(|carried| carried.id.into()),
         };
         let opened = Opened {

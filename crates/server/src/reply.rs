@@ -45,10 +45,19 @@ impl Bulla {
         fields.insert(field::NONCE, self.nonce(now)?.field);
         let device_proof = facts.proof == ProofKind::Device;
         match facts.outcome() {
-            Outcome::LoggedIn(subject, assurance) => {
+            Outcome::LoggedIn {
+                subject,
+                assurance,
+                rotates,
+            } => {
                 let mut next = state;
                 next.assurance = assurance;
-                next.kind = TicketKind::CarryOver;
+                next.kind = if rotates {
+                    fields.insert(field::ROTATE, HeaderValue::from_static("?1"));
+                    TicketKind::Rotation
+                } else {
+                    TicketKind::CarryOver
+                };
                 next.subject = Some(subject);
                 next.login = facts.admitted;
                 next.began = now;

@@ -1,6 +1,6 @@
 //! What a handler knows of the session, and what it may do to it.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bulla_protocol::error::{Code, Error};
@@ -43,7 +43,12 @@ pub(crate) struct Facts {
 pub(crate) enum Outcome {
     #[default]
     Unchanged,
-    LoggedIn(Subject, Assurance),
+    LoggedIn {
+        subject: Subject,
+        assurance: Assurance,
+        /// Whether the device key may sign in another.
+        rotates: bool,
+    },
     Ended,
 }
 
@@ -151,11 +156,39 @@ impl Session {
             .expect_room(subject, self.facts.id.into())
             .await?;
         self.end(Some(subject)).await?;
-        self.conclude(Outcome::LoggedIn(subject, assurance));
+        self.conclude(Outcome::LoggedIn {
+            subject,
+            assurance,
+            rotates: false,
+        });
         let mut about = About::by(&self.facts);
         about.subject = Some(subject);
         self.bulla.report(EventKind::LoggedIn, &about);
         Ok(())
+    }
+
+    /// Has the client make a new device key, which the present one signs in: to be called in the handler that
+    /// [logs the user in](Self::login), after that. With the opening that follows, the device's place on the
+    /// [list](Self::devices) and its bound cookies are the new key's, and the old key is locked out, whoever has it: as
+    /// by [`Revocation::Device`], other users' sessions on that device have ended too, and access tokens that were
+    /// issued to it are good for nothing. A client that cannot make one goes on with the key that it has.
+    ///
+    /// Only with a login, since script in the page can use the key and could have it sign in one that it can carry
+    /// away: whoever controls a login could log in on a device of his own just as well.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::Internal`] if nobody has been logged in by this request.
+    pub fn rotate_device_key(&self) -> Result<(), Error> {
+        const NO_LOGIN: Error =
+            Code::Internal.because("a device key is rotated by a login, and there was none");
+        match &mut *self.facts.outcome_mut() {
+            Outcome::LoggedIn { rotates, .. } => {
+                *rotates = true;
+                Ok(())
+            }
+            Outcome::Unchanged | Outcome::Ended => Err(NO_LOGIN),
+        }
     }
 
     /// Ends this session, everywhere and at once.
@@ -201,13 +234,7 @@ impl Session {
     }
 
     fn conclude(&self, outcome: Outcome) {
-        // A poisoned lock means that another clone panicked while it held it; there is nothing that it
-        // could have left half done.
-        *self
-            .facts
-            .outcome
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner) = outcome;
+        *self.facts.outcome_mut() = outcome;
     }
 }
 
@@ -225,10 +252,13 @@ pub(crate) const MISSING: Error = Code::ProofMissing
 
 impl Facts {
     pub(crate) fn outcome(&self) -> Outcome {
-        self.outcome
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
-            .clone()
+        self.outcome_mut().clone()
+    }
+
+    fn outcome_mut(&self) -> MutexGuard<'_, Outcome> {
+        // A poisoned lock means that another clone panicked while it held it; there is nothing that it
+        // could have left half done.
+        self.outcome.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn session_ref(&self) -> SessionRef {

@@ -32,6 +32,15 @@ pub(crate) enum TicketKind {
     Confirmed = 1,
     /// One opening, within a minute.
     CarryOver = 2,
+    /// The same, also by another device key that this one signs in.
+    Rotation = 3,
+}
+
+impl TicketKind {
+    /// Whether the session that it comes from has ended, so that it is good for one opening and nothing else.
+    pub(crate) fn is_carried_over(self) -> bool {
+        matches!(self, Self::CarryOver | Self::Rotation)
+    }
 }
 
 /// The part of a session id by which it is revoked. 96 bits name it well enough, and a ticket has no
@@ -176,6 +185,7 @@ impl SessionState {
             0 => TicketKind::Unconfirmed,
             1 => TicketKind::Confirmed,
             2 => TicketKind::CarryOver,
+            3 => TicketKind::Rotation,
             _ => return None,
         };
         let id = SessionId(take(&mut rest)?);

@@ -433,7 +433,7 @@ impl Bulla {
         self.know_key(ticket).await?;
         let (now, memory) = (self.now(), self.0.store.memory().revocations);
         let state = SessionState::open(ticket, &self.0.ring, origin, memory)?;
-        if state.kind == TicketKind::CarryOver {
+        if state.kind.is_carried_over() {
             return Err(Code::TicketInvalid.because("the ticket was not sealed here"));
         }
         self.check_times(&state, now)?;

@@ -25,7 +25,7 @@ pub struct Opening(opening::Opening);
 impl Opening {
     /// Prepares one. `device` and `agreement` are uncompressed points, `identity` is the pinned
     /// thumbprint, `random` has 32 bytes, `ticket` is that of a session to be carried over, `created` is
-    /// in seconds since 1970.
+    /// in seconds since 1970. `previous` is the device key whose place this one's takes.
     #[wasm_bindgen(constructor)]
     pub fn new(
         server: &Server,
@@ -35,6 +35,7 @@ impl Opening {
         random: &[u8],
         ticket: Option<String>,
         created: f64,
+        previous: Option<Vec<u8>>,
     ) -> Result<Self, Failure> {
         let identity = identity.map(|text| crate::identity(&text)).transpose()?;
         let ticket = ticket.map(|field| Ticket::from_field(&field)).transpose()?;
@@ -49,7 +50,8 @@ impl Opening {
         };
         let authority = server.origin.authority();
         let created = seconds(created);
-        let opening = opening::Opening::new(open, authority, &server.prefix, created)?;
+        let previous = previous.map(|point| public_key(&point)).transpose()?;
+        let opening = opening::Opening::new(open, previous, authority, &server.prefix, created)?;
         Ok(Self(opening))
     }
 
@@ -59,9 +61,15 @@ impl Opening {
         self.0.base().into()
     }
 
-    /// Adds the signature.
-    pub fn signed(self, signature: &[u8]) -> Sent {
-        Sent(self.0.signed(signature))
+    /// What the key before it signs, if there is one.
+    #[wasm_bindgen(getter, js_name = rotationBase)]
+    pub fn rotation_base(&self) -> Option<Vec<u8>> {
+        Some(self.0.rotation_base()?.into())
+    }
+
+    /// Adds the signatures.
+    pub fn signed(self, signature: &[u8], rotation: Option<Vec<u8>>) -> Sent {
+        Sent(self.0.signed(signature, rotation.as_deref()))
     }
 }
 

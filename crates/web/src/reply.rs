@@ -109,6 +109,12 @@ impl Handout {
         Some(self.0.carry_over.as_ref()?.to_field())
     }
 
+    /// Whether that opening may be by another device key.
+    #[wasm_bindgen(getter)]
+    pub fn rotate(&self) -> bool {
+        self.0.rotate
+    }
+
     /// Whether the session is over.
     #[wasm_bindgen(getter)]
     pub fn ended(&self) -> bool {

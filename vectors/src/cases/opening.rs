@@ -35,6 +35,7 @@ pub(super) fn cases() -> Vec<Case> {
         ),
     ];
     cases.extend(on_the_server(&open, &sent));
+    cases.extend(rotated(&open));
     cases.extend(on_the_client(&answer));
     cases.push(passes("keys", "what both sides derive", agreed()));
     cases
@@ -239,6 +240,54 @@ fn on_the_server(open: &Value, sent: &Value) -> Vec<Case> {
             Code::CoverageMissing,
             "the path is not covered",
             with_input(" \"@path\"", ""),
+        ),
+    ]
+}
+
+/// A device key signs in the one that takes its place.
+fn rotated(open: &Value) -> Vec<Case> {
+    let rotating = with(open, |open| {
+        open["open"]["ticket"] = text(opaque_ticket());
+        open["previous"] = private("other device");
+    });
+    let step = "open-received";
+    let sent = received(&rotating);
+    let by = |purpose: &str| with(&sent, |sent| sent["previous"] = json!(public(purpose)));
+    let input = field_value(&sent["fields"], "signature-input");
+    let (own, rotation) = input.split_once(", ").unwrap();
+    let with_rotation = |from: &str, to: &str| {
+        with(&sent, |sent| {
+            let input = [own, &rotation.replace(from, to)].join(", ");
+            set_field(&mut sent["fields"], "signature-input", &input);
+        })
+    };
+    vec![
+        passes(
+            "open",
+            "a device key signs in the next one",
+            rotating.clone(),
+        ),
+        passes(
+            step,
+            "a device key signs in the next one",
+            by("other device"),
+        ),
+        passes(
+            step,
+            "a third device key is to have signed it in",
+            by("device"),
+        ),
+        refused(
+            step,
+            Code::CoverageMissing,
+            "what signs the next key in does not cover the path",
+            with_rotation(" \"@path\"", ""),
+        ),
+        refused(
+            step,
+            Code::ProofMismatch,
+            "what signs the next key in is no device key's",
+            with_rotation("ecdsa-p256-sha256", "hmac-sha256"),
         ),
     ]
 }

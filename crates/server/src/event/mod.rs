@@ -72,6 +72,9 @@ pub enum EventKind {
     Rule(Rule),
     /// A session was opened: a new one, or one that was carried over to fresh keys.
     Opened,
+    /// A device key has been rotated, and its user logged in. The device is the new key's; that the old one is locked out
+    /// is a [`DeviceEnded`](Self::DeviceEnded) of its own, just before.
+    KeyRotated,
     /// Somebody has logged in. The session is the one that ends with it.
     LoggedIn,
     /// A session has ended, by itself or by the application.
@@ -97,6 +100,7 @@ impl EventKind {
             Self::NetworkChanged => "network_changed",
             Self::Rule(_) => "rule",
             Self::Opened => "opened",
+            Self::KeyRotated => "key_rotated",
             Self::LoggedIn => "logged_in",
             Self::SessionEnded => "session_ended",
             Self::SubjectEnded => "subject_ended",

@@ -52,6 +52,9 @@ pub struct ListedDevice {
     pub first_seen: u64,
     /// When a session of the user's on it last renewed its ticket, in seconds since 1970.
     pub last_seen: u64,
+    /// Since when it has its present key, in seconds since 1970: later than `first_seen` if that has been
+    /// [rotated](crate::Session::rotate_device_key).
+    pub key_since: u64,
     /// Whether it is the one that asks.
     pub is_this: bool,
 }
@@ -134,10 +137,31 @@ impl Bulla {
             name: device.name,
             first_seen: device.first.into(),
             last_seen: device.seen.into(),
+            key_since: device.since.into(),
         };
         let mut listed: Vec<_> = record.devices.into_iter().map(list).collect();
         listed.sort_by_key(|device| Reverse(device.last_seen));
         Ok(listed)
+    }
+
+    /// Gives a device's place on its user's list to the key that it has signed in.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::StoreUnavailable`].
+    pub(crate) async fn rotate(
+        &self,
+        subject: Option<Subject>,
+        old: Thumbprint,
+        new: Thumbprint,
+    ) -> Result<(), Error> {
+        match (subject, &self.0.registry) {
+            (Some(subject), Some(_)) => {
+                self.change(subject, |record, now| record.rotate(old, new, now))
+                    .await
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Gives a session of a user that has just logged in a place among his others. It is held for as long as

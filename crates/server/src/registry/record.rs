@@ -29,6 +29,8 @@ pub(super) struct Record {
 pub(super) struct Device {
     pub(super) key: Thumbprint,
     pub(super) first: u32,
+    /// Since when it has its present key.
+    pub(super) since: u32,
     pub(super) seen: u32,
     pub(super) name: Option<DeviceName>,
 }
@@ -133,9 +135,22 @@ impl Record {
         self.devices.push(Device {
             key,
             first: now,
+            since: now,
             seen: now,
             name: None,
         });
+    }
+
+    /// Gives a device's place to the key that it has signed in.
+    pub(super) fn rotate(&mut self, old: Thumbprint, new: Thumbprint, now: u32) {
+        // They have ended with the old key.
+        self.sessions.retain(|session| session.device != old);
+        if self.device(old).is_some() {
+            self.devices.retain(|known| known.key != new);
+        }
+        if let Some(known) = self.device(old) {
+            (known.key, known.since) = (new, now);
+        }
     }
 
     pub(super) fn device(&mut self, key: Thumbprint) -> Option<&mut Device> {
@@ -160,8 +175,9 @@ impl Record {
         for device in &self.devices {
             let name = device.name.as_ref().map_or("", DeviceName::as_str);
             bytes.extend(device.key.0);
-            bytes.extend(device.first.to_be_bytes());
-            bytes.extend(device.seen.to_be_bytes());
+            for time in [device.first, device.since, device.seen] {
+                bytes.extend(time.to_be_bytes());
+            }
             bytes.extend(u16::try_from(name.len()).ok()?.to_be_bytes());
             bytes.extend(name.as_bytes());
         }
@@ -186,7 +202,7 @@ impl Record {
         let mut record = Self::default();
         for _ in 0..devices {
             let key = Thumbprint(take(&mut rest)?);
-            let (first, seen) = (time(&mut rest)?, time(&mut rest)?);
+            let (first, since, seen) = (time(&mut rest)?, time(&mut rest)?, time(&mut rest)?);
             let len = u16::from_be_bytes(take(&mut rest)?).into();
             let (name, after) = rest.split_at_checked(len)?;
             rest = after;
@@ -197,6 +213,7 @@ impl Record {
             record.devices.push(Device {
                 key,
                 first,
+                since,
                 seen,
                 name,
             });
@@ -324,6 +341,32 @@ mod tests {
         assert_eq!(record.devices.len(), 1);
         let device = &record.devices[0];
         assert_eq!((device.first, device.seen), (NOW, NOW + 5));
+    }
+
+    #[test]
+    fn another_key_has_the_place_and_the_name_of_the_one_that_signed_it_in() {
+        let mut record = of(&[1, 2, 3]);
+        record.device(Thumbprint([1; 32])).unwrap().name = "Ann's phone".parse().ok();
+        let later = NOW + 5;
+        // Also if it was there before, and if the old one was not.
+        for (old, new) in [(1, 4), (4, 2), (9, 3)] {
+            record.rotate(Thumbprint([old; 32]), Thumbprint([new; 32]), later);
+        }
+        let keys: Vec<_> = record
+            .devices
+            .iter()
+            .map(|device| device.key.0[0])
+            .collect();
+        assert_eq!(keys, [2, 3]);
+        let [device, other] = &record.devices[..] else {
+            panic!("{record:?}");
+        };
+        assert_eq!((device.first, device.since), (NOW, later));
+        assert_eq!(device.name, "Ann's phone".parse().ok());
+        assert_eq!((other.first, other.since), (NOW, NOW));
+        // What was the old key's has ended; what was the new key's has not.
+        let sessions: Vec<_> = record.sessions.iter().map(|session| session.id).collect();
+        assert_eq!(sessions, [id(2), id(3)]);
     }
 
     #[test]

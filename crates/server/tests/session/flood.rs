@@ -39,13 +39,13 @@ fn begin(device: &Device, random: u8) -> SentOpening {
     };
     sign(
         device,
-        Opening::new(open, AUTHORITY, DEFAULT_PREFIX, 0).unwrap(),
+        Opening::new(open, None, AUTHORITY, DEFAULT_PREFIX, 0).unwrap(),
     )
 }
 
 fn sign(device: &Device, opening: Opening) -> SentOpening {
     let signature = device.0.sign(opening.base().as_bytes()).unwrap();
-    opening.signed(&signature)
+    opening.signed(&signature, None)
 }
 
 fn request(sent: &SentOpening, from: u8) -> Request<Body> {
@@ -107,7 +107,7 @@ async fn one_too_many_does_some_work_and_gets_its_session() {
     ] {
         let other = sign(
             &device,
-            Opening::new(other, AUTHORITY, DEFAULT_PREFIX, 0).unwrap(),
+            Opening::new(other, None, AUTHORITY, DEFAULT_PREFIX, 0).unwrap(),
         );
         assert_eq!(code(&send(&server, &other).await), Some(Code::WorkRequired));
     }

@@ -444,9 +444,9 @@ async fn an_opening_is_signed_by_the_device_that_it_names() {
         work: None,
     };
     for (by, status) in [(&thief, 401), (&device, 200)] {
-        let opening = Opening::new(open.clone(), AUTHORITY, DEFAULT_PREFIX, 0).unwrap();
+        let opening = Opening::new(open.clone(), None, AUTHORITY, DEFAULT_PREFIX, 0).unwrap();
         let signature = by.0.sign(opening.base().as_bytes()).unwrap();
-        let sent = opening.signed(&signature);
+        let sent = opening.signed(&signature, None);
         let at = (Opening::METHOD, sent.path());
         let answer = server.send(with_fields(at, sent.fields().to_vec(), sent.body()));
         let answer = answer.await;

@@ -19,6 +19,7 @@ mod receive;
 mod registry;
 mod renewal;
 mod requests;
+mod rotation;
 mod rules;
 mod streams;
 mod support;

@@ -227,7 +227,27 @@ impl Device {
     /// A request that opens a session, for whoever does not go on from there.
     pub(crate) fn opening(&self, server: &Server) -> Request<Body> {
         let agreement = AgreementKey::generate(&SystemRandom).unwrap();
-        self.ask(AUTHORITY, server, None, &agreement).1
+        self.ask(AUTHORITY, server, None, None, &agreement).1
+    }
+
+    /// An opening in which `previous` signs this key in; with these cookies, the answer's lines of `Set-Cookie`.
+    pub(crate) async fn open_rotating(
+        &self,
+        previous: &Self,
+        server: &Server,
+        ticket: Ticket,
+        cookies: &str,
+    ) -> (Result<Client, Code>, Vec<String>) {
+        let agreement = AgreementKey::generate(&SystemRandom).unwrap();
+        let (ticket, previous) = (Some(ticket), Some(previous));
+        let (sent, mut request) = self.ask(AUTHORITY, server, ticket, previous, &agreement);
+        let cookies = cookies.parse().unwrap();
+        request.headers_mut().insert("cookie", cookies);
+        let response = server.send(request).await;
+        let lines = response.headers().get_all("set-cookie").iter();
+        let lines = lines.map(|line| line.to_str().unwrap().to_owned());
+        let lines = lines.collect();
+        (finish(AUTHORITY, &sent, &agreement, &response), lines)
     }
 
     fn ask(
@@ -235,6 +255,7 @@ impl Device {
         authority: &str,
         server: &Server,
         ticket: Option<Ticket>,
+        previous: Option<&Self>,
         agreement: &AgreementKey,
     ) -> (SentOpening, Request<Body>) {
         let open = Open {
@@ -246,9 +267,14 @@ impl Device {
             ticket,
             work: None,
         };
-        let opening = Opening::new(open, authority, DEFAULT_PREFIX, 0).unwrap();
+        let before = previous.map(|previous| *previous.0.public());
+        let opening = Opening::new(open, before, authority, DEFAULT_PREFIX, 0).unwrap();
         let signature = self.0.sign(opening.base().as_bytes()).unwrap();
-        let sent = opening.signed(&signature);
+        let rotation = previous.map(|previous| {
+            let base = opening.rotation_base().unwrap();
+            previous.0.sign(base.as_bytes()).unwrap()
+        });
+        let sent = opening.signed(&signature, rotation.as_ref().map(AsRef::as_ref));
         let mut request = Request::post(sent.path()).header("host", authority);
         for (name, value) in sent.fields() {
             request = request.header(name, value);
@@ -264,32 +290,42 @@ impl Device {
         ticket: Option<Ticket>,
     ) -> Result<Client, Code> {
         let agreement = AgreementKey::generate(&SystemRandom).unwrap();
-        let (sent, request) = self.ask(authority, server, ticket, &agreement);
+        let (sent, request) = self.ask(authority, server, ticket, None, &agreement);
         let response = server.send(request).await;
-        if let Some(code) = Problem::parse(response.body()) {
-            return Err(code);
-        }
-        let fields = fields_of(&response);
-        let verified = sent
-            .read(response.status().as_u16(), &fields, response.body())
-            .unwrap()
-            .verify(|key, base, signature| verify(key, base, signature).is_ok())
-            .unwrap();
-        let secret = |key| *agreement.agree(key).unwrap().as_bytes();
-        let keys = verified.opened.agreement;
-        let mut mac = [0; 32];
-        Prk::extract(&verified.transcript.0, &secret(&keys.mac)).expand(&[MAC_INFO], &mut mac);
-        Ok(Client {
-            authority: authority.to_owned(),
-            id: verified.transcript.session_id(),
-            ticket: verified.opened.ticket,
-            nonce: verified.opened.nonce,
-            request_key: secret(&keys.request),
-            response_key: secret(&keys.response),
-            mac: MacKey::new(&mac),
-            authenticated: verified.opened.authenticated,
-        })
+        finish(authority, &sent, &agreement, &response)
     }
+}
+
+/// Checks the answer to an opening and takes what comes of it.
+fn finish(
+    authority: &str,
+    sent: &SentOpening,
+    agreement: &AgreementKey,
+    response: &Response<Bytes>,
+) -> Result<Client, Code> {
+    if let Some(code) = Problem::parse(response.body()) {
+        return Err(code);
+    }
+    let fields = fields_of(response);
+    let verified = sent
+        .read(response.status().as_u16(), &fields, response.body())
+        .unwrap()
+        .verify(|key, base, signature| verify(key, base, signature).is_ok())
+        .unwrap();
+    let secret = |key| *agreement.agree(key).unwrap().as_bytes();
+    let keys = verified.opened.agreement;
+    let mut mac = [0; 32];
+    Prk::extract(&verified.transcript.0, &secret(&keys.mac)).expand(&[MAC_INFO], &mut mac);
+    Ok(Client {
+        authority: authority.to_owned(),
+        id: verified.transcript.session_id(),
+        ticket: verified.opened.ticket,
+        nonce: verified.opened.nonce,
+        request_key: secret(&keys.request),
+        response_key: secret(&keys.response),
+        mac: MacKey::new(&mac),
+        authenticated: verified.opened.authenticated,
+    })
 }
 
 pub(crate) struct Sealed {
