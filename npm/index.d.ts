@@ -70,7 +70,7 @@ export class Session {
   /** The thumbprint of the server's identity key. */
   readonly identity: string;
 
-  /** The thumbprint of this device's key for this server. */
+  /** The thumbprint of this device's key for this server. A login changes it where the server has the key rotated. */
   readonly device: string;
 
   /**

@@ -364,6 +364,9 @@ async fn me(session: Session) -> Json<Value> {
 async fn login(session: Session, Json(who): Json<Value>) -> Result<Json<Value>, Refused> {
     let user = who["user"].as_str().unwrap_or_default();
     session.login(user).await?;
+    if who["rotate"] == true {
+        session.rotate_device_key()?;
+    }
     Ok(Json(json!({ "hello": user })))
 }
 
