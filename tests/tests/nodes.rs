@@ -194,8 +194,12 @@ async fn the_ring_rotates_and_nobody_notices() -> Outcome {
 
 /// A bank in this process, with its own connection to the Redis server that it shares with others.
 async fn bank(redis: &Redis) -> Outcome<Bank> {
+    bank_with(redis, WrappingKey::new(&[7; 32])).await
+}
+
+async fn bank_with(redis: &Redis, key: WrappingKey) -> Outcome<Bank> {
     let store = RedisStore::connect(redis.url()).await?;
-    let ring = store.ring(WrappingKey::new(&[7; 32])).await?;
+    let ring = store.ring(key).await?;
     Ok(Bank::open_with(|builder| builder.ring(ring).store(store)).await?)
 }
 
@@ -322,6 +326,31 @@ async fn a_ring_is_read_under_its_own_wrapping_key_only() -> Outcome {
     assert!(!key.is_empty());
     redis.ask(&["EVAL", CHANGE, "1", "{bulla}:ring:"])?;
     assert!(store.ring(WrappingKey::new(&[7; 32])).await.is_err());
+    Ok(())
+}
+
+/// First all read the next one, too; then they wrap under it, one after another.
+#[tokio::test]
+async fn a_wrapping_key_is_changed_node_by_node() -> Outcome {
+    let key = |byte: u8| WrappingKey::new(&[byte; 32]);
+    let (old, next) = (7, 8);
+    for (wraps, reads) in [(old, next), (next, old)] {
+        let redis = Redis::start()?;
+        let bank = bank_with(&redis, key(wraps).or(key(reads))).await?;
+        client(&bank)?.open().await?;
+        let store = RedisStore::connect(redis.url()).await?;
+        for known in [
+            key(wraps),
+            key(wraps).or(key(reads)),
+            key(reads).or(key(wraps)),
+        ] {
+            assert!(store.ring(known).await.is_ok());
+        }
+        assert!(
+            store.ring(key(reads)).await.is_err(),
+            "it wraps under {wraps}"
+        );
+    }
     Ok(())
 }
 

@@ -28,7 +28,15 @@ const NONCE_LEN: usize = 12;
 /// All nodes that share the ring have the same one. Whoever has it and can read what Redis has can make a
 /// session for anyone; and with what Redis had (its snapshots, its log of commands) open what was recorded then.
 /// Where that matters, let this Redis keep nothing on disk.
-pub struct WrappingKey(Aes256Gcm);
+///
+/// To change it, have all nodes read what is wrapped under the next one, too ([`Self::or`]); when all do, have them wrap
+/// under that and still read the old one; and leave the old one out when no key of the ring is wrapped under it any
+/// more, after the ring's period and a session's life.
+pub struct WrappingKey {
+    wraps: Aes256Gcm,
+    /// What is wrapped under these is read, too.
+    others: Vec<Aes256Gcm>,
+}
 
 impl WrappingKey {
     /// Its length, in bytes.
@@ -36,7 +44,18 @@ impl WrappingKey {
 
     /// Takes these random bytes.
     pub fn new(secret: &[u8; Self::LEN]) -> Self {
-        Self(Aes256Gcm::new(secret))
+        Self {
+            wraps: Aes256Gcm::new(secret),
+            others: Vec::new(),
+        }
+    }
+
+    /// Has what is wrapped under another key read, too. This one goes on wrapping.
+    #[must_use]
+    pub fn or(mut self, other: Self) -> Self {
+        self.others.push(other.wraps);
+        self.others.extend(other.others);
+        self
     }
 
     /// Reads it from a file that holds its 32 bytes and nothing else, such as
@@ -60,7 +79,7 @@ impl WrappingKey {
     fn wrap(&self, key: &RingKey, nonce: [u8; NONCE_LEN]) -> RedisResult<Vec<u8>> {
         let head = [&[key.id], &key.begins.to_be_bytes()[..]].concat();
         let mut secret = key.secret.to_vec();
-        self.0
+        self.wraps
             .seal_in_place(nonce, &[LABEL, &head].concat(), &mut secret)
             .map_err(|_| wrong("a key of the ring cannot be wrapped"))?;
         Ok([head, nonce.to_vec(), secret].concat())
@@ -70,12 +89,13 @@ impl WrappingKey {
         let (head, rest) = wrapped.split_first_chunk::<HEAD_LEN>()?;
         let (nonce, text) = rest.split_first_chunk::<NONCE_LEN>()?;
         let (id, begins) = head.split_first()?;
-        let mut text = Zeroizing::new(text.to_vec());
-        let secret = self
-            .0
-            .open_in_place(*nonce, &[LABEL, head].concat(), &mut text)
-            .ok()?;
-        let secret = Zeroizing::new((&*secret).try_into().ok()?);
+        let label = [LABEL, head].concat();
+        let mut keys = std::iter::once(&self.wraps).chain(&self.others);
+        let secret = keys.find_map(|key| {
+            let mut text = Zeroizing::new(text.to_vec());
+            let secret = key.open_in_place(*nonce, &label, &mut text).ok()?;
+            Some(Zeroizing::new((&*secret).try_into().ok()?))
+        })?;
         let begins = u64::from_be_bytes(begins.try_into().ok()?);
         Some(Arc::new(RingKey::new(*id, begins, secret)))
     }
