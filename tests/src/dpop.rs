@@ -18,7 +18,8 @@ use bulla_server::dpop::{
     Access, Freshness, Grant, Minted, SigningKey, TokenClaims, TokenIssuer, TokenVerifier,
 };
 use bulla_server::{
-    Bulla, Clock as _, Code, Confirmation, Identity, MemoryStore, Random as _, SecurityEvent,
+    Builder, Bulla, Clock as _, Code, Confirmation, Identity, MemoryStore, Random as _,
+    SecurityEvent,
 };
 use reqwest::header::{HOST, WWW_AUTHENTICATE};
 use serde_json::{Value, json};
@@ -69,23 +70,36 @@ impl Resource {
     ///
     /// If no port can be had.
     pub async fn start_as(origin: Option<&str>, freshness: Freshness) -> io::Result<Self> {
-        let clock = MovedClock::default();
-        let events: Arc<Mutex<Vec<SecurityEvent>>> = Arc::default();
         let key = SigningKey::generate(&SystemRandom).map_err(io::Error::other)?;
         let issuer = Arc::new(TokenIssuer::new(ISSUER, key));
+        Self::start_with(origin, freshness, issuer, |builder| builder).await
+    }
+
+    /// Starts one that takes this issuer's tokens, and whose verifier is configured further.
+    ///
+    /// # Errors
+    ///
+    /// If no port can be had.
+    pub async fn start_with(
+        origin: Option<&str>,
+        freshness: Freshness,
+        issuer: Arc<TokenIssuer>,
+        configure: impl FnOnce(Builder) -> Builder,
+    ) -> io::Result<Self> {
+        let clock = MovedClock::default();
+        let events: Arc<Mutex<Vec<SecurityEvent>>> = Arc::default();
         let mut built = None;
         let server = Server::start_with(|here| {
             let seen = Arc::clone(&events);
             let origin = origin.unwrap_or(here).to_owned();
-            let bulla = Bulla::builder()
+            let builder = Bulla::builder()
                 .origin(&origin)
                 .clock(clock.clone())
                 .on_event(move |event| lock(&seen).push(event.clone()))
                 .identity(Identity::generate(&SystemRandom).map_err(io::Error::other)?)
                 .store(MemoryStore::new().map_err(io::Error::other)?)
-                .allow_origin("https://app.example")
-                .build()
-                .map_err(io::Error::other)?;
+                .allow_origin("https://app.example");
+            let bulla = configure(builder).build().map_err(io::Error::other)?;
             let tokens = || {
                 let tokens = TokenVerifier::<Value>::new(ISSUER, AUDIENCE);
                 tokens.key(issuer.public()).map_err(io::Error::other)

@@ -1,10 +1,16 @@
 //! What a thief has of a client of OAuth, and what it is worth; and what ends it.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use bulla_keys::SystemRandom;
-use bulla_server::dpop::{Freshness, SigningKey};
-use bulla_server::{Clock as _, Code, EventKind, Revocation, Rule, Subject};
+use bulla_server::dpop::{Freshness, SigningKey, TokenIssuer};
+use bulla_server::{
+    Builder, Clock as _, Code, EventKind, RedisStore, Revocation, Rule, Subject, WrappingKey,
+};
 use bulla_tests::attack::Outcome;
-use bulla_tests::dpop::{Resource, TWIN};
+use bulla_tests::dpop::{AUDIENCE, ISSUER, Resource, TWIN};
+use bulla_tests::redis::Redis;
 
 fn device() -> Outcome<SigningKey> {
     Ok(SigningKey::generate(&SystemRandom)?)
@@ -86,6 +92,47 @@ async fn a_request_that_was_overheard_cannot_be_made_again() -> Outcome {
     for _ in 0..2 {
         assert_eq!(resource.send(&bearer).await?.status, 200);
     }
+    Ok(())
+}
+
+/// Who takes the nonces that another has handed out.
+#[tokio::test]
+async fn nor_at_another_node_of_the_same_store_and_ring() -> Outcome {
+    let redis = Redis::start()?;
+    let issuer = Arc::new(TokenIssuer::new(ISSUER, device()?));
+    let node = async || -> Outcome<Resource> {
+        let store = RedisStore::connect(redis.url()).await?;
+        let ring = store.ring(WrappingKey::new(&[7; 32])).await?;
+        let configure = |builder: Builder| builder.ring(ring).store(store);
+        let (origin, freshness) = (Some(AUDIENCE), Freshness::Nonce);
+        Ok(Resource::start_with(origin, freshness, Arc::clone(&issuer), configure).await?)
+    };
+    let (one, other) = (node().await?, node().await?);
+    let victim = device()?;
+    let minted = one.mint("ann", &victim)?;
+    let without = one.attempt(&victim, &minted.token, None)?;
+    let handed_out = one.send(&without).await?.nonce;
+    let nonce = handed_out.ok_or("no nonce was handed out")?;
+    let mut overheard = other.attempt(&victim, &minted.token, Some(&nonce))?;
+    overheard.proofs = Some(vec![overheard.proof()?]);
+    assert_eq!(other.send(&overheard).await?.status, 200);
+    for node in [&one, &other] {
+        node.taken();
+        assert_eq!(node.send(&overheard).await?.status, 401);
+        assert_eq!(node.refusals(), [Code::Replayed]);
+    }
+    // Nodes that share nothing take it once each.
+    for _ in 0..2 {
+        let window = Freshness::Window(Duration::from_mins(1));
+        let issuer = Arc::clone(&issuer);
+        let alone = Resource::start_with(Some(AUDIENCE), window, issuer, |builder| builder);
+        assert_eq!(alone.await?.send(&overheard).await?.status, 200);
+    }
+
+    let all = Revocation::Subject("ann".parse()?, u32::MAX);
+    one.bulla.revoke(all).await?;
+    let refused = other.attempt(&victim, &minted.token, Some(&one.nonce().await?))?;
+    assert_eq!(other.send(&refused).await?.status, 401);
     Ok(())
 }
 
