@@ -135,7 +135,7 @@ pub struct Unsealer {
     /// Bytes of a header that is not complete.
     pending: Vec<u8>,
     header: Option<(Header, Joiner)>,
-    /// A list, since a ring takes three times its code.
+    #[expect(clippy::linkedlist, reason = "the browser's module has no room for a ring")]
     waiting: LinkedList<Record>,
     in_flight: usize,
     has_ended: bool,

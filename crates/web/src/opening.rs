@@ -27,6 +27,10 @@ impl Opening {
     /// thumbprint, `random` has 32 bytes, `ticket` is that of a session to be carried over, `created` is
     /// in seconds since 1970. `previous` is the device key whose place this one's takes.
     #[wasm_bindgen(constructor)]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "an object with as many members costs its names on both sides"
+    )]
     pub fn new(
         server: &Server,
         device: &[u8],
@@ -68,6 +72,10 @@ impl Opening {
     }
 
     /// Adds the signatures.
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "the boundary knows no optional slice"
+    )]
     pub fn signed(self, signature: &[u8], rotation: Option<Vec<u8>>) -> Sent {
         Sent(self.0.signed(signature, rotation.as_deref()))
     }
