@@ -135,7 +135,10 @@ pub struct Unsealer {
     /// Bytes of a header that is not complete.
     pending: Vec<u8>,
     header: Option<(Header, Joiner)>,
-    #[expect(clippy::linkedlist, reason = "the browser's module has no room for a ring")]
+    #[expect(
+        clippy::linkedlist,
+        reason = "the browser's module has no room for a ring"
+    )]
     waiting: LinkedList<Record>,
     in_flight: usize,
     has_ended: bool,

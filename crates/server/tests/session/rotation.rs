@@ -8,7 +8,7 @@ use bulla_protocol::field;
 use bulla_protocol::opening::Ticket;
 use bulla_protocol::proof::ProofKind;
 use bulla_server::{
-    Bulla, Cookies, Error, EventKind, MemoryRegistry, Refused, SecurityEvent, Session,
+    Bulla, Cookies, Error, EventKind, MemoryRegistry, Refused, Revocation, SecurityEvent, Session,
 };
 use http::request::Parts;
 use http::{Request, Response};
@@ -98,7 +98,7 @@ async fn serve(request: &Parts) -> Result<Response<Body>, Error> {
             session.rotate_device_key()?;
             for line in [
                 "pin=4711; Path=/vault; HttpOnly; SameSite=Strict; Max-Age=600",
-                "tab=1; Path=/; HttpOnly",
+                "tab=1; Path=/; HttpOnly; Partitioned",
             ] {
                 let line = line.parse().unwrap();
                 response.headers_mut().append("set-cookie", line);
@@ -140,7 +140,7 @@ async fn the_new_key_has_the_login_the_place_and_the_cookies_of_the_old_one() {
 
     let (carry, lines, _) = bank.log_in(&old).await;
     let (opened, bound) = new
-        .open_rotating(&old, &bank.server, carry, &jar(&lines))
+        .open_rotating((&old, &old), &bank.server, carry, &jar(&lines))
         .await;
     let mut client = opened.unwrap();
     assert!(client.authenticated);
@@ -189,7 +189,7 @@ async fn the_old_key_is_locked_out() {
     let (carry, lines, mut ended) = bank.log_in(&old).await;
     let kept = carry.clone();
     let (opened, bound) = new
-        .open_rotating(&old, &bank.server, carry, &jar(&lines))
+        .open_rotating((&old, &old), &bank.server, carry, &jar(&lines))
         .await;
     opened.unwrap();
     for client in [&mut beside, &mut ended] {
@@ -203,7 +203,7 @@ async fn the_old_key_is_locked_out() {
     }
     // The ticket is used up, whoever comes with it.
     let again = new
-        .open_rotating(&old, &bank.server, kept.clone(), "")
+        .open_rotating((&old, &old), &bank.server, kept.clone(), "")
         .await;
     assert_eq!(again.0.err(), Some(Code::SessionRevoked));
     let again = old.open(&bank.server, Some(kept)).await;
@@ -214,9 +214,11 @@ async fn the_old_key_is_locked_out() {
 #[tokio::test]
 async fn a_key_signs_in_another_with_a_login_that_lets_it_and_not_otherwise() {
     let (bank, old, thief) = (Bank::new(), Device::new(), Device::new());
-    let refused = async |by: &Device, ticket: Ticket| {
+    let refused = async |(previous, by): (&Device, &Device), ticket: Ticket| {
         bank.events.lock().unwrap().clear();
-        let (opened, set) = thief.open_rotating(by, &bank.server, ticket, "").await;
+        let (opened, set) = thief
+            .open_rotating((previous, by), &bank.server, ticket, "")
+            .await;
         assert_eq!((opened.err(), set.len()), (Some(Code::TicketInvalid), 0));
         let kinds = bank.kinds();
         // A rule in between says that it is one too many.
@@ -227,9 +229,9 @@ async fn a_key_signs_in_another_with_a_login_that_lets_it_and_not_otherwise() {
     };
     let mut client = old.open(&bank.server, None).await.unwrap();
     // A ticket that is not confirmed, one that is, and that of a login.
-    refused(&old, client.ticket.clone()).await;
+    refused((&old, &old), client.ticket.clone()).await;
     bank.send((&old, &mut client), "/", "").await.0.unwrap();
-    refused(&old, client.ticket.clone()).await;
+    refused((&old, &old), client.ticket.clone()).await;
     for path in ["/rotate-alone", "/rotate-late"] {
         let mut client = old.open(&bank.server, None).await.unwrap();
         let (said, carry, _) = bank.send((&old, &mut client), path, "").await;
@@ -237,19 +239,35 @@ async fn a_key_signs_in_another_with_a_login_that_lets_it_and_not_otherwise() {
     }
     let (_, carry, _) = bank.send((&old, &mut client), "/login", "").await;
     let carry = carry.unwrap();
-    refused(&old, carry.clone()).await;
+    refused((&old, &old), carry.clone()).await;
     // It was for its own device, which nobody has kept from it.
     old.open(&bank.server, Some(carry)).await.unwrap();
 
     // With the permission it is the old key's word that counts, and no other's.
     let (carry, ..) = bank.log_in(&old).await;
-    refused(&thief, carry.clone()).await;
-    refused(&Device::new(), carry.clone()).await;
+    for (previous, by) in [(&thief, &thief), (&old, &thief), (&thief, &old)] {
+        refused((previous, by), carry.clone()).await;
+    }
     let opened = thief.open(&bank.server, Some(carry.clone())).await;
     assert_eq!(opened.err(), Some(Code::TicketInvalid));
     // What it keeps out is there: the same is taken of whom it is for.
-    let (opened, _) = thief.open_rotating(&old, &bank.server, carry, "").await;
+    let (opened, _) = thief
+        .open_rotating((&old, &old), &bank.server, carry, "")
+        .await;
     assert!(opened.unwrap().authenticated);
+}
+
+/// By whoever has its handle still.
+#[tokio::test]
+async fn a_key_that_is_locked_out_signs_in_no_other() {
+    let (bank, old, new) = (Bank::new(), Device::new(), Device::new());
+    let (carry, ..) = bank.log_in(&old).await;
+    let lost = Revocation::Device(old.0.thumbprint());
+    bank.server.bulla.revoke(lost).await.unwrap();
+    let (opened, _) = new
+        .open_rotating((&old, &old), &bank.server, carry, "")
+        .await;
+    assert_eq!(opened.err(), Some(Code::SessionRevoked));
 }
 
 /// A client that can make no other key, or has no use for one.
@@ -285,7 +303,9 @@ async fn no_other_cookies_are_bound_anew() {
     bank.server.clock.advance(600);
     let (carry, ..) = bank.log_in(&old).await;
     let cookies = format!("{}; {}; pin=1; tab=bulla.AAAA", jar(&others), jar(&lines));
-    let (opened, bound) = new.open_rotating(&old, &bank.server, carry, &cookies).await;
+    let (opened, bound) = new
+        .open_rotating((&old, &old), &bank.server, carry, &cookies)
+        .await;
     assert_eq!(bound.len(), 1, "{bound:?}");
     let (said, ..) = bank
         .send((&new, &mut opened.unwrap()), "/vault", &jar(&bound))

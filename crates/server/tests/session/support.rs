@@ -230,16 +230,17 @@ impl Device {
         self.ask(AUTHORITY, server, None, None, &agreement).1
     }
 
-    /// An opening in which `previous` signs this key in; with these cookies, the answer's lines of `Set-Cookie`.
+    /// An opening in which the key that is named `previous` signs this one in, by whatever key does it; with these
+    /// cookies, the answer's lines of `Set-Cookie`.
     pub(crate) async fn open_rotating(
         &self,
-        previous: &Self,
+        (previous, by): (&Self, &Self),
         server: &Server,
         ticket: Ticket,
         cookies: &str,
     ) -> (Result<Client, Code>, Vec<String>) {
         let agreement = AgreementKey::generate(&SystemRandom).unwrap();
-        let (ticket, previous) = (Some(ticket), Some(previous));
+        let (ticket, previous) = (Some(ticket), Some((previous, by)));
         let (sent, mut request) = self.ask(AUTHORITY, server, ticket, previous, &agreement);
         let cookies = cookies.parse().unwrap();
         request.headers_mut().insert("cookie", cookies);
@@ -255,7 +256,7 @@ impl Device {
         authority: &str,
         server: &Server,
         ticket: Option<Ticket>,
-        previous: Option<&Self>,
+        previous: Option<(&Self, &Self)>,
         agreement: &AgreementKey,
     ) -> (SentOpening, Request<Body>) {
         let open = Open {
@@ -267,12 +268,12 @@ impl Device {
             ticket,
             work: None,
         };
-        let before = previous.map(|previous| *previous.0.public());
+        let before = previous.map(|(previous, _)| *previous.0.public());
         let opening = Opening::new(open, before, authority, DEFAULT_PREFIX, 0).unwrap();
         let signature = self.0.sign(opening.base().as_bytes()).unwrap();
-        let rotation = previous.map(|previous| {
+        let rotation = previous.map(|(_, by)| {
             let base = opening.rotation_base().unwrap();
-            previous.0.sign(base.as_bytes()).unwrap()
+            by.0.sign(base.as_bytes()).unwrap()
         });
         let sent = opening.signed(&signature, rotation.as_ref().map(AsRef::as_ref));
         let mut request = Request::post(sent.path()).header("host", authority);
