@@ -91,6 +91,7 @@ export class Session {
 /** The stable codes of {@link BullaError}. More may come. */
 export type BullaErrorCode =
   | "malformed"
+  | "too_slow"
   | "too_large"
   | "version_unsupported"
   | "authority_mismatch"

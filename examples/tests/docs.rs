@@ -10,7 +10,7 @@ use bulla_protocol::limits::{
     DEFAULT_PREFIX, MAX_OPENING_LEN, MAX_RECORD_SIZE, MAX_SUBJECT_LEN, MAX_TICKET_LEN,
 };
 use bulla_server::{
-    Bulla, Code, Identity, Lifetimes, Limits, MemoryStore, Ring, Rule, SystemRandom,
+    Bulla, Code, Identity, Lifetimes, Limits, MemoryStore, Pace, Ring, Rule, SystemRandom,
 };
 use tower::ServiceExt as _;
 
@@ -85,6 +85,14 @@ fn defaults_are_as_listed() {
     ] {
         assert_eq!(usize::try_from(default(name)), Ok(limit), "{name}");
     }
+    let pace = Pace::default();
+    assert_eq!(Duration::from_secs(default("grace")), pace.grace);
+    assert_eq!(default("rate"), u64::from(pace.rate));
+    let cells = |name: &str| table[name][1].replace(',', "");
+    let (graces, rates) = (Pace::GRACES, Pace::RATES);
+    let (shortest, longest) = (graces.start().as_secs(), graces.end().as_secs());
+    assert!(cells("grace").ends_with(&format!("{shortest} to {longest}")));
+    assert!(cells("rate").ends_with(&format!("{} to {}", rates.start(), rates.end())));
     assert_eq!(table["prefix"][1], format!("`{DEFAULT_PREFIX}`"));
     let hours = Ring::DEFAULT_PERIOD.as_secs() / 3600;
     for sentence in [

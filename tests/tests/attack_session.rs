@@ -744,15 +744,16 @@ async fn a_signature_that_is_taken_off_is_missed_on_either_side() -> Outcome {
 /// A copy of which the bank has the head, and not the whole content before it has forgotten the original.
 #[tokio::test]
 async fn a_copy_that_is_kept_half_sent_is_refused() -> Outcome {
-    let bank = Bank::open().await?;
+    // By default nobody waits for so long.
+    let bank = Bank::open_with(|builder| builder.pace(None)).await?;
     let victim = logged_in(&bank).await?;
     let nonce = victim.fresh_nonce()?;
     let request = post("/api/transfer", &order(1))?;
     let prepared = victim.prepare(request, Mode::Signed, ProofKind::Device, nonce)?;
     let twins = twin_order(&bank, victim.client(), 1).await?;
     let halves = [
-        Half::send(&bank, &prepared.request).await?,
-        Half::send(&bank, &twins).await?,
+        Half::send(&bank, &prepared.request, "close").await?,
+        Half::send(&bank, &twins, "close").await?,
     ];
     for whole in [&prepared.request, &twins] {
         assert_eq!(send(&victim, copy(whole)).await?.status(), 200);
@@ -767,14 +768,47 @@ async fn a_copy_that_is_kept_half_sent_is_refused() -> Outcome {
     Ok(())
 }
 
+/// He announces bodies and does not send them, in order to hold as many connections as the bank has.
+#[tokio::test]
+async fn a_body_that_never_comes_holds_no_connection() -> Outcome {
+    let bank = Bank::open().await?;
+    let victim = logged_in(&bank).await?;
+    let opening = victim.client().prepare_opening(None)?.request;
+    let prepare = |mode| {
+        let (request, nonce) = (post("/api/transfer", &order(1))?, victim.fresh_nonce()?);
+        let prepared = victim.prepare(request, mode, ProofKind::Device, nonce)?;
+        Outcome::Ok(prepared.request)
+    };
+    let (signed, sealed) = (prepare(Mode::Signed)?, prepare(Mode::Sealed)?);
+    let mut held = Vec::new();
+    for request in [&opening, &signed, &sealed] {
+        held.push(Half::send(&bank, request, "keep-alive").await?);
+    }
+    bank.clock.advance(21);
+    for half in held {
+        // To the end, which only comes when the connection is closed.
+        let refused = half.send_rest(b"").await?;
+        assert!(refused.starts_with("HTTP/1.1 408"), "{refused}");
+        assert!(refused.contains("connection: close"), "{refused}");
+        assert!(refused.contains("too_slow"), "{refused}");
+    }
+    // None of them was used up.
+    assert!(bank.ledger.transfers().is_empty());
+    for request in [opening, signed, sealed] {
+        assert_eq!(send(&victim, request).await?.status(), 200);
+    }
+    assert_eq!(bank.ledger.transfers().len(), 2);
+    Ok(())
+}
+
 /// A request whose head has been looked at, and whose content is waited for.
 struct Half(TcpStream);
 
 impl Half {
-    async fn send(bank: &Bank, request: &Request<Bytes>) -> Outcome<Self> {
+    async fn send(bank: &Bank, request: &Request<Bytes>, connection: &str) -> Outcome<Self> {
         let (method, path, length) = (request.method(), request.uri().path(), request.body().len());
         let mut head = format!(
-            "{method} {path} HTTP/1.1\r\nHost: localhost:{}\r\nConnection: close\r\n\
+            "{method} {path} HTTP/1.1\r\nHost: localhost:{}\r\nConnection: {connection}\r\n\
              Expect: 100-continue\r\nContent-Length: {length}\r\n",
             bank.server.port()
         );

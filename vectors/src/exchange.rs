@@ -1,12 +1,15 @@
 //! The steps that run the real halves: `exchange` the verifier, `client` the native client.
 
-use std::future::Future;
+use std::convert::Infallible;
+use std::future::{Future, ready};
 use std::io::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::Body;
 use axum::routing::{any, get, post};
 use bulla_client::Client;
 use bulla_keys::{Random, RandomError, SystemRandom, ece};
@@ -18,12 +21,13 @@ use bulla_protocol::opening::Ticket;
 use bulla_protocol::proof::{ProofKind, ProofNonce};
 use bulla_protocol::seal::Header;
 use bulla_server::{
-    Body, Bulla, Clock, Concurrency, Identity, Limits, MemoryRegistry, MemoryStore, Openings, Rate,
+    Bulla, Clock, Concurrency, Identity, Limits, MemoryRegistry, MemoryStore, Openings, Rate,
     Refused, Require, Ring, Session,
 };
 use bytes::Bytes;
+use futures_util::{StreamExt as _, stream};
 use http::{Request, Response};
-use http_body_util::{BodyExt as _, Full};
+use http_body_util::BodyExt as _;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
@@ -74,6 +78,9 @@ pub(crate) struct Sent {
     pub fields: Vec<(String, String)>,
     /// The body, in base64url.
     pub body: String,
+    /// How many seconds of silence follow it, if it is not whole.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub stalls: u64,
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref)] // as serde calls it
@@ -191,7 +198,7 @@ impl Server {
             request = request.header(name, value);
         }
         let request = request
-            .body(full(body))
+            .body(self.sending(body, sent.stalls))
             .map_err(|error| Stop::Unusable(error.to_string()))?;
         let response = self.answer(request).await;
         let reply = Reply {
@@ -208,6 +215,25 @@ impl Server {
             return open(&reply.content, response_key);
         }
         Ok(reply)
+    }
+
+    /// A body that comes at once, and then nothing for so many seconds.
+    fn sending(&self, body: Vec<u8>, stalls: u64) -> Body {
+        if stalls == 0 {
+            return body.into();
+        }
+        let clock = self.clock.clone();
+        let mut is_awaited = false;
+        let silence = stream::poll_fn(move |cx| {
+            // From the second look on, time has passed.
+            if std::mem::replace(&mut is_awaited, true) {
+                clock.0.fetch_add(stalls, Ordering::Relaxed);
+            }
+            cx.waker().wake_by_ref();
+            Poll::Pending
+        });
+        let start = stream::once(ready(Ok::<_, Infallible>(body)));
+        Body::from_stream(start.chain(silence))
     }
 
     async fn answer(&self, request: Request<Body>) -> Response<Bytes> {
@@ -317,7 +343,7 @@ async fn session(origin: &str) -> Result<bulla_client::Session, Stop> {
     state["origin"] = origin.into();
     let server = Server::new(Input(&state), SystemRandom)?;
     let mut opening = client.prepare_opening(None).map_err(unusable)?;
-    let request = std::mem::take(&mut opening.request).map(full);
+    let request = std::mem::take(&mut opening.request).map(Body::from);
     let answer = opening.answer(&server.answer(request).await);
     answer.map_err(unusable)
 }
@@ -366,12 +392,6 @@ fn fields_of(response: &Response<Bytes>) -> Vec<(String, String)> {
         (name.to_string(), value.to_owned())
     };
     response.headers().iter().map(line).collect()
-}
-
-fn full(bytes: impl Into<Bytes>) -> Body {
-    Full::new(bytes.into())
-        .map_err(|never| match never {})
-        .boxed_unsync()
 }
 
 #[derive(Clone)]

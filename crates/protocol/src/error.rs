@@ -95,6 +95,8 @@ macro_rules! codes {
 codes! {
     /// The message could not be parsed. Sending it again will not help.
     Malformed "malformed" 400 Message "The message could not be parsed",
+    /// The message came more slowly than the server waits for it. Nothing was done.
+    TooSlow "too_slow" 408 Message "The message is too slow",
     /// The message, or a part of it, is larger than the server takes.
     TooLarge "too_large" 413 Message "The message is too large",
     /// The opening asks for a version that the server does not speak.

@@ -200,6 +200,8 @@ mod tests {
             assert_eq!(safe.after(code, false), Next::Fail);
         }
         assert_eq!(after(FRESH, Code::Replayed, false), Next::Fail);
+        // Nothing was done; but it would come no faster.
+        assert_eq!(after(FRESH, Code::TooSlow, true), Next::Fail);
     }
 
     #[test]

@@ -44,6 +44,14 @@ pub type Body = UnsyncBoxBody<Bytes, BodyError>;
 const CUT: Error = Code::Malformed.because("the body did not arrive whole");
 const TOO_LARGE: Error = Code::TooLarge.because("the body is larger than this server takes");
 
+/// Why a body did not arrive whole: it was too slow, or whoever sent it has gone.
+fn cut(error: &BodyError) -> Error {
+    match error.0.downcast_ref::<Error>() {
+        Some(own) if own.code == Code::TooSlow => *own,
+        _ => CUT,
+    }
+}
+
 pub(crate) fn full(bytes: impl Into<Bytes>) -> Body {
     http_body_util::Full::new(bytes.into())
         .map_err(|never| match never {})
@@ -156,7 +164,7 @@ impl HttpBody for Read {
 pub(crate) async fn collect(mut body: Body, limit: usize) -> Result<Bytes, Error> {
     let mut content = BytesMut::new();
     while let Some(frame) = body.frame().await {
-        if let Ok(data) = frame.map_err(|_| CUT)?.into_data() {
+        if let Ok(data) = frame.map_err(|error| cut(&error))?.into_data() {
             join(&mut content, data, limit)?;
         }
     }
@@ -204,7 +212,11 @@ impl Envelope {
                     incoming,
                 });
             }
-            let frame = incoming.frame().await.ok_or(SHORT)?.map_err(|_| CUT)?;
+            let frame = incoming
+                .frame()
+                .await
+                .ok_or(SHORT)?
+                .map_err(|error| cut(&error))?;
             let Ok(data) = frame.into_data() else {
                 continue;
             };
@@ -302,7 +314,7 @@ impl Unsealing {
             self.reader.finish()?;
             return Poll::Ready(Ok(()));
         };
-        if let Ok(data) = frame.map_err(|_| CUT)?.into_data() {
+        if let Ok(data) = frame.map_err(|error| cut(&error))?.into_data() {
             if let Some(left) = self.left {
                 self.left = Some(left.checked_sub(data.len()).ok_or(TOO_LARGE)?);
             }

@@ -26,6 +26,7 @@ use crate::lifetimes::Lifetimes;
 use crate::live::{self, News};
 use crate::network::Finder;
 use crate::nonce::Nonces;
+use crate::pace::Pace;
 use crate::policy::Policy;
 use crate::rates::{Meters, Rates};
 use crate::registry::{Concurrency, Registry};
@@ -47,6 +48,7 @@ pub struct Builder {
     clock: Box<dyn Clock>,
     random: Box<dyn Random>,
     limits: Limits,
+    pace: Option<Pace>,
     lifetimes: Lifetimes,
     proof: ProofKind,
     policy: Policy,
@@ -73,6 +75,7 @@ impl Builder {
             clock: Box::new(SystemClock),
             random: Box::new(SystemRandom),
             limits: Limits::default(),
+            pace: Some(Pace::default()),
             lifetimes: Lifetimes::default(),
             proof: ProofKind::Device,
             policy: Policy::default(),
@@ -139,6 +142,21 @@ impl Builder {
     /// Sets how large things may be.
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
+        self
+    }
+
+    /// Sets how slowly bodies may come, or `None`: then whoever sends a byte now and then holds a request open for ever.
+    /// Slow heads of requests are the HTTP server's to cut off.
+    pub fn pace(mut self, pace: impl Into<Option<Pace>>) -> Self {
+        self.pace = pace.into();
+        self
+    }
+
+    /// Lets handlers read bodies that come as slowly as they like at the paths that begin so: for requests that are streams of
+    /// events, which are silent while nothing happens. Text is compared, as by [`Self::unsigned`]. What the verifier reads
+    /// before the handler has the request is held to the [pace](Self::pace) there, too.
+    pub fn unpaced(mut self, path_prefix: impl Into<String>) -> Self {
+        self.policy.unpaced.push(path_prefix.into());
         self
     }
 
@@ -254,7 +272,8 @@ impl Builder {
     /// # Errors
     ///
     /// [`ConfigError::NoOrigin`]; [`ConfigError::Origin`] if any is not one; [`ConfigError::AllowedOrigin`];
-    /// [`ConfigError::Prefix`]; [`ConfigError::Path`]; [`ConfigError::Rule`]; [`ConfigError::Work`]; [`ConfigError::NoIdentity`];
+    /// [`ConfigError::Prefix`]; [`ConfigError::Path`]; [`ConfigError::Rule`]; [`ConfigError::Work`];
+    /// [`ConfigError::Pace`]; [`ConfigError::NoIdentity`];
     /// [`ConfigError::NoStore`];
     /// [`ConfigError::Lifetime`] for one that is not among [`Lifetimes::RANGE`];
     /// [`ConfigError::RingPeriod`] for a period that [`Ring::with_period`] does not allow;
@@ -279,6 +298,9 @@ impl Builder {
         self.rules.check()?;
         if !self.openings.are_allowed() {
             return Err(ConfigError::Work);
+        }
+        if self.pace.is_some_and(|pace| !pace.is_allowed()) {
+            return Err(ConfigError::Pace);
         }
         let identity = self.identity.ok_or(ConfigError::NoIdentity)?;
         let pseudonyms = identity.derive(b"pseudonyms")?;
@@ -332,6 +354,7 @@ impl Builder {
             nonces: Nonces::new(self.lifetimes.nonce),
             devices: Devices::new(),
             limits: self.limits,
+            pace: self.pace,
             lifetimes: self.lifetimes,
             keep,
             proof: self.proof,

@@ -28,6 +28,7 @@ use crate::lifetimes::Lifetimes;
 use crate::live::News;
 use crate::network::Finder;
 use crate::nonce::{Nonce, Nonces};
+use crate::pace::Pace;
 use crate::policy::Policy;
 use crate::rates::Meters;
 use crate::registry::{Concurrency, Registry};
@@ -55,6 +56,8 @@ pub(crate) struct Inner {
     pub(crate) nonces: Nonces,
     pub(crate) devices: Devices,
     pub(crate) limits: Limits,
+    /// `None` if bodies may come as slowly as they like.
+    pub(crate) pace: Option<Pace>,
     pub(crate) lifetimes: Lifetimes,
     /// How long anything that a key of the ring sealed can be valid.
     pub(crate) keep: Duration,
@@ -68,7 +71,7 @@ pub(crate) struct Inner {
     pub(crate) meters: Meters,
     pub(crate) gate: Gate,
     pub(crate) watch: Watch,
-    /// Wakes up open streams at the end of their sessions.
+    /// Wakes up open streams at the end of their sessions, and whoever waits for a slow body.
     pub(crate) alarms: Alarms,
     /// Tells open streams what has ended.
     pub(crate) revoked: broadcast::Sender<News>,

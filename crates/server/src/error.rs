@@ -36,6 +36,11 @@ pub enum ConfigError {
     /// Openings are to take more work than any client does.
     #[error("no client does more than 20 bits of work for an opening")]
     Work,
+    /// A pace is not among [`Pace::GRACES`](crate::Pace::GRACES) and [`Pace::RATES`](crate::Pace::RATES).
+    #[error(
+        "a pace is a grace of a second to an hour, and 1 to 1000000 bytes a second; `pace(None)` turns it off"
+    )]
+    Pace,
     /// The prefix is not an absolute path without a trailing slash.
     #[error("the prefix must be an absolute path without a trailing slash, and `{0}` is not")]
     Prefix(String),

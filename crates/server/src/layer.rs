@@ -25,6 +25,7 @@ use crate::event::meter;
 use crate::event::{About, EventKind};
 use crate::headers::{View, proof_fields};
 use crate::live::Live;
+use crate::pace;
 use crate::policy::{Monitored, client_goes_on};
 use crate::reply::WHOLE;
 use crate::session::{Outcome, Session};
@@ -123,7 +124,7 @@ where
 }
 
 impl Bulla {
-    async fn handle<E>(
+    async fn handle<E: 'static>(
         &self,
         request: Request<Body>,
         inner: Inner<E>,
@@ -134,6 +135,8 @@ impl Bulla {
         } else {
             let network = self.0.finder.find(request.headers(), request.extensions());
             let mut about = About::new(request.uri().clone(), network);
+            let version = request.version();
+            let (request, inner) = self.paced(request, inner);
             let (request, rest) = body::with_rest(request);
             let limited = self.0.meters.of_network(network, self.now());
             // Who comes too often from one place is not heard out.
@@ -142,12 +145,15 @@ impl Bulla {
                 Ok(()) => self.route(request, inner, &mut about).await,
                 Err(refusal) => Err(refusal),
             };
-            let response = match served {
+            let mut response = match served {
                 Ok(served) => served?,
                 Err(refusal) => self.refuse(refusal),
             };
             // Whoever refused it, here is where it is seen.
             let refusal = response.extensions().get().copied();
+            if let Some(refusal) = refusal {
+                pace::hang_up(&mut response, refusal, version);
+            }
             self.conclude(refusal, &about, rest).await;
             response
         };

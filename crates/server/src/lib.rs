@@ -51,6 +51,7 @@ mod live;
 mod network;
 mod nonce;
 mod open;
+mod pace;
 mod policy;
 mod rates;
 mod refused;
@@ -80,6 +81,7 @@ pub use crate::identity::Identity;
 pub use crate::layer::{BullaLayer, BullaService};
 pub use crate::lifetimes::Lifetimes;
 pub use crate::network::Network;
+pub use crate::pace::Pace;
 pub use crate::rates::{Rate, Rates};
 pub use crate::refused::Refused;
 #[cfg(feature = "embedded")]

@@ -16,6 +16,7 @@ use crate::session::Session;
 pub(crate) struct Policy {
     pub(crate) unsigned: Vec<String>,
     pub(crate) monitored: Vec<String>,
+    pub(crate) unpaced: Vec<String>,
     required: Vec<Asked>,
 }
 
@@ -37,6 +38,11 @@ impl Policy {
     /// Whether what would be refused passes.
     pub(crate) fn is_monitored(&self, path: &str) -> bool {
         begins_with_any(path, &self.monitored)
+    }
+
+    /// Whether bodies come as slowly as they like.
+    pub(crate) fn is_unpaced(&self, path: &str) -> bool {
+        begins_with_any(path, &self.unpaced)
     }
 
     pub(crate) fn monitors(&self) -> bool {
@@ -71,7 +77,8 @@ impl Policy {
     /// The first rule that is for no path which ever comes.
     pub(crate) fn wrong(&self) -> Option<&str> {
         let required = self.required.iter().map(|asked| &asked.prefix);
-        let all = self.unsigned.iter().chain(&self.monitored).chain(required);
+        let passing = [&self.unsigned, &self.monitored, &self.unpaced];
+        let all = passing.into_iter().flatten().chain(required);
         let is_path = |path: &str| Target::parse(path).is_ok_and(|target| target.query.is_none());
         all.map(String::as_str).find(|path| !is_path(path))
     }

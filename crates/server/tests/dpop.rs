@@ -124,7 +124,8 @@ impl Server {
         let routes = Router::new()
             .route("/me", get(me))
             .route("/stream", get(ticks))
-            .route("/vault", get(vault));
+            .route("/vault", get(vault))
+            .route("/notes", get(note));
         self.dpop.protect(routes).oneshot(request).await.unwrap()
     }
 }
@@ -135,6 +136,13 @@ async fn me(access: Access<u32>) -> String {
 
 async fn vault(_: Access<u32>) -> Refused {
     Refused(Code::InsufficientUserAuthentication.because("not today"))
+}
+
+async fn note(_: Access<u32>, body: Body) -> String {
+    match body.collect().await {
+        Ok(_) => "whole".to_owned(),
+        Err(error) => error.to_string(),
+    }
 }
 
 /// Says something whenever it is asked.
@@ -332,6 +340,24 @@ async fn open_streams_end_with_their_token() {
             assert!(rest < 10, "{name}");
         }
     }
+}
+
+#[tokio::test]
+async fn bodies_are_held_to_the_pace_here_too() {
+    let server = Server::new();
+    let ann = device();
+    server.tokens.knows("token", Ok(token(&ann, "token")));
+    let proof = prove(&ann, "/notes", "token", "1", NOW);
+    let silence = stream::pending::<Result<Bytes, Infallible>>();
+    let silent = request("/notes", "token", &proof).map(|_| Body::from_stream(silence));
+    let moving = async {
+        server.clock.0.fetch_add(21, Ordering::Relaxed);
+    };
+    let answered = async { tokio::join!(server.send(silent), moving).0 };
+    // Only so that a lost wake-up is a failure and not a hang.
+    let limit = std::time::Duration::from_secs(20);
+    let answer = tokio::time::timeout(limit, answered).await.unwrap();
+    assert!(text(answer).await.contains(Code::TooSlow.as_str()));
 }
 
 #[tokio::test]

@@ -4,12 +4,13 @@
 
 use std::error::Error;
 use std::net::Ipv4Addr;
+use std::time::Duration;
 
 use bulla_server::{Body, BodyError, Bulla, Identity, MemoryStore, Require, Session, SystemRandom};
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::{BodyExt as _, Full};
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
@@ -34,7 +35,12 @@ async fn main() -> Result<(), Box<dyn Error>> {
         let (stream, _) = listener.accept().await?;
         let service = TowerToHyperService::new(service.clone());
         tokio::spawn(async move {
-            let connections = auto::Builder::new(TokioExecutor::new());
+            let mut connections = auto::Builder::new(TokioExecutor::new()).http1_only();
+            // Bodies that hardly come are the verifier's to cut off, heads are not.
+            connections
+                .http1()
+                .timer(TokioTimer::new())
+                .header_read_timeout(Duration::from_secs(10));
             // A connection that breaks is nobody's error.
             let _ = connections
                 .serve_connection(TokioIo::new(stream), service)

@@ -254,7 +254,14 @@ fn of_the_store() -> Vec<Case> {
     dry.state["exhausted"] = true.into();
     dry.server = Server::new(Input(&dry.state), Counted::default()).unwrap();
     dry.send(&opening(None));
+    let mut stalled = Talk::new();
+    let sent = with(&stalled.make_signed(ECHO, "device"), |sent| {
+        sent["body"] = text(b"he");
+        sent["stalls"] = 21.into();
+    });
+    stalled.send(&sent);
     vec![
+        stalled.refused(Code::TooSlow, "a body that does not go on"),
         replayed.refused(Code::Replayed, "a signed request twice"),
         sealed.refused(Code::Replayed, "a sealed request twice"),
         again.refused(Code::SessionLimit, "a login more than the user may have"),

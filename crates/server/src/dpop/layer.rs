@@ -20,6 +20,7 @@ use crate::cors;
 use crate::event::About;
 use crate::layer::{Inner, ServiceFuture, is_stream, take_inner};
 use crate::live::Live;
+use crate::pace;
 use crate::refused::Refused;
 
 /// Puts a [`Dpop`] before a service. Made by [`Dpop::layer`].
@@ -103,7 +104,7 @@ where
 }
 
 impl<T: AccessTokens> Dpop<T> {
-    async fn handle<E>(
+    async fn handle<E: 'static>(
         &self,
         request: Request<Body>,
         inner: Inner<E>,
@@ -115,6 +116,8 @@ impl<T: AccessTokens> Dpop<T> {
         } else {
             let network = bulla.0.finder.find(request.headers(), request.extensions());
             let mut about = About::new(request.uri().clone(), network);
+            let version = request.version();
+            let (request, inner) = bulla.paced(request, inner);
             let (request, rest) = body::with_rest(request);
             let (head, body) = request.into_parts();
             let head = Request::from_parts(head, ());
@@ -140,6 +143,7 @@ impl<T: AccessTokens> Dpop<T> {
             let refusal = response.extensions().get::<Error>().copied();
             if let Some(refusal) = refusal {
                 challenge(&mut response, refusal.code);
+                pace::hang_up(&mut response, refusal, version);
             }
             bulla.conclude(refusal, &about, rest).await;
             self.add_nonce(&mut response);

@@ -18,7 +18,7 @@ use http::Request;
 use http_body::{Body as HttpBody, Frame};
 use http_body_util::BodyExt as _;
 
-use crate::support::{AUTHORITY, Body, ECHO, concealed, fresh_random};
+use crate::support::{AUTHORITY, Body, ECHO, TestClock, concealed, fresh_random};
 use crate::world::{Fate, MAX_BODY_LEN, MAX_HEAD_LEN, OVERHEAD, World};
 
 /// A body that goes on for as long as it is read, and counts how much that is.
@@ -80,6 +80,73 @@ fn plain_bodies_without_an_end_are_refused_at_the_limit() {
         .signed(&world.device, ProofKind::Device, ECHO, b"");
     assert_refused(world.ask(signed.map(|_| body)), Code::TooLarge);
     assert!(read.load(Ordering::Relaxed) <= MAX_BODY_LEN + LINGER + 2 * PIECE);
+    assert_eq!(world.seen(), []);
+}
+
+/// A body of which a byte comes in each second, for ever, after a beginning that is there at once.
+struct Trickle {
+    clock: TestClock,
+    start: Bytes,
+    is_awaited: bool,
+    read: usize,
+}
+
+impl HttpBody for Trickle {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let start = std::mem::take(&mut self.start);
+        if !start.is_empty() {
+            return Poll::Ready(Some(Ok(Frame::data(start))));
+        }
+        if !std::mem::replace(&mut self.is_awaited, true) {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        self.is_awaited = false;
+        self.clock.advance(1);
+        self.read += 1;
+        assert!(self.read < 100, "it is waited for without end");
+        Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(b" ")))))
+    }
+}
+
+#[test]
+fn bodies_that_hardly_go_on_are_refused_in_time() {
+    let world = World::new();
+    let trickle = |start: &[u8]| {
+        let body = Trickle {
+            clock: world.server.clock.clone(),
+            start: Bytes::copy_from_slice(start),
+            is_awaited: false,
+            read: 0,
+        };
+        body.boxed_unsync()
+    };
+    let opening = Request::post(session_path(DEFAULT_PREFIX))
+        .header("host", AUTHORITY)
+        .header("content-type", "application/json");
+    let opening = opening.body(trickle(b"{")).unwrap();
+    let kind = ProofKind::Device;
+    let signed = world.client.signed(&world.device, kind, ECHO, b"");
+    let sealed = world.client.sealed(&world.device, kind, ECHO, b"");
+    let stream = world
+        .client
+        .sealed_stream(&world.device, ECHO, &[b'x'; 1000], &[]);
+    let at = |sealed: &[u8], at| concealed(b"").map(|_| trickle(&sealed[..at]));
+    for request in [
+        opening,
+        signed.map(|_| trickle(b"x")),
+        at(&sealed.bytes, 20),
+        at(&sealed.bytes, 300),
+        at(&stream.bytes, 300),
+    ] {
+        assert_refused(world.measured(request, 64 * 1024), Code::TooSlow);
+    }
     assert_eq!(world.seen(), []);
 }
 

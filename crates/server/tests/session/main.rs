@@ -13,6 +13,7 @@ mod guards;
 mod hooked;
 mod live;
 mod lost;
+mod pace;
 mod policy;
 mod rates;
 mod receive;

@@ -169,7 +169,8 @@ async fn bodies_that_are_collected_have_a_limit() {
 
 #[tokio::test]
 async fn a_copy_that_is_held_back_until_the_store_has_forgotten_it_is_stale() {
-    let server = Server::new();
+    // It is held back for longer than anybody waits for it.
+    let server = Server::with(|builder| builder.pace(None));
     let device = Device::new();
     let client = device.open(&server, None).await.unwrap();
     let content = b"pay once";

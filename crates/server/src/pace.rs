@@ -1,0 +1,197 @@
+//! How slowly a body may come.
+//!
+//! Whoever sends a byte now and then could hold a request open for ever, and it would cost him next to nothing. So a
+//! body is waited for so long as what has come of it has paid for.
+
+use std::ops::RangeInclusive;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bulla_protocol::error::{Code, Error};
+use bytes::Bytes;
+use http::header::CONNECTION;
+use http::{HeaderValue, Request, Response, Version};
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use http_body_util::BodyExt as _;
+
+use crate::alarm::Alarm;
+use crate::body::{Body, BodyError};
+use crate::bulla::Bulla;
+use crate::layer::Inner;
+use crate::lifetimes::seconds;
+
+/// How slowly the body of a request may come. Its client is waited for as long as `grace` says, all in all, and a second
+/// longer for every `rate` bytes that have come.
+///
+/// Beyond, what the verifier reads itself is refused with `too_slow` (408), and nothing is remembered of it: the head
+/// inside a seal, the body that it collects, an opening. What a handler reads breaks off with that
+/// [`Error`] as its [source](crate::BodyError).
+///
+/// Only the time counts in which somebody has asked for more and has not got it. A handler that reads slowly, or a store that
+/// is slow, costs the client nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pace {
+    /// In whole seconds: fractions are cut off. Default 20 seconds.
+    pub grace: Duration,
+    /// Bytes in a second, as they come, which is before they are unsealed. Default 500.
+    pub rate: u32,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self {
+            grace: Duration::from_secs(20),
+            rate: 500,
+        }
+    }
+}
+
+impl Pace {
+    /// What the grace may be. The verifier looks at the clock once a second, and whoever waits for more than an hour
+    /// means no limit at all.
+    pub const GRACES: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_hours(1);
+
+    /// What the rate may be. Beyond, it is one that clients on good lines do not keep up.
+    pub const RATES: RangeInclusive<u32> = 1..=1_000_000;
+
+    pub(crate) fn is_allowed(&self) -> bool {
+        Self::GRACES.contains(&self.grace) && Self::RATES.contains(&self.rate)
+    }
+
+    /// For how many seconds one waits, all in all, for a body of which so much has come.
+    fn allows(&self, received: u64) -> u32 {
+        let paid = received / u64::from(self.rate.max(1));
+        seconds(self.grace).saturating_add(u32::try_from(paid).unwrap_or(u32::MAX))
+    }
+}
+
+const TOO_SLOW: Error = Code::TooSlow.because("the body came too slowly");
+
+impl Bulla {
+    /// Holds the body of a request to the pace, whoever reads it; unless it is for a path that takes its time, and the
+    /// inner service has it.
+    pub(crate) fn paced<E: 'static>(
+        &self,
+        request: Request<Body>,
+        inner: Inner<E>,
+    ) -> (Request<Body>, Inner<E>) {
+        let Some(pace) = self.0.pace else {
+            return (request, inner);
+        };
+        if request.body().is_end_stream() {
+            return (request, inner);
+        }
+        let is_free = Arc::<AtomicBool>::default();
+        let free = Arc::clone(&is_free);
+        let request = request.map(|body| {
+            let paced = Paced {
+                inner: Some(body),
+                bulla: self.clone(),
+                pace,
+                is_free,
+                received: 0,
+                waited: 0,
+                waiting: None,
+            };
+            paced.boxed_unsync()
+        });
+        let bulla = self.clone();
+        let inner: Inner<E> = Box::new(move |request| {
+            // By now the path is the inner one.
+            let is_unpaced = bulla.0.policy.is_unpaced(request.uri().path());
+            free.store(is_unpaced, Ordering::Relaxed);
+            inner(request)
+        });
+        (request, inner)
+    }
+}
+
+/// Tells a client that was too slow that its connection ends (RFC 9110 section 15.5.9): the rest of the body still stands in
+/// the way of whatever it would send there. From HTTP/2 on only the stream ends.
+pub(crate) fn hang_up(response: &mut Response<Body>, refusal: Error, version: Version) {
+    if refusal.code == Code::TooSlow && version <= Version::HTTP_11 {
+        let close = HeaderValue::from_static("close");
+        response.headers_mut().insert(CONNECTION, close);
+    }
+}
+
+/// A body that ends in an error when it comes too slowly.
+struct Paced {
+    /// `None` after an error.
+    inner: Option<Body>,
+    bulla: Bulla,
+    pace: Pace,
+    /// Whether it may come as slowly as it likes.
+    is_free: Arc<AtomicBool>,
+    /// How many bytes have come.
+    received: u64,
+    /// For how many seconds their client was waited for.
+    waited: u32,
+    /// While it is: since when, in seconds since 1970, and what resolves when that is too long.
+    waiting: Option<(u32, Alarm)>,
+}
+
+impl Paced {
+    /// Something has come, or its end.
+    fn count(&mut self, frame: Option<&Frame<Bytes>>) {
+        if let Some((since, _)) = self.waiting.take() {
+            let waited = self.bulla.now().saturating_sub(since);
+            self.waited = self.waited.saturating_add(waited);
+        }
+        let len = frame.and_then(Frame::data_ref).map_or(0, Bytes::len);
+        self.received = self.received.saturating_add(len as u64);
+    }
+
+    /// Nothing has come. Resolves when it should have.
+    fn poll_late(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let (_, late) = self.waiting.get_or_insert_with(|| {
+            let since = self.bulla.now();
+            // A second that has begun is not over.
+            let over = self.pace.allows(self.received).saturating_add(1);
+            let at = since.saturating_add(over.saturating_sub(self.waited));
+            (since, Alarm::new(&self.bulla, at))
+        });
+        Pin::new(late).poll(cx)
+    }
+}
+
+impl HttpBody for Paced {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let Some(inner) = &mut self.inner else {
+            return Poll::Ready(None);
+        };
+        // First of all: what has come is not late.
+        let polled = Pin::new(inner).poll_frame(cx);
+        if self.is_free.load(Ordering::Relaxed) {
+            self.waiting = None;
+            return polled;
+        }
+        if let Poll::Ready(frame) = polled {
+            self.count(frame.as_ref().and_then(|frame| frame.as_ref().ok()));
+            return Poll::Ready(frame);
+        }
+        ready!(self.poll_late(cx));
+        self.waiting = None;
+        self.inner = None;
+        Poll::Ready(Some(Err(TOO_SLOW.into())))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.as_ref().is_none_or(HttpBody::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner
+            .as_ref()
+            .map_or_else(|| SizeHint::with_exact(0), HttpBody::size_hint)
+    }
+}
