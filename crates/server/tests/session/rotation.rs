@@ -157,7 +157,7 @@ async fn the_new_key_has_the_login_the_place_and_the_cookies_of_the_old_one() {
     // Left to the browser, it is Lax.
     let lax = attributes(tab).replace("; SameSite=Lax", "");
     assert_eq!(lax, attributes(&lines[1]));
-    assert!(!attributes(tab).contains("Max-Age"));
+    assert!(!attributes(tab).contains("Max-Age") && attributes(tab).contains("Partitioned"));
     let session = (&new, &mut client);
     let (said, _, set) = bank.send(session, "/vault", &jar(&bound)).await;
     assert_eq!(
