@@ -97,6 +97,8 @@ export class Client {
       if (!session || session.id === refused) return this.#open(undefined);
       this.#news?.read();
       if (!seemsOver(session)) return session;
+      // That of an earlier device key, which this one cannot go on from.
+      if (session.device !== this.thumbprint) return this.#open(undefined);
       try {
         return await this.#open(session.ticket);
       } catch (error) {
@@ -209,7 +211,7 @@ export class Client {
   async #open(carried, previous = undefined) {
     this.#checkOpen();
     const agreement = await generateAgreement();
-    const { device, server } = this;
+    const { device, thumbprint, server } = this;
     const opening = new Opening(
       server,
       device.public,
@@ -227,7 +229,7 @@ export class Client {
     // Whoever has closed the client meanwhile must not find it with a session again.
     this.#checkOpen();
     this.session = {
-      ...{ id, identity, key: device.private, device: this.thumbprint, authenticated, sessionProof, nonceLife, ticketLife, ticket, nonce },
+      ...{ id, identity, key: device.private, device: thumbprint, authenticated, sessionProof, nonceLife, ticketLife, ticket, nonce },
       ticketCame: seconds(),
       /** A device proof has been seen by the server: it has handed out a further ticket. */
       confirmed: false,

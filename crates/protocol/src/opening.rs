@@ -554,14 +554,13 @@ pub struct VerifiedOpened {
 pub struct ReceivedOpening {
     /// What the client said.
     pub open: Open,
-    base: String,
-    signature: Vec<u8>,
-    rotation: Option<Rotation>,
+    own: DeviceSignature,
+    rotation: Option<DeviceSignature>,
 }
 
-/// The signature by which a device key signs in the one that takes its place, not yet checked.
+/// A signature of an opening by a device key, not yet checked: by the one that opens, or by the one before it.
 #[derive(Debug)]
-struct Rotation {
+struct DeviceSignature {
     keyid: String,
     base: String,
     signature: Vec<u8>,
@@ -596,23 +595,16 @@ impl ReceivedOpening {
         if received.label != LABEL {
             return Err(INVALID);
         }
-        let params = &received.params;
-        if params.alg != ES256 || params.keyid != open.device.thumbprint().to_string() {
+        let own = DeviceSignature::parse(request, received)?;
+        if own.keyid != open.device.thumbprint().to_string() {
             return Err(Code::ProofMismatch.because("the opening is signed with another key"));
         }
-        received.check_whole()?;
-        if !received.covers(&OPEN_COMPONENTS) {
-            return Err(Code::CoverageMissing.because("the opening's signature covers too little"));
-        }
-        let base = request_base(request, &received.components, &received.signature_params)?;
         let rotation = ReceivedSignature::find(input, signature, ROTATE_TAG)?;
+        let rotation = rotation.map(|received| DeviceSignature::parse(request, received));
         Ok(Self {
             open,
-            base,
-            signature: received.signature,
-            rotation: rotation
-                .map(|received| Rotation::parse(request, received))
-                .transpose()?,
+            own,
+            rotation: rotation.transpose()?,
         })
     }
 
@@ -621,25 +613,28 @@ impl ReceivedOpening {
         self,
         check: impl FnOnce(&PublicKey, &[u8], &[u8]) -> bool,
     ) -> Result<VerifiedOpening, Error> {
-        if !check(&self.open.device, self.base.as_bytes(), &self.signature) {
+        let DeviceSignature {
+            base, signature, ..
+        } = self.own;
+        if !check(&self.open.device, base.as_bytes(), &signature) {
             return Err(Code::ProofMismatch.because("the opening's signature is wrong"));
         }
         Ok(VerifiedOpening {
             open: self.open,
-            base: self.base,
+            base,
             rotation: self.rotation,
         })
     }
 }
 
-impl Rotation {
+impl DeviceSignature {
     fn parse(request: &Request<'_>, received: ReceivedSignature<'_>) -> Result<Self, Error> {
         if received.params.alg != ES256 {
             return Err(Code::ProofMismatch.because("a device key signs as ecdsa-p256-sha256"));
         }
         received.check_whole()?;
         if !received.covers(&OPEN_COMPONENTS) {
-            return Err(Code::CoverageMissing.because("the rotation's signature covers too little"));
+            return Err(Code::CoverageMissing.because("the opening's signature covers too little"));
         }
         Ok(Self {
             keyid: received.params.keyid.to_owned(),
@@ -655,7 +650,7 @@ pub struct VerifiedOpening {
     /// What the client said.
     pub open: Open,
     base: String,
-    rotation: Option<Rotation>,
+    rotation: Option<DeviceSignature>,
 }
 
 impl VerifiedOpening {

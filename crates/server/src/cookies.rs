@@ -337,13 +337,11 @@ impl Bulla {
             let Some(bound) = bound.filter(is_alive) else {
                 continue;
             };
-            let (bound, holder) = (
-                Bound {
-                    device: *to,
-                    ..bound
-                },
-                Holder { device: to, ..from },
-            );
+            let bound = Bound {
+                device: *to,
+                ..bound
+            };
+            let holder = Holder { device: to, ..from };
             let cookie = self.seal_bound(name.to_owned(), &bound, holder)?;
             lines.push(HeaderValue::from_str(&cookie.to_string()).map_err(|_| NOT_MADE)?);
         }

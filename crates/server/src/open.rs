@@ -69,16 +69,19 @@ impl Bulla {
 
         let device = opening.open.device.thumbprint();
         let (state, opened) = self.agree(origin, &opening, carried.as_ref())?;
-        let mut cookies = Vec::new();
-        if let Some(carried) = &carried
-            && let Some(before) = &carried.rotated
+        let cookies = match carried
+            .as_ref()
+            .and_then(|carried| carried.rotated.as_ref())
         {
-            let before = Holder {
-                origin,
-                device: before,
-            };
-            cookies = self.rebind(headers, before, &device)?;
-        }
+            Some(before) => {
+                let before = Holder {
+                    origin,
+                    device: before,
+                };
+                self.rebind(headers, before, &device)?
+            }
+            None => Vec::new(),
+        };
         if carried.is_some_and(|carried| carried.state.kind.is_carried_over()) {
             self.reserve(&state, device).await?;
         }
