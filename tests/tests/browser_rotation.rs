@@ -142,7 +142,8 @@ async fn an_answer_that_is_lost_locks_nobody_out(browser: &Browser) -> Outcome {
     let before = bank.visit(browser, json!({})).await?;
     let lost = in_page(
         browser,
-        "const { fetch } = window;
+        "window.other = await bulla.open({ server: location.origin });
+         const { fetch } = window;
          window.fetch = async (url, init) => {
              const reply = await fetch(url, init);
              if (url.endsWith('/session')) {
@@ -156,6 +157,12 @@ async fn an_answer_that_is_lost_locks_nobody_out(browser: &Browser) -> Outcome {
     )
     .await?;
     assert_eq!(lost, "network");
+    // A handle that holds the session of the old key still, whose ticket seems over, does not go on from it.
+    let other = "window.skew = 1000;
+        const { subject } = await (await other.fetch('/api/me')).json();
+        window.skew = 0;
+        return subject";
+    assert_eq!(in_page(browser, other, json!([])).await?, Value::Null);
     let me = "return (await (await session.fetch('/api/me')).json()).subject";
     assert_eq!(in_page(browser, me, json!([])).await?, Value::Null);
     let next = bank.visit(browser, json!({})).await?;
