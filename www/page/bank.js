@@ -1,9 +1,16 @@
 // The bank's own client code: the same calls to both banks, through Bulla and with a bearer token.
 
 import { open } from "/bulla/index.js";
+import { byId } from "./dom.js";
 import { exchange } from "./wire.js";
 
 const TOKEN = "twin-token";
+
+/** What is asked to show the page, and not since somebody wants it. */
+const ASIDE = ["/me", "/account", "/sessions", "/devices", "/office"];
+
+/** How often a request is sent again that was not its turn. */
+const PATIENCE = 20;
 
 let session;
 
@@ -45,7 +52,7 @@ export async function ask(side, method, path, body) {
     init.headers["content-type"] = "application/json";
     init.body = JSON.stringify(body);
   }
-  let send = session.fetch;
+  let send = inTurn;
   let url = `/api${path}`;
   if (side === "twin") {
     const token = localStorage.getItem(TOKEN);
@@ -55,7 +62,7 @@ export async function ask(side, method, path, body) {
   }
   let answer;
   await exchange(
-    { side, line: `${method} ${url}`, isAside: ["/account", "/sessions"].includes(path), fields: Object.entries(init.headers), text: init.body },
+    { side, line: `${method} ${url}`, isAside: ASIDE.includes(path), fields: Object.entries(init.headers), text: init.body },
     () => send(url, init),
     async (reply) => {
       const text = await reply.text();
@@ -67,6 +74,21 @@ export async function ask(side, method, path, body) {
   const content = parsed(text);
   if (reply.ok) return content;
   throw Object.assign(new Error(content?.error ?? `The bank answered ${reply.status}.`), { status: reply.status });
+}
+
+/** Waits where the server has slowed the session down: what was refused for that was not carried out. */
+async function inTurn(url, init) {
+  for (let tries = 0; ; tries += 1) {
+    try {
+      const reply = await session.fetch(url, init);
+      if (tries === 0) byId("slow").hidden = true;
+      return reply;
+    } catch (error) {
+      if (error.code !== "rate_limited" || tries === PATIENCE) throw error;
+      byId("slow").hidden = false;
+      await new Promise((resolve) => setTimeout(resolve, 1000));
+    }
+  }
 }
 
 /** What script in this page can copy of both sessions. Injected script can do all of this. */

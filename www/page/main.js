@@ -4,90 +4,130 @@ import { ask, connect, isSignedIn, signIn, signOut } from "./bank.js";
 import { byId, describe, element, money } from "./dom.js";
 import { listen } from "./feed.js";
 import { count } from "./meter.js";
-import { present, robs } from "./thief.js";
+import { showOffice } from "./office.js";
+import { showPlaces } from "./places.js";
+import { presentRules } from "./rules.js";
+import { isAtWork, present, robs } from "./thief.js";
 
-const clock = new Intl.DateTimeFormat("en-GB", { timeStyle: "short" });
 const day = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short" });
 
+/** What a session does not outlive, and what brings another one. */
+const CHANGES = ["logged_in", "session_ended", "subject_ended", "device_ended", "all_ended"];
+
+/** How long what has changed is waited for, and what comes with it. */
+const SOON = 700;
+
 let about;
-/** Whoever is signed in, and whom they pay. */
-let customer;
+/** Whoever is signed in, as the bank knows him. */
+let me;
 
 async function start() {
   about = await (await fetch("/demo.json")).json();
-  byId("customers").append(...about.customers.map(chip));
-  listen();
+  byId("clerk").textContent = about.clerk.name;
+  byId("customers").append(...[...about.customers, about.clerk].map(chip));
+  const [home] = about.origins;
+  const elsewhere = about.origins.find((origin) => origin !== location.origin);
+  byId("elsewhere").href = elsewhere;
+  byId("elsewhere").textContent = new URL(elsewhere).host;
+  if (location.origin !== home) byId("needs-victim").replaceChildren("He is at work at ", element("a", { href: home }, home), ".");
   count();
   present(refresh);
+  presentRules(about.rules);
   await connect(about);
   await refresh();
+  listen(lookAgain);
   document.documentElement.dataset.ready = "true";
 }
 
-/** Shows the account as both banks have it, or the way in. */
-async function refresh() {
-  let account;
-  let twin;
-  if (isSignedIn()) {
-    try {
-      account = await ask("protected", "GET", "/account");
-      twin = await ask("twin", "GET", "/account");
-    } catch (error) {
-      // The session is over, at either bank.
-      if (error.code !== "login_required" && error.status !== 401) throw error;
-      account = undefined;
-    }
-  }
-  byId("sign-in").hidden = Boolean(account);
-  byId("account").hidden = !account;
-  if (!account) return robs(undefined);
+let soon;
 
+/** Sees what has changed elsewhere, unless somebody is at work here and will look anyway. */
+function lookAgain({ kind }) {
+  if (!CHANGES.includes(kind)) return;
+  clearTimeout(soon);
+  soon = setTimeout(() => {
+    const isBusy = isAtWork() || document.querySelector("form[aria-busy]");
+    // What goes wrong is told when somebody does something.
+    if (isSignedIn() && !isBusy) refresh().catch(() => {});
+  }, SOON);
+}
+
+let turn = Promise.resolve();
+
+/** Shows how things are, one look after another. `error` is what has just gone wrong. */
+function refresh(error) {
+  const shown = turn.then(() => show(error));
+  turn = shown.catch(() => {});
+  return shown;
+}
+
+/** Shows the account as both banks have it, or the back office, or the way in. */
+async function show(error) {
+  const wasSignedIn = isSignedIn();
+  const seen = wasSignedIn ? await look() : {};
+  me = seen.me;
+  if (me) byId("ended").hidden = true;
+  else if (wasSignedIn || error) byId("ended").hidden = false;
+  byId("sign-in").hidden = Boolean(me);
+  byId("account").hidden = !seen.account;
+  byId("office").hidden = !me?.is_clerk;
+  wantAgain(seen.error ?? error);
+  if (seen.account) showAccount(seen);
+  else robs(undefined);
+  if (seen.customers) showOffice(seen.customers, refresh);
+}
+
+/** All that there is to see for whoever is signed in. Nothing if the session is over, at either bank. */
+async function look() {
+  let me;
+  try {
+    me = await ask("protected", "GET", "/me");
+    if (me.is_clerk) return { me, customers: await ask("protected", "GET", "/office") };
+    return {
+      me,
+      account: await ask("protected", "GET", "/account"),
+      sessions: await ask("protected", "GET", "/sessions"),
+      devices: await ask("protected", "GET", "/devices"),
+      twin: await ask("twin", "GET", "/account"),
+    };
+  } catch (error) {
+    if (error.code === "insufficient_user_authentication") return { me, error };
+    if (error.code === "login_required" || error.status === 401) return {};
+    throw error;
+  }
+}
+
+/** Asks for the password once more, where the bank wants that. */
+function wantAgain(error) {
+  const isOld = error?.code === "insufficient_user_authentication";
+  byId("again").hidden = !me || !(me.must_step_up || isOld);
+  byId("again-why").textContent = me?.must_step_up
+    ? "Somebody else has shown a copy of your session’s ticket. Before you pay or end anything, please sign in again."
+    : "You signed in a while ago. Please sign in again.";
+}
+
+function showAccount({ account, twin, sessions, devices }) {
   byId("owner").textContent = account.name;
   byId("number").textContent = account.number;
   byId("balance").textContent = money(account.balance);
   byId("twin-balance").textContent = money(twin.balance);
   byId("statement").replaceChildren(...account.entries.map(entry));
-  await refreshSessions();
+  showPlaces(sessions, devices, refresh);
   const others = about.names.filter((name) => name !== account.name);
+  const friend = about.customers.find(({ name }) => name !== account.name);
   const payees = byId("pay").elements.to;
   if (payees.dataset.owner !== account.name) {
     payees.dataset.owner = account.name;
     payees.replaceChildren(...others.map((name) => element("option", {}, name)));
-    const friend = about.customers.find(({ name }) => name !== account.name);
     payees.value = friend.name;
-    customer = { victim: first(account.name), friend: { ...friend, first: first(friend.name) } };
   }
-  robs(customer);
-}
-
-/** Where the customer is signed in: by the list that the server keeps. */
-async function refreshSessions() {
-  const sessions = await ask("protected", "GET", "/sessions");
-  byId("sessions").replaceChildren(...sessions.map(place));
-}
-
-function place({ id, device, login_time: login, is_this: isThis }) {
-  const when = new Date(login * 1000);
-  return element(
-    "li",
-    {},
-    element("span", {}, isThis ? "This browser" : `Device ${device.slice(0, 8)}`),
-    element("time", { datetime: when.toISOString(), class: "quiet" }, `since ${clock.format(when)}`),
-    isThis ? null : element("button", { type: "button", class: "plain", onclick: () => end(id) }, "End"),
-  );
-}
-
-async function end(id) {
-  try {
-    await ask("protected", "POST", "/sessions/end", { id });
-  } finally {
-    await refreshSessions();
-  }
+  const somebody = { victim: first(account.name), friend: { ...friend, first: first(friend.name) } };
+  robs(location.origin === about.origins[0] ? somebody : undefined);
 }
 
 const first = (name) => name.split(" ")[0];
 
-function chip({ name, user, password }) {
+function chip({ name, number, user, password }) {
   return element(
     "button",
     {
@@ -100,7 +140,7 @@ function chip({ name, user, password }) {
         byId("sign-in").requestSubmit();
       },
     },
-    element("strong", {}, name),
+    element("strong", {}, name, number ? null : ", clerk"),
     element("span", { class: "quiet" }, `${user} / ${password}`),
   );
 }
@@ -115,6 +155,8 @@ function entry({ time, name, note, amount }) {
     element("span", { class: amount < 0 ? "amount" : "amount in" }, money(amount)),
   );
 }
+
+const LOGIN_WANTED = ["login_required", "insufficient_user_authentication"];
 
 /** Lets a form do its work, once at a time, and tells under it what came of it. */
 function whenSubmitted(id, work) {
@@ -131,6 +173,7 @@ function whenSubmitted(id, work) {
     } catch (error) {
       told.replaceChildren(...describe(error));
       told.dataset.outcome = "bad";
+      if (LOGIN_WANTED.includes(error.code)) await refresh(error);
     } finally {
       form.removeAttribute("aria-busy");
     }
@@ -139,6 +182,13 @@ function whenSubmitted(id, work) {
 
 whenSubmitted("sign-in", async ({ user, password }) => {
   await signIn({ user: user.value, password: password.value });
+  password.value = "";
+  await refresh();
+  byId("bank").focus({ preventScroll: true });
+});
+
+whenSubmitted("again", async ({ password }) => {
+  await signIn({ user: me.user, password: password.value });
   password.value = "";
   await refresh();
   byId("bank").focus({ preventScroll: true });
@@ -153,11 +203,14 @@ whenSubmitted("pay", async ({ to, amount }) => {
   return [`${money(receipt.amount)} sent to ${receipt.name}.`];
 });
 
-byId("sign-out").addEventListener("click", async () => {
-  await signOut(about);
-  await refresh();
-  byId("bank").focus({ preventScroll: true });
-});
+for (const button of document.querySelectorAll("[data-sign-out]")) {
+  button.addEventListener("click", async () => {
+    await signOut(about);
+    byId("ended").hidden = true;
+    await refresh();
+    byId("bank").focus({ preventScroll: true });
+  });
+}
 
 start().catch((error) => {
   byId("trouble").hidden = false;

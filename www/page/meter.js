@@ -7,7 +7,7 @@ const EVERY = 2000;
 const NAMES = {
   bulla_requests_total: ({ proof, sealed }) =>
     `${sealed === "true" ? "sealed" : "signed"}, ${proof} proof`,
-  bulla_events_total: ({ kind, code }) => code || kind,
+  bulla_events_total: ({ kind, code }) => (kind === "rule" ? `rule ${code}` : code || kind),
   bulla_open_streams: () => "streams under way",
 };
 

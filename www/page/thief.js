@@ -1,4 +1,4 @@
-// The thief's five attacks. Here the victim acts; the thief himself is a native client elsewhere, and
+// The thief's five attacks, and what he does to make rules fire. Here the victim acts; the thief himself is a native client elsewhere, and
 // what he reports is what came back to him.
 
 import { ask, names, spoils } from "./bank.js";
@@ -105,33 +105,44 @@ async function tryAll() {
   for (const attack of ATTACKS) await tryOne(attack);
 }
 
-async function tryOne(attack) {
+const tryOne = (attack) =>
+  atWork(async () => {
+    const item = byId("attacks").querySelector(`[data-attack=${attack.name}]`);
+    item.setAttribute("aria-busy", "true");
+    delete item.dataset.done;
+    try {
+      await command("arm", { attack: attack.name });
+      const noticed = (await attack.act(victim)) ?? {};
+      const report = await command("strike", { attack: attack.name, spoils: await spoils() });
+      for (const side of SIDES) {
+        taken[side] += report[side].gained;
+        came(item, side, outcome(side, report, noticed));
+      }
+      item.dataset.done = "true";
+    } catch (error) {
+      for (const side of SIDES) came(item, side, [element("p", { class: "alert" }, error.message)]);
+    } finally {
+      item.removeAttribute("aria-busy");
+    }
+  });
+
+/** Lets him do one thing at a time, to whoever is signed in. */
+export async function atWork(work) {
   if (busy || !victim) return;
   busy = true;
   enable();
-  const item = byId("attacks").querySelector(`[data-attack=${attack.name}]`);
-  item.setAttribute("aria-busy", "true");
-  delete item.dataset.done;
   try {
-    // A proof over an older nonce would be sent twice, and he would catch the first.
-    await ask("protected", "GET", "/account");
-    await command("arm", { attack: attack.name });
-    const noticed = (await attack.act(victim)) ?? {};
-    const report = await command("strike", { attack: attack.name, spoils: await spoils() });
-    for (const side of SIDES) {
-      taken[side] += report[side].gained;
-      came(item, side, outcome(side, report, noticed));
-    }
-    item.dataset.done = "true";
-  } catch (error) {
-    for (const side of SIDES) came(item, side, [element("p", { class: "alert" }, error.message)]);
+    // So that nothing else is under way that he could catch; and a proof over an older nonce would be sent twice.
+    await afterwards();
+    if (victim) await work();
   } finally {
-    item.removeAttribute("aria-busy");
     busy = false;
     await afterwards();
-    robs(victim);
+    enable();
   }
 }
+
+export const isAtWork = () => busy;
 
 function enable() {
   for (const button of document.querySelectorAll("button.thiefs")) {
@@ -145,7 +156,8 @@ function came(item, side, content) {
   item.querySelector(`[data-side=${side}] .came`).replaceChildren(...content.filter(Boolean));
 }
 
-async function command(act, body) {
+/** Tells him what to do. */
+export async function command(act, body) {
   const reply = await fetch(`/thief/${act}`, {
     method: "POST",
     headers: { "content-type": "application/json" },

@@ -66,6 +66,11 @@ export function exchange(said, run, hear) {
 }
 
 function show(entry) {
+  if (entry.isAside) {
+    // One look at each thing is enough.
+    const last = entries.findIndex((other) => other.line === entry.line && other.side === entry.side);
+    if (last >= 0 && entries[last] !== selected) entries.splice(last, 1);
+  }
   entries.unshift(entry);
   entries.splice(KEPT);
   // Looking at the balance again hides nothing of what came before.

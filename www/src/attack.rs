@@ -3,21 +3,24 @@
 //! An attack has three acts. The page arms it, the victim does something in the page, the thief
 //! strikes. What is reported is what was sent and what came back; who gained what is read off the
 //! banks' books.
+//!
+//! Beside these he makes rules fire: by what is refused each time, and done too often.
 
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Json, Router};
-use bulla_server::{Bulla, SessionId};
+use bulla_server::{Bulla, Rule, SessionId};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::bank::Bank;
 use crate::clock::MovableClock;
 use crate::counter::sorry;
 use crate::feed::Feed;
+use crate::rules;
 use crate::tap::{Catch, Side, Tap, visitor};
 use crate::thief::{Failed, Spoils, Thief};
 
@@ -45,6 +48,9 @@ pub(crate) enum Attack {
     Keep,
     /// A reply that is handed out for another one.
     Swap,
+    /// A request that is as good as any, and comes from another network: so it is where the whole browser was
+    /// copied. It is for a rule to see, and there is nothing to strike with.
+    Elsewhere,
 }
 
 /// What the console works with.
@@ -111,11 +117,18 @@ struct Strike {
     spoils: Spoils,
 }
 
+#[derive(Deserialize)]
+struct Provoke {
+    rule: String,
+    spoils: Spoils,
+}
+
 /// The console, below `/thief`.
 pub(crate) fn routes(console: Console) -> Router {
     Router::new()
         .route("/thief/arm", post(arm))
         .route("/thief/strike", post(strike))
+        .route("/thief/provoke", post(provoke))
         .with_state(console)
 }
 
@@ -155,7 +168,7 @@ async fn strike(
         Attack::Replay | Attack::Keep => {
             (watch.protected.request.clone(), watch.twin.request.clone())
         }
-        Attack::Change | Attack::Swap => (None, None),
+        Attack::Change | Attack::Swap | Attack::Elsewhere => (None, None),
     };
     let attempt = |side, request, catch| console.attempt(side, request, catch, &spoils);
     let mut protected = attempt(Side::Protected, for_protected, watch.protected).await?;
@@ -176,7 +189,35 @@ async fn strike(
     }))
 }
 
+/// Does what a rule is about as often as it takes, and tells whether it has fired.
+async fn provoke(
+    State(console): State<Console>,
+    Json(Provoke { rule, spoils }): Json<Provoke>,
+) -> Result<Json<Value>, Failed> {
+    let rule = Rule::ALL.into_iter().find(|known| known.name() == rule);
+    let rule = rule.ok_or(Failed::Loot)?;
+    let session = console.pseudonym(&spoils).ok_or(Failed::Loot)?;
+    let newest = console.feed.newest();
+    for _ in 0..rules::count(rule) {
+        let request = match rule {
+            Rule::MissingProof => Thief::show_ticket(&spoils)?,
+            Rule::ForeignTicket => console.thief.take_over(&spoils)?,
+            Rule::Refusals => console.thief.pose_as(&spoils, STOLEN).await?,
+            _ => return Err(Failed::NothingCaught),
+        };
+        console.thief.send(request).await?;
+    }
+    let has_fired = console.feed.has_fired_after(newest, &session, rule);
+    Ok(Json(json!({ "fired": has_fired })))
+}
+
 impl Console {
+    /// What the victim's session is called in reports.
+    fn pseudonym(&self, spoils: &Spoils) -> Option<String> {
+        let session: SessionId = spoils.session.parse().ok()?;
+        Some(self.bulla.pseudonyms().session(session).to_string())
+    }
+
     /// Sends a request, unless the one on the way has done the work already, and looks at the answer.
     async fn attempt(
         &self,
@@ -221,8 +262,7 @@ impl Console {
             attempt.detail = told("detail");
             attempt.told_by = Some("answer");
         } else if side == Side::Protected
-            && let Ok(session) = spoils.session.parse::<SessionId>()
-            && let name = self.bulla.pseudonyms().session(session).to_string()
+            && let Some(name) = self.pseudonym(spoils)
             && let Some(refusal) = self.feed.refusal_after(newest, &name)
         {
             attempt.code = refusal.code.map(str::to_owned);

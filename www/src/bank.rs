@@ -28,6 +28,9 @@ const PEOPLE: [Person; COUNT] = [
     Person::payee("5005", "Harbour Works"),
 ];
 
+/// Who works here, the user id and the password. There is no account that goes with it.
+const CLERK: (&str, &str, &str) = ("Nanna Weir", "nanna", "cylinder-seal");
+
 /// What was paid before the demo began: from, to, cents, what for, days ago.
 const PAST: [(&str, &str, u64, &str, u64); 4] = [
     ("5005", "1001", 2_650_00, "Salary", 6),
@@ -75,7 +78,8 @@ impl Person {
 #[derive(Serialize)]
 pub(crate) struct Shown {
     name: &'static str,
-    number: &'static str,
+    /// Of the account, where there is one.
+    number: Option<&'static str>,
     user: &'static str,
     password: &'static str,
 }
@@ -86,7 +90,7 @@ pub(crate) fn shown_credentials() -> Vec<Shown> {
         let (user, password) = person.login?;
         Some(Shown {
             name: person.name,
-            number: person.number,
+            number: Some(person.number),
             user,
             password,
         })
@@ -94,7 +98,29 @@ pub(crate) fn shown_credentials() -> Vec<Shown> {
     PEOPLE.iter().filter_map(shown).collect()
 }
 
-/// Passwords as they are kept: Argon2id with a random salt each.
+/// The same for the back office.
+pub(crate) fn shown_clerk() -> Shown {
+    let (name, user, password) = CLERK;
+    Shown {
+        name,
+        number: None,
+        user,
+        password,
+    }
+}
+
+/// Whether this user works here.
+pub(crate) fn is_clerk(user: &str) -> bool {
+    user == CLERK.1
+}
+
+/// Whoever has an account and can log in: name and user id.
+pub(crate) fn customers() -> impl Iterator<Item = (&'static str, &'static str)> {
+    let known = |person: &Person| Some((person.name, person.login?.0));
+    PEOPLE.iter().filter_map(known)
+}
+
+/// Passwords as they are kept, the clerk's among them: Argon2id with a random salt each.
 pub(crate) struct Customers {
     hashes: Vec<(&'static str, String)>,
     /// Verified against when there is no such customer, so that time does not tell.
@@ -113,7 +139,9 @@ impl Customers {
             Ok::<_, argon2::password_hash::Error>(hash.to_string())
         };
         let customers = PEOPLE.iter().filter_map(|person| person.login);
-        let hashes = customers.map(|(user, password)| Ok((user, hash(password)?)));
+        let (_, user, password) = CLERK;
+        let everybody = customers.chain([(user, password)]);
+        let hashes = everybody.map(|(user, password)| Ok((user, hash(password)?)));
         Ok(Self {
             hashes: hashes.collect::<Result<_, argon2::password_hash::Error>>()?,
             nobody: hash("")?,
@@ -381,6 +409,7 @@ mod tests {
     fn only_the_right_password_is_taken() {
         let customers = Customers::new().unwrap();
         assert!(customers.verify("ada", "clay-tablet"));
+        assert!(customers.verify("nanna", "cylinder-seal"));
         for (user, password) in [("ada", "reed-stylus"), ("ada", ""), ("nobody", "")] {
             assert!(!customers.verify(user, password), "{user}");
         }

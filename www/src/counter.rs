@@ -44,12 +44,16 @@ impl Counter {
     }
 }
 
-/// What customers who have logged in can do.
-pub(crate) fn routes<C: Customer>() -> Router<Counter> {
+/// What customers who have logged in can look at.
+pub(crate) fn inquiries<C: Customer>() -> Router<Counter> {
     Router::new()
         .route("/account", get(account::<C>))
         .route("/payees/{name}", get(payee::<C>))
-        .route("/transfer", post(transfer::<C>))
+}
+
+/// What they can pay.
+pub(crate) fn payments<C: Customer>() -> Router<Counter> {
+    Router::new().route("/transfer", post(transfer::<C>))
 }
 
 async fn account<C: Customer>(

@@ -1,7 +1,7 @@
 //! Puts it all together, and serves it.
 
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use axum::routing::get;
@@ -17,9 +17,10 @@ use crate::bank::{self, Bank, Customers};
 use crate::clock::MovableClock;
 use crate::counter::Counter;
 use crate::feed::Feed;
+use crate::office::Office;
 use crate::tap::Tap;
 use crate::thief::Thief;
-use crate::{assets, meter, protected, twin};
+use crate::{assets, meter, protected, rules, twin};
 
 /// Why the demo does not start.
 #[derive(Debug, thiserror::Error)]
@@ -59,6 +60,7 @@ impl Demo {
         let port = listener.local_addr()?.port();
         let origin = format!("http://localhost:{port}");
         let app = app(&origin, &format!("http://{}:{port}", Ipv4Addr::LOCALHOST))?;
+        let app = app.into_make_service_with_connect_info::<SocketAddr>();
         let serving = tokio::spawn(async move {
             // axum's accept loop retries by itself and never returns.
             let _ = axum::serve(listener, app).await;
@@ -94,6 +96,7 @@ fn app(origin: &str, also: &str) -> Result<Router, DemoError> {
         .store(MemoryStore::new()?)
         .registry(MemoryRegistry::new())
         .clock(clock.clone())
+        .rules(rules::rules())
         .on_event(move |event| events.push(event))
         .build()?;
 
@@ -107,13 +110,20 @@ fn app(origin: &str, also: &str) -> Result<Router, DemoError> {
     let tap = Tap::new(thief.clone());
     let about = json!({
         "identity": bulla.identity().to_string(),
+        "origins": [origin, also],
         "customers": bank::shown_credentials(),
+        "clerk": bank::shown_clerk(),
         "names": bank::names(),
+        "rules": rules::shown(),
     });
 
+    let office = Office {
+        bulla: bulla.clone(),
+        clock: clock.clone(),
+    };
     let banks = twin::routes(counter(&twin_bank))
         // Whatever else is asked for is the protected bank's.
-        .fallback_service(protected::routes(&bulla, counter(&protected_bank)))
+        .fallback_service(protected::routes(&bulla, counter(&protected_bank), office))
         .layer(middleware::from_fn_with_state(tap.clone(), Tap::pass));
     let console = Console {
         thief,

@@ -6,10 +6,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::response::Sse;
 use axum::response::sse::{Event, KeepAlive};
-use bulla_server::SecurityEvent;
+use bulla_server::{Rule, SecurityEvent};
 use futures_util::{Stream, StreamExt as _, stream};
 use serde::Serialize;
 use tokio::sync::broadcast;
+
+use crate::rules;
 
 /// How many events are kept for pages that come later.
 const KEPT: usize = 50;
@@ -31,6 +33,9 @@ pub(crate) struct Shown {
     kind: &'static str,
     pub(crate) code: Option<&'static str>,
     pub(crate) detail: Option<&'static str>,
+    /// Which rule has fired, and what it did.
+    rule: Option<&'static str>,
+    done: Option<&'static str>,
     /// A pseudonym.
     session: Option<String>,
     path: Option<String>,
@@ -54,6 +59,8 @@ impl Feed {
             kind: event.kind.name(),
             code: error.map(|error| error.code.as_str()),
             detail: error.map(|error| error.detail),
+            rule: event.kind.rule().map(Rule::name),
+            done: rules::done(event),
             session: event.session.map(|session| session.to_string()),
             path: event.path.clone(),
         };
@@ -77,6 +84,15 @@ impl Feed {
         after
             .find(|event| event.code.is_some() && event.session.as_deref() == Some(session))
             .cloned()
+    }
+
+    /// Whether this rule has fired in a session, by its pseudonym, after the event with this number.
+    pub(crate) fn has_fired_after(&self, number: u64, session: &str, rule: Rule) -> bool {
+        let recent = self.recent();
+        let mut after = recent.iter().filter(|event| event.number > number);
+        after.any(|event| {
+            event.rule == Some(rule.name()) && event.session.as_deref() == Some(session)
+        })
     }
 
     /// Server-sent events: those that are kept, then every new one.

@@ -5,8 +5,10 @@
 //! | accounts, customers and their passwords | `bank` |
 //! | the counter: the same handlers for both banks | `counter` |
 //! | who is at the counter: by a sealed session, or by a bearer token | `protected`, `twin` |
+//! | the back office: a clerk ends other people's sessions | `office` |
 //! | whoever sits on the way: records, withholds, changes and swaps messages | `tap` |
-//! | the thief: a native client with a device key of his own, and his five attacks | `thief`, `attack` |
+//! | the thief: a native client with a device key of his own, and his attacks | `thief`, `attack` |
+//! | which rules there are, and what they do | `rules` |
 //! | what the server reports, as it happens, and what it counts | `feed`, `meter` |
 //! | the page and the npm package, embedded | `assets` |
 //!
@@ -22,7 +24,9 @@ mod counter;
 mod demo;
 mod feed;
 mod meter;
+mod office;
 mod protected;
+mod rules;
 mod tap;
 mod thief;
 mod twin;

@@ -4,10 +4,11 @@
 //! demo's own, which says nothing to either bank.
 
 use std::collections::VecDeque;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::body::Body;
-use axum::extract::{Request, State};
+use axum::extract::{ConnectInfo, Request, State};
 use axum::http::header::{CONNECTION, CONTENT_LENGTH, COOKIE, HOST, TRANSFER_ENCODING};
 use axum::http::{HeaderMap, StatusCode};
 use axum::middleware::Next;
@@ -27,6 +28,9 @@ pub(crate) const VISITOR: &str = "demo-visitor";
 /// bytes.
 const MAX_WATCHED: usize = 64;
 const MAX_MESSAGE: usize = 256 * 1024;
+
+/// Another network: an address that is kept for examples (RFC 5737).
+const ELSEWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(203, 0, 113, 7)), 0);
 
 const SEALED_PATH: &str = "/.well-known/bulla/sealed";
 
@@ -95,6 +99,8 @@ enum Deed {
     Withhold,
     /// Change the request, and send it on.
     Change,
+    /// Let it pass as if it came from another network.
+    Relocate,
 }
 
 /// The one on the way.
@@ -159,6 +165,11 @@ impl Tap {
                 next.run(request.map(Body::from)).await;
                 reply.map(Body::from)
             }
+            Deed::Relocate => {
+                let mut request = request.map(Body::from);
+                request.extensions_mut().insert(ConnectInfo(ELSEWHERE));
+                next.run(request).await
+            }
             Deed::Withhold => StatusCode::GATEWAY_TIMEOUT.into_response(),
             Deed::Change => {
                 let changed = Thief::change(side, sendable(&request));
@@ -192,12 +203,13 @@ impl Tap {
                 }
                 None => Deed::KeepReply,
             },
-            Attack::Keep | Attack::Change if !is_first => Deed::Pass,
-            Attack::Replay | Attack::Keep | Attack::Change => {
+            Attack::Keep | Attack::Change | Attack::Elsewhere if !is_first => Deed::Pass,
+            Attack::Replay | Attack::Keep | Attack::Change | Attack::Elsewhere => {
                 catch.request = Some(sendable(request));
                 match attack {
                     Attack::Keep => Deed::Withhold,
                     Attack::Change => Deed::Change,
+                    Attack::Elsewhere => Deed::Relocate,
                     _ => Deed::Pass,
                 }
             }

@@ -113,6 +113,21 @@ impl Thief {
         Ok(prepared.request)
     }
 
+    /// The copied ticket alone, as whoever has found it in a log would try it.
+    pub(crate) fn show_ticket(spoils: &Spoils) -> Result<http::Request<Bytes>, Failed> {
+        let mut request = http::Request::new(Bytes::new());
+        *request.uri_mut() = http::Uri::from_static("/api/account");
+        let ticket = HeaderValue::from_str(&spoils.ticket).map_err(|_| Failed::Loot)?;
+        request.headers_mut().insert("bulla-ticket", ticket);
+        Ok(request)
+    }
+
+    /// The copied ticket, to have the session go on with his own device key.
+    pub(crate) fn take_over(&self, spoils: &Spoils) -> Result<http::Request<Bytes>, Failed> {
+        let ticket = Ticket::from_field(&spoils.ticket).map_err(|_| Failed::Loot)?;
+        Ok(self.0.client.prepare_opening(Some(ticket))?.request)
+    }
+
     /// A payment to himself with the copied bearer token.
     pub(crate) fn use_token(spoils: &Spoils, amount: u64) -> Result<http::Request<Bytes>, Failed> {
         let mut request = order("/twin/transfer", amount);

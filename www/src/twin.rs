@@ -71,11 +71,11 @@ impl FromRequestParts<Counter> for Bearer {
 
 /// The bank, below `/twin`.
 pub(crate) fn routes(counter: Counter) -> Router {
+    let bank = counter::inquiries::<Bearer>()
+        .merge(counter::payments::<Bearer>())
+        .route("/login", post(login));
     Router::new()
-        .nest(
-            "/twin",
-            counter::routes::<Bearer>().route("/login", post(login)),
-        )
+        .nest("/twin", bank)
         .layer(Extension(Tokens::default()))
         .with_state(counter)
 }
