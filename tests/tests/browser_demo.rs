@@ -172,11 +172,15 @@ async fn another_browser_is_ended_and_ends_this_one(browser: &Browser, demo: &De
     let other = Browser::launch(browser.engine()).await?;
     arrive(&other, demo).await?;
     sign_in(&other, "ada").await?;
+    // Seen here without asking for it.
+    let both_are_there = "return document.querySelectorAll('#sessions li').length === 2";
+    browser.wait_until(both_are_there, PATIENCE).await?;
     click(&other, "#devices [data-this] button").await?;
     submit(&other, "#devices form", &[("name", "Ada’s tablet")]).await?;
     contains(&other, "#devices [data-this]", "Ada’s tablet").await?;
 
-    // Seen here without asking for it, and ended.
+    browser.reload().await?;
+    ready(browser).await?;
     contains(browser, "#devices", "Ada’s tablet").await?;
     look_at(browser, "devices", "#sessions").await?;
     click(browser, "#devices [aria-label*=tablet]").await?;
@@ -276,7 +280,7 @@ async fn contains(browser: &Browser, selector: &str, part: &str) -> Outcome {
 
 /// Nothing that only programs say stands on the page. By the word: ciphertext may have any letters in it.
 async fn nothing_slips(browser: &Browser) -> Outcome {
-    let slips = "const slips = /.{0,40}\b(null|undefined|NaN|object Object)\b.{0,40}/;
+    let slips = r"const slips = /.{0,40}\b(null|undefined|NaN|object Object)\b.{0,40}/;
                  return document.querySelector('main').textContent.match(slips)?.[0] ?? null";
     assert_eq!(browser.eval(slips, []).await?, json!(null));
     Ok(())

@@ -6,7 +6,7 @@ import { exchange } from "./wire.js";
 
 const TOKEN = "twin-token";
 
-/** What is asked to show the page, and not since somebody wants it. */
+/** What is asked for to show the page, and not because somebody wants it. */
 const ASIDE = ["/me", "/account", "/sessions", "/devices", "/office"];
 
 /** How often a request is sent again that was not its turn. */
@@ -80,15 +80,22 @@ export async function ask(side, method, path, body) {
 async function inTurn(url, init) {
   for (let tries = 0; ; tries += 1) {
     try {
-      const reply = await session.fetch(url, init);
-      if (tries === 0) byId("slow").hidden = true;
-      return reply;
+      return await session.fetch(url, init);
     } catch (error) {
       if (error.code !== "rate_limited" || tries === PATIENCE) throw error;
-      byId("slow").hidden = false;
+      tellSlow();
       await new Promise((resolve) => setTimeout(resolve, 1000));
     }
   }
+}
+
+let calm;
+
+/** Says that this is slow, and goes on saying so between one wait and the next. */
+function tellSlow() {
+  byId("slow").hidden = false;
+  clearTimeout(calm);
+  calm = setTimeout(() => (byId("slow").hidden = true), 3000);
 }
 
 /** What script in this page can copy of both sessions. Injected script can do all of this. */

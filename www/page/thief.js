@@ -1,5 +1,5 @@
-// The thief's five attacks, and what he does to make rules fire. Here the victim acts; the thief himself is a native client elsewhere, and
-// what he reports is what came back to him.
+// The thief's five attacks, and what he does to make rules fire. Here the victim acts; the thief himself is a
+// native client elsewhere, and what he reports is what came back to him.
 
 import { ask, names, spoils } from "./bank.js";
 import { byId, element, money } from "./dom.js";

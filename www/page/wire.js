@@ -104,6 +104,9 @@ function parts(entry) {
   const heard = pane("The page heard", message(entry.heard), entry.heard.failed ? "said failed" : "said");
   const sent = entry.crossings.map((crossing) => message(crossing));
   const back = entry.crossings.filter((crossing) => crossing.reply).map((crossing) => message(crossing.reply));
+  // Opening is silent where the browser goes on with the session that it has.
+  const nothing = element("p", { class: "quiet" }, "Nothing.");
+  if (!sent.length) return [said, pane("The wire saw", nothing, "saw"), heard];
   return [said, pane("The wire saw", sent, "saw"), heard, pane("The wire saw, in reply", back, "saw")];
 }
 
