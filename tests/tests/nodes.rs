@@ -127,6 +127,42 @@ async fn what_one_has_ended_has_ended_at_the_other() -> Outcome {
     Ok(())
 }
 
+/// The thief is seen by the one, and the other one wants the password, too.
+#[tokio::test]
+async fn what_one_suspects_the_other_suspects() -> Outcome {
+    let nodes = start("redis").await?;
+    let session = open(&nodes).await?;
+    log_in(&session).await?;
+    nodes.only(0);
+    let thief = Client::builder(nodes.balancer.origin()).build()?;
+    let stolen = session.dangerous_loot()?.ticket;
+    let opening = thief.prepare_opening(Some(stolen))?.request;
+    let refused = code(&thief.send_unverified(opening).await?);
+    assert_eq!(refused, Some(Code::TicketInvalid));
+    let suspect = Some(Code::InsufficientUserAuthentication);
+    for node in [1, 0] {
+        nodes.only(node);
+        assert_eq!(error_code(session.fetch(transfer(1)?).await), suspect);
+        assert_eq!(me(&session).await?.0.as_deref(), Some("ann"));
+    }
+    assert!(nodes.ledger()?.is_empty());
+    // A login of the same second is as suspect.
+    let start = Instant::now();
+    nodes.only(1);
+    loop {
+        log_in(&session).await?;
+        match session.fetch(transfer(1)?).await {
+            Ok(_) => break,
+            refused => assert_eq!(error_code(refused), suspect),
+        }
+        assert!(start.elapsed() < PATIENCE, "it stays suspect");
+    }
+    nodes.only(0);
+    assert_eq!(session.fetch(transfer(1)?).await?.status(), 200);
+    assert_eq!(nodes.ledger()?.len(), 2);
+    Ok(())
+}
+
 /// What was carried out is not carried out again by the other one.
 #[tokio::test]
 async fn one_is_killed_in_the_middle_of_a_request() -> Outcome {

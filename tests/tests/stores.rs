@@ -82,6 +82,7 @@ async fn owes<S: Store, F: Future<Output = Outcome<S>>>(new: &impl Fn() -> F) ->
     a_session_may_send_much_once_it_is_confirmed(&new().await?).await?;
     what_has_ended_has_ended(new).await?;
     what_is_said_twice_is_not_taken_back(&new().await?).await?;
+    a_login_is_recent_no_more_and_its_session_goes_on(&new().await?).await?;
     one_session_takes_the_place_of_another(&new().await?).await?;
     a_replacement_and_an_end_at_once_leave_nothing_alive(Arc::new(new().await?)).await?;
     whoever_begins_anew_has_ended_all(&new().await?).await?;
@@ -318,6 +319,33 @@ async fn what_is_said_twice_is_not_taken_back(store: &impl Store) -> Outcome {
     }
     assert!(store.is_revoked(session(store, 1)).await?);
     assert!(store.is_revoked(session(store, 7)).await?);
+    Ok(())
+}
+
+async fn a_login_is_recent_no_more_and_its_session_goes_on(store: &impl Store) -> Outcome {
+    let (ann, bob) = ("ann".parse()?, "bob".parse()?);
+    let mut number = 0;
+    let mut said = async |subject| {
+        number += 1;
+        let mut proof = used(store, number, 1);
+        proof.session.subject = subject;
+        Ok::<_, Box<dyn std::error::Error>>(store.check_and_insert(proof).await?)
+    };
+    assert_eq!(said(Some((ann, 50))).await?, Verdict::Fresh);
+    // The second is not taken back by what is said after it.
+    for login in [49, 50, 48] {
+        let again = Revocation::RecentLogin(ann, login);
+        assert_eq!(store.revoke(ended(again)).await?, Ending::Done);
+    }
+    assert_eq!(said(Some((ann, 49))).await?, Verdict::StepUp);
+    assert_eq!(said(Some((ann, 50))).await?, Verdict::StepUp);
+    for other in [Some((ann, 51)), Some((bob, 50)), None] {
+        assert_eq!(said(other).await?, Verdict::Fresh);
+    }
+    assert!(!store.is_revoked(session(store, 1)).await?);
+    // It is remembered like any other.
+    let again = store.check_and_insert(used(store, 3, 1)).await?;
+    assert_eq!(again, Verdict::Replayed);
     Ok(())
 }
 

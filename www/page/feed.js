@@ -35,6 +35,7 @@ const MEANING = {
   device_ended: "A device was locked out.",
   key_rotated: "A device has a new key.",
   all_ended: "All sessions ended.",
+  step_up: "A user has to sign in again.",
   foreign_ticket: "Another device showed a copied ticket.",
   cookie_unproven: "A bound cookie came without a proof.",
   network_changed: "A session goes on from another network.",

@@ -17,7 +17,6 @@ use crate::bank::{self, Bank, Customers};
 use crate::clock::MovableClock;
 use crate::counter::Counter;
 use crate::feed::Feed;
-use crate::office::Office;
 use crate::tap::Tap;
 use crate::thief::Thief;
 use crate::{assets, meter, protected, rules, twin};
@@ -117,13 +116,9 @@ fn app(origin: &str, also: &str) -> Result<Router, DemoError> {
         "rules": rules::shown(),
     });
 
-    let office = Office {
-        bulla: bulla.clone(),
-        clock: clock.clone(),
-    };
     let banks = twin::routes(counter(&twin_bank))
         // Whatever else is asked for is the protected bank's.
-        .fallback_service(protected::routes(&bulla, counter(&protected_bank), office))
+        .fallback_service(protected::routes(&bulla, counter(&protected_bank)))
         .layer(middleware::from_fn_with_state(tap.clone(), Tap::pass));
     let console = Console {
         thief,

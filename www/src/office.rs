@@ -6,27 +6,19 @@ use axum::http::request::Parts;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router, middleware};
-use bulla_server::{Bulla, Clock as _, ListedDevice, ListedSession, Refused, Revocation, Session};
+use bulla_server::{Bulla, ListedDevice, ListedSession, Refused, Revocation, Session};
 use serde::{Deserialize, Serialize};
 
 use crate::bank;
-use crate::clock::MovableClock;
 use crate::counter::sorry;
 
-/// What its handlers work with.
-#[derive(Clone)]
-pub(crate) struct Office {
-    pub(crate) bulla: Bulla,
-    pub(crate) clock: MovableClock,
-}
-
 /// The routes, none of which is reached but by a clerk. What else is asked for is the caller's to say.
-pub(crate) fn routes(office: Office) -> Router {
+pub(crate) fn routes(bulla: Bulla) -> Router {
     Router::new()
         .route("/", get(overview))
         .route("/end", post(end))
         .route_layer(middleware::from_extractor::<Clerk>())
-        .with_state(office)
+        .with_state(bulla)
 }
 
 /// Somebody who works here. Which user may do what is the application's to know, not Bulla's.
@@ -53,15 +45,15 @@ struct Whereabouts {
     devices: Vec<ListedDevice>,
 }
 
-async fn overview(State(office): State<Office>) -> Result<Json<Vec<Whereabouts>>, Refused> {
+async fn overview(State(bulla): State<Bulla>) -> Result<Json<Vec<Whereabouts>>, Refused> {
     let mut all = Vec::new();
     for (name, user) in bank::customers() {
         let subject = user.parse()?;
         all.push(Whereabouts {
             name,
             user,
-            sessions: office.bulla.sessions_of(subject).await?,
-            devices: office.bulla.devices_of(subject).await?,
+            sessions: bulla.sessions_of(subject).await?,
+            devices: bulla.devices_of(subject).await?,
         });
     }
     Ok(Json(all))
@@ -79,16 +71,10 @@ enum End {
     Everything,
 }
 
-async fn end(State(office): State<Office>, Json(end): Json<End>) -> Result<StatusCode, Refused> {
-    let bulla = &office.bulla;
+async fn end(State(bulla): State<Bulla>, Json(end): Json<End>) -> Result<StatusCode, Refused> {
     match end {
         End::Session(id) => bulla.revoke(Revocation::Session(id.parse()?)).await?,
-        End::User(user) => {
-            let now = u32::try_from(office.clock.now()).unwrap_or(u32::MAX);
-            bulla
-                .revoke(Revocation::Subject(user.parse()?, now))
-                .await?;
-        }
+        End::User(user) => bulla.end_all_of(user.parse()?).await?,
         End::Everything => bulla.end_all().await?,
     }
     Ok(StatusCode::NO_CONTENT)

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::bank;
 use crate::counter::{self, Counter, Credentials, Customer, sorry};
-use crate::office::{self, Office};
+use crate::office;
 
 /// After that it takes another login to move money, or to end a session (OWASP ASVS 5.0, 7.5.2).
 const RECENT: Duration = Duration::from_hours(1);
@@ -43,7 +43,7 @@ impl FromRequestParts<Counter> for Sealed {
 }
 
 /// The bank, below `/api`.
-pub(crate) fn routes(bulla: &Bulla, counter: Counter, office: Office) -> Router {
+pub(crate) fn routes(bulla: &Bulla, counter: Counter) -> Router {
     let known = Require::session().logged_in().sealed().device_proof();
     let looking = counter::inquiries::<Sealed>()
         .route("/me", get(me))
@@ -55,7 +55,7 @@ pub(crate) fn routes(bulla: &Bulla, counter: Counter, office: Office) -> Router 
         .route("/sessions/end", post(end_session))
         .route("/devices/end", post(end_device))
         .route_layer(known.recent_login(RECENT));
-    let office = office::routes(office).route_layer(known.recent_login(VERY_RECENT));
+    let office = office::routes(bulla.clone()).route_layer(known.recent_login(VERY_RECENT));
     let login = post(login).layer(Require::session().sealed());
     let bank = looking.merge(acting).route("/login", login);
     bulla.protect(

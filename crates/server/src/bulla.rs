@@ -35,6 +35,7 @@ use crate::registry::{Concurrency, Registry};
 use crate::ring::{Ring, RingKey};
 use crate::rules::Guard;
 use crate::store::{Ended, Ending, Memory, Party, Replacement, Revocation, Store, StoreError};
+use crate::subject::Subject;
 use crate::ticket::RevocationId;
 use crate::vault;
 
@@ -95,7 +96,7 @@ impl Bulla {
         BullaLayer::new(self.clone())
     }
 
-    /// Ends sessions: one, all of a user up to now, or all of a device. Their open streams are cut.
+    /// Ends sessions: one, all of a user, or all of a device. Their open streams are cut.
     ///
     /// # Errors
     ///
@@ -105,6 +106,28 @@ impl Bulla {
         self.end(revocation, Party::Application).await?;
         self.report(kind, &about);
         Ok(())
+    }
+
+    /// Ends all sessions that a user has logged in to up to now; [access tokens](crate::dpop) that were issued up to now,
+    /// too. Now is by the verifier's clock, which is what logins are dated by: it may be ahead of the system's, where
+    /// that was put back a little.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::revoke`].
+    pub async fn end_all_of(&self, subject: Subject) -> Result<(), Error> {
+        self.revoke(Revocation::Subject(subject, self.now())).await
+    }
+
+    /// Has a user log in again, in each of his sessions, where a [recent login](crate::Require::recent_login) or an
+    /// [assurance](crate::Require::assurance) is asked for. The sessions go on.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::revoke`].
+    pub async fn demand_login_of(&self, subject: Subject) -> Result<(), Error> {
+        let again = Revocation::RecentLogin(subject, self.now());
+        self.revoke(again).await
     }
 
     /// Ends all sessions at once, whoever's they are and whichever node they are at: for the day on which nobody knows

@@ -147,6 +147,6 @@ impl Bulla {
                 memory: memory.revocations,
             },
         };
-        accept(self.0.store.check_and_insert(used).await)
+        accept(self.0.store.check_and_insert(used).await).map(drop)
     }
 }

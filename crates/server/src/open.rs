@@ -166,7 +166,7 @@ impl Bulla {
                 },
             };
             let verdict = self.0.store.check_and_insert(used).await;
-            if verdict == Ok(Verdict::Fresh) {
+            if matches!(verdict, Ok(Verdict::Fresh | Verdict::StepUp)) {
                 // Proofs may be forgotten by a restart, revocations are not: before the answer goes out,
                 // the ticket is used up for good.
                 let owner = state.subject.into();

@@ -33,6 +33,8 @@ pub(crate) struct Facts {
     pub(crate) proof: ProofKind,
     pub(crate) sealed: bool,
     pub(crate) concealed: bool,
+    /// Whether the store says so.
+    pub(crate) must_step_up: bool,
     /// When the request had passed every check, in seconds since 1970.
     pub(crate) admitted: u32,
     pub(crate) outcome: Mutex<Outcome>,
@@ -111,13 +113,11 @@ impl Session {
         self.facts.assurance
     }
 
-    /// Whether a [rule](crate::Action::StepUp) wants the user to log in again.
+    /// Whether the user has to log in again, by a [rule](crate::Action::StepUp) or by the
+    /// [application](crate::Revocation::RecentLogin).
     pub fn must_step_up(&self) -> bool {
-        let session = self.facts.id.into();
-        self.bulla
-            .0
-            .guard
-            .must_step_up(session, self.facts.admitted)
+        let Facts { id, admitted, .. } = *self.facts;
+        self.facts.must_step_up || self.bulla.0.guard.must_step_up(id.into(), admitted)
     }
 
     /// Logs a user in: ends this session and hands the client a ticket that is good for one opening

@@ -478,14 +478,15 @@ impl Bulla {
         Err(Code::SessionRevoked.because("the session that it was carried over from has ended"))
     }
 
-    /// Sees to it that the proof is used for the first time, and that the session has not ended.
+    /// Sees to it that the proof is used for the first time, and that the session has not ended. Returns whether its
+    /// user has to log in again.
     async fn remember(
         &self,
         state: &SessionState,
         proven: &Proven,
         facts: &Facts,
         about: &About,
-    ) -> Result<(), Error> {
+    ) -> Result<bool, Error> {
         self.0.guard.check_end(state.id.into(), facts.admitted)?;
         // Once more: the body may have come so slowly that the store has forgotten what was sent along
         // with this proof, a copy of it among them.
@@ -499,7 +500,7 @@ impl Bulla {
             confirmed: state.kind == TicketKind::Confirmed,
             session: facts.session_ref(),
         };
-        accept(self.0.store.check_and_insert(used).await)?;
+        let must_step_up = accept(self.0.store.check_and_insert(used).await)?;
         let this = facts.session_ref();
         // What has not shown a proof yet has shown a device proof now.
         match state.replaces {
@@ -511,7 +512,7 @@ impl Bulla {
         }
         self.let_in(&this, facts.admitted)?;
         self.notice_network(about);
-        Ok(())
+        Ok(must_step_up)
     }
 
     /// Returns the memory that it was handed out for.
@@ -541,13 +542,16 @@ impl Unsealed {
         } else {
             self.content = content.stream(bulla, about)?;
         }
-        let facts = self.facts(&proven, about.network, bulla.now());
+        let mut facts = self.facts(&proven, about.network, bulla.now());
         let fresh = match binding {
             Ok(()) => bulla.remember(&self.state, &proven, &facts, about).await,
             Err(refusal) => Err(refusal),
         };
         match fresh {
-            Ok(()) => Ok(self.hand_over(proven, facts, bulla, about)),
+            Ok(must_step_up) => {
+                facts.must_step_up = must_step_up;
+                Ok(self.hand_over(proven, facts, bulla, about))
+            }
             Err(refusal) => Err(self.rejected(refusal)),
         }
     }
@@ -564,6 +568,7 @@ impl Unsealed {
             proof: proven.kind,
             sealed: self.salt.is_some(),
             concealed: self.concealed,
+            must_step_up: false,
             admitted: now,
             outcome: std::sync::Mutex::default(),
         }
@@ -633,10 +638,11 @@ impl Content {
 const UNSEALED_STREAM: Error =
     Code::CoverageMissing.because("the salt binds the content of sealed requests only");
 
-/// What the store's verdict means for the request.
-pub(crate) fn accept(verdict: Result<Verdict, StoreError>) -> Result<(), Error> {
+/// What the store's verdict means for the request: whether its user has to log in again.
+pub(crate) fn accept(verdict: Result<Verdict, StoreError>) -> Result<bool, Error> {
     Err(match verdict {
-        Ok(Verdict::Fresh) => return Ok(()),
+        Ok(Verdict::Fresh) => return Ok(false),
+        Ok(Verdict::StepUp) => return Ok(true),
         Ok(Verdict::Replayed) => Code::Replayed.because("the proof has been used before"),
         Ok(Verdict::Revoked) => Code::SessionRevoked.because("the session has ended"),
         Ok(Verdict::Stale) => Code::NonceStale.because("the nonce is not of this memory"),

@@ -16,12 +16,17 @@ use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use bulla_server::{Bulla, Identity, RedisStore, Refused, Require, Ring, Session, WrappingKey};
+use bulla_server::{
+    Action, Bulla, Identity, RedisStore, Refused, Require, Ring, Rule, Rules, Session, Threshold,
+    WrappingKey,
+};
 use futures_util::stream;
 use http::StatusCode;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::time::interval;
+
+const HOUR: Duration = Duration::from_hours(1);
 
 type Node = Arc<(String, PathBuf)>;
 
@@ -49,6 +54,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .identity(Identity::load_or_create(folder.join("identity.pem"))?)
         .ring(ring)
         .store(store)
+        .rules(Rules::default().on(Rule::ForeignTicket, Threshold::new(1, HOUR), Action::StepUp))
         .build()?;
     let node = Arc::new((name.clone(), folder.join("ledger")));
     let app = bulla.protect(routes().with_state(node));
@@ -64,7 +70,7 @@ fn routes() -> Router<Node> {
         .route("/api/logout", post(logout))
         .route(
             "/api/transfer",
-            post(transfer).layer(Require::session().logged_in()),
+            post(transfer).layer(Require::session().recent_login(HOUR)),
         )
         .route("/api/hang", post(hang))
         .route("/api/ticks", get(ticks))

@@ -85,6 +85,8 @@ pub enum EventKind {
     DeviceEnded,
     /// All sessions have ended.
     AllEnded,
+    /// A user has to log in again where a recent login is asked for.
+    StepUp,
 }
 
 impl EventKind {
@@ -106,6 +108,7 @@ impl EventKind {
             Self::SubjectEnded => "subject_ended",
             Self::DeviceEnded => "device_ended",
             Self::AllEnded => "all_ended",
+            Self::StepUp => "step_up",
         }
     }
 
@@ -142,6 +145,8 @@ pub(crate) struct About {
     pub(crate) session: Option<RevocationId>,
     pub(crate) device: Option<Thumbprint>,
     pub(crate) subject: Option<Subject>,
+    /// When that one logged in, in seconds since 1970.
+    pub(crate) login: Option<u32>,
     pub(crate) network: Option<Network>,
 }
 
@@ -159,6 +164,7 @@ impl About {
     pub(crate) fn learn(&mut self, state: &SessionState) {
         self.session = Some(state.id.into());
         self.subject = state.subject;
+        self.login = state.subject.map(|_| state.login);
     }
 
     /// What a handler has done to its session.
@@ -168,6 +174,7 @@ impl About {
             session: Some(facts.id.into()),
             device: Some(facts.device),
             subject: facts.subject.map(|(subject, _)| subject),
+            login: facts.subject.map(|(_, login)| login),
             network: facts.network,
         }
     }
@@ -183,6 +190,10 @@ impl About {
             Revocation::Subject(subject, _) => {
                 about.subject = Some(*subject);
                 EventKind::SubjectEnded
+            }
+            Revocation::RecentLogin(subject, _) => {
+                about.subject = Some(*subject);
+                EventKind::StepUp
             }
             Revocation::Device(device) => {
                 about.device = Some(*device);

@@ -2,7 +2,8 @@
 //!
 //! Whoever has copied a ticket can make some of them fire in its owner's name. So there nothing may be done
 //! that locks the owner out, unless the application says so. All that is counted is in the memory of one node, and has
-//! a fixed size; what falls out of it begins anew.
+//! a fixed size; what falls out of it begins anew. What is done about it every node knows, by the store; but for
+//! [`Action::Throttle`].
 
 use std::time::Duration;
 
@@ -15,7 +16,6 @@ use crate::bulla::Bulla;
 use crate::error::ConfigError;
 use crate::event::{About, EventKind};
 use crate::lifetimes::seconds;
-use crate::store::Revocation;
 use crate::ticket::RevocationId;
 
 mod counts;
@@ -112,7 +112,8 @@ pub enum Action {
     Record,
     /// Until the user logs in again, the session is refused wherever a
     /// [recent login](crate::Require::recent_login) or an [assurance](crate::Require::assurance) is asked for,
-    /// and [`Session::must_step_up`](crate::Session::must_step_up) says so. At this node: that is not shared.
+    /// and [`Session::must_step_up`](crate::Session::must_step_up) says so. So are this user's other sessions that
+    /// were logged in to no later: it is a [revocation](crate::Revocation::RecentLogin), and every node knows it.
     StepUp,
     /// For so long the session has one request a second, and others are refused with `rate_limited`. At this
     /// node.
@@ -299,9 +300,13 @@ impl Bulla {
         let until = now.saturating_add(seconds(self.0.lifetimes.session));
         match action {
             Action::Record => {}
-            // There is nobody who could log in again.
-            Action::StepUp if about.subject.is_none() => {}
-            Action::StepUp => guard.sentences.pass(session, Sentence::StepUp, until),
+            Action::StepUp => {
+                // If there is none, nobody could log in again.
+                if let (Some(subject), Some(login)) = (about.subject, about.login) {
+                    let again = Sentence::StepUp(subject, login);
+                    guard.sentences.pass(session, again, until);
+                }
+            }
             Action::Throttle(how_long) => {
                 let until = now.saturating_add(seconds(how_long));
                 guard.sentences.pass(session, Sentence::Throttle, until);
@@ -324,24 +329,21 @@ impl Bulla {
         }
     }
 
-    /// Ends the sessions that a rule has ended. What the store cannot take now it is given with the next
-    /// request; at this node they have ended all the same.
+    /// Tells the store what rules have done to sessions. What it cannot take now it is given with the next
+    /// request; at this node it is so all the same.
     pub(crate) async fn carry_out(&self) {
-        while let Some((session, by)) = self.0.guard.sentences.next_to_end() {
-            match self.end(Revocation::Session(session), by).await {
+        while let Some((revocation, by)) = self.0.guard.sentences.next_to_store() {
+            let (kind, about) = About::ended(&revocation);
+            match self.end(revocation.clone(), by).await {
                 Ok(()) => {}
                 // Of whoever has more ended than he may, this node alone knows it.
                 Err(error) if error.code == Code::RateLimited => {}
                 Err(_) => {
-                    self.0.guard.sentences.end_later(session, by);
+                    self.0.guard.sentences.store_later(revocation, by);
                     return;
                 }
             }
-            let about = About {
-                session: Some(session),
-                ..About::default()
-            };
-            self.report(EventKind::SessionEnded, &about);
+            self.report(kind, &about);
         }
     }
 }

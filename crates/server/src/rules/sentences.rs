@@ -6,12 +6,14 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bulla_protocol::error::{Code, Error};
 
-use crate::store::Party;
+use crate::store::{Party, Revocation};
+use crate::subject::Subject;
 use crate::ticket::RevocationId;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Sentence {
-    StepUp,
+    /// For this user, who had logged in at this second since 1970.
+    StepUp(Subject, u32),
     Throttle,
     /// In this part of the store.
     End(Party),
@@ -25,7 +27,7 @@ pub(super) struct Sentences(Mutex<State>);
 struct State {
     passed: HashMap<RevocationId, Passed>,
     /// Those that the store has not been told of.
-    to_end: VecDeque<(RevocationId, Party)>,
+    to_store: VecDeque<(Revocation, Party)>,
 }
 
 /// Until when, in seconds since 1970.
@@ -58,13 +60,21 @@ impl Sentences {
         let state = &mut *self.lock();
         let passed = state.room_for(session);
         match sentence {
-            Sentence::StepUp => passed.step_up = until.max(passed.step_up),
+            Sentence::StepUp(subject, login) => {
+                let is_new = passed.step_up == 0;
+                passed.step_up = until.max(passed.step_up);
+                if is_new {
+                    // A client makes of it no more than there are users.
+                    let again = Revocation::RecentLogin(subject, login);
+                    state.tell_store(again, Party::Application);
+                }
+            }
             Sentence::Throttle => passed.throttle = until.max(passed.throttle),
             Sentence::End(by) => {
                 let is_new = passed.end == 0;
                 passed.end = until.max(passed.end);
-                if is_new && state.to_end.len() < MOST {
-                    state.to_end.push_back((session, by));
+                if is_new {
+                    state.tell_store(Revocation::Session(session), by);
                 }
             }
         }
@@ -118,16 +128,22 @@ impl Sentences {
         Ok(())
     }
 
-    pub(super) fn next_to_end(&self) -> Option<(RevocationId, Party)> {
-        self.lock().to_end.pop_front()
+    pub(super) fn next_to_store(&self) -> Option<(Revocation, Party)> {
+        self.lock().to_store.pop_front()
     }
 
-    pub(super) fn end_later(&self, session: RevocationId, by: Party) {
-        self.lock().to_end.push_back((session, by));
+    pub(super) fn store_later(&self, revocation: Revocation, by: Party) {
+        self.lock().to_store.push_back((revocation, by));
     }
 }
 
 impl State {
+    fn tell_store(&mut self, revocation: Revocation, by: Party) {
+        if self.to_store.len() < MOST {
+            self.to_store.push_back((revocation, by));
+        }
+    }
+
     fn room_for(&mut self, session: RevocationId) -> &mut Passed {
         if !self.passed.contains_key(&session) && self.passed.len() >= MOST {
             let first = self.passed.iter().min_by_key(|(_, passed)| passed.until());
@@ -157,7 +173,9 @@ mod tests {
         };
         let slow = Some(Code::RateLimited);
         sentences.pass(one, Sentence::Throttle, 200);
-        sentences.pass(one, Sentence::StepUp, 300);
+        let again = ("ann".parse().unwrap(), 50);
+        sentences.pass(one, Sentence::StepUp(again.0, again.1), 300);
+        sentences.pass(one, Sentence::StepUp(again.0, again.1), 300);
         assert_eq!(codes(one, &[100, 100, 101, 101]), [None, slow, None, slow]);
         sentences.inherit(one, next);
         sentences.inherit(other, next);
@@ -170,14 +188,18 @@ mod tests {
             assert!(!sentences.must_step_up(session, 300));
         }
         assert!(!sentences.must_step_up(other, 100));
-        assert_eq!(sentences.next_to_end(), None);
+        let again = Revocation::RecentLogin(again.0, again.1);
+        let first = sentences.next_to_store();
+        assert_eq!(first, Some((again, Party::Application)));
+        assert_eq!(sentences.next_to_store(), None);
 
         let end = Sentence::End(Party::Stranger);
         sentences.pass(next, end, 300);
         sentences.pass(next, end, 300);
         assert_eq!(codes(next, &[250]), [Some(Code::SessionRevoked)]);
-        assert_eq!(sentences.next_to_end(), Some((next, Party::Stranger)));
-        assert_eq!(sentences.next_to_end(), None);
+        let ended = Revocation::Session(next);
+        assert_eq!(sentences.next_to_store(), Some((ended, Party::Stranger)));
+        assert_eq!(sentences.next_to_store(), None);
         // Nothing of it is left.
         assert_eq!(codes(next, &[300]), [None]);
         assert!(!sentences.lock().passed.contains_key(&next));
@@ -186,10 +208,11 @@ mod tests {
     #[test]
     fn there_is_an_end_to_how_many_there_are() {
         let sentences = Sentences::default();
+        let again = Sentence::StepUp("ann".parse().unwrap(), 50);
         for number in 0..=u32::try_from(MOST).unwrap() {
             let mut id = [0; 12];
             id[..4].copy_from_slice(&number.to_be_bytes());
-            sentences.pass(RevocationId(id), Sentence::StepUp, 1000 + number);
+            sentences.pass(RevocationId(id), again, 1000 + number);
         }
         assert_eq!(sentences.lock().passed.len(), MOST);
         assert!(!sentences.must_step_up(RevocationId([0; 12]), 0));

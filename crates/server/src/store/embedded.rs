@@ -441,6 +441,7 @@ enum Stored {
     Session(String),
     Subject(String, u32),
     Device(String),
+    RecentLogin(String, u32),
     /// The first session, by the second.
     Replaced(String, String),
 }
@@ -455,6 +456,9 @@ impl Stored {
             Self::Session(id) => Revocation::Session(session(id)?),
             Self::Subject(subject, login) => Revocation::Subject(subject.parse().ok()?, login),
             Self::Device(device) => Revocation::Device(device.parse().ok()?),
+            Self::RecentLogin(subject, login) => {
+                Revocation::RecentLogin(subject.parse().ok()?, login)
+            }
             Self::Replaced(old, new) => {
                 let replacement = Replacement {
                     old: session(old)?,
@@ -482,6 +486,9 @@ impl From<&Revocation> for Stored {
             Revocation::Session(id) => Self::Session(base64::encode(id.0)),
             Revocation::Subject(subject, login) => Self::Subject(subject.to_string(), *login),
             Revocation::Device(device) => Self::Device(device.to_string()),
+            Revocation::RecentLogin(subject, login) => {
+                Self::RecentLogin(subject.to_string(), *login)
+            }
         }
     }
 }
@@ -623,6 +630,33 @@ mod tests {
             before.revocations,
             PowerCut::default().store().memory().revocations
         );
+    }
+
+    #[tokio::test]
+    async fn so_does_a_login_that_is_recent_no_more() {
+        let disk = PowerCut::default();
+        let store = disk.store();
+        let subject = "ann".parse().unwrap();
+        let again = Ended {
+            revocation: Revocation::RecentLogin(subject, 50),
+            ..ended(1, 1000)
+        };
+        assert_eq!(store.revoke(again).await, Ok(Ending::Done));
+        let after = disk.after().store();
+        for (login, expected) in [(50, Verdict::StepUp), (51, Verdict::Fresh)] {
+            let used = UsedProof {
+                proof: [u8::try_from(login).unwrap(); 16],
+                memory: after.memory().proofs,
+                until: 1100,
+                now: 1000,
+                confirmed: true,
+                session: SessionRef {
+                    subject: Some((subject, login)),
+                    ..session(1, after.memory())
+                },
+            };
+            assert_eq!(after.check_and_insert(used).await, Ok(expected));
+        }
     }
 
     #[tokio::test]

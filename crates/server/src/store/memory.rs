@@ -162,7 +162,11 @@ impl MemoryStore {
         } else {
             bucket.unconfirmed += 1;
         }
-        Ok(Verdict::Fresh)
+        Ok(if inner.revocations.must_step_up(&used.session) {
+            Verdict::StepUp
+        } else {
+            Verdict::Fresh
+        })
     }
 
     fn has_ended(&self, inner: &Inner, session: &SessionRef) -> bool {

@@ -56,7 +56,7 @@ pub trait Store: Send + Sync + 'static {
         drop(tell);
     }
 
-    /// Looks up the session's revocations and, if there is none, remembers the proof: both in one
+    /// Looks up the session's revocations and, if it has not ended, remembers the proof: both in one
     /// atomic step and one round trip. Only in the memory that the proof's nonce was handed out for: else
     /// it is [`Verdict::Stale`].
     fn check_and_insert(&self, used: UsedProof) -> StoreFuture<'_, Verdict>;
@@ -154,6 +154,8 @@ pub struct UsedProof {
 pub enum Verdict {
     /// Never seen before, and remembered from now on.
     Fresh,
+    /// The same, and the user's login does not count as [recent](Revocation::RecentLogin) any more.
+    StepUp,
     /// Seen before.
     Replayed,
     /// The session has ended.
@@ -173,6 +175,11 @@ pub enum Revocation {
     Subject(Subject, u32),
     /// All sessions of a device.
     Device(Thumbprint),
+    /// What a user's logins up to this second since 1970 are worth where a
+    /// [recent login](crate::Require::recent_login) or an [assurance](crate::Require::assurance) is asked for. The
+    /// sessions go on, and
+    /// [`Session::must_step_up`](crate::Session::must_step_up) says so until the user logs in again.
+    RecentLogin(Subject, u32),
 }
 
 impl Revocation {
@@ -185,6 +192,7 @@ impl Revocation {
                 .subject
                 .as_ref()
                 .is_some_and(|(name, login)| name == subject && login <= until),
+            Self::RecentLogin(..) => false,
         }
     }
 }

@@ -22,7 +22,9 @@ pub(super) struct Revocations {
     sessions: HashMap<RevocationId, (Until, Owner)>,
     /// Of those that were replaced, by which.
     successors: HashMap<RevocationId, RevocationId>,
-    subjects: HashMap<Subject, (u32, u64)>,
+    subjects: HashMap<Subject, Before>,
+    /// Whose logins count as recent no more.
+    logins: HashMap<Subject, Before>,
     devices: HashMap<Thumbprint, u64>,
     of_users: HashMap<Owner, usize>,
     all_of_users: usize,
@@ -35,6 +37,9 @@ pub(super) struct Revocations {
 
 /// In seconds since 1970, up to 2106.
 type Until = u32;
+
+/// Logins up to this second since 1970, and until which one that counts.
+type Before = (u32, u64);
 
 /// In whose part of the memory an ended session stands: a user by a hash of 32 bits. Users whose hashes are the
 /// same share a quota; nobody can bring that about.
@@ -52,6 +57,13 @@ impl Owner {
     }
 }
 
+fn is_before(logins: &HashMap<Subject, Before>, session: &SessionRef) -> bool {
+    session.subject.as_ref().is_some_and(|(subject, login)| {
+        let before = logins.get(subject);
+        before.is_some_and(|(before, _)| login <= before)
+    })
+}
+
 fn whole(until: u64) -> Until {
     Until::try_from(until).unwrap_or(Until::MAX)
 }
@@ -62,6 +74,7 @@ impl Revocations {
             sessions: HashMap::new(),
             successors: HashMap::new(),
             subjects: HashMap::new(),
+            logins: HashMap::new(),
             devices: HashMap::new(),
             of_users: HashMap::new(),
             all_of_users: 0,
@@ -76,11 +89,11 @@ impl Revocations {
     pub(super) fn contain(&self, session: &SessionRef) -> bool {
         self.sessions.contains_key(&session.session)
             || self.devices.contains_key(&session.device)
-            || session.subject.as_ref().is_some_and(|(subject, login)| {
-                self.subjects
-                    .get(subject)
-                    .is_some_and(|(before, _)| login <= before)
-            })
+            || is_before(&self.subjects, session)
+    }
+
+    pub(super) fn must_step_up(&self, session: &SessionRef) -> bool {
+        is_before(&self.logins, session)
     }
 
     pub(super) fn insert(&mut self, ended: &Ended) -> Result<Ending, StoreError> {
@@ -105,6 +118,10 @@ impl Revocations {
             }
             Revocation::Subject(subject, login) => {
                 let known = self.subjects.entry(subject).or_default();
+                *known = (login.max(known.0), until.max(known.1));
+            }
+            Revocation::RecentLogin(subject, login) => {
+                let known = self.logins.entry(subject).or_default();
                 *known = (login.max(known.0), until.max(known.1));
             }
         }
@@ -207,6 +224,7 @@ impl Revocations {
         self.swept = now;
         self.devices.retain(|_, until| *until >= now);
         self.subjects.retain(|_, (_, until)| *until >= now);
+        self.logins.retain(|_, (_, until)| *until >= now);
         self.sessions.retain(|_, (until, owner)| {
             // What has no end in 32 bits has none.
             let stays = *until >= whole(now);

@@ -2,7 +2,6 @@
 
 use std::convert::Infallible;
 use std::future::{Future as _, poll_fn};
-use std::sync::atomic::Ordering;
 use std::task::Poll;
 
 use bulla_protocol::error::Code;
@@ -16,7 +15,7 @@ use http_body::Frame;
 use http_body_util::{BodyExt as _, StreamBody};
 use tower::{Layer as _, service_fn};
 
-use crate::support::{Client, Device, ECHO, Server, TestClock, app, code, fields_of};
+use crate::support::{Client, Device, ECHO, Server, app, code, fields_of};
 
 const LONG: u64 = 13 * 3600;
 
@@ -43,10 +42,6 @@ async fn two(server: &Server, device: &Device) -> (Client, Client) {
     (ended, kept)
 }
 
-fn set_back(clock: &TestClock, seconds: u64) {
-    clock.0.fetch_sub(seconds, Ordering::Relaxed);
-}
-
 #[tokio::test]
 async fn what_was_forgotten_too_early_is_not_alive_again() {
     let server = Server::new();
@@ -55,7 +50,7 @@ async fn what_was_forgotten_too_early_is_not_alive_again() {
     server.clock.advance(LONG);
     let mut ahead = device.open(&server, None).await.unwrap();
     assert_eq!(echo(&server, &device, &mut ahead).await, None);
-    set_back(&server.clock, LONG);
+    server.clock.put_back(LONG);
     for client in [&mut ended, &mut kept, &mut ahead] {
         let after = echo(&server, &device, client).await;
         assert_eq!(after, Some(Code::TicketInvalid));
@@ -78,14 +73,14 @@ async fn a_small_step_back_is_waited_for() {
     for step in [1, 5, 60] {
         server.clock.advance(step);
         assert_eq!(echo(&server, &device, &mut kept).await, None);
-        set_back(&server.clock, step);
+        server.clock.put_back(step);
         assert_eq!(echo(&server, &device, &mut kept).await, None, "{step}");
         let revoked = echo(&server, &device, &mut ended).await;
         assert_eq!(revoked, Some(Code::SessionRevoked));
     }
     server.clock.advance(61);
     assert_eq!(echo(&server, &device, &mut kept).await, None);
-    set_back(&server.clock, 61);
+    server.clock.put_back(61);
     let beyond = echo(&server, &device, &mut kept).await;
     assert_eq!(beyond, Some(Code::TicketInvalid));
 }
@@ -110,7 +105,7 @@ async fn open_streams_end_when_the_clock_is_put_right() {
     let mut frame = Box::pin(stream.frame());
     let waits = poll_fn(|cx| Poll::Ready(frame.as_mut().poll(cx).is_pending()));
     assert!(waits.await);
-    set_back(&server.clock, LONG);
+    server.clock.put_back(LONG);
     device.open(&server, None).await.unwrap();
     // At once, or this would wait for ever.
     let frame = poll_fn(|cx| Poll::Ready(frame.as_mut().poll(cx))).await;
@@ -147,7 +142,7 @@ async fn nor_is_it_after_a_restart() {
     let (mut ended, mut kept) = two(&first, &device).await;
     drop(first);
     // An honest restart, with a step of some seconds.
-    set_back(&clock, 5);
+    clock.put_back(5);
     let second = start(clock.clone());
     assert_eq!(echo(&second, &device, &mut kept).await, None);
     let revoked = echo(&second, &device, &mut ended).await;
@@ -158,7 +153,7 @@ async fn nor_is_it_after_a_restart() {
     let third = start(clock.clone());
     let (mut ahead, _) = two(&third, &device).await;
     drop(third);
-    set_back(&clock, LONG);
+    clock.put_back(LONG);
     let fourth = start(clock.clone());
     for client in [&mut ended, &mut kept, &mut ahead] {
         let after = echo(&fourth, &device, client).await;

@@ -1,17 +1,20 @@
 //! Rules on top of events, each played through.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bulla_protocol::error::Code;
+use bulla_server::store::{SessionRef, StoreError, UsedProof, Verdict};
 use bulla_server::{
-    Action, Builder, Bulla, ConfigError, Cookies, EventKind, Identity, MemoryStore, ProofKind,
-    Require, Rule, Rules, SecurityEvent, SystemRandom, Threshold,
+    Action, Builder, Bulla, Clock as _, ConfigError, Cookies, EventKind, Identity, MemoryStore,
+    ProofKind, Require, Rule, Rules, SecurityEvent, Store as _, SystemRandom, Threshold,
 };
 use http::Request;
 use tower::{Layer as _, service_fn};
 
+use crate::hooked::{Hooked, Step};
 use crate::support::{
     AUTHORITY, Body, Client, Device, ECHO, Server, answer, app, body, code, concealed, fields_of,
 };
@@ -330,8 +333,104 @@ async fn a_session_that_is_suspect_steps_up_where_that_matters() {
         .await
         .unwrap();
     assert_eq!(go(&client, ECHO, 2).await, wanted);
+    // What was suspect is all that was logged in to in that second.
+    client = login(&mut client).await;
+    assert_eq!(go(&client, ECHO, 2).await, wanted);
+    server.clock.advance(1);
     client = login(&mut client).await;
     assert_eq!(go(&client, ECHO, 2).await, None);
+}
+
+/// The store is told as soon as it can be; and it is known here meanwhile.
+#[tokio::test]
+async fn what_the_store_cannot_take_it_is_told_later() {
+    let is_gone = Arc::<AtomicBool>::default();
+    let gone = Arc::clone(&is_gone);
+    let store = Hooked::new(move |step| {
+        let refuses = step == Step::Revoke && gone.load(Ordering::Relaxed);
+        Box::pin(async move { if refuses { Err(StoreError) } else { Ok(()) } })
+    });
+    let moved = Threshold::new(1, MINUTE);
+    let rules = Rules::default().on(Rule::NetworkChange, moved, Action::StepUp);
+    let recent = Require::session().recent_login(MINUTE * 60);
+    let (server, events) = server(|builder| {
+        let builder = builder.store(store.clone());
+        builder.rules(rules).require("/api/echo", recent)
+    });
+    let device = Device::new();
+    let mut client = device.open(&server, None).await.unwrap();
+    let login = client.signed(&device, ProofKind::Device, ("POST", "/api/login"), b"ann");
+    let ticket = client.update(&fields_of(&server.send(login).await));
+    let client = device.open(&server, ticket).await.unwrap();
+    let go = async |last| {
+        let request = client.signed(&device, ProofKind::Device, ECHO, b"");
+        let refused = code(&server.send(from(request, last)).await);
+        let seen = std::mem::take(&mut *events.lock().unwrap());
+        (
+            refused,
+            seen.iter().any(|event| event.kind == EventKind::StepUp),
+        )
+    };
+    let wanted = Some(Code::InsufficientUserAuthentication);
+    assert_eq!(go(1).await, (None, false));
+    is_gone.store(true, Ordering::Relaxed);
+    assert_eq!(go(2).await, (wanted, false));
+    is_gone.store(false, Ordering::Relaxed);
+    assert_eq!(go(2).await, (wanted, true));
+    assert_eq!(go(2).await, (wanted, false));
+    let used = UsedProof {
+        proof: [1; 16],
+        memory: store.memory().proofs,
+        until: server.clock.now() + 100,
+        now: server.clock.now(),
+        confirmed: true,
+        session: SessionRef {
+            session: client.id.into(),
+            device: device.0.thumbprint(),
+            subject: Some((
+                "ann".parse().unwrap(),
+                u32::try_from(server.clock.now()).unwrap(),
+            )),
+            memory: store.memory().revocations,
+        },
+    };
+    assert_eq!(store.check_and_insert(used).await, Ok(Verdict::StepUp));
+}
+
+/// The application may want it, too, and ends it all where it must.
+#[tokio::test]
+async fn the_application_has_a_user_log_in_again() {
+    let recent = Require::session().recent_login(MINUTE * 60);
+    let (server, events) = server(|builder| builder.require("/api/echo", recent));
+    let device = Device::new();
+    let log_in = async |name: &[u8]| {
+        let mut client = device.open(&server, None).await.unwrap();
+        let login = client.signed(&device, ProofKind::Device, ("POST", "/api/login"), name);
+        let ticket = client.update(&fields_of(&server.send(login).await));
+        device.open(&server, ticket).await.unwrap()
+    };
+    let (ann, bob) = (log_in(b"ann").await, log_in(b"bob").await);
+    let go = async |client: &Client| {
+        let echo = client.signed(&device, ProofKind::Device, ECHO, b"");
+        code(&server.send(echo).await)
+    };
+    let user = "ann".parse().unwrap();
+    events.lock().unwrap().clear();
+    server.bulla.demand_login_of(user).await.unwrap();
+    let told = events.lock().unwrap().last().cloned().unwrap();
+    let name = server.bulla.pseudonyms().subject("ann");
+    assert_eq!((told.kind, told.subject), (EventKind::StepUp, Some(name)));
+    let wanted = Some(Code::InsufficientUserAuthentication);
+    assert_eq!((go(&ann).await, go(&bob).await), (wanted, None));
+    // By the verifier's time, which is ahead of a clock that was put back a little.
+    server.clock.advance(30);
+    let late = log_in(b"ann").await;
+    assert_eq!(go(&late).await, None);
+    server.clock.put_back(20);
+    server.bulla.end_all_of(user).await.unwrap();
+    let ended = Some(Code::SessionRevoked);
+    assert_eq!((go(&ann).await, go(&late).await), (ended, ended));
+    assert_eq!(go(&bob).await, None);
 }
 
 /// He opens the next session first, and does in the one what nobody is to see in the other.

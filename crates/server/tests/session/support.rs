@@ -42,6 +42,10 @@ impl TestClock {
     pub(crate) fn advance(&self, seconds: u64) {
         self.0.fetch_add(seconds, Ordering::Relaxed);
     }
+
+    pub(crate) fn put_back(&self, seconds: u64) {
+        self.0.fetch_sub(seconds, Ordering::Relaxed);
+    }
 }
 
 impl Clock for TestClock {

@@ -43,6 +43,11 @@ impl Keys {
         self.of("u", subject.as_bytes())
     }
 
+    /// Up to when a user's logins are recent no more.
+    pub(super) fn login(&self, subject: &str) -> Vec<u8> {
+        self.of("l", subject.as_bytes())
+    }
+
     /// A user's sessions and devices.
     pub(super) fn record(&self, subject: &str) -> Vec<u8> {
         self.of("r", subject.as_bytes())
@@ -67,6 +72,7 @@ pub(super) fn note(ended: &Revocation) -> Vec<u8> {
         Revocation::Session(id) => [b"s", &id.0[..]].concat(),
         Revocation::Device(device) => [b"d", &device.0[..]].concat(),
         Revocation::Subject(subject, login) => format!("u{login}:{subject}").into_bytes(),
+        Revocation::RecentLogin(subject, login) => format!("l{login}:{subject}").into_bytes(),
     }
 }
 
@@ -75,12 +81,14 @@ pub(super) fn noted(text: &[u8]) -> Option<Revocation> {
     match text.split_first()? {
         (b's', id) => Some(Revocation::Session(RevocationId(id.try_into().ok()?))),
         (b'd', device) => Some(Revocation::Device(Thumbprint(device.try_into().ok()?))),
-        (b'u', rest) => {
+        (kind @ (b'u' | b'l'), rest) => {
             let (login, subject) = std::str::from_utf8(rest).ok()?.split_once(':')?;
-            Some(Revocation::Subject(
-                subject.parse().ok()?,
-                login.parse().ok()?,
-            ))
+            let (subject, login) = (subject.parse().ok()?, login.parse().ok()?);
+            Some(if *kind == b'u' {
+                Revocation::Subject(subject, login)
+            } else {
+                Revocation::RecentLogin(subject, login)
+            })
         }
         _ => None,
     }

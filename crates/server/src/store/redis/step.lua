@@ -24,12 +24,16 @@ local time = tonumber(redis.call('TIME')[1])
 -- How much longer than asked for proofs are remembered makes up for this.
 if now ~= '' and math.abs(time - tonumber(now)) > max_skew then return { 'clock', tostring(time) } end
 
--- Whether a session has ended. KEYS: 3 its own, 4 its device's, 5 its user's. ARGV: 4 its login or ''.
-local function has_ended()
-  if redis.call('EXISTS', KEYS[3], KEYS[4]) > 0 then return true end
+-- For the steps that ask for a session. KEYS: 3 its own, 4 its device's, 5 its user's, 6 its user's login's.
+-- ARGV: 4 its login or ''.
+local function is_before(key)
   if ARGV[4] == '' then return false end
-  local before = redis.call('GET', KEYS[5])
+  local before = redis.call('GET', key)
   return before and tonumber(ARGV[4]) <= tonumber(before)
+end
+
+local function has_ended()
+  return redis.call('EXISTS', KEYS[3], KEYS[4]) > 0 or is_before(KEYS[5])
 end
 
 local function note(what)
@@ -77,26 +81,26 @@ local function ending(id)
   return { 'done' }
 end
 
--- KEYS: 6 what sessions have sent lately, 7 what unconfirmed ones have, 8 and on the proofs: the first is where
+-- KEYS: 7 what sessions have sent lately, 8 what unconfirmed ones have, 9 and on the proofs: the first is where
 -- this one goes. ARGV: 5 the proof, 6 how long it is remembered, 7 the session, 8 how much one may send, 9 how
 -- much all unconfirmed ones may, or ''.
 if step == 'check' then
   if has_ended() then return { 'revoked' } end
   local proof, life, session, quota, room = ARGV[5], ARGV[6], ARGV[7], ARGV[8], ARGV[9]
-  for at = 8, #KEYS do
+  for at = 9, #KEYS do
     if redis.call('SISMEMBER', KEYS[at], proof) == 1 then return { 'replayed' } end
   end
-  if tonumber(redis.call('HGET', KEYS[6], session) or '0') >= tonumber(quota) then return { 'quota' } end
+  if tonumber(redis.call('HGET', KEYS[7], session) or '0') >= tonumber(quota) then return { 'quota' } end
   if room ~= '' then
-    if tonumber(redis.call('GET', KEYS[7]) or '0') >= tonumber(room) then return { 'full' } end
-    redis.call('INCR', KEYS[7])
-    redis.call('EXPIRE', KEYS[7], life)
+    if tonumber(redis.call('GET', KEYS[8]) or '0') >= tonumber(room) then return { 'full' } end
+    redis.call('INCR', KEYS[8])
+    redis.call('EXPIRE', KEYS[8], life)
   end
-  redis.call('SADD', KEYS[8], proof)
-  redis.call('EXPIRE', KEYS[8], life)
-  redis.call('HINCRBY', KEYS[6], session, 1)
-  redis.call('EXPIRE', KEYS[6], life)
-  return { 'fresh' }
+  redis.call('SADD', KEYS[9], proof)
+  redis.call('EXPIRE', KEYS[9], life)
+  redis.call('HINCRBY', KEYS[7], session, 1)
+  redis.call('EXPIRE', KEYS[7], life)
+  return { is_before(KEYS[6]) and 'step up' or 'fresh' }
 end
 
 if step == 'look' then
@@ -122,7 +126,7 @@ if step == 'replace' then
   return ending(old)
 end
 
--- All of a device or of a user. KEYS: 3 its key. ARGV: 4 how long that is remembered; 5 up to which login; 6 what
+-- All of a device or of a user, or what a user's logins are worth. KEYS: 3 its key. ARGV: 4 how long that is remembered; 5 up to which login; 6 what
 -- is noted.
 if step == 'end all' then
   local before = tonumber(redis.call('GET', KEYS[3]) or '0')

@@ -118,6 +118,7 @@ impl Shared {
         let answer = self.step(step).await?;
         match answer.first().map(Vec::as_slice) {
             Some(b"fresh") => Ok(Verdict::Fresh),
+            Some(b"step up") => Ok(Verdict::StepUp),
             Some(b"replayed") => Ok(Verdict::Replayed),
             Some(b"revoked") => Ok(Verdict::Revoked),
             Some(b"stale") => Ok(Verdict::Stale),
@@ -147,6 +148,11 @@ impl Shared {
                 .arg(note(&ended.revocation)),
             Revocation::Subject(subject, login) => Step::ending("end all")
                 .key(self.keys.subject(subject.as_str()))
+                .arg(life)
+                .arg(login.to_string())
+                .arg(note(&ended.revocation)),
+            Revocation::RecentLogin(subject, login) => Step::ending("end all")
+                .key(self.keys.login(subject.as_str()))
                 .arg(life)
                 .arg(login.to_string())
                 .arg(note(&ended.revocation)),
@@ -208,6 +214,7 @@ impl Shared {
             .key(self.keys.session(&session.session.0))
             .key(self.keys.device(&session.device))
             .key(self.keys.subject(subject))
+            .key(self.keys.login(subject))
             .arg(login);
         Step {
             revocations: Some(&session.memory),
