@@ -3,6 +3,8 @@
 //! Anyone may open a session with a device of his own; a cookie that the application still believes in
 //! must be bound too, or a thief signs with his key and sends the stolen cookie.
 
+use std::collections::HashSet;
+
 use bulla_protocol::base64;
 use bulla_protocol::error::{Code, Error};
 use bulla_protocol::field::check_value;
@@ -11,12 +13,15 @@ use bulla_protocol::target::{Origin, is_safe};
 use cookie::{Cookie, SameSite, time};
 use http::header::{COOKIE, SET_COOKIE};
 use http::{HeaderMap, HeaderValue, Method};
+use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
 use crate::bulla::Bulla;
 use crate::event::{About, EventKind};
 use crate::lifetimes::seconds;
 use crate::ring::Purpose;
+use crate::session::Facts;
+use crate::subject::Subject;
 use crate::vault;
 
 /// Which of the application's cookies are bound to the device (RFC 6265).
@@ -24,7 +29,8 @@ use crate::vault;
 /// A bound cookie is sealed when the answer to a verified request sets it, and reaches a handler only
 /// on a verified request of the same device, under the same origin. It has no domain; its path and
 /// `SameSite` are kept inside, since to the browser it belongs to `/`, and there is one of each name. It
-/// lives no longer than a session may.
+/// lives no longer than a session may, and no longer than the store remembers what has ended: what was bound to a device
+/// that has been locked out since must not come back with a store that was lost.
 ///
 /// Requests that are let through without a proof ([`Builder::unsigned`](crate::Builder::unsigned)) never
 /// see bound cookies, and their answers neither set nor clear them.
@@ -88,6 +94,10 @@ impl Cookies {
 struct Bound {
     /// Whose it is: so that one of another device can be told from what is none of ours.
     device: Thumbprint,
+    /// Who was logged in when it was set.
+    owner: Owner,
+    /// The memory of revocations in which its device was not locked out.
+    memory: [u8; MEMORY_LEN],
     /// In seconds since 1970.
     expires: u32,
     /// Whether the browser is to keep it beyond its own end.
@@ -98,7 +108,25 @@ struct Bound {
     value: Zeroizing<String>,
 }
 
-/// For whom a cookie is bound.
+/// As much of a memory's name: names are random, and nobody chooses one.
+const MEMORY_LEN: usize = 8;
+
+/// A user by a hash, for cookies have little room; or nobody.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Owner([u8; 16]);
+
+impl Owner {
+    const NOBODY: Self = Self([0; 16]);
+
+    fn of(subject: &Subject) -> Self {
+        let hash = Sha256::digest(subject.as_str());
+        let mut owner = Self::NOBODY;
+        owner.0.copy_from_slice(&hash[..16]);
+        owner
+    }
+}
+
+/// At which device a cookie is bound.
 #[derive(Clone, Copy)]
 pub(crate) struct Holder<'a> {
     pub(crate) origin: &'a Origin,
@@ -145,7 +173,7 @@ impl Bulla {
             let bound = sealed.and_then(|sealed| self.unbind(name, sealed, holder.origin));
             let is_ours = bound.is_some();
             match bound.filter(|bound| bound.device == *holder.device) {
-                Some(bound) if bound.expires <= self.now() => dead.push(name.to_owned()),
+                Some(bound) if !self.is_alive(&bound) => dead.push(name.to_owned()),
                 Some(bound) => {
                     alive.push(name.to_owned());
                     let is_due = path_matches(path, &bound.path)
@@ -192,10 +220,15 @@ impl Bulla {
     pub(crate) fn cookies_out(
         &self,
         headers: &mut HeaderMap,
-        holder: Holder<'_>,
+        origin: &Origin,
+        facts: &Facts,
         path: &str,
         mut dead: Vec<String>,
     ) -> Result<(), Error> {
+        let holder = Holder {
+            origin,
+            device: &facts.device,
+        };
         let lines = take_set(headers);
         if !self.0.cookies.are_on() && !self.0.policy.is_monitored(path) {
             return Ok(());
@@ -210,7 +243,7 @@ impl Bulla {
             let own_path = cookie.path().map(str::to_owned);
             let own_path = own_path.unwrap_or_else(|| default_path(path).to_owned());
             if self.binds_at(path, &cookie) {
-                cookie = self.bind(&cookie, own_path, holder)?;
+                cookie = self.bind(&cookie, own_path, holder, facts)?;
             } else {
                 cookie.set_path(own_path);
             }
@@ -293,9 +326,15 @@ impl Bulla {
         cookie: &Cookie<'_>,
         path: String,
         holder: Holder<'_>,
+        facts: &Facts,
     ) -> Result<Cookie<'static>, Error> {
         let (name, now) = (cookie.name().to_owned(), self.now());
-        let cap = i64::from(seconds(self.0.lifetimes.session));
+        // From when its device was looked up, however long the handler has taken since: what has locked it out
+        // meanwhile is not remembered for longer.
+        let longest = facts
+            .admitted
+            .saturating_add(seconds(self.0.lifetimes.session));
+        let cap = i64::from(longest.saturating_sub(now));
         let expires = cookie
             .expires_datetime()
             .map(time::OffsetDateTime::unix_timestamp);
@@ -307,6 +346,8 @@ impl Bulla {
         let within = u32::try_from(left.unwrap_or(cap).max(0)).unwrap_or(u32::MAX);
         let bound = Bound {
             device: *holder.device,
+            owner: facts.owner().as_ref().map_or(Owner::NOBODY, Owner::of),
+            memory: head(facts.memory),
             expires: now.saturating_add(within),
             persistent: left.is_some(),
             partitioned: cookie.partitioned() == Some(true),
@@ -320,23 +361,31 @@ impl Bulla {
         Ok(outer)
     }
 
-    /// The cookies of a device key, bound anew to the one that it has signed in: lines of `Set-Cookie`.
+    /// The cookies of a device key, bound anew to the one that it has signed in: lines of `Set-Cookie`. Only the user's
+    /// whose login that is: script in the page can log in as somebody of its own choosing, and would have the key sign in
+    /// one that it can carry away. Of each name the first, which is the one that handlers have gone by.
     pub(crate) fn rebind(
         &self,
         headers: &HeaderMap,
         from: Holder<'_>,
         to: &Thumbprint,
+        subject: &Subject,
     ) -> Result<Vec<HeaderValue>, Error> {
-        let mut lines = Vec::new();
+        let (owner, mut names, mut lines) = (Owner::of(subject), HashSet::new(), Vec::new());
         for cookie in headers.get_all(COOKIE).iter().flat_map(parse) {
             let (name, value) = cookie.name_value();
             let sealed = value.strip_prefix(MARK);
             let bound = sealed.and_then(|sealed| self.unbind(name, sealed, from.origin));
-            let is_alive =
-                |bound: &Bound| bound.device == *from.device && bound.expires > self.now();
-            let Some(bound) = bound.filter(is_alive) else {
+            let is_due = |bound: &Bound| {
+                let is_of_both = bound.device == *from.device && bound.owner == owner;
+                is_of_both && self.is_alive(bound)
+            };
+            let Some(bound) = bound.filter(is_due) else {
                 continue;
             };
+            if !names.insert((name.to_owned(), bound.partitioned)) {
+                continue;
+            }
             let bound = Bound {
                 device: *to,
                 ..bound
@@ -374,6 +423,11 @@ impl Bulla {
         Ok(outer)
     }
 
+    fn is_alive(&self, bound: &Bound) -> bool {
+        let memory = self.0.store.memory().revocations;
+        bound.expires > self.now() && bound.memory == head(memory)
+    }
+
     fn unbind(&self, name: &str, sealed: &str, origin: &Origin) -> Option<Bound> {
         let sealed = base64::decode(sealed)?;
         let context = context(name, origin);
@@ -385,9 +439,11 @@ impl Bulla {
 impl Bound {
     fn encode(&self) -> Result<Zeroizing<Vec<u8>>, Error> {
         let path_len = u32::try_from(self.path.len()).map_err(|_| NOT_MADE)?;
-        let len = 32 + 4 + 1 + 4 + self.path.len() + self.value.len();
+        let len = 32 + 16 + MEMORY_LEN + 4 + 1 + 4 + self.path.len() + self.value.len();
         let mut plain = Zeroizing::new(Vec::with_capacity(len));
         plain.extend(self.device.0);
+        plain.extend(self.owner.0);
+        plain.extend(self.memory);
         plain.extend(self.expires.to_be_bytes());
         let same_site = match self.same_site {
             SameSite::Strict => 0,
@@ -406,6 +462,8 @@ impl Bound {
 
     fn decode(plain: &[u8]) -> Option<Self> {
         let (device, rest) = plain.split_first_chunk()?;
+        let (owner, rest) = rest.split_first_chunk()?;
+        let (memory, rest) = rest.split_first_chunk()?;
         let (expires, rest) = rest.split_first_chunk()?;
         let (attributes, rest) = rest.split_first()?;
         let (path_len, rest) = rest.split_first_chunk()?;
@@ -413,6 +471,8 @@ impl Bound {
         let (path, value) = rest.split_at_checked(path_len)?;
         Some(Self {
             device: Thumbprint(*device),
+            owner: Owner(*owner),
+            memory: *memory,
             expires: u32::from_be_bytes(*expires),
             persistent: attributes & PERSISTENT != 0,
             partitioned: attributes & PARTITIONED != 0,
@@ -426,6 +486,12 @@ impl Bound {
             value: Zeroizing::new(String::from_utf8(value.to_vec()).ok()?),
         })
     }
+}
+
+fn head(memory: [u8; 16]) -> [u8; MEMORY_LEN] {
+    let mut head = [0; MEMORY_LEN];
+    head.copy_from_slice(&memory[..MEMORY_LEN]);
+    head
 }
 
 /// What the browser sees of a bound cookie, but for its value.

@@ -18,7 +18,6 @@ use tower::{Layer, Service};
 
 use crate::body::{self, Body, BoxError, Rest};
 use crate::bulla::Bulla;
-use crate::cookies::Holder;
 use crate::cors;
 #[cfg(feature = "metrics")]
 use crate::event::meter;
@@ -308,11 +307,7 @@ impl Bulla {
         }
         let fields = self.session_fields(state, &facts, reply_to).await?;
         let headers = response.headers_mut();
-        let holder = Holder {
-            origin: &reply_to.origin,
-            device: &facts.device,
-        };
-        self.cookies_out(headers, holder, &path, dead_cookies)?;
+        self.cookies_out(headers, &reply_to.origin, &facts, &path, dead_cookies)?;
         // Nobody but the verifier speaks of the session, whatever answers an application passes on.
         let own = |name: &&HeaderName| field::is_ours(name.as_str());
         for name in headers.keys().filter(own).cloned().collect::<Vec<_>>() {

@@ -21,7 +21,8 @@ use crate::bulla::Bulla;
 use crate::cookies::Holder;
 use crate::event::{About, EventKind};
 use crate::lifetimes::seconds;
-use crate::store::{Revocation, SessionRef, UsedProof, Verdict};
+use crate::store::{Revocation, SessionRef, UsedProof, Verdict, of_device};
+use crate::subject::Subject;
 use crate::ticket::{RevocationId, SessionState, TicketKind};
 use crate::vault;
 use crate::verify::replay_key;
@@ -69,21 +70,21 @@ impl Bulla {
 
         let device = opening.open.device.thumbprint();
         let (state, opened) = self.agree(origin, &opening, carried.as_ref())?;
-        let cookies = match carried
-            .as_ref()
-            .and_then(|carried| carried.rotated.as_ref())
-        {
-            Some(before) => {
-                let before = Holder {
-                    origin,
-                    device: before,
-                };
-                self.rebind(headers, before, &device)?
-            }
-            None => Vec::new(),
-        };
-        if carried.is_some_and(|carried| carried.state.kind.is_carried_over()) {
+        let is_carried_over = |carried: &Carried| carried.state.kind.is_carried_over();
+        if carried.as_ref().is_some_and(is_carried_over) {
             self.reserve(&state, device).await?;
+        }
+        let mut cookies = Vec::new();
+        if let Some(carried) = &carried
+            && let (Some(old), Some(subject)) = (carried.rotated, carried.state.subject)
+        {
+            // Last of what may be refused: whoever is refused keeps his key.
+            self.rotate(subject, old, device, about).await?;
+            let before = Holder {
+                origin,
+                device: &old,
+            };
+            cookies = self.rebind(headers, before, &device, &subject)?;
         }
         let body = serde_json::to_vec(&opened).map_err(|_| FAILED)?;
         let fields = opened_fields(&body);
@@ -135,6 +136,8 @@ impl Bulla {
         let rotated = if state.device == new.to_compressed() {
             None
         } else if let Some(device) = self.signed_in_by(&state, opening) {
+            // The old one would be locked out for it, and nobody would be left.
+            self.check_device(new.thumbprint(), memory).await?;
             Some(device)
         } else {
             self.report(EventKind::ForeignTicket, about);
@@ -189,19 +192,39 @@ impl Bulla {
             // one as what the next one comes from, and its end would miss the next one.
             self.take_place(replaced, &state, &session).await?;
         }
-        if let Some(old) = rotated {
-            // Before anything is the new key's. Whoever has copied the old one, and what was bound to it, has nothing.
-            let owner = state.subject.into();
-            self.end(Revocation::Device(old), owner).await?;
-            let ended = About {
-                device: Some(old),
-                ..about.clone()
-            };
-            self.report(EventKind::DeviceEnded, &ended);
-            self.rotate(state.subject, old, new.thumbprint()).await?;
-            self.report(EventKind::KeyRotated, about);
-        }
         Ok(Carried { state, rotated })
+    }
+
+    /// Locks a device key out, and gives its place to the one that it has signed in.
+    async fn rotate(
+        &self,
+        subject: Subject,
+        old: Thumbprint,
+        new: Thumbprint,
+        about: &About,
+    ) -> Result<(), Error> {
+        // Before anything is the new key's. Whoever has copied the old one, and what was bound to it, has nothing.
+        let owner = Some(subject).into();
+        self.end(Revocation::Device(old), owner).await?;
+        let ended = About {
+            device: Some(old),
+            ..about.clone()
+        };
+        self.report(EventKind::DeviceEnded, &ended);
+        self.move_listed(subject, old, new).await?;
+        self.report(EventKind::KeyRotated, about);
+        Ok(())
+    }
+
+    /// # Errors
+    ///
+    /// [`Code::SessionRevoked`] if this device has been locked out.
+    async fn check_device(&self, device: Thumbprint, memory: [u8; 16]) -> Result<(), Error> {
+        match self.0.store.is_revoked(of_device(device, memory)).await {
+            Ok(false) => Ok(()),
+            Ok(true) => Err(Code::SessionRevoked.because("the new device key is locked out")),
+            Err(_) => Err(Code::StoreUnavailable.because("the device could not be looked up")),
+        }
     }
 
     /// The device of a ticket, if it may sign in the one that opens, and has.

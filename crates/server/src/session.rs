@@ -169,20 +169,26 @@ impl Session {
 
     /// Has the client make a new device key, which the present one signs in: to be called in the handler that
     /// [logs the user in](Self::login), after that. With the opening that follows, the device's place on the
-    /// [list](Self::devices) and its bound cookies are the new key's, and the old key is locked out, whoever has it: as
+    /// [list](Self::devices) is the new key's, and so are the cookies that were bound to it while this user was logged
+    /// in; others are gone, also those from before any login. The old key is locked out, whoever has it: as
     /// by [`Revocation::Device`], other users' sessions on that device have ended too, and access tokens that were
-    /// issued to it are good for nothing. A client that cannot make one goes on with the key that it has.
+    /// issued to it are good for nothing for as long as a session may live; none should live longer. A client that
+    /// cannot make one goes on with the key that it has.
     ///
     /// Only with a login, since script in the page can use the key and could have it sign in one that it can carry
-    /// away: whoever controls a login could log in on a device of his own just as well.
+    /// away: whoever controls a login could log in on a device of his own just as well. Only in a sealed request, since
+    /// whoever ends TLS could have the client throw its key away else.
     ///
     /// # Errors
     ///
-    /// [`Code::Internal`] if nobody has been logged in by this request.
+    /// [`Code::Internal`] if nobody has been logged in by this request, [`Code::SealRequired`] if it was not sealed.
     pub fn rotate_device_key(&self) -> Result<(), Error> {
         const NO_LOGIN: Error =
             Code::Internal.because("a device key is rotated by a login, and there was none");
+        const IN_THE_OPEN: Error =
+            Code::SealRequired.because("a device key is rotated in sealed requests only");
         match &mut *self.facts.outcome_mut() {
+            Outcome::LoggedIn { .. } if !self.facts.sealed => Err(IN_THE_OPEN),
             Outcome::LoggedIn { rotates, .. } => {
                 *rotates = true;
                 Ok(())
@@ -259,6 +265,14 @@ impl Facts {
         // A poisoned lock means that another clone panicked while it held it; there is nothing that it
         // could have left half done.
         self.outcome.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whose the answer is: also if it is what has logged him in.
+    pub(crate) fn owner(&self) -> Option<Subject> {
+        match self.outcome() {
+            Outcome::LoggedIn { subject, .. } => Some(subject),
+            _ => self.subject.map(|(subject, _)| subject),
+        }
     }
 
     pub(crate) fn session_ref(&self) -> SessionRef {

@@ -12,7 +12,7 @@ use super::{Concurrency, Registry, Swap, Swapped};
 use crate::bulla::Bulla;
 use crate::event::{About, EventKind};
 use crate::lifetimes::seconds;
-use crate::store::{Party, Revocation, StoreError};
+use crate::store::{Party, Revocation, StoreError, of_device};
 use crate::subject::Subject;
 use crate::ticket::{RevocationId, SessionState};
 
@@ -149,19 +149,17 @@ impl Bulla {
     /// # Errors
     ///
     /// [`Code::StoreUnavailable`].
-    pub(crate) async fn rotate(
+    pub(crate) async fn move_listed(
         &self,
-        subject: Option<Subject>,
+        subject: Subject,
         old: Thumbprint,
         new: Thumbprint,
     ) -> Result<(), Error> {
-        match (subject, &self.0.registry) {
-            (Some(subject), Some(_)) => {
-                self.change(subject, |record, now| record.rotate(old, new, now))
-                    .await
-            }
-            _ => Ok(()),
+        if self.0.registry.is_none() {
+            return Ok(());
         }
+        self.change(subject, |record, now| record.rotate(old, new, now))
+            .await
     }
 
     /// Gives a session of a user that has just logged in a place among his others. It is held for as long as
@@ -178,7 +176,11 @@ impl Bulla {
         let held = self
             .now()
             .saturating_add(seconds(self.0.lifetimes.carry_over));
-        self.enter(state, device, held).await
+        let Some((subject, entry)) = self.entry(state, device, held) else {
+            return Ok(());
+        };
+        let enter = |record: &mut Record, room, now| record.enter(entry, room, now);
+        self.enter(subject, entry.current, enter).await
     }
 
     /// Sees to it that a session that shows its first proof has a place.
@@ -191,16 +193,31 @@ impl Bulla {
         state: &SessionState,
         device: Thumbprint,
     ) -> Result<(), Error> {
+        let Some((subject, entry)) = self.entry(state, device, state.expires) else {
+            return Ok(());
+        };
         // It has the place of the one whose fresh keys it has, if that one has any.
-        if let Some((subject, entry)) = self.entry(state, device, state.expires)
-            && let Some(replaced) = state.replaces
-        {
-            let goes_on = |record: &mut Record, _| record.goes_on(entry, replaced);
-            if self.change(subject, goes_on).await? {
-                return Ok(());
+        let goes_on = match state.replaces {
+            Some(replaced) => {
+                let goes_on = |record: &mut Record, now| {
+                    record.meet(device, now);
+                    record.goes_on(entry, replaced)
+                };
+                self.change(subject, goes_on).await?
             }
+            None => false,
+        };
+        if !goes_on {
+            let enter = |record: &mut Record, room, now| {
+                let has_place = record.enter(entry, room, now);
+                if has_place {
+                    record.meet(device, now);
+                }
+                has_place
+            };
+            self.enter(subject, entry.current, enter).await?;
         }
-        self.enter(state, device, state.expires).await
+        self.unlist_if_locked_out(subject, entry).await
     }
 
     /// Notes that a session lives until its next ticket ends.
@@ -217,26 +234,39 @@ impl Bulla {
         let Some((subject, entry)) = self.entry(state, device, expires) else {
             return Ok(());
         };
-        self.change(subject, |record, _| record.go_on(entry, state.replaces))
+        let go_on = |record: &mut Record, now| {
+            record.go_on(entry, state.replaces);
+            record.meet(device, now);
+        };
+        self.change(subject, go_on).await?;
+        self.unlist_if_locked_out(subject, entry).await
+    }
+
+    /// A device key may have been locked out while it was noted, for one that it has signed in. That one has its place
+    /// then, and nobody else would take the old one off the list.
+    async fn unlist_if_locked_out(&self, subject: Subject, entry: Entry) -> Result<(), Error> {
+        let device = of_device(entry.device, entry.memory);
+        let is_locked_out = self.0.store.is_revoked(device).await;
+        if !is_locked_out.map_err(|StoreError| UNAVAILABLE)? {
+            return Ok(());
+        }
+        self.change(subject, |record, _| record.forget_device(entry.device))
             .await
     }
 
     async fn enter(
         &self,
-        state: &SessionState,
-        device: Thumbprint,
-        expires: u32,
+        subject: Subject,
+        session: RevocationId,
+        enter: impl Fn(&mut Record, usize, u32) -> bool + Send + Sync,
     ) -> Result<(), Error> {
-        let Some((subject, entry)) = self.entry(state, device, expires) else {
-            return Ok(());
-        };
         let room = self.0.concurrency.room();
         for _ in 0..ATTEMPTS {
-            let enter = |record: &mut Record, now| record.enter(entry, room, now);
+            let enter = |record: &mut Record, now| enter(record, room, now);
             if self.change(subject, enter).await? {
                 return Ok(());
             }
-            self.make_room(subject, entry.current).await?;
+            self.make_room(subject, session).await?;
         }
         Err(UNAVAILABLE)
     }

@@ -120,10 +120,10 @@ impl Record {
         } else if self.sessions.len() < MOST_SESSIONS {
             self.sessions.push(entry);
         }
-        self.meet(entry.device, entry.seen);
     }
 
-    fn meet(&mut self, key: Thumbprint, now: u32) {
+    /// Notes that a device has shown a proof.
+    pub(super) fn meet(&mut self, key: Thumbprint, now: u32) {
         if let Some(known) = self.device(key) {
             known.seen = now;
             return;
@@ -151,6 +151,12 @@ impl Record {
         if let Some(known) = self.device(old) {
             (known.key, known.since) = (new, now);
         }
+    }
+
+    /// Takes a device off, and what has ended with it.
+    pub(super) fn forget_device(&mut self, key: Thumbprint) {
+        self.devices.retain(|known| known.key != key);
+        self.sessions.retain(|session| session.device != key);
     }
 
     pub(super) fn device(&mut self, key: Thumbprint) -> Option<&mut Device> {

@@ -131,6 +131,16 @@ pub struct SessionRef {
     pub memory: [u8; 16],
 }
 
+/// A session of this device's that is nobody's: whether it is revoked tells whether the device is.
+pub(crate) fn of_device(device: Thumbprint, memory: [u8; 16]) -> SessionRef {
+    SessionRef {
+        session: RevocationId([0; RevocationId::LEN]),
+        device,
+        subject: None,
+        memory,
+    }
+}
+
 /// A proof that has passed every other check.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UsedProof {

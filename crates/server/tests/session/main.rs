@@ -21,6 +21,7 @@ mod registry;
 mod renewal;
 mod requests;
 mod rotation;
+mod rotation_attacks;
 mod rules;
 mod streams;
 mod support;

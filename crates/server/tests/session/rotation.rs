@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
 
-use bulla_protocol::error::Code;
+use bulla_protocol::error::{Code, Problem};
 use bulla_protocol::field;
 use bulla_protocol::opening::Ticket;
 use bulla_protocol::proof::ProofKind;
@@ -14,7 +14,7 @@ use http::request::Parts;
 use http::{Request, Response};
 use tower::{Layer as _, service_fn};
 
-use crate::support::{Body, Client, Device, Server, answer, app, code, erase, fields_of};
+use crate::support::{Body, Client, Device, Server, answer, app, code, concealed, erase};
 
 struct Bank {
     server: Server,
@@ -53,20 +53,26 @@ impl Bank {
         path: &str,
         cookies: &str,
     ) -> (Result<String, Code>, Option<Ticket>, Vec<String>) {
-        let mut request = client.signed(device, ProofKind::Device, ("POST", path), b"");
+        let at = ("POST", path);
+        let sealed = client.sealed(device, ProofKind::Device, at, b"");
+        let mut request = concealed(&sealed.bytes);
         if !cookies.is_empty() {
             let cookies = cookies.parse().unwrap();
             request.headers_mut().insert("cookie", cookies);
         }
         let response = self.server.send(request).await;
-        let carry = client.update(&fields_of(&response));
         let lines = response.headers().get_all("set-cookie").iter();
         let lines = lines
             .map(|line| line.to_str().unwrap().to_owned())
             .collect();
-        let said = match code(&response) {
+        if response.headers()["content-type"] != field::BHTTP {
+            return (Err(code(&response).unwrap()), None, lines);
+        }
+        let (_, fields, content) = client.open_reply(&response, &sealed.nonce);
+        let carry = client.update(&fields);
+        let said = match Problem::parse(&content) {
             Some(code) => Err(code),
-            None => Ok(String::from_utf8(response.body().to_vec()).unwrap()),
+            None => Ok(String::from_utf8(content).unwrap()),
         };
         (said, carry, lines)
     }
@@ -281,15 +287,27 @@ async fn nobody_has_to() {
     assert!(!bank.kinds().contains(&EventKind::KeyRotated.name()));
 }
 
+/// And inside the seal: whoever ends TLS could have a client throw its key away else.
 #[tokio::test]
 async fn the_permission_is_said_where_it_is_given() {
     let (bank, device) = (Bank::new(), Device::new());
     for (path, says) in [("/rotate", Some("?1")), ("/login", None), ("/", None)] {
         let client = device.open(&bank.server, None).await.unwrap();
-        let request = client.signed(&device, ProofKind::Device, ("POST", path), b"");
-        let response = bank.server.send(request).await;
-        let said = response.headers().get(field::ROTATE);
-        assert_eq!(said.map(|said| said.to_str().unwrap()), says, "{path}");
+        let at = ("POST", path);
+        let sealed = client.sealed(&device, ProofKind::Device, at, b"");
+        let response = bank.server.send(concealed(&sealed.bytes)).await;
+        assert!(!response.headers().contains_key(field::ROTATE));
+        let (_, fields, _) = client.open_reply(&response, &sealed.nonce);
+        let mut fields = fields.iter();
+        let said = fields.find(|(name, _)| name == field::ROTATE);
+        assert_eq!(said.map(|(_, said)| said.as_str()), says, "{path}");
+
+        let client = device.open(&bank.server, None).await.unwrap();
+        let signed = client.signed(&device, ProofKind::Device, at, b"");
+        let response = bank.server.send(signed).await;
+        let refused = says.map(|_| Code::SealRequired);
+        assert_eq!(code(&response), refused, "{path}");
+        assert!(!response.headers().contains_key(field::ROTATE));
     }
 }
 
