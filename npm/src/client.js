@@ -132,7 +132,8 @@ export class Client {
     // The server hands one out only after it has seen a device proof.
     if (ticket !== undefined) Object.assign(session, { ticket, ticketCame: seconds(), confirmed: true });
     // Even if the application gives up meanwhile: the old session is over.
-    if (carryOver !== undefined) await this.#carryOver(session, carryOver, rotate);
+    // Whoever ends TLS must not have the key thrown away.
+    if (carryOver !== undefined) await this.#carryOver(session, carryOver, rotate && this.seal);
     else if (ended) await this.drop(session);
     else if (isNew) await this.#save(session);
   }
@@ -163,6 +164,10 @@ export class Client {
   #carryOver(session, ticket, rotate) {
     return this.#locked(async () => {
       try {
+        this.#checkOpen();
+        // The login of another tab may have come about first, and rotated the key: this ticket is then no key's that is left.
+        await this.#reloadDevice();
+        if (session.device !== this.thumbprint) throw new BullaError("session_revoked", "the device key was rotated meanwhile");
         await this.#open(ticket, rotate ? await this.#rotateDevice() : undefined);
       } catch (error) {
         // In the store too: whatever is sent next would be refused for it, and fail if it is not safe.

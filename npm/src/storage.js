@@ -46,7 +46,9 @@ export async function change(storage, key, decide = undefined) {
   }
   const database = await connect();
   try {
-    const transaction = database.transaction(STORE, decide ? "readwrite" : "readonly");
+    // Another device key would be locked out by the time that this one was seen to be lost.
+    const durability = key.startsWith("device") ? "strict" : "default";
+    const transaction = database.transaction(STORE, decide ? "readwrite" : "readonly", { durability });
     const complete = new Promise((resolve, reject) => {
       transaction.oncomplete = resolve;
       transaction.onabort = () => reject(transaction.error);

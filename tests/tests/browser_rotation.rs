@@ -39,6 +39,10 @@ async fn everything_works(engine: Engine) -> Outcome {
     whoever_has_the_old_key_has_nothing(&browser).await?;
     an_answer_that_is_lost_locks_nobody_out(&browser).await?;
     where_no_key_can_be_kept_the_old_one_stays(&browser).await?;
+    the_new_key_is_on_the_disk_before_the_old_one_is_locked_out(&browser).await?;
+    of_two_logins_at_once_one_comes_about(&browser).await?;
+    a_handle_that_is_closed_rotates_nothing(&browser).await?;
+    whoever_ends_tls_has_no_key_thrown_away(&browser).await?;
     browser.quit().await?;
     Ok(())
 }
@@ -59,9 +63,11 @@ async fn the_new_key_goes_on_where_the_old_one_was(
     }
     browser.switch(&tabs[0]).await?;
     let before = in_page(browser, "return about(session)", json!([])).await?;
+    // Only what was bound while she was logged in is bound anew.
     in_page(
         browser,
-        "await post('/api/cookie/login', { user: 'ann' })",
+        "await post('/api/login', { user: 'ann' });
+         await post('/api/cookie/login', { user: 'ann' })",
         json!([]),
     )
     .await?;
@@ -196,5 +202,135 @@ async fn where_no_key_can_be_kept_the_old_one_stays(browser: &Browser) -> Outcom
     );
     assert_eq!(records(browser).await?["device"], stored["device"]);
     browser.wait_until("return window.bulla", PATIENCE).await?;
+    Ok(())
+}
+
+/// Or a machine that loses its power comes back with the old one.
+async fn the_new_key_is_on_the_disk_before_the_old_one_is_locked_out(browser: &Browser) -> Outcome {
+    let bank = bank().await?;
+    bank.visit(browser, json!({})).await?;
+    let durability = in_page(
+        browser,
+        "const { put } = IDBObjectStore.prototype;
+         const seen = {};
+         IDBObjectStore.prototype.put = function (value, key) {
+             seen[key.split(' ')[0]] = this.transaction.durability;
+             return put.call(this, value, key);
+         };
+         try {
+             await post('/api/login', { user: 'ann', rotate: true });
+             return seen;
+         } finally {
+             IDBObjectStore.prototype.put = put;
+         }",
+        json!([]),
+    )
+    .await?;
+    assert_eq!(durability["device"], "strict");
+    // It takes its time, and a session that is lost is opened anew.
+    assert_eq!(durability["session"], "default");
+    Ok(())
+}
+
+/// Two handles, as of two tabs, whose logins are both answered before either has opened its session.
+async fn of_two_logins_at_once_one_comes_about(browser: &Browser) -> Outcome {
+    let bank = bank().await?;
+    bank.visit(browser, json!({})).await?;
+    let said = in_page(
+        browser,
+        "const settled = (asked) => new Promise((resolve) => {
+             asked.onsuccess = () => resolve(asked.result);
+         });
+         const database = await settled(indexedDB.open('bulla'));
+         const own = async () => {
+             const store = database.transaction('records', 'readwrite').objectStore('records');
+             await settled(store.delete(`session ${location.origin}`));
+             return bulla.open({ server: location.origin });
+         };
+         const { BroadcastChannel, fetch } = window;
+         window.BroadcastChannel = undefined;
+         const handles = [await own(), await own()];
+         window.BroadcastChannel = BroadcastChannel;
+         let came = 0;
+         let open;
+         const both = new Promise((resolve) => { open = resolve; });
+         window.fetch = async (url, init) => {
+             const reply = await fetch(url, init);
+             if (url.endsWith('/sealed')) {
+                 came += 1;
+                 if (came === 2) open();
+                 await both;
+             }
+             return reply;
+         };
+         const body = JSON.stringify({ user: 'ann', rotate: true });
+         const headers = { 'content-type': 'application/json' };
+         const log = (by) => by.fetch('/api/login', { method: 'POST', headers, body })
+             .then(({ status }) => String(status), ({ code }) => code);
+         const said = await Promise.all(handles.map(log));
+         window.fetch = fetch;
+         database.close();
+         return [handles[0].id !== handles[1].id, said.sort()];",
+        json!([]),
+    )
+    .await?;
+    assert_eq!(said, json!([true, ["200", "session_revoked"]]));
+    bank.visit(browser, json!({})).await?;
+    let me = "return (await (await session.fetch('/api/me')).json()).subject";
+    assert_eq!(in_page(browser, me, json!([])).await?, "ann");
+    Ok(())
+}
+
+/// Whoever logs out while the login is answered: nothing is opened, so nothing is rotated.
+async fn a_handle_that_is_closed_rotates_nothing(browser: &Browser) -> Outcome {
+    let bank = bank().await?;
+    bank.visit(browser, json!({})).await?;
+    let before = records(browser).await?;
+    let refused = in_page(
+        browser,
+        "const { fetch } = window;
+         window.fetch = async (url, init) => {
+             const reply = await fetch(url, init);
+             if (url.endsWith('/sealed')) {
+                 window.fetch = fetch;
+                 await session.end().catch(() => {});
+             }
+             return reply;
+         };
+         return post('/api/login', { user: 'ann', rotate: true }).catch(({ code }) => code);",
+        json!([]),
+    )
+    .await?;
+    assert_eq!(refused, "session_closed");
+    assert_eq!(records(browser).await?["device"], before["device"]);
+    Ok(())
+}
+
+/// Where requests are signed only, he can end the session, and that is all.
+async fn whoever_ends_tls_has_no_key_thrown_away(browser: &Browser) -> Outcome {
+    let bank = bank().await?;
+    bank.visit(browser, json!({ "seal": false })).await?;
+    let before = records(browser).await?;
+    let refused = in_page(
+        browser,
+        "const { fetch } = window;
+         window.fetch = async (url, init) => {
+             const reply = await fetch(url, init);
+             if (!url.endsWith('/api/me')) return reply;
+             const headers = new Headers(reply.headers);
+             headers.set('bulla-carry-over', ':AAAA:');
+             headers.set('bulla-rotate', '?1');
+             return new Response(reply.body, { status: reply.status, headers });
+         };
+         try {
+             return await session.fetch('/api/me').then(({ status }) => status, ({ code }) => code);
+         } finally {
+             window.fetch = fetch;
+         }",
+        json!([]),
+    )
+    .await?;
+    assert_eq!(refused, "ticket_invalid");
+    assert_eq!(records(browser).await?["device"], before["device"]);
     Ok(())
 }
