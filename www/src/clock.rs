@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use bulla_server::{Clock, SystemClock};
 
@@ -21,5 +22,10 @@ impl Clock for MovableClock {
         SystemClock
             .now()
             .saturating_add(self.0.load(Ordering::Relaxed))
+    }
+
+    /// Nobody need have waited.
+    fn monotonic(&self) -> Duration {
+        SystemClock.monotonic()
     }
 }

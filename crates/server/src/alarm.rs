@@ -2,6 +2,8 @@
 //!
 //! Clocks are moved: by tests, by the network, while a machine sleeps. So nobody sleeps until a time: a
 //! thread looks at the clock once a second, for as long as anybody waits. It needs no async runtime.
+//! Without that thread, which the system may refuse, a stream ends when it next has data, and a body may come as slowly as it
+//! likes.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -13,13 +15,22 @@ use std::time::Duration;
 
 use crate::bulla::Bulla;
 
-/// Everybody who waits, by the second since 1970 and a number of his own.
+/// What somebody waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Time {
+    /// Seconds since 1970.
+    Second(u32),
+    /// By [`Clock::monotonic`](crate::Clock::monotonic).
+    Passed(Duration),
+}
+
+/// Everybody who waits, by his time and a number of his own.
 #[derive(Default)]
 pub(crate) struct Alarms(Mutex<Waiting>);
 
 #[derive(Default)]
 struct Waiting {
-    wakers: BTreeMap<(u32, u64), Waker>,
+    wakers: BTreeMap<(Time, u64), Waker>,
     last: u64,
     /// Whether the thread runs.
     is_watched: bool,
@@ -28,14 +39,13 @@ struct Waiting {
 /// Resolves at its time.
 pub(crate) struct Alarm {
     bulla: Bulla,
-    at: u32,
+    at: Time,
     /// Its number, and who was to be woken when it was last polled.
     set: Option<(u64, Waker)>,
 }
 
 impl Alarm {
-    /// `at` is in seconds since 1970.
-    pub(crate) fn new(bulla: &Bulla, at: u32) -> Self {
+    pub(crate) fn new(bulla: &Bulla, at: Time) -> Self {
         Self {
             bulla: bulla.clone(),
             at,
@@ -53,7 +63,6 @@ impl Alarm {
         };
         waiting.wakers.insert((self.at, number), waker.clone());
         if !waiting.is_watched {
-            // Without a thread a stream ends when it next has data.
             waiting.is_watched = watch(&self.bulla);
         }
         // The old waker may be a task's last: whatever goes with it must find no lock.
@@ -66,7 +75,11 @@ impl Future for Alarm {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        if self.bulla.now() >= self.at {
+        let has_come = match self.at {
+            Time::Second(at) => self.bulla.now() >= at,
+            Time::Passed(at) => self.bulla.0.clock.monotonic() >= at,
+        };
+        if has_come {
             return Poll::Ready(());
         }
         let is_set = self.set.as_ref();
@@ -93,10 +106,13 @@ impl Alarms {
 
     /// Those whose time has come, again and again until they go. `None` if nobody waits any more, and the
     /// thread may go.
-    fn due(&self, now: u32) -> Option<Vec<Waker>> {
+    fn due(&self, now: u32, passed: Duration) -> Option<Vec<Waker>> {
         let mut waiting = self.lock();
         waiting.is_watched = !waiting.wakers.is_empty();
-        let due = waiting.wakers.range(..=(now, u64::MAX));
+        let up_to = |from, to| waiting.wakers.range((from, 0)..=(to, u64::MAX));
+        let by_second = up_to(Time::Second(0), Time::Second(now));
+        let by_passing = up_to(Time::Passed(Duration::ZERO), Time::Passed(passed));
+        let due = by_second.chain(by_passing);
         waiting
             .is_watched
             .then(|| due.map(|(_, waker)| waker.clone()).collect())
@@ -112,7 +128,7 @@ fn watch(bulla: &Bulla) -> bool {
             let Some(bulla) = inner.upgrade().map(Bulla) else {
                 return;
             };
-            let Some(due) = bulla.0.alarms.due(bulla.now()) else {
+            let Some(due) = bulla.0.alarms.due(bulla.now(), bulla.0.clock.monotonic()) else {
                 return;
             };
             due.into_iter().for_each(Waker::wake);

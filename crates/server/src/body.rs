@@ -5,6 +5,7 @@ use std::future::{Future as _, poll_fn};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bulla_keys::ece::Opener;
 use bulla_protocol::error::{Code, Error};
@@ -18,7 +19,7 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::BodyExt as _;
 use http_body_util::combinators::UnsyncBoxBody;
 
-use crate::alarm::Alarm;
+use crate::alarm::{Alarm, Time};
 use crate::bulla::Bulla;
 
 /// Any error of an inner body.
@@ -67,9 +68,9 @@ where
 }
 
 /// How much of a request that was refused is read all the same, as a multiple of the largest body that is
-/// collected, and for how many seconds. Whoever is still sending when the connection is closed often never sees
+/// collected, and for how long. Whoever is still sending when the connection is closed often never sees
 /// the answer (RFC 9112 section 9.6).
-const LINGER: (usize, u32) = (4, 3);
+const LINGER: (usize, Duration) = (4, Duration::from_secs(3));
 
 /// What is left of a body that somebody else reads.
 pub(crate) struct Rest(Arc<Mutex<Shared>>);
@@ -102,9 +103,10 @@ impl Rest {
         if Arc::strong_count(&self.0) > 1 {
             return;
         }
-        let (most, seconds) = LINGER;
+        let (most, how_long) = LINGER;
         let mut left = bulla.0.limits.max_body_len.saturating_mul(most);
-        let mut late = Alarm::new(bulla, bulla.now().saturating_add(seconds));
+        let over = bulla.0.clock.monotonic().saturating_add(how_long);
+        let mut late = Alarm::new(bulla, Time::Passed(over));
         let mut body = Read(self.0);
         poll_fn(|cx| {
             if Pin::new(&mut late).poll(cx).is_ready() {

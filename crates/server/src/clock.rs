@@ -1,6 +1,7 @@
 //! Time, handed in.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// How far back a clock may be set, in seconds, for time to stand still until it has caught up. Beyond, it
 /// was wrong, and nothing can be known of what was sealed, dropped or revoked by it.
@@ -23,6 +24,12 @@ pub(crate) fn report_step_back(latest: u32, now: u32) {
 pub trait Clock: Send + Sync + 'static {
     /// Seconds since 1970-01-01T00:00:00Z.
     fn now(&self) -> u64;
+
+    /// How much time has passed since some moment, to fractions of a second. It is never set, so that it tells for how
+    /// long a client was waited for, whatever becomes of the other. By default it is that other.
+    fn monotonic(&self) -> Duration {
+        Duration::from_secs(self.now())
+    }
 }
 
 /// The machine's clock.
@@ -34,5 +41,10 @@ impl Clock for SystemClock {
         SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .map_or(0, |since| since.as_secs())
+    }
+
+    fn monotonic(&self) -> Duration {
+        static START: OnceLock<Instant> = OnceLock::new();
+        START.get_or_init(Instant::now).elapsed()
     }
 }

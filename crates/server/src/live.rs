@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use tokio::sync::broadcast::error::RecvError;
 
-use crate::alarm::Alarm;
+use crate::alarm::{Alarm, Time};
 use crate::body::{Body, BodyError};
 use crate::bulla::Bulla;
 #[cfg(feature = "metrics")]
@@ -59,7 +59,7 @@ impl Live {
             inner,
             bulla: bulla.clone(),
             session,
-            over: Alarm::new(bulla, until),
+            over: Alarm::new(bulla, Time::Second(until)),
             ask_at: 0,
             end: None,
             #[cfg(feature = "metrics")]

@@ -5,9 +5,9 @@
 
 use std::ops::RangeInclusive;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll, ready};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Wake, Waker, ready};
 use std::time::Duration;
 
 use bulla_protocol::error::{Code, Error};
@@ -17,11 +17,10 @@ use http::{HeaderValue, Request, Response, Version};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::BodyExt as _;
 
-use crate::alarm::Alarm;
+use crate::alarm::{Alarm, Time};
 use crate::body::{Body, BodyError};
 use crate::bulla::Bulla;
 use crate::layer::Inner;
-use crate::lifetimes::seconds;
 
 /// How slowly the body of a request may come. Its client is waited for as long as `grace` says, all in all, and a second
 /// longer for every `rate` bytes that have come.
@@ -30,11 +29,15 @@ use crate::lifetimes::seconds;
 /// inside a seal, the body that it collects, an opening. What a handler reads breaks off with that
 /// [`Error`] as its [source](crate::BodyError).
 ///
-/// Only the time counts in which somebody has asked for more and has not got it. A handler that reads slowly, or a store that
-/// is slow, costs the client nothing.
+/// Only the time counts from when somebody has asked for more until something has come. A handler that reads slowly, or a
+/// store that is slow, costs the client nothing. What has come does not pay for silence, either: no longer than a minute at once,
+/// or `grace`, if that is longer.
+///
+/// On one HTTP/2 connection a stream that is read slowly can keep others from sending: give the connection a larger window
+/// than its streams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pace {
-    /// In whole seconds: fractions are cut off. Default 20 seconds.
+    /// Default 20 seconds.
     pub grace: Duration,
     /// Bytes in a second, as they come, which is before they are unsealed. Default 500.
     pub rate: u32,
@@ -61,10 +64,15 @@ impl Pace {
         Self::GRACES.contains(&self.grace) && Self::RATES.contains(&self.rate)
     }
 
-    /// For how many seconds one waits, all in all, for a body of which so much has come.
-    fn allows(&self, received: u64) -> u32 {
+    /// For how long one waits, all in all, for a body of which so much has come.
+    fn allows(&self, received: u64) -> Duration {
         let paid = received / u64::from(self.rate.max(1));
-        seconds(self.grace).saturating_add(u32::try_from(paid).unwrap_or(u32::MAX))
+        self.grace.saturating_add(Duration::from_secs(paid))
+    }
+
+    /// For how long one waits for anything at all.
+    fn longest_silence(&self) -> Duration {
+        self.grace.max(Duration::from_mins(1))
     }
 }
 
@@ -93,8 +101,10 @@ impl Bulla {
                 pace,
                 is_free,
                 received: 0,
-                waited: 0,
+                waited: Duration::ZERO,
+                silent: Duration::ZERO,
                 waiting: None,
+                heard: Arc::new(Heard::new(self)),
             };
             paced.boxed_unsync()
         });
@@ -128,31 +138,91 @@ struct Paced {
     is_free: Arc<AtomicBool>,
     /// How many bytes have come.
     received: u64,
-    /// For how many seconds their client was waited for.
-    waited: u32,
-    /// While it is: since when, in seconds since 1970, and what resolves when that is too long.
-    waiting: Option<(u32, Alarm)>,
+    /// For how long their client was waited for, all in all, and since anything has come.
+    waited: Duration,
+    silent: Duration,
+    /// While it is: since when, by the monotonic clock, and what resolves when that is too long.
+    waiting: Option<(Duration, Alarm)>,
+    heard: Arc<Heard>,
+}
+
+/// Notes when something has come, which may be long before anybody looks again, and passes the word on.
+struct Heard {
+    bulla: Bulla,
+    state: Mutex<Hearing>,
+}
+
+#[derive(Default)]
+struct Hearing {
+    at: Option<Duration>,
+    reader: Option<Waker>,
+}
+
+impl Heard {
+    fn new(bulla: &Bulla) -> Self {
+        Self {
+            bulla: bulla.clone(),
+            state: Mutex::default(),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Hearing> {
+        // Nothing is left half done by whoever panicked.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// When something has come since this was last asked. From now on this reader is told.
+    fn listen(&self, reader: &Waker) -> Option<Duration> {
+        let mut state = self.lock();
+        let at = state.at.take();
+        let before = state.reader.replace(reader.clone());
+        // It may be a task's last: whatever goes with it must find no lock.
+        drop(state);
+        drop(before);
+        at
+    }
+}
+
+impl Wake for Heard {
+    fn wake(self: Arc<Self>) {
+        let now = self.bulla.0.clock.monotonic();
+        let mut state = self.lock();
+        state.at.get_or_insert(now);
+        let reader = state.reader.clone();
+        drop(state);
+        if let Some(reader) = reader {
+            reader.wake();
+        }
+    }
 }
 
 impl Paced {
+    /// Nobody has waited for longer than until now.
+    fn wait_until(&mut self, now: Duration) {
+        if let Some((since, _)) = self.waiting.take() {
+            let waited = now.saturating_sub(since);
+            self.waited = self.waited.saturating_add(waited);
+            self.silent = self.silent.saturating_add(waited);
+        }
+    }
+
     /// Something has come, or its end.
     fn count(&mut self, frame: Option<&Frame<Bytes>>) {
-        if let Some((since, _)) = self.waiting.take() {
-            let waited = self.bulla.now().saturating_sub(since);
-            self.waited = self.waited.saturating_add(waited);
-        }
         let len = frame.and_then(Frame::data_ref).map_or(0, Bytes::len);
+        if len > 0 {
+            self.silent = Duration::ZERO;
+        }
         self.received = self.received.saturating_add(len as u64);
     }
 
     /// Nothing has come. Resolves when it should have.
     fn poll_late(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let (_, late) = self.waiting.get_or_insert_with(|| {
-            let since = self.bulla.now();
-            // A second that has begun is not over.
-            let over = self.pace.allows(self.received).saturating_add(1);
-            let at = since.saturating_add(over.saturating_sub(self.waited));
-            (since, Alarm::new(&self.bulla, at))
+            let since = self.bulla.0.clock.monotonic();
+            let left = self.pace.allows(self.received).saturating_sub(self.waited);
+            let silence = self.pace.longest_silence().saturating_sub(self.silent);
+            let at = since.saturating_add(left.min(silence));
+            (since, Alarm::new(&self.bulla, Time::Passed(at)))
         });
         Pin::new(late).poll(cx)
     }
@@ -166,22 +236,29 @@ impl HttpBody for Paced {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let Some(inner) = &mut self.inner else {
+        let this = &mut *self;
+        let Some(inner) = &mut this.inner else {
             return Poll::Ready(None);
         };
+        if this.is_free.load(Ordering::Relaxed) {
+            this.waiting = None;
+            return Pin::new(inner).poll_frame(cx);
+        }
+        let came = this.heard.listen(cx.waker());
+        let waker = Waker::from(Arc::clone(&this.heard));
         // First of all: what has come is not late.
-        let polled = Pin::new(inner).poll_frame(cx);
-        if self.is_free.load(Ordering::Relaxed) {
-            self.waiting = None;
-            return polled;
+        let polled = Pin::new(inner).poll_frame(&mut Context::from_waker(&waker));
+        if came.is_some() || polled.is_ready() {
+            let now = came.unwrap_or_else(|| this.bulla.0.clock.monotonic());
+            this.wait_until(now);
         }
         if let Poll::Ready(frame) = polled {
-            self.count(frame.as_ref().and_then(|frame| frame.as_ref().ok()));
+            this.count(frame.as_ref().and_then(|frame| frame.as_ref().ok()));
             return Poll::Ready(frame);
         }
-        ready!(self.poll_late(cx));
-        self.waiting = None;
-        self.inner = None;
+        ready!(this.poll_late(cx));
+        this.waiting = None;
+        this.inner = None;
         Poll::Ready(Some(Err(TOO_SLOW.into())))
     }
 

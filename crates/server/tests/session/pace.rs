@@ -15,10 +15,11 @@ use bulla_server::{
     MemoryStore, Pace, ProofKind, SystemRandom,
 };
 use bytes::Bytes;
-use futures_util::stream;
+use futures_util::{FutureExt as _, stream};
 use http::{Request, Version};
 use http_body::{Body as HttpBody, Frame};
 use http_body_util::{BodyExt as _, StreamBody};
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::time::timeout;
 use tower::{Layer as _, service_fn};
 
@@ -26,16 +27,25 @@ use crate::support::{
     AUTHORITY, Body, Client, Device, ECHO, Server, TestClock, answer, app, body, code, concealed,
 };
 
-/// What comes of a body, and after how many seconds each; where it is nothing, somebody looks in vain.
+/// What comes of a body, and after how long each; where it is nothing, somebody looks in vain.
 struct Slow {
     clock: TestClock,
-    pieces: VecDeque<(u64, Bytes)>,
+    pieces: VecDeque<(Duration, Bytes)>,
     /// Somebody waits for the first of them.
     is_awaited: bool,
 }
 
 impl Slow {
+    /// After so many seconds each.
     fn body(server: &Server, pieces: impl IntoIterator<Item = (u64, Bytes)>) -> Body {
+        let pieces = pieces.into_iter();
+        Self::after(
+            server,
+            pieces.map(|(seconds, piece)| (Duration::from_secs(seconds), piece)),
+        )
+    }
+
+    fn after(server: &Server, pieces: impl IntoIterator<Item = (Duration, Bytes)>) -> Body {
         let slow = Self {
             clock: server.clock.clone(),
             pieces: pieces.into_iter().collect(),
@@ -53,21 +63,23 @@ impl HttpBody for Slow {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let Some((seconds, _)) = self.pieces.front() else {
+        let Some((wait, _)) = self.pieces.front() else {
             return Poll::Ready(None);
         };
-        let seconds = *seconds;
-        if seconds > 0 && !std::mem::replace(&mut self.is_awaited, true) {
-            cx.waker().wake_by_ref();
+        let wait = *wait;
+        if !wait.is_zero() && !std::mem::replace(&mut self.is_awaited, true) {
+            // Meanwhile somebody waits.
+            let (clock, waker) = (self.clock.clone(), cx.waker().clone());
+            tokio::spawn(async move {
+                clock.pass(wait);
+                waker.wake();
+            });
             return Poll::Pending;
         }
         self.is_awaited = false;
-        self.clock.advance(seconds);
         match self.pieces.pop_front() {
             Some((_, piece)) if !piece.is_empty() => Poll::Ready(Some(Ok(Frame::data(piece)))),
             _ => {
-                // It goes on as it was.
-                self.is_awaited = true;
                 cx.waker().wake_by_ref();
                 Poll::Pending
             }
@@ -206,12 +218,12 @@ async fn trickled_records_are_refused_under_seal() {
 #[tokio::test]
 async fn a_client_has_as_long_as_the_pace_says() {
     for (received, silence, passes) in [
-        (0, 20, true),
-        (0, 21, false),
-        (499, 20, true),
-        (499, 21, false),
-        (1000, 22, true),
-        (1000, 23, false),
+        (0, 19, true),
+        (0, 20, false),
+        (499, 19, true),
+        (499, 20, false),
+        (1000, 21, true),
+        (1000, 22, false),
     ] {
         for in_one in [true, false] {
             let server = Server::new();
@@ -286,9 +298,9 @@ async fn without_a_pace_a_trickle_holds_its_request_open() {
     assert!(refused.iter().all(|kind| *kind == EventKind::Opened));
 }
 
-/// A server whose handler takes so many seconds over each piece that it reads, and tells how its body has ended.
-fn reader(configure: impl FnOnce(Builder) -> Builder, seconds: u64) -> (Server, Events) {
-    let (events, clock) = (Events::default(), TestClock(Arc::new(1_800_000_000.into())));
+/// A server whose handler takes so long over each piece that it reads, and tells how its body has ended.
+fn reader(configure: impl FnOnce(Builder) -> Builder, busy: Duration) -> (Server, Events) {
+    let (events, clock) = (Events::default(), TestClock::new());
     let (listener, handlers) = (Arc::clone(&events), clock.clone());
     let configure = |builder| {
         configure(builder).on_event(move |event| listener.lock().unwrap().push(event.kind))
@@ -302,7 +314,7 @@ fn reader(configure: impl FnOnce(Builder) -> Builder, seconds: u64) -> (Server, 
                     if let Err(error) = frame {
                         return Ok::<_, Infallible>(answer(400, own(&error)));
                     }
-                    clock.advance(seconds);
+                    clock.pass(busy);
                 }
                 Ok(answer(200, "whole"))
             }
@@ -325,7 +337,7 @@ fn own(error: &BodyError) -> &'static str {
 
 #[tokio::test]
 async fn a_slow_handler_does_not_cut_its_client() {
-    let (server, events) = reader(|builder| builder, 300);
+    let (server, events) = reader(|builder| builder, Duration::from_mins(5));
     let device = Device::new();
     let client = device.open(&server, None).await.unwrap();
     let upload = client.sealed_stream(&device, ECHO, &vec![b'x'; 50_000], &[]);
@@ -342,7 +354,10 @@ async fn a_slow_handler_does_not_cut_its_client() {
 #[tokio::test]
 async fn a_handlers_stream_is_held_to_the_pace_unless_its_path_takes_its_time() {
     for (unpaced, passes) in [("/api/echo", true), ("/api/other", false)] {
-        let (server, events) = reader(|builder| builder.unpaced(unpaced).unsigned("/"), 0);
+        let (server, events) = reader(
+            |builder| builder.unpaced(unpaced).unsigned("/"),
+            Duration::ZERO,
+        );
         let device = Device::new();
         let client = device.open(&server, None).await.unwrap();
         events.lock().unwrap().clear();
@@ -389,6 +404,130 @@ async fn whoever_says_nothing_is_cut_off_when_it_is_time() {
     let answered = async { tokio::join!(server.send(silent), moving).0 };
     // Only so that a lost wake-up is a failure and not a hang.
     let response = timeout(Duration::from_secs(20), answered).await.unwrap();
+    assert_eq!(code(&response), Some(Code::TooSlow));
+}
+
+/// Whoever knows the server's second sends just before it is over, so that each wait is less than one.
+#[tokio::test]
+async fn waits_of_less_than_a_second_add_up() {
+    let pace = Pace {
+        grace: Duration::from_secs(10),
+        rate: 500,
+    };
+    let busy = Duration::from_millis(100);
+    let (server, _) = reader(|builder| builder.pace(pace).unsigned("/"), busy);
+    for (bytes, expected) in [(11, "whole"), (12, "too_slow")] {
+        let wait = Duration::from_millis(900);
+        let pieces = (0..bytes).map(|_| (wait, Bytes::from_static(b"x")));
+        // And one look more.
+        let pieces = pieces.chain([(Duration::from_millis(1), Bytes::new())]);
+        let plain = Request::post(ECHO.1).header("host", AUTHORITY);
+        let body = Slow::after(&server, pieces);
+        let response = server.send(plain.body(body).unwrap()).await;
+        assert_eq!(response.body(), expected, "{bytes}");
+    }
+}
+
+/// A handler that looks whether anything has come, has something else to do, and comes back.
+#[tokio::test]
+async fn what_has_come_while_the_handler_was_busy_was_not_waited_for() {
+    let (sender, receiver) = unbounded_channel();
+    let feed = Mutex::new(Some(sender));
+    let feed = Arc::new(feed);
+    let clock = TestClock::new();
+    let handlers = (clock.clone(), Arc::clone(&feed));
+    let server = Server::on(
+        clock,
+        |builder| builder.unsigned("/"),
+        |bulla| {
+            let routes = service_fn(move |request: Request<bulla_server::Body>| {
+                let (clock, feed) = handlers.clone();
+                async move {
+                    let mut body = request.into_body();
+                    for _ in 0..3 {
+                        assert!(body.frame().now_or_never().is_none());
+                        // The client sends at once.
+                        let piece = Bytes::from_static(b"x");
+                        feed.lock().unwrap().as_ref().unwrap().send(piece).unwrap();
+                        clock.advance(300);
+                        if let Err(error) = body.frame().await.unwrap() {
+                            return Ok::<_, Infallible>(answer(400, own(&error)));
+                        }
+                    }
+                    feed.lock().unwrap().take();
+                    let ended = body.frame().await.is_none();
+                    Ok(answer(200, if ended { "whole" } else { "more" }))
+                }
+            });
+            app(bulla.layer().layer(routes))
+        },
+    );
+    let plain = Request::post(ECHO.1).header("host", AUTHORITY);
+    let sent = server.send(plain.body(received(receiver)).unwrap());
+    let response = timeout(Duration::from_secs(20), sent).await.unwrap();
+    assert_eq!(response.body(), "whole");
+}
+
+fn received(receiver: UnboundedReceiver<Bytes>) -> Body {
+    let frames = stream::unfold(receiver, async |mut receiver| {
+        let piece = receiver.recv().await?;
+        Some((Ok::<_, BoxError>(Frame::data(piece)), receiver))
+    });
+    StreamBody::new(Box::pin(frames)).boxed_unsync()
+}
+
+/// It would hold two MiB for more than an hour.
+#[tokio::test]
+async fn what_has_come_does_not_pay_for_silence() {
+    let server = Server::new();
+    let device = Device::new();
+    let client = device.open(&server, None).await.unwrap();
+    let content = vec![b'x'; 1 << 20];
+    for (silence, expected) in [(59, None), (60, Some(Code::TooSlow))] {
+        let (_, copy) = twice(&client, &device, &content);
+        let (first, last) = content.split_at(content.len() - 1);
+        let pieces = [
+            (0, Bytes::copy_from_slice(first)),
+            (silence, Bytes::new()),
+            (0, Bytes::copy_from_slice(last)),
+        ];
+        let response = server.send(copy.map(|_| Slow::body(&server, pieces))).await;
+        assert_eq!(code(&response), expected, "{silence}");
+    }
+}
+
+#[tokio::test]
+async fn pieces_with_nothing_in_them_pay_for_nothing() {
+    let server = Server::new();
+    let device = Device::new();
+    let client = device.open(&server, None).await.unwrap();
+    let (_, copy) = twice(&client, &device, b"never");
+    let (sender, receiver) = unbounded_channel();
+    let mut sent = Box::pin(server.send(copy.map(|_| received(receiver))));
+    for second in 0..20 {
+        assert!(sent.as_mut().now_or_never().is_none(), "{second}");
+        server.clock.advance(1);
+        sender.send(Bytes::new()).unwrap();
+    }
+    let response = sent.as_mut().now_or_never().unwrap();
+    assert_eq!(code(&response), Some(Code::TooSlow));
+}
+
+/// However long it takes until the clock says the same again.
+#[tokio::test]
+async fn nobody_is_waited_for_while_a_clock_that_was_set_back_catches_up() {
+    let server = Server::new();
+    let device = Device::new();
+    let client = device.open(&server, None).await.unwrap();
+    let (_, copy) = twice(&client, &device, b"never");
+    let (_sender, receiver) = unbounded_channel();
+    let mut sent = Box::pin(server.send(copy.map(|_| received(receiver))));
+    assert!(sent.as_mut().now_or_never().is_none());
+    server.clock.put_back(24 * 3600);
+    server.clock.advance(19);
+    assert!(sent.as_mut().now_or_never().is_none());
+    server.clock.advance(1);
+    let response = sent.as_mut().now_or_never().unwrap();
     assert_eq!(code(&response), Some(Code::TooSlow));
 }
 

@@ -1,8 +1,6 @@
 //! What passes the verifier, and what does not.
 
 use std::convert::Infallible;
-use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 
 use bulla_protocol::error::Problem;
 use bulla_protocol::limits::DEFAULT_PREFIX;
@@ -572,7 +570,7 @@ async fn a_session_that_ends_while_it_is_served_is_not_renewed() {
 /// The password has been checked, and is changed before the reply is there.
 #[tokio::test]
 async fn a_login_that_is_under_way_ends_with_all_of_its_users_logins() {
-    let clock = TestClock(Arc::new(AtomicU64::new(1_800_000_000)));
+    let clock = TestClock::new();
     for seconds in [0, 1] {
         let time = clock.clone();
         let server = Server::on(

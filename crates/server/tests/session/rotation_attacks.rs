@@ -32,7 +32,7 @@ struct Bank {
 }
 
 fn bank(configure: impl FnOnce(Builder) -> Builder) -> Bank {
-    let clock = TestClock(Arc::new(1_800_000_000.into()));
+    let clock = TestClock::new();
     bank_on(clock, configure)
 }
 
@@ -183,7 +183,7 @@ async fn a_lost_store_lets_no_locked_key_have_its_cookies_back() {
     for kind in ["rotation", "revocation"] {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("ring.json");
-        let clock = TestClock(Arc::new(1_800_000_000.into()));
+        let clock = TestClock::new();
         let node = || {
             let ring = Ring::load_or_create(&path).unwrap();
             bank_on(clock.clone(), |builder| {

@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use bulla_keys::{AgreementKey, MacKey, Prk, Random as _, SigningKey, SystemRandom, ece, verify};
 use bulla_protocol::digest::ContentDigest;
@@ -35,22 +36,44 @@ pub(crate) type App = BoxCloneService<Request<Body>, Response<Body>, Infallible>
 pub(crate) const ORIGIN: &str = "https://bank.example";
 pub(crate) const AUTHORITY: &str = "bank.example";
 
+/// Stands still unless it is moved. Clones are the same clock.
 #[derive(Clone)]
-pub(crate) struct TestClock(pub(crate) Arc<AtomicU64>);
+pub(crate) struct TestClock {
+    /// In milliseconds.
+    passed: Arc<AtomicU64>,
+    /// By how many seconds it was put back.
+    behind: Arc<AtomicU64>,
+}
 
 impl TestClock {
+    pub(crate) fn new() -> Self {
+        Self {
+            passed: Arc::default(),
+            behind: Arc::default(),
+        }
+    }
+
     pub(crate) fn advance(&self, seconds: u64) {
-        self.0.fetch_add(seconds, Ordering::Relaxed);
+        self.pass(Duration::from_secs(seconds));
+    }
+
+    pub(crate) fn pass(&self, time: Duration) {
+        let millis = u64::try_from(time.as_millis()).unwrap();
+        self.passed.fetch_add(millis, Ordering::Relaxed);
     }
 
     pub(crate) fn put_back(&self, seconds: u64) {
-        self.0.fetch_sub(seconds, Ordering::Relaxed);
+        self.behind.fetch_add(seconds, Ordering::Relaxed);
     }
 }
 
 impl Clock for TestClock {
     fn now(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
+        1_800_000_000 + self.monotonic().as_secs() - self.behind.load(Ordering::Relaxed)
+    }
+
+    fn monotonic(&self) -> Duration {
+        Duration::from_millis(self.passed.load(Ordering::Relaxed))
     }
 }
 
@@ -91,7 +114,7 @@ impl Server {
         configure: impl FnOnce(Builder) -> Builder,
         app: impl FnOnce(&Bulla) -> App,
     ) -> Self {
-        let clock = TestClock(Arc::new(AtomicU64::new(1_800_000_000)));
+        let clock = TestClock::new();
         Self::on(clock, configure, app)
     }
 
