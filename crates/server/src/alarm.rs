@@ -53,7 +53,8 @@ impl Alarm {
         };
         waiting.wakers.insert((self.at, number), waker.clone());
         if !waiting.is_watched {
-            // Without a thread a stream ends when it next has data.
+            // Without a thread nobody is woken: a stream ends when it next has data, and a slow body is cut off when
+            // somebody next looks, if anybody does.
             waiting.is_watched = watch(&self.bulla);
         }
         // The old waker may be a task's last: whatever goes with it must find no lock.

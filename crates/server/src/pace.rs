@@ -34,9 +34,9 @@ use crate::lifetimes::seconds;
 /// is slow, costs the client nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pace {
-    /// In whole seconds: fractions are cut off. Default 20 seconds.
+    /// In whole seconds, among [`Self::GRACES`]: fractions are cut off. Default 20 seconds.
     pub grace: Duration,
-    /// Bytes in a second, as they come, which is before they are unsealed. Default 500.
+    /// Bytes in a second, among [`Self::RATES`], as they come, which is before they are unsealed. Default 500.
     pub rate: u32,
 }
 
