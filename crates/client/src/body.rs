@@ -34,12 +34,21 @@ struct Source {
 
 impl Body {
     /// The next piece; `None` at the end.
+    ///
+    /// # Errors
+    ///
+    /// `reply_broken`, `reply_truncated` or `reply_invalid` if the seal does not hold to the end, `network` if the
+    /// connection breaks and nothing is sealed.
     pub async fn chunk(&mut self) -> Result<Option<Bytes>, Error> {
         poll_fn(|cx| self.poll_chunk(cx)).await
     }
 
     /// The whole content, however long it is. To bound it, read it piece by piece or wrap it in
     /// `http_body_util::Limited`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::chunk`].
     pub async fn bytes(mut self) -> Result<Bytes, Error> {
         let mut content = BytesMut::new();
         while let Some(more) = self.chunk().await? {

@@ -53,6 +53,11 @@ impl Client {
     }
 
     /// Opens a session.
+    ///
+    /// # Errors
+    ///
+    /// The server's refusal; [`Code::Network`]; [`Code::IdentityChanged`], [`Code::ReplyInvalid`] and the like for
+    /// what is wrong with its answer; [`Code::Unsupported`] without random bytes.
     pub async fn open(&self) -> Result<Session, Error> {
         let session = Session::new(self.clone(), None);
         session.live().await?;
@@ -72,12 +77,20 @@ impl Client {
 
     /// Makes and signs the request that opens a session, without sending it. With a ticket, it asks
     /// that this ticket's session be carried over.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::Unsupported`] if a key cannot be made or used.
     pub fn prepare_opening(&self, ticket: Option<Ticket>) -> Result<PreparedOpening, Error> {
         PreparedOpening::new(self.clone(), ticket)
     }
 
     /// Sends any request as it is, and hands back any reply as it is: nothing is signed, sealed or
     /// checked. The whole reply is kept in memory.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::Network`] if no whole reply comes.
     pub async fn send_unverified(&self, request: Request<Bytes>) -> Result<Response<Bytes>, Error> {
         let request = request.map(Outbound::Whole);
         let (parts, body) = self.0.http.send(request, None).await?.into_parts();

@@ -42,6 +42,10 @@ impl fmt::Debug for Loot {
 impl Session {
     /// Seals anything at all under the session's request key and ticket: no proof is made, nothing is
     /// checked.
+    ///
+    /// # Errors
+    ///
+    /// `session_closed` if there is no current session.
     pub fn dangerous_seal(&self, inner: &[u8]) -> Result<Request<Bytes>, Error> {
         let client = &self.0.client.0;
         let live = self.current().ok_or(CLOSED)?;
@@ -49,12 +53,20 @@ impl Session {
     }
 
     /// What can be copied from the session without its device key and its MAC key.
+    ///
+    /// # Errors
+    ///
+    /// `session_closed` if there is no current session.
     pub fn dangerous_loot(&self) -> Result<Loot, Error> {
         Ok(self.current().ok_or(CLOSED)?.loot())
     }
 
     /// What a thief makes of his loot: a session that claims to be the other one, on this client's own
     /// device key and a MAC key that is made up.
+    ///
+    /// # Errors
+    ///
+    /// `session_closed` if there is no current session, `unsupported` without random bytes.
     pub fn dangerous_with_loot(&self, loot: Loot) -> Result<Self, Error> {
         let live = self.current().ok_or(CLOSED)?;
         let mut mac = Zeroizing::new([0; 32]);

@@ -161,12 +161,21 @@ impl Session {
     }
 
     /// A nonce for [`prepare`](Self::prepare): the server's newest part, and a fresh random one.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::SessionClosed`] if there is no current session, [`Code::Unsupported`] without random bytes.
     pub fn fresh_nonce(&self) -> Result<ProofNonce, Error> {
         let live = self.current().ok_or(CLOSED)?;
         self.nonce(&live)
     }
 
     /// Signs a request, and seals it if `mode` says so, without sending it.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::SessionClosed`] if there is no current session, [`Code::RequestInvalid`] if the request cannot be
+    /// sent, [`Code::Unsupported`] if a key cannot be used.
     pub fn prepare<B: Into<Bytes>>(
         &self,
         request: Request<B>,

@@ -37,6 +37,10 @@ pub struct SigningKey {
 
 impl SigningKey {
     /// Makes a key.
+    ///
+    /// # Errors
+    ///
+    /// [`KeyError`] if there are no random bytes, or none that make a key.
     pub fn generate(random: &dyn Random) -> Result<Self, KeyError> {
         let scalar = private_key(random)?;
         let public = PublicKey::from_uncompressed(
@@ -54,12 +58,20 @@ impl SigningKey {
     }
 
     /// Reads a PKCS #8 key (RFC 5958), DER.
+    ///
+    /// # Errors
+    ///
+    /// [`KeyError`] if it is no key on P-256, or not written so.
     pub fn from_pkcs8_der(der: &[u8]) -> Result<Self, KeyError> {
         let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, der);
         Self::new(pair.map_err(|_| KeyError)?)
     }
 
     /// Writes the key as PKCS #8, DER.
+    ///
+    /// # Errors
+    ///
+    /// [`KeyError`] if the key cannot be written.
     pub fn to_pkcs8_der(&self) -> Result<Zeroizing<Vec<u8>>, KeyError> {
         let der = self.pair.to_pkcs8v1().map_err(|_| KeyError)?;
         Ok(Zeroizing::new(der.as_ref().to_vec()))
@@ -76,6 +88,10 @@ impl SigningKey {
     }
 
     /// Signs; the signature is `r || s`.
+    ///
+    /// # Errors
+    ///
+    /// [`KeyError`] if the backend cannot sign: it draws random bytes of its own for it.
     pub fn sign(&self, message: &[u8]) -> Result<[u8; 64], KeyError> {
         let signature = self
             .pair
@@ -107,12 +123,20 @@ pub struct VerifyingKey(ParsedPublicKey);
 
 impl VerifyingKey {
     /// Takes a point.
+    ///
+    /// # Errors
+    ///
+    /// [`KeyError`] if the backend does not take the point.
     pub fn new(key: &PublicKey) -> Result<Self, KeyError> {
         let parsed = ParsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, key.as_uncompressed());
         parsed.map(Self).map_err(|_| KeyError)
     }
 
     /// Verifies an ES256 signature, `r || s`.
+    ///
+    /// # Errors
+    ///
+    /// [`BadSignature`] if it does not hold, or has another length than 64 bytes.
     pub fn verify(&self, message: &[u8], signature: &[u8]) -> Result<(), BadSignature> {
         let verified = self.0.verify_sig(message, signature);
         verified.map_err(|_| BadSignature)
@@ -120,6 +144,10 @@ impl VerifyingKey {
 }
 
 /// Verifies one ES256 signature, `r || s`.
+///
+/// # Errors
+///
+/// [`BadSignature`], as [`VerifyingKey::verify`].
 pub fn verify(key: &PublicKey, message: &[u8], signature: &[u8]) -> Result<(), BadSignature> {
     let key = VerifyingKey::new(key).map_err(|_| BadSignature)?;
     key.verify(message, signature)
@@ -133,6 +161,10 @@ pub struct AgreementKey {
 
 impl AgreementKey {
     /// Makes a key.
+    ///
+    /// # Errors
+    ///
+    /// [`KeyError`] if there are no random bytes, or none that make a key.
     pub fn generate(random: &dyn Random) -> Result<Self, KeyError> {
         let private = private_key(random)?;
         let point = private.compute_public_key().map_err(|_| KeyError)?;
@@ -146,6 +178,10 @@ impl AgreementKey {
     }
 
     /// The secret shared with the holder of `peer`.
+    ///
+    /// # Errors
+    ///
+    /// [`KeyError`] if the backend does not take the point.
     pub fn agree(&self, peer: &PublicKey) -> Result<SharedSecret, KeyError> {
         let peer = UnparsedPublicKey::new(&ECDH_P256, peer.as_uncompressed());
         agreement::agree(&self.private, peer, KeyError, |secret| {
@@ -175,6 +211,10 @@ impl MacKey {
     }
 
     /// Compares in constant time.
+    ///
+    /// # Errors
+    ///
+    /// [`BadSignature`] if it does not hold, or has another length than 32 bytes.
     pub fn verify(&self, message: &[u8], mac: &[u8]) -> Result<(), BadSignature> {
         hmac::verify(&self.0, message, mac).map_err(|_| BadSignature)
     }

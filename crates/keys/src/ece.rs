@@ -31,6 +31,10 @@ impl MessageKey {
     }
 
     /// Encrypts a record.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::TooLarge`] if the record is too long for the cipher; none that a `Splitter` makes is.
     pub fn seal(&self, mut record: Record) -> Result<Vec<u8>, Error> {
         let nonce = self.nonce.at(record.number);
         self.cipher.seal_in_place(nonce, &[], &mut record.bytes)?;
@@ -38,6 +42,10 @@ impl MessageKey {
     }
 
     /// Encrypts a record from where its data lie, behind what `sealed` holds.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::seal`]. What `sealed` held is as it was; what follows is worth nothing.
     pub fn seal_piece(&self, piece: Piece<'_>, sealed: &mut Vec<u8>) -> Result<(), Error> {
         let (at, nonce) = (sealed.len(), self.nonce.at(piece.number));
         sealed.resize(at + piece.data.len() + 1 + TAG_LEN, 0);
@@ -48,6 +56,10 @@ impl MessageKey {
     }
 
     /// Decrypts a record. What comes out still has its delimiter and padding.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::SealBroken`] if the tag does not hold.
     pub fn open(&self, mut record: Record) -> Result<Vec<u8>, Error> {
         let nonce = self.nonce.at(record.number);
         let len = self
@@ -75,6 +87,10 @@ impl Opener {
     }
 
     /// Adds cipher text and returns the plain text of the records that are complete.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::SealBroken`] if a record does not open, stands at another place, or follows the final one.
     pub fn push(&mut self, bytes: &[u8]) -> Result<Vec<u8>, Error> {
         let records = self.joiner.push(bytes)?;
         self.open(records)
@@ -110,6 +126,10 @@ impl Opener {
 }
 
 /// Seals a whole plain text: header and records.
+///
+/// # Errors
+///
+/// As [`MessageKey::seal`].
 pub fn seal_whole(ikm: &[u8; 32], header: &Header, plain: &[u8]) -> Result<Vec<u8>, Error> {
     let key = MessageKey::derive(ikm, &header.salt);
     let pieces = pieces(plain, header.record_size);
@@ -123,6 +143,10 @@ pub fn seal_whole(ikm: &[u8; 32], header: &Header, plain: &[u8]) -> Result<Vec<u
 }
 
 /// Opens a whole body; `records` is what follows its header.
+///
+/// # Errors
+///
+/// As [`Opener::push`] and [`Opener::finish`].
 pub fn open_whole(ikm: &[u8; 32], header: &Header, records: &[u8]) -> Result<Vec<u8>, Error> {
     let mut opener = Opener::new(ikm, header);
     let mut plain = opener.push(records)?;

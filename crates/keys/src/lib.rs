@@ -39,6 +39,10 @@ pub use rustcrypto::{
 /// Where random bytes come from.
 pub trait Random: Send + Sync {
     /// Fills `out` with bytes that nobody can guess.
+    ///
+    /// # Errors
+    ///
+    /// [`RandomError`] if there are none. Nothing is made of what was filled until then.
     fn fill(&self, out: &mut [u8]) -> Result<(), RandomError>;
 }
 

@@ -39,16 +39,28 @@ pub struct SigningKey {
 
 impl SigningKey {
     /// Makes a key.
+    ///
+    /// # Errors
+    ///
+    /// [`KeyError`] if there are no random bytes, or none that make a key.
     pub fn generate(random: &dyn Random) -> Result<Self, KeyError> {
         Self::new(&secret_key(random)?)
     }
 
     /// Reads a PKCS #8 key (RFC 5958), DER.
+    ///
+    /// # Errors
+    ///
+    /// [`KeyError`] if it is no key on P-256, or not written so.
     pub fn from_pkcs8_der(der: &[u8]) -> Result<Self, KeyError> {
         Self::new(&SecretKey::from_pkcs8_der(der).map_err(|_| KeyError)?)
     }
 
     /// Writes the key as PKCS #8, DER.
+    ///
+    /// # Errors
+    ///
+    /// [`KeyError`] if the key cannot be written.
     pub fn to_pkcs8_der(&self) -> Result<Zeroizing<Vec<u8>>, KeyError> {
         let der = self.key.to_pkcs8_der().map_err(|_| KeyError)?;
         Ok(der.to_bytes())
@@ -65,6 +77,10 @@ impl SigningKey {
     }
 
     /// Signs; the signature is `r || s`, and always the same for one message (RFC 6979).
+    ///
+    /// # Errors
+    ///
+    /// [`KeyError`] if the backend cannot sign.
     pub fn sign(&self, message: &[u8]) -> Result<[u8; 64], KeyError> {
         let signature: Signature = self.key.try_sign(message).map_err(|_| KeyError)?;
         Ok(signature.to_bytes().into())
@@ -92,12 +108,20 @@ pub struct VerifyingKey(ecdsa::VerifyingKey);
 
 impl VerifyingKey {
     /// Takes a point.
+    ///
+    /// # Errors
+    ///
+    /// [`KeyError`] if the backend does not take the point.
     pub fn new(key: &PublicKey) -> Result<Self, KeyError> {
         let parsed = ecdsa::VerifyingKey::from_sec1_bytes(key.as_uncompressed());
         parsed.map(Self).map_err(|_| KeyError)
     }
 
     /// Verifies an ES256 signature, `r || s`.
+    ///
+    /// # Errors
+    ///
+    /// [`BadSignature`] if it does not hold, or has another length than 64 bytes.
     pub fn verify(&self, message: &[u8], signature: &[u8]) -> Result<(), BadSignature> {
         Signature::from_slice(signature)
             .and_then(|signature| self.0.verify(message, &signature))
@@ -106,6 +130,10 @@ impl VerifyingKey {
 }
 
 /// Verifies one ES256 signature, `r || s`.
+///
+/// # Errors
+///
+/// [`BadSignature`], as [`VerifyingKey::verify`].
 pub fn verify(key: &PublicKey, message: &[u8], signature: &[u8]) -> Result<(), BadSignature> {
     let key = VerifyingKey::new(key).map_err(|_| BadSignature)?;
     key.verify(message, signature)
@@ -119,6 +147,10 @@ pub struct AgreementKey {
 
 impl AgreementKey {
     /// Makes a key.
+    ///
+    /// # Errors
+    ///
+    /// [`KeyError`] if there are no random bytes, or none that make a key.
     pub fn generate(random: &dyn Random) -> Result<Self, KeyError> {
         let secret = secret_key(random)?;
         let public = public_key(&secret)?;
@@ -131,6 +163,10 @@ impl AgreementKey {
     }
 
     /// The secret shared with the holder of `peer`.
+    ///
+    /// # Errors
+    ///
+    /// [`KeyError`] if the backend does not take the point.
     pub fn agree(&self, peer: &PublicKey) -> Result<SharedSecret, KeyError> {
         let peer = p256::PublicKey::from_sec1_bytes(peer.as_uncompressed());
         let peer = peer.map_err(|_| KeyError)?;
@@ -162,6 +198,10 @@ impl MacKey {
     }
 
     /// Compares in constant time.
+    ///
+    /// # Errors
+    ///
+    /// [`BadSignature`] if it does not hold, or has another length than 32 bytes.
     pub fn verify(&self, message: &[u8], mac: &[u8]) -> Result<(), BadSignature> {
         let expected = self.0.clone().chain_update(message);
         expected.verify_slice(mac).map_err(|_| BadSignature)

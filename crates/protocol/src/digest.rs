@@ -22,6 +22,10 @@ impl ContentDigest {
     }
 
     /// Takes the `sha-256` member of a field value; other algorithms are ignored (RFC 9530 section 2).
+    ///
+    /// # Errors
+    ///
+    /// [`Code::Malformed`] if it is no Dictionary, [`Code::DigestMismatch`] if it has no `sha-256` of 32 bytes.
     pub fn parse(value: &str) -> Result<Self, Error> {
         structured::dictionary(value)?
             .into_iter()
@@ -32,11 +36,19 @@ impl ContentDigest {
     }
 
     /// Checks a body against the field value that came with it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::parse`] and [`Self::verify`].
     pub fn check(field: &str, body: &[u8]) -> Result<(), Error> {
         Self::parse(field)?.verify(body)
     }
 
     /// Checks that this is the digest of a body.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::DigestMismatch`].
     pub fn verify(self, body: &[u8]) -> Result<(), Error> {
         if bool::from(self.0.ct_eq(&Self::of(body).0)) {
             return Ok(());

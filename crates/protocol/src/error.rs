@@ -208,7 +208,8 @@ impl FromStr for Code {
 /// A refusal on the wire: Problem Details, RFC 9457, with the extension member `code`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Problem {
-    /// Always `about:blank`: the code says it all (RFC 9457 section 4.2.1).
+    /// Always `about:blank`: the code says it all (RFC 9457 section 4.2.1). That section recommends the status phrase as the
+    /// title; here it is the code's own sentence.
     #[serde(rename = "type")]
     pub kind: &'static str,
     /// For people; the title of the code.

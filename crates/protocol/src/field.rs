@@ -56,6 +56,10 @@ impl Fields for Vec<(String, String)> {
 }
 
 /// The rule behind [`Fields::line`], for all who keep fields in other ways.
+///
+/// # Errors
+///
+/// As [`Fields::line`]. `None` is no error: there is no such field.
 pub fn single<'a>(mut lines: impl Iterator<Item = &'a [u8]>) -> Result<Option<&'a str>, Error> {
     let Some(line) = lines.next() else {
         return Ok(None);
@@ -68,6 +72,10 @@ pub fn single<'a>(mut lines: impl Iterator<Item = &'a [u8]>) -> Result<Option<&'
 
 /// A field value as it may be signed: visible ASCII, spaces and tabs, trimmed (RFC 9421 section
 /// 2.1). So neither CR, LF nor NUL can get in.
+///
+/// # Errors
+///
+/// [`Code::FieldRefused`].
 pub fn check_value(value: &[u8]) -> Result<&str, Error> {
     core::str::from_utf8(value)
         .ok()
@@ -82,6 +90,10 @@ pub fn check_value(value: &[u8]) -> Result<&str, Error> {
 }
 
 /// A field name as it may be signed: a lower-case token (RFC 9110 section 5.1).
+///
+/// # Errors
+///
+/// [`Code::FieldRefused`].
 pub fn check_name(name: &[u8]) -> Result<&str, Error> {
     core::str::from_utf8(name)
         .ok()

@@ -27,6 +27,10 @@ impl PublicKey {
     pub const COMPRESSED_LEN: usize = 33;
 
     /// Takes an uncompressed point (SEC 1 section 2.3.3).
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidKey`] if it is not 65 bytes that begin with `0x04`, or does not lie on the curve.
     pub fn from_uncompressed(point: &[u8]) -> Result<Self, InvalidKey> {
         let bytes: [u8; Self::UNCOMPRESSED_LEN] = point.try_into().map_err(|_| InvalidKey)?;
         let key = Self(bytes);
@@ -43,6 +47,10 @@ impl PublicKey {
     }
 
     /// Takes a compressed point. Costs a square root, so only tickets use it.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidKey`] if there is no such point on the curve.
     pub fn from_compressed(point: &[u8; Self::COMPRESSED_LEN]) -> Result<Self, InvalidKey> {
         let key = p256::PublicKey::from_sec1_bytes(point).map_err(|_| InvalidKey)?;
         let point = key.to_sec1_point(false);

@@ -144,6 +144,11 @@ impl Head {
 
 /// Writes a whole message of known length, padded with zeros to its Padmé length (RFC 9292 section
 /// 3.8).
+///
+/// # Errors
+///
+/// [`Code::Malformed`] if the head cannot be written: a status that is none, or a text that is too long for its
+/// length.
 pub fn whole(head: Head, content: &[u8]) -> Result<Vec<u8>, Error> {
     let mut bytes = head.write(Mode::KnownLength, content.len())?;
     write_varint(content.len(), &mut bytes);
@@ -154,6 +159,10 @@ pub fn whole(head: Head, content: &[u8]) -> Result<Vec<u8>, Error> {
 }
 
 /// Writes the head of a message of indeterminate length.
+///
+/// # Errors
+///
+/// As [`whole`].
 pub fn head(head: Head) -> Result<Vec<u8>, Error> {
     head.write(Mode::IndeterminateLength, 0)
 }
@@ -212,6 +221,11 @@ impl Reader {
     }
 
     /// Adds bytes and returns what can be told from them.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::TooLarge`] beyond `max_head_len` or `max_fields`; [`Code::FieldRefused`] and [`Code::PathRefused`]
+    /// for what may not be inside; [`Code::Malformed`] if it is no message, has trailers, or something follows it.
     pub fn push(&mut self, mut bytes: Vec<u8>) -> Result<Vec<Event>, Error> {
         if self.pending.is_empty() {
             self.pending = bytes;

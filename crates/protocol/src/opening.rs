@@ -145,6 +145,10 @@ pub struct Ticket(Vec<u8>);
 
 impl Ticket {
     /// Takes the bytes, if there are as many as may be.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::Malformed`] if there are none, or more than 255.
     pub fn new(bytes: impl Into<Vec<u8>>) -> Result<Self, Error> {
         let bytes = bytes.into();
         if !(1..=MAX_TICKET_LEN).contains(&bytes.len()) {
@@ -154,6 +158,10 @@ impl Ticket {
     }
 
     /// Reads a field value: a Byte Sequence.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::Malformed`] if it is no Byte Sequence, or not as long as [`Self::new`] takes it.
     pub fn from_field(value: &str) -> Result<Self, Error> {
         Self::new(structured::bytes(value)?)
     }
@@ -269,6 +277,10 @@ impl Opening {
 
     /// Prepares the request `POST {prefix}/session`. `previous` is the device key whose place this one's takes, which has
     /// to be the one of the session that is carried over.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::Malformed`] if the opening or its signature's parameters cannot be written.
     pub fn new(
         open: Open,
         previous: Option<PublicKey>,
@@ -526,6 +538,10 @@ impl UnverifiedOpened {
     }
 
     /// Has the signature checked, with the identity key, over the base.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::ReplyInvalid`] if `check` says no.
     pub fn verify(
         self,
         check: impl FnOnce(&PublicKey, &[u8], &[u8]) -> bool,
@@ -568,6 +584,13 @@ struct DeviceSignature {
 
 impl ReceivedOpening {
     /// Reads an opening.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::TooLarge`] beyond 4096 bytes; [`Code::VersionUnsupported`]; [`Code::DigestMismatch`];
+    /// [`Code::ProofMissing`] if it is not signed; [`Code::ProofMismatch`] if another key has signed it, or not as
+    /// `ecdsa-p256-sha256`; [`Code::CoverageMissing`]; [`Code::FieldRefused`] for a field that cannot be signed;
+    /// [`Code::Malformed`] for all else.
     pub fn parse(request: &Request<'_>, body: &[u8]) -> Result<Self, Error> {
         const INVALID: Error = Code::Malformed.because("the opening could not be parsed");
         const MISSING: Error = Code::ProofMissing.because("the opening is not signed");
@@ -609,6 +632,10 @@ impl ReceivedOpening {
     }
 
     /// Has the signature checked, with the device key, over the base.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::ProofMismatch`] if `check` says no.
     pub fn verify(
         self,
         check: impl FnOnce(&PublicKey, &[u8], &[u8]) -> bool,
@@ -679,6 +706,11 @@ impl VerifiedOpening {
 
     /// Prepares the signature of the answer. `fields` must hold `content-type` and `content-digest` of
     /// the answer, as [`opened_fields`] makes them.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::ProofMismatch`] if a part that is to be covered is not there, [`Code::Malformed`] or
+    /// [`Code::FieldRefused`] if it cannot be written.
     pub fn sign_answer(
         &self,
         request: &Request<'_>,

@@ -76,6 +76,11 @@ impl ProofNonce {
     pub const MAX_SERVER_LEN: usize = 64;
 
     /// Reads the parameter.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::Malformed`] if there is no dot, the server's part is not 1 to 64 characters, or the random part not
+    /// 16 bytes of base64url.
     pub fn parse(text: &str) -> Result<Self, Error> {
         const MALFORMED: Error = Code::Malformed.because("the nonce could not be parsed");
         let (server, random) = text.rsplit_once('.').ok_or(MALFORMED)?;
@@ -95,6 +100,10 @@ impl ProofNonce {
 }
 
 /// The components that must be covered whatever else is, in the order in which Bulla signs them.
+///
+/// # Errors
+///
+/// [`Code::FieldRefused`] if one of them cannot be signed, as [`Fields::line`](field::Fields::line).
 pub fn required(fields: &dyn Fields, binding: Binding) -> Result<Vec<Component<'static>>, Error> {
     let mut components: Vec<_> = ["@method", "@authority", "@path", "@query"]
         .into_iter()
@@ -117,6 +126,11 @@ pub fn required(fields: &dyn Fields, binding: Binding) -> Result<Vec<Component<'
 ///
 /// `request.fields` holds the ticket, the digest (or the salt) and everything else that the
 /// application set; `names` are the application's fields, all of which are covered.
+///
+/// # Errors
+///
+/// [`Code::ProofMismatch`] if `request.fields` lacks one of those that are covered, [`Code::FieldRefused`] if one
+/// cannot be signed, [`Code::Malformed`] if a parameter cannot be written.
 pub fn prove<'a>(
     kind: ProofKind,
     session: SessionId,
@@ -198,6 +212,11 @@ impl<'a> ReceivedProof<'a> {
     ///
     /// `request.fields` must be what the verifier sees, with the ticket (and the salt) as the verifier
     /// knows them.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::CoverageMissing`] if one is not covered, or a component has parameters; [`Code::ProofMismatch`] if
+    /// one that is covered is not there; [`Code::FieldRefused`] if one cannot be signed.
     pub fn check_coverage(
         &self,
         request: &Request<'_>,

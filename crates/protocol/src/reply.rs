@@ -165,6 +165,11 @@ impl Unsealer {
     }
 
     /// Adds cipher text.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::ReplyBroken`] if the header or the order of the records is wrong, [`Code::ReplyInvalid`] if the
+    /// envelope has a `keyid`.
     pub fn push(&mut self, bytes: &[u8]) -> Result<(), Error> {
         if let Some((_, joiner)) = &mut self.header {
             self.waiting.extend(joiner.push(bytes).map_err(|_| BROKEN)?);
@@ -186,6 +191,10 @@ impl Unsealer {
     }
 
     /// The cipher text is at its end.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::ReplyTruncated`] if the header has not come, or the last record was cut.
     pub fn end(&mut self) -> Result<(), Error> {
         self.has_ended = true;
         let (_, joiner) = self.header.as_mut().ok_or(TRUNCATED)?;

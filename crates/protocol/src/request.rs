@@ -77,6 +77,11 @@ impl Outgoing {
     }
 
     /// Prepares the proof of one sending. `created` is in seconds since 1970.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::Malformed`](crate::error::Code::Malformed) if `session`, `nonce` or `created` cannot be written as
+    /// parameters. All else was checked by [`Self::new`].
     pub fn prove(
         &self,
         kind: ProofKind,

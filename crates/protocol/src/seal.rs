@@ -43,6 +43,10 @@ impl Header {
 
     /// Reads a header off the front and returns it with what follows. `None` if more bytes are
     /// needed.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::SealBroken`] if the record size is not 18 to 65536.
     pub fn parse(bytes: &[u8]) -> Result<Option<(Self, &[u8])>, Error> {
         let Some((fixed, rest)) = bytes.split_at_checked(FIXED_HEADER_LEN) else {
             return Ok(None);
@@ -256,6 +260,10 @@ impl Joiner {
     }
 
     /// Adds cipher text and returns the records that are complete.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::SealBroken`] if something follows the final record.
     pub fn push(&mut self, mut bytes: &[u8]) -> Result<Vec<Record>, Error> {
         if self.ended && !bytes.is_empty() {
             return Err(Code::SealBroken.because("something follows the final record"));
@@ -274,6 +282,10 @@ impl Joiner {
     }
 
     /// The cipher text is at its end: returns the last record if it is a short one.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::SealBroken`] if what is left is no longer than a tag.
     pub fn finish(&mut self) -> Result<Option<Record>, Error> {
         if self.pending.is_empty() {
             return Ok(None);
@@ -286,6 +298,10 @@ impl Joiner {
     }
 
     /// Takes the plain text of the next record, in order, and strips it to its data.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::SealBroken`] if it has no delimiter, is too short and not the final one, or follows the final one.
     pub fn opened(&mut self, plain: &mut Vec<u8>) -> Result<(), Error> {
         if self.ended {
             return Err(Code::SealBroken.because("something follows the final record"));

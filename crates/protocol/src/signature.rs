@@ -134,6 +134,10 @@ impl<'a> SignatureParams<'a> {
     }
 
     /// The value of `@signature-params`: the Inner List of components with these parameters.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::Malformed`] if a text is not visible ASCII and spaces.
     pub fn serialize(&self, components: &[Component<'_>]) -> Result<String, Error> {
         let text = |text| {
             StringRef::from_str(text)
@@ -292,6 +296,11 @@ impl Request<'_> {
 const ABSENT: Error = Code::ProofMismatch.because("a covered component is not in the message");
 
 /// The signature base of a request (RFC 9421 section 2.5).
+///
+/// # Errors
+///
+/// [`Code::ProofMismatch`] if a component is not in the request, [`Code::FieldRefused`] if a field cannot be
+/// signed, [`Code::Malformed`] if one of which a member is covered is no Dictionary.
 pub fn request_base(
     request: &Request<'_>,
     components: &[Component<'_>],
@@ -306,6 +315,10 @@ pub fn request_base(
 }
 
 /// The signature base of a response to a request.
+///
+/// # Errors
+///
+/// As [`request_base`].
 pub fn response_base(
     status: u16,
     fields: &dyn Fields,
@@ -367,6 +380,10 @@ pub struct ToSign {
 
 impl ToSign {
     /// Prepares a signature over a request.
+    ///
+    /// # Errors
+    ///
+    /// As [`SignatureParams::serialize`] and [`request_base`].
     pub fn request(
         request: &Request<'_>,
         components: &[Component<'_>],
@@ -380,6 +397,10 @@ impl ToSign {
     }
 
     /// Prepares a signature over a response.
+    ///
+    /// # Errors
+    ///
+    /// As [`SignatureParams::serialize`] and [`response_base`].
     pub fn response(
         status: u16,
         fields: &dyn Fields,

@@ -92,6 +92,10 @@ pub(crate) fn inner_list(
 }
 
 /// Reads an Item that is a Byte Sequence without parameters.
+///
+/// # Errors
+///
+/// [`Code::Malformed`].
 pub fn bytes(value: &str) -> Result<Vec<u8>, Error> {
     match item(value)? {
         BareItemFromInput::ByteSequence(bytes) => Ok(bytes),
@@ -100,6 +104,10 @@ pub fn bytes(value: &str) -> Result<Vec<u8>, Error> {
 }
 
 /// Reads an Item that is a String without parameters.
+///
+/// # Errors
+///
+/// [`Code::Malformed`].
 pub fn string(value: &str) -> Result<String, Error> {
     match item(value)? {
         BareItemFromInput::String(text) => Ok(text.as_str().to_owned()),
@@ -113,6 +121,10 @@ pub fn from_bytes(bytes: &[u8]) -> String {
 }
 
 /// Writes an Item that is a String. Takes visible ASCII and spaces.
+///
+/// # Errors
+///
+/// [`Code::Malformed`] for any other character.
 pub fn from_string(text: &str) -> Result<String, Error> {
     let text = StringRef::from_str(text)
         .map_err(|_| Code::Malformed.because("a string has bytes that a field cannot hold"))?;

@@ -14,6 +14,11 @@ pub struct Origin {
 
 impl Origin {
     /// Takes `https://host`, `https://host:port`, or the same with `http` for local use.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::AuthorityMismatch`] for any other scheme, a path, a user, or a host that has other characters than
+    /// letters, digits and `-._:[]`.
     pub fn parse(text: &str) -> Result<Self, Error> {
         const WRONG: Error = Code::AuthorityMismatch.because("not an origin");
         let text = text.to_ascii_lowercase();
@@ -127,6 +132,10 @@ fn check_path(path: &str) -> Result<(), Error> {
 }
 
 /// A method token (RFC 9110 section 9.1) that can be carried: not `CONNECT`, not `TRACE`.
+///
+/// # Errors
+///
+/// [`Code::Malformed`] for these, and if it is empty or not of upper-case letters and hyphens.
 pub fn check_method(method: &str) -> Result<(), Error> {
     let upper = |b: u8| b.is_ascii_uppercase() || b == b'-';
     if method.is_empty() || !method.bytes().all(upper) || matches!(method, "CONNECT" | "TRACE") {

@@ -35,7 +35,7 @@ use crate::ring::Ring;
 use crate::rules::{Guard, Rules};
 use crate::store::Store;
 
-/// Configures a [`Bulla`].
+/// Configures a [`Bulla`]. What is wrong is found by [`build`](Self::build), which says what.
 #[must_use]
 pub struct Builder {
     origins: Vec<String>,
@@ -133,19 +133,23 @@ impl Builder {
         self
     }
 
-    /// Sets how long things live.
+    /// Sets how long things live, each a second to ten years ([`Lifetimes::RANGE`]). Default: a nonce a minute, a ticket
+    /// 15 minutes, a session 12 hours, a carry-over ticket a minute.
     pub fn lifetimes(mut self, lifetimes: Lifetimes) -> Self {
         self.lifetimes = lifetimes;
         self
     }
 
-    /// Sets how large things may be.
+    /// Sets how large things may be, in bytes and in fields. No range is checked. Default: a head of 32 KiB with 100 fields,
+    /// and a body of 2 MiB where it is collected.
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
         self
     }
 
     /// Sets how slowly bodies may come, or `None`: then whoever sends a byte now and then holds a request open for ever.
+    /// Default: 20 seconds, and one more for every 500 bytes; what else there may be is in [`Pace::GRACES`] and
+    /// [`Pace::RATES`].
     /// Slow heads of requests are the HTTP server's to cut off.
     pub fn pace(mut self, pace: impl Into<Option<Pace>>) -> Self {
         self.pace = pace.into();
@@ -217,13 +221,13 @@ impl Builder {
         self
     }
 
-    /// Sets the clock.
+    /// Sets the clock: seconds since 1970. For tests. Default: the machine's ([`SystemClock`]).
     pub fn clock(mut self, clock: impl Clock) -> Self {
         self.clock = Box::new(clock);
         self
     }
 
-    /// Sets where random bytes come from.
+    /// Sets where random bytes come from, for keys, salts and names. For tests. Default: the system ([`SystemRandom`]).
     pub fn random(mut self, random: impl Random + 'static) -> Self {
         self.random = Box::new(random);
         self
@@ -242,26 +246,28 @@ impl Builder {
     }
 
     /// Sets what happens too often, and what is done about it. By default all rules only record
-    /// ([`EventKind::Rule`](crate::EventKind::Rule)).
+    /// ([`EventKind::Rule`](crate::EventKind::Rule)), each beyond a threshold of its own ([`Rules`]).
     pub fn rules(mut self, rules: Rules) -> Self {
         self.rules = rules;
         self
     }
 
-    /// Sets how often anybody may come. Default: no limits.
+    /// Sets how often a session, a device, a user or a network may come; each of them is `None` for no limit. Default: no
+    /// limits.
     pub fn rates(mut self, rates: Rates) -> Self {
         self.rates = rates;
         self
     }
 
-    /// Sets how many sessions are opened for nothing, and how much work it takes beyond.
+    /// Sets how many sessions are opened for nothing, and how much work it takes beyond: 0 to 20 bits. Default: 1000 in ten
+    /// seconds in all and 100 a minute from one network, then 16 bits.
     pub fn openings(mut self, openings: Openings) -> Self {
         self.openings = openings;
         self
     }
 
     /// Sets who is told of every security event, besides `tracing`. Must be quick: it runs on the request's way. A
-    /// task of its own asks [`Bulla::events`].
+    /// task of its own asks [`Bulla::events`]. The [path](SecurityEvent::path) is as it came. Default: nobody.
     pub fn on_event(mut self, listener: impl Fn(&SecurityEvent) + Send + Sync + 'static) -> Self {
         self.listener = Some(Listener(Arc::new(listener)));
         self

@@ -24,7 +24,8 @@ pub enum ConfigError {
     /// What pages may come from is not an origin.
     #[error("`{0}` is no origin to allow, such as https://app.example, with no `/` at the end")]
     AllowedOrigin(String),
-    /// A rule is for paths that never come: they do not begin with a slash, have a query, or are written as no path is taken.
+    /// What [`Builder::unsigned`](crate::Builder::unsigned), `monitor`, `unpaced` or `require` was given begins no path that ever
+    /// comes: it does not begin with a slash, has a query, or is written as no path is taken.
     #[error(
         "a rule is for paths as they are sent, such as `/api/` or `/caf%C3%A9`, and `{0}` begins none"
     )]

@@ -23,12 +23,12 @@ use crate::verify::{accept, replay_key};
 /// themselves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Openings {
-    /// From all the world. Default: 1000 in ten seconds.
+    /// From all the world. Default: 1000 in ten seconds. `None` for no limit.
     pub in_all: Option<Rate>,
-    /// From one network, where it is [known](crate::Builder::network). Default: 100 in a minute.
+    /// From one network, where it is [known](crate::Builder::network). Default: 100 in a minute. `None` for no limit.
     pub network: Option<Rate>,
     /// The work, in zero bits that a hash has to begin with: each doubles it. 65536 hashes on the average at 16, the
-    /// default. No client does more than 20.
+    /// default. 0 to 20, since no client does more; [`Builder::build`](crate::Builder::build) refuses what is beyond.
     pub bits: u8,
 }
 

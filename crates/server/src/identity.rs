@@ -20,6 +20,10 @@ pub struct Identity(SigningKey);
 
 impl Identity {
     /// Makes a new identity that lives as long as the process.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::Random`] if it gives no random bytes.
     pub fn generate(random: &dyn Random) -> Result<Self, ConfigError> {
         SigningKey::generate(random)
             .map(Self)
@@ -28,11 +32,20 @@ impl Identity {
 
     /// Loads the identity from a PKCS #8 file in PEM (RFC 7468), or makes one and writes it there,
     /// readable by its owner only.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::File`] if the file cannot be read or written, or holds something else;
+    /// [`ConfigError::Random`] if the system gives no random bytes.
     pub fn load_or_create(path: impl AsRef<Path>) -> Result<Self, ConfigError> {
         Self::load_or_create_with(path, &SystemRandom)
     }
 
     /// As [`Self::load_or_create`], with randomness that is handed in.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::load_or_create`].
     pub fn load_or_create_with(
         path: impl AsRef<Path>,
         random: &dyn Random,
@@ -53,6 +66,10 @@ impl Identity {
     }
 
     /// Reads a PKCS #8 key in PEM.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::Identity`] if it is no P-256 key, or not written so.
     pub fn from_pem(text: &str) -> Result<Self, ConfigError> {
         let body: Zeroizing<String> = Zeroizing::new(
             text.lines()
@@ -67,6 +84,10 @@ impl Identity {
     }
 
     /// Writes the key as PKCS #8 in PEM.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::Identity`] if the key cannot be written.
     pub fn to_pem(&self) -> Result<Zeroizing<String>, ConfigError> {
         let der = self.0.to_pkcs8_der().map_err(|_| ConfigError::Identity)?;
         let body = Zeroizing::new(base64::encode_standard(der.as_slice()));

@@ -10,13 +10,12 @@ use crate::clock::MAX_STEP_BACK;
 use crate::cookies::Cookies;
 use crate::ticket::SessionState;
 
-/// How long things live, in whole seconds: fractions are cut off. Shorter is safer and costs more openings
-/// and retries. [`Builder::build`](crate::Builder::build) refuses what is not among [`Self::RANGE`], and what the ring's period is
+/// How long things live, in whole seconds, each a second to ten years: fractions are cut off. Shorter is safer and costs more
+/// openings and retries. [`Builder::build`](crate::Builder::build) refuses what is not among [`Self::RANGE`], and what the ring's period is
 /// too short for ([`Ring::with_period`](crate::Ring::with_period)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lifetimes {
-    /// A server nonce: taken for this long at least, twice as long at most. One second at least; default
-    /// one minute.
+    /// A server nonce: taken for this long at least, twice as long at most. Default one minute.
     pub nonce: Duration,
     /// A ticket, and so the idle timeout: a session that is not used ends after half of this at the
     /// earliest and all of it at the latest. Default 15 minutes.

@@ -35,9 +35,10 @@ pub(crate) const BACKLOG: usize = 256;
 
 /// A body that ends in an error as soon as its session has ended.
 ///
-/// A revocation by this process wakes it up, and so does the end of the session's life, within a second.
-/// A revocation by another process that shares the store is found when the body next has data, at most
-/// one nonce life later.
+/// A revocation by this process wakes it up, and so does the end of the session's life, within a second. So does a
+/// revocation by another process that shares the store, once the store tells of it
+/// ([`Store::on_ended`](crate::Store::on_ended)). Beside that the store is asked when the body has data and a nonce life has
+/// gone by: it may have told nothing.
 pub(crate) struct Live {
     inner: Body,
     bulla: Bulla,

@@ -37,9 +37,9 @@ use crate::layer::Inner;
 /// than its streams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pace {
-    /// Default 20 seconds.
+    /// Among [`Self::GRACES`]. Default 20 seconds.
     pub grace: Duration,
-    /// Bytes in a second, as they come, which is before they are unsealed. Default 500.
+    /// Bytes in a second, among [`Self::RATES`], as they come, which is before they are unsealed. Default 500.
     pub rate: u32,
 }
 

@@ -1,7 +1,7 @@
 //! What is asked for at which paths: less than a proof, more than one, or nothing yet.
 //!
-//! A rule is for the paths that begin so. Rules that let something pass compare the path as it came; rules that
-//! ask for more also see through what a lenient application would take for the same path.
+//! Each is for the paths that begin so. What lets something pass compares the path as it came; what asks for more
+//! also sees through what a lenient application would take for the same path.
 
 use bulla_protocol::error::{Code, Error};
 use bulla_protocol::target::Target;
@@ -11,7 +11,7 @@ use crate::event::{About, EventKind};
 use crate::require::Require;
 use crate::session::Session;
 
-/// The rules of a verifier.
+/// What a verifier asks for, by the beginnings of paths.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Policy {
     pub(crate) unsigned: Vec<String>,
@@ -74,7 +74,7 @@ impl Policy {
         });
     }
 
-    /// The first rule that is for no path which ever comes.
+    /// The first beginning that no path has which ever comes.
     pub(crate) fn wrong(&self) -> Option<&str> {
         let required = self.required.iter().map(|asked| &asked.prefix);
         let passing = [&self.unsigned, &self.monitored, &self.unpaced];

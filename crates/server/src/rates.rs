@@ -23,7 +23,8 @@ use crate::store::SessionRef;
 pub struct Rate(Quota);
 
 impl Rate {
-    /// `None` for nothing in any time, for anything in no time, and for more than one in a nanosecond.
+    /// So many, 1 or more, within so long. `None` for nothing in any time, for anything in no time, and for more than one in a
+    /// nanosecond: [`Rates`] and [`Openings`](crate::Openings) take that for no limit.
     pub fn new(count: u32, within: Duration) -> Option<Self> {
         let count = NonZeroU32::new(count)?;
         let each = within.checked_div(count.get())?;

@@ -59,6 +59,10 @@ pub struct Server {
 #[wasm_bindgen]
 impl Server {
     /// Takes the origin as the platform serialises it.
+    ///
+    /// # Errors
+    ///
+    /// `request_invalid` if it is no origin, or the prefix no path.
     #[wasm_bindgen(constructor)]
     pub fn new(origin: &str, prefix: Option<String>) -> Result<Self, Failure> {
         let origin = Origin::parse(origin).map_err(|_| wrong("the server is not an origin"))?;
@@ -81,6 +85,10 @@ impl Server {
 }
 
 /// Checks the thumbprint that is to be pinned.
+///
+/// # Errors
+///
+/// `request_invalid`.
 #[wasm_bindgen(js_name = checkThumbprint)]
 pub fn check_thumbprint(text: &str) -> Result<(), Failure> {
     identity(text).map(drop)
@@ -92,6 +100,10 @@ fn identity(text: &str) -> Result<Thumbprint, Failure> {
 }
 
 /// The RFC 7638 thumbprint of a point, which is checked to be on the curve.
+///
+/// # Errors
+///
+/// `unsupported` if it is no point of P-256.
 #[wasm_bindgen]
 pub fn thumbprint(point: &[u8]) -> Result<String, Failure> {
     Ok(public_key(point)?.thumbprint().to_string())
@@ -122,6 +134,10 @@ pub struct Record(bulla_protocol::seal::Record);
 #[wasm_bindgen]
 impl Record {
     /// Its nonce, from the 12 bytes that were derived for the message.
+    ///
+    /// # Errors
+    ///
+    /// `request_invalid` if there are not 12.
     pub fn nonce(&self, base: &[u8]) -> Result<Vec<u8>, Failure> {
         Ok(RecordNonce::new(array(base)?).at(self.0.number).to_vec())
     }

@@ -26,6 +26,11 @@ impl Opening {
     /// Prepares one. `device` and `agreement` are uncompressed points, `identity` is the pinned
     /// thumbprint, `random` has 32 bytes, `ticket` is that of a session to be carried over, `created` is
     /// in seconds since 1970. `previous` is the device key whose place this one's takes.
+    ///
+    /// # Errors
+    ///
+    /// `unsupported` for what is no point of P-256, `request_invalid` for an identity that is no thumbprint or
+    /// random bytes that are not 32, `malformed` for what is no ticket.
     #[wasm_bindgen(constructor)]
     #[expect(
         clippy::too_many_arguments,
@@ -105,6 +110,10 @@ impl Sent {
     }
 
     /// Reads the answer.
+    ///
+    /// # Errors
+    ///
+    /// The server's refusal; `identity_changed`; `reply_invalid` for all else that is wrong with it.
     pub fn read(
         self,
         status: u16,
@@ -122,6 +131,10 @@ pub struct Work(opening::OpeningWork);
 #[wasm_bindgen]
 impl Work {
     /// Does some of it, and gives the opening that shows it once it is done.
+    ///
+    /// # Errors
+    ///
+    /// `malformed` if it cannot be written, which it could before.
     pub fn run(&mut self) -> Result<Option<Opening>, Failure> {
         // Some ten milliseconds; a hidden page has one turn a second.
         const TRIES: u32 = 1 << 14;
@@ -154,6 +167,10 @@ impl Unverified {
     }
 
     /// Goes on if WebCrypto says that the signature is valid.
+    ///
+    /// # Errors
+    ///
+    /// `reply_invalid` if it is not.
     pub fn verified(self, valid: bool) -> Result<Opened, Failure> {
         Ok(Opened(self.0.verify(|_, _, _| valid)?))
     }

@@ -50,6 +50,10 @@ impl Head {
     }
 
     /// Checks that it answers the request whose `nonce` parameter was this.
+    ///
+    /// # Errors
+    ///
+    /// `reply_mismatch`.
     #[wasm_bindgen(js_name = checkInReplyTo)]
     pub fn check_in_reply_to(&self, nonce: &str) -> Result<(), Failure> {
         Ok(check_in_reply_to(&self.fields, nonce)?)
@@ -57,6 +61,10 @@ impl Head {
 
     /// What the server hands out. `vouched` says that the session's keys, or TLS alone if nothing is
     /// sealed, vouch for it.
+    ///
+    /// # Errors
+    ///
+    /// `reply_invalid` if a field of the protocol cannot be read.
     pub fn handout(&self, vouched: bool) -> Result<Handout, Failure> {
         Ok(Handout(if vouched {
             reply::Handout::read(&self.fields)?
@@ -140,11 +148,19 @@ impl Unsealer {
     }
 
     /// Adds cipher text.
+    ///
+    /// # Errors
+    ///
+    /// `reply_broken`; `reply_invalid` if the envelope has a `keyid`.
     pub fn push(&mut self, bytes: &[u8]) -> Result<(), Failure> {
         Ok(self.reply.push(bytes)?)
     }
 
     /// The cipher text is at its end.
+    ///
+    /// # Errors
+    ///
+    /// `reply_truncated`.
     pub fn end(&mut self) -> Result<(), Failure> {
         Ok(self.reply.end()?)
     }
@@ -161,6 +177,10 @@ impl Unsealer {
     }
 
     /// Takes the plain text of the oldest record on its way.
+    ///
+    /// # Errors
+    ///
+    /// `reply_broken`, `reply_truncated`; `reply_invalid` if what is inside is no reply.
     pub fn opened(&mut self, plain: Vec<u8>) -> Result<(), Failure> {
         for part in self.reply.opened(plain)? {
             match part {
@@ -195,6 +215,10 @@ impl Unsealer {
     }
 
     /// Checks that nothing is missing.
+    ///
+    /// # Errors
+    ///
+    /// `reply_truncated` or `reply_invalid` if something is.
     pub fn finish(&self) -> Result<(), Failure> {
         Ok(self.reply.finish()?)
     }

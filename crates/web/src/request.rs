@@ -26,6 +26,10 @@ pub struct Outgoing {
 impl Outgoing {
     /// Takes a request apart. `target` is the path with the query, as the platform serialises them;
     /// `fields` are names and values in turn.
+    ///
+    /// # Errors
+    ///
+    /// `request_invalid`, for what no server takes.
     #[wasm_bindgen(constructor)]
     pub fn new(
         server: &Server,
@@ -61,6 +65,11 @@ impl Outgoing {
 
     /// Prepares the proof. `random` has 16 bytes and stays the same when the request is sent again;
     /// `created` is in seconds since 1970.
+    ///
+    /// # Errors
+    ///
+    /// `request_invalid` if `random` has another length, or a text cannot be written; `malformed` for what is no
+    /// ticket.
     pub fn prove(
         &self,
         session: &str,
@@ -119,6 +128,10 @@ impl Proof {
     }
 
     /// The sealed message, before its encryption. `salt` has 16 bytes, drawn for this one.
+    ///
+    /// # Errors
+    ///
+    /// `request_invalid` if `salt` has another length, or the message cannot be written.
     pub fn sealed(
         self,
         outgoing: &Outgoing,

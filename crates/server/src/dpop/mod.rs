@@ -48,7 +48,7 @@ pub enum Freshness {
     #[default]
     Nonce,
     /// For clients that cannot do that. A proof's `iat` is no further from now than this, either way, in whole seconds,
-    /// and the client's clock must be right. No nonces are handed out. A proof that somebody has seen can be used
+    /// an hour at most (what is longer is taken for an hour), and the client's clock must be right. No nonces are handed out. A proof that somebody has seen can be used
     /// once more within that time if the store loses its memory, and so can one that was made ahead of time.
     Window(Duration),
 }

@@ -26,7 +26,8 @@ pub use pseudonym::{Pseudonym, Pseudonyms};
 
 /// Something that a security team wants to know.
 ///
-/// No secret is in it, and whom it is about is said by [pseudonyms](Pseudonyms), so it can go to any log.
+/// Whom it is about is said by [pseudonyms](Pseudonyms), and no secret is in it, but for what an application puts into its
+/// [paths](Self::path). Where they hold none and name nobody it can go to any log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SecurityEvent {
@@ -42,7 +43,11 @@ pub struct SecurityEvent {
     pub subject: Option<Pseudonym>,
     /// Where the request came from, where [that is known](crate::Builder::network).
     pub network: Option<Pseudonym>,
-    /// The path that the request was for, as far as it could be read: 256 bytes of it at most.
+    /// The path that the request was for, as it came, without its query: 256 bytes of it at most. Of a sealed request it is
+    /// the inner one, once that could be read, which nobody on the way has seen. A token that resets a password, say, or an
+    /// e-mail address stands here if it stands in the path: drop or shorten it before it is kept, and in `tracing` filter the
+    /// target `bulla::refused`. It has no control character of ASCII, but of a refused request it may have quotes, and beyond
+    /// ASCII any text in UTF-8.
     pub path: Option<String>,
 }
 
@@ -120,7 +125,7 @@ impl EventKind {
         }
     }
 
-    /// The code of that.
+    /// The code of [`Self::error`]: why, where something was refused or would have been. `None` for all other kinds.
     pub fn code(&self) -> Option<Code> {
         self.error().map(|error| error.code)
     }

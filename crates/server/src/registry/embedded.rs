@@ -17,7 +17,7 @@ use crate::subject::Subject;
 const RECORDS: TableDefinition<'_, &str, (u64, &[u8])> = TableDefinition::new("records");
 
 /// The registry of one node, by [`EmbeddedStore::registry`](crate::EmbeddedStore::registry). What it keeps is on disk
-/// before it counts as kept, and nowhere else: users who are not there cost no memory.
+/// before it counts as kept, and in memory no more of it than redb caches: users who are not there cost nothing.
 pub struct EmbeddedRegistry(Arc<Disk>);
 
 impl EmbeddedRegistry {

@@ -108,7 +108,7 @@ fn is_never_honest(code: Code) -> bool {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Action {
-    /// Nothing.
+    /// Nothing. That it has fired is recorded as with all others, as [`EventKind::Rule`].
     Record,
     /// Until the user logs in again, the session is refused wherever a
     /// [recent login](crate::Require::recent_login) or an [assurance](crate::Require::assurance) is asked for,

@@ -23,10 +23,12 @@ pub use memory::MemoryStore;
 #[cfg(feature = "redis")]
 pub use redis::{RedisBuilder, RedisRegistry, RedisStore, Survive, WrappingKey};
 
-/// A boxed future, since stores are trait objects.
+/// A boxed future, since stores are trait objects. It resolves to [`StoreError`] where the store cannot answer or is full;
+/// what was asked for has not been done then, or nobody can say.
 pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
 
-/// Told what has ended; nothing if something may have ended and nobody can say what.
+/// Told what has ended; `None` if something may have ended and nobody can say what. It does no more than send that on, and may
+/// be called from any thread.
 pub type Tell = Box<dyn Fn(Option<Revocation>) + Send + Sync>;
 
 /// Remembers which proofs have been used and which sessions have ended.

@@ -132,15 +132,15 @@ impl RedisBuilder {
         self
     }
 
-    /// Sets how long a request waits for the server before it is refused with `store_unavailable`. Default: one
-    /// second.
+    /// Sets how long a request waits for the server before it is refused with `store_unavailable`. A millisecond at least,
+    /// which nobody checks: less is told the server's `WAIT` as no limit. Default: one second.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.settings.timeout = timeout;
         self
     }
 
     /// Sets how many proofs of one session are remembered in some two minutes. Beyond, its requests are refused
-    /// with `rate_limited`.
+    /// with `rate_limited`. Default: [`RedisStore::DEFAULT_QUOTA`], 14000.
     pub fn quota(mut self, quota: usize) -> Self {
         self.settings.quota = quota;
         self
@@ -152,7 +152,7 @@ impl RedisBuilder {
         self
     }
 
-    /// Sets where the names of memories are drawn from.
+    /// Sets where the names of memories are drawn from. For tests. Default: the system.
     pub fn random(mut self, random: impl Random + 'static) -> Self {
         self.settings.random = Box::new(random);
         self
