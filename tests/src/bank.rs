@@ -275,6 +275,7 @@ fn routes(ledger: Ledger) -> Router {
         .nest("/twin", replies())
         .route("/twin/login", post(twin_login))
         .route("/twin/me", get(twin_me))
+        .route("/twin/jar", get(jar))
         .route("/twin/transfer", post(twin_transfer))
         .with_state(ledger)
 }
@@ -485,6 +486,19 @@ async fn twin_login(Json(who): Json<Value>) -> impl IntoResponse {
     let token = format!("token-of-{}", who["user"].as_str().unwrap_or_default());
     let cookie = format!("twin={token}; Path=/; HttpOnly; SameSite=Lax");
     ([(SET_COOKIE, cookie)], Json(json!({ "token": token })))
+}
+
+/// Sets again all cookies that come, as the answer to the rotation of a device key does.
+async fn jar(headers: HeaderMap) -> Response {
+    let mut response = StatusCode::NO_CONTENT.into_response();
+    let cookies = headers.get(COOKIE).and_then(|line| line.to_str().ok());
+    for cookie in cookies.unwrap_or_default().split("; ") {
+        let line = format!("{cookie}; Path=/; HttpOnly; Secure; SameSite=Lax; Max-Age=43200");
+        if let Ok(line) = line.try_into() {
+            response.headers_mut().append(SET_COOKIE, line);
+        }
+    }
+    response
 }
 
 async fn twin_me(headers: HeaderMap) -> Result<Json<Value>, StatusCode> {

@@ -75,6 +75,22 @@ async fn requests_pass_sealed_and_signed() -> Outcome {
     Ok(())
 }
 
+/// Of bound cookies, say, which the answer to the rotation of a device key sets all at once.
+#[tokio::test]
+async fn heads_pass_that_are_as_large_as_browsers_make_them() -> Outcome {
+    let cookie = |number| format!("c{number}=bulla.{}", "x".repeat(1200));
+    let jar = (0..12).map(cookie).collect::<Vec<_>>().join("; ");
+    for kind in Kind::ALL {
+        let site = Site::open(kind).await?;
+        let asked = site.http.get(format!("{}/twin/jar", site.origin));
+        let answered = asked.header("cookie", &jar).send().await?;
+        assert_eq!(answered.status(), 204, "{kind:?}");
+        let lines = answered.headers().get_all("set-cookie").iter();
+        assert_eq!(lines.count(), 12, "{kind:?}");
+    }
+    Ok(())
+}
+
 /// Each event is there when it was sent, not when the stream is over.
 #[tokio::test]
 async fn streams_pass_as_they_come() -> Outcome {

@@ -103,7 +103,7 @@ impl ProofNonce {
 ///
 /// # Errors
 ///
-/// [`Code::FieldRefused`] if one of them cannot be signed, as [`Fields::line`](field::Fields::line).
+/// [`Code::FieldRefused`] if one of them cannot be signed, as [`field::Fields::line`].
 pub fn required(fields: &dyn Fields, binding: Binding) -> Result<Vec<Component<'static>>, Error> {
     let mut components: Vec<_> = ["@method", "@authority", "@path", "@query"]
         .into_iter()

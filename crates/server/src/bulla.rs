@@ -132,7 +132,7 @@ impl Bulla {
 
     /// Ends all sessions at once, whoever's they are and whichever node they are at: for the day on which nobody knows
     /// what was stolen. Their open streams are cut; clients open new sessions, and users log in again. Bound
-    /// cookies, the ring and locked devices are left as they are: whoever may have the ring is locked out by
+    /// cookies end, too. The ring and locked devices are left as they are: whoever may have the ring is locked out by
     /// deleting it.
     ///
     /// # Errors
