@@ -51,7 +51,7 @@ async fn everything_works(engine: Engine) -> Outcome {
 async fn an_opening_that_takes_work_is_no_other_to_the_page(browser: &Browser) -> Outcome {
     let bank = Bank::open_with(|builder| {
         builder.openings(Openings {
-            in_all: Rate::new(1, Duration::from_hours(1)),
+            in_all: Some(Rate::new(1, Duration::from_hours(1))),
             ..Openings::default()
         })
     })

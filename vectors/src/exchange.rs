@@ -145,7 +145,7 @@ impl Server {
             .clock(clock.clone());
         let builder = if state.has("openings") {
             builder.openings(Openings {
-                in_all: Rate::new(state.value("openings")?, Duration::from_secs(10)),
+                in_all: Some(Rate::new(state.value("openings")?, Duration::from_secs(10))),
                 ..Openings::default()
             })
         } else {

@@ -1190,7 +1190,7 @@ async fn an_opening_that_takes_work_takes_it_by_itself() {
             .identity(Identity::generate(&SystemRandom).unwrap())
             .store(MemoryStore::new().unwrap())
             .openings(bulla_server::Openings {
-                in_all: bulla_server::Rate::new(1, Duration::from_hours(1)),
+                in_all: Some(bulla_server::Rate::new(1, Duration::from_hours(1))),
                 network: None,
                 bits,
             })

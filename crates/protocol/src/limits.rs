@@ -38,18 +38,22 @@ pub const OPENING_TIMEOUT: Duration = Duration::from_secs(30);
 /// The largest refusal that a client reads, in bytes.
 pub const MAX_PROBLEM_LEN: usize = 4 * 1024;
 
-/// What an operator may tune. The defaults suit an API. Nobody checks a range.
+/// What an operator may tune. The defaults suit an API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Method, target and header fields of an inner message together, in bytes. Default 32768.
     pub max_head_len: usize,
-    /// Header fields of an inner message. Default 100. Keep it below 20000: the server puts them into one `http::HeaderMap`
-    /// with those that stand outside, and that panics beyond 24576.
+    /// Header fields of an inner message, [`Self::MOST_FIELDS`] at most. Default 100.
     pub max_fields: usize,
     /// A request body that is collected before the handler runs, in bytes. Collecting takes up to
     /// three times as much memory for a moment. Streamed bodies are not collected and have no limit
     /// here. Default 2097152.
     pub max_body_len: usize,
+}
+
+impl Limits {
+    /// What `max_fields` may be. The server puts them into one map, which has room for 24576 in all.
+    pub const MOST_FIELDS: usize = 10_000;
 }
 
 impl Default for Limits {

@@ -140,7 +140,7 @@ impl Builder {
         self
     }
 
-    /// Sets how large things may be, in bytes and in fields. No range is checked. Default: a head of 32 KiB with 100 fields,
+    /// Sets how large things may be, in bytes and in fields. Default: a head of 32 KiB with 100 fields,
     /// and a body of 2 MiB where it is collected.
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
@@ -302,8 +302,10 @@ impl Builder {
             return Err(ConfigError::Path(path.to_owned()));
         }
         self.rules.check()?;
-        if !self.openings.are_allowed() {
-            return Err(ConfigError::Work);
+        self.rates.check()?;
+        self.openings.check()?;
+        if self.limits.max_fields > Limits::MOST_FIELDS {
+            return Err(ConfigError::Fields);
         }
         if self.pace.is_some_and(|pace| !pace.is_allowed()) {
             return Err(ConfigError::Pace);

@@ -32,8 +32,14 @@ pub enum ConfigError {
     Path(String),
     /// The action of a rule is one that the rule may not have:
     /// [`Rules::let_a_ticket_lock_out`](crate::Rules::let_a_ticket_lock_out) says why.
-    #[error("the rule `{}` may not do that: whoever has only a ticket could make it, or there is no session", .0.name())]
+    #[error("the rule `{}` may not do that: whoever has only a ticket could make it fire, or there is no session to do it to", .0.name())]
     Rule(Rule),
+    /// A [`Rate`](crate::Rate) is none.
+    #[error("a rate is of one or more, in more than no time, and no more than one in a nanosecond")]
+    Rate,
+    /// [`Limits::max_fields`](crate::Limits::max_fields) is more than [`Limits::MOST_FIELDS`](crate::Limits::MOST_FIELDS).
+    #[error("no message may have more than 10000 fields")]
+    Fields,
     /// Openings are to take more work than any client does.
     #[error("no client does more than 20 bits of work for an opening")]
     Work,

@@ -11,6 +11,7 @@ use bulla_protocol::work::MAX_WORK_BITS;
 use sha2::{Digest, Sha256};
 
 use crate::bulla::Bulla;
+use crate::error::ConfigError;
 use crate::event::About;
 use crate::rates::{Meter, Rate};
 use crate::store::{SessionRef, UsedProof};
@@ -35,8 +36,8 @@ pub struct Openings {
 impl Default for Openings {
     fn default() -> Self {
         Self {
-            in_all: Rate::new(1000, Duration::from_secs(10)),
-            network: Rate::new(100, Duration::from_mins(1)),
+            in_all: Some(Rate::new(1000, Duration::from_secs(10))),
+            network: Some(Rate::new(100, Duration::from_mins(1))),
             bits: 16,
         }
     }
@@ -50,8 +51,15 @@ impl Openings {
         bits: 0,
     };
 
-    pub(crate) fn are_allowed(&self) -> bool {
-        self.bits <= MAX_WORK_BITS
+    /// # Errors
+    ///
+    /// [`ConfigError::Work`], [`ConfigError::Rate`].
+    pub(crate) fn check(&self) -> Result<(), ConfigError> {
+        if self.bits > MAX_WORK_BITS {
+            return Err(ConfigError::Work);
+        }
+        let set = [self.in_all, self.network];
+        set.into_iter().flatten().try_for_each(Rate::check)
     }
 }
 
@@ -64,7 +72,7 @@ pub(crate) struct Gate {
 
 impl Gate {
     pub(crate) fn new(openings: &Openings) -> Self {
-        let meter = |rate: Option<Rate>| rate.map(Meter::new);
+        let meter = |rate: Option<Rate>| rate.and_then(Meter::new);
         Self {
             in_all: meter(openings.in_all),
             network: meter(openings.network),

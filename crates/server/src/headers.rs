@@ -39,17 +39,19 @@ pub(crate) fn inner_headers(
 ) -> Result<HeaderMap, Error> {
     const BAD: Error = Code::FieldRefused.because("a field cannot be carried");
     const UPSTREAM: Error = Code::FieldRefused.because("a field may not stand inside the seal");
-    let mut headers = HeaderMap::with_capacity(fields.len() + outer.len());
+    let len = fields.len().saturating_add(outer.len());
+    let mut headers = HeaderMap::try_with_capacity(len).map_err(|_| BAD)?;
     for (name, value) in fields {
         let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| BAD)?;
         if upstream.contains(&name) {
             return Err(UPSTREAM);
         }
-        headers.append(name, HeaderValue::from_str(value).map_err(|_| BAD)?);
+        let value = HeaderValue::from_str(value).map_err(|_| BAD)?;
+        headers.try_append(name, value).map_err(|_| BAD)?;
     }
     for (name, value) in outer {
         if field::is_benign(name.as_str()) && !headers.contains_key(name) {
-            headers.append(name, value.clone());
+            headers.try_append(name, value.clone()).map_err(|_| BAD)?;
         }
     }
     Ok(headers)

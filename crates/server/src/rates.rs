@@ -15,20 +15,35 @@ use governor::state::keyed::HashMapStateStore;
 use governor::{Quota, RateLimiter};
 
 use crate::clock::MAX_STEP_BACK;
+use crate::error::ConfigError;
 use crate::network::Network;
 use crate::store::SessionRef;
 
 /// So many in so long: all at once, if there were none for as long. Then one more in each part of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rate(Quota);
+pub struct Rate {
+    count: u32,
+    within: Duration,
+}
 
 impl Rate {
-    /// So many, 1 or more, within so long. `None` for nothing in any time, for anything in no time, and for more than one in a
-    /// nanosecond: [`Rates`] and [`Openings`](crate::Openings) take that for no limit.
-    pub fn new(count: u32, within: Duration) -> Option<Self> {
-        let count = NonZeroU32::new(count)?;
-        let each = within.checked_div(count.get())?;
-        Some(Self(Quota::with_period(each)?.allow_burst(count)))
+    /// So many, 1 or more, within so long, which is more than no time and no less than a nanosecond each. What is no such rate
+    /// [`Builder::build`](crate::Builder::build) refuses: [`ConfigError::Rate`](crate::ConfigError::Rate).
+    pub const fn new(count: u32, within: Duration) -> Self {
+        Self { count, within }
+    }
+
+    fn quota(self) -> Option<Quota> {
+        let count = NonZeroU32::new(self.count)?;
+        let each = self.within.checked_div(count.get())?;
+        Some(Quota::with_period(each)?.allow_burst(count))
+    }
+
+    /// # Errors
+    ///
+    /// [`ConfigError::Rate`].
+    pub(crate) fn check(self) -> Result<(), ConfigError> {
+        self.quota().map(drop).ok_or(ConfigError::Rate)
     }
 }
 
@@ -50,6 +65,16 @@ pub struct Rates {
     pub network: Option<Rate>,
 }
 
+impl Rates {
+    /// # Errors
+    ///
+    /// [`ConfigError::Rate`].
+    pub(crate) fn check(&self) -> Result<(), ConfigError> {
+        let set = [self.session, self.device, self.subject, self.network];
+        set.into_iter().flatten().try_for_each(Rate::check)
+    }
+}
+
 /// Counts by [`Rates`].
 pub(crate) struct Meters {
     session: Option<Meter>,
@@ -60,7 +85,7 @@ pub(crate) struct Meters {
 
 impl Meters {
     pub(crate) fn new(rates: &Rates) -> Self {
-        let meter = |rate: Option<Rate>| rate.map(Meter::new);
+        let meter = |rate: Option<Rate>| rate.and_then(Meter::new);
         Self {
             session: meter(rates.session),
             device: meter(rates.device),
@@ -110,14 +135,15 @@ impl Meter {
     /// How often those that have rested are forgotten, in seconds.
     const SWEEP: u32 = 60;
 
-    pub(crate) fn new(rate: Rate) -> Self {
-        let clock = Passed::default();
-        Self {
-            limiter: RateLimiter::new(rate.0, HashMapStateStore::default(), clock.clone()),
+    /// Nothing for what is no rate, which none is that was [checked](Rate::check).
+    pub(crate) fn new(rate: Rate) -> Option<Self> {
+        let (quota, clock) = (rate.quota()?, Passed::default());
+        Some(Self {
+            limiter: RateLimiter::new(quota, HashMapStateStore::default(), clock.clone()),
             clock,
             swept: AtomicU32::new(0),
             hasher: RandomState::new(),
-        }
+        })
     }
 
     /// # Errors
@@ -180,7 +206,7 @@ mod tests {
     use super::*;
 
     fn meter(count: u32, seconds: u64) -> Meter {
-        Meter::new(Rate::new(count, Duration::from_secs(seconds)).unwrap())
+        Meter::new(Rate::new(count, Duration::from_secs(seconds))).unwrap()
     }
 
     #[test]
@@ -204,13 +230,6 @@ mod tests {
         // All at once, once they have rested.
         let rested = [(); 5].map(|()| wait("ann", 1100).is_none());
         assert_eq!(rested, [true, true, true, true, false]);
-    }
-
-    #[test]
-    fn what_is_no_rate_is_none() {
-        assert_eq!(Rate::new(0, Duration::from_secs(1)), None);
-        assert_eq!(Rate::new(1, Duration::ZERO), None);
-        assert!(Rate::new(1, Duration::from_hours(24)).is_some());
     }
 
     #[test]

@@ -14,8 +14,8 @@ use bulla_protocol::dpop::{Claims, to_sign, token_hash};
 use bulla_protocol::jws;
 use bulla_server::dpop::{Access, AccessToken, AccessTokens, Dpop, Freshness, TokenError};
 use bulla_server::{
-    Bulla, Clock, Code, Confirmation, Identity, MemoryStore, Rate, Rates, Refused, Revocation,
-    RevocationId, SecurityEvent, Subject,
+    Bulla, Clock, Code, Confirmation, EventKind, Identity, MemoryStore, Rate, Rates, Refused,
+    Revocation, RevocationId, SecurityEvent, Subject,
 };
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
@@ -125,6 +125,7 @@ impl Server {
             .route("/me", get(me))
             .route("/stream", get(ticks))
             .route("/vault", get(vault))
+            .route("/revoke", get(revoke))
             .route("/notes", get(note));
         self.dpop.protect(routes).oneshot(request).await.unwrap()
     }
@@ -132,6 +133,10 @@ impl Server {
 
 async fn me(access: Access<u32>) -> String {
     format!("{:?} {}", access.subject(), access.claims())
+}
+
+async fn revoke(access: Access<u32>) -> Result<(), Refused> {
+    Ok(access.revoke().await?)
 }
 
 async fn vault(_: Access<u32>) -> Refused {
@@ -218,8 +223,8 @@ async fn a_token_is_asked_about_for_a_proof_that_is_signed_only() {
 async fn rates_hold_here_too_and_a_copy_uses_none_up() {
     let minute = std::time::Duration::from_mins(1);
     let server = Server::with(Rates {
-        session: Rate::new(2, minute),
-        network: Rate::new(6, minute),
+        session: Some(Rate::new(2, minute)),
+        network: Some(Rate::new(6, minute)),
         ..Rates::default()
     });
     let ann = device();
@@ -317,6 +322,28 @@ async fn a_proof_is_too_old_when_its_token_was_looked_up_for_too_long() {
         assert_eq!(server.refusals(), Vec::from_iter(refused), "{takes}");
         server.clock.0.fetch_add(1000, Ordering::Relaxed);
     }
+}
+
+#[tokio::test]
+async fn a_token_that_a_handler_revokes_has_ended_and_that_is_told() {
+    let server = Server::new();
+    let ann = device();
+    let token = token(&ann, "token");
+    let id = token.id;
+    server.tokens.knows("token", Ok(token));
+    let get = async |path: &str, number: &str| {
+        let proof = prove(&ann, path, "token", number, NOW);
+        server.send(request(path, "token", &proof)).await.status()
+    };
+    assert_eq!(get("/me", "1").await, 200);
+    assert_eq!(get("/revoke", "2").await, 200);
+    let told = server.events.lock().unwrap().last().cloned().unwrap();
+    let names = server.bulla.pseudonyms();
+    assert_eq!(told.kind, EventKind::SessionEnded);
+    assert_eq!(told.session, Some(names.session(id)));
+    assert_eq!(told.device, Some(names.device(ann.thumbprint())));
+    assert_eq!(get("/me", "3").await, 401);
+    assert_eq!(server.refusals(), [Code::SessionRevoked]);
 }
 
 #[tokio::test]

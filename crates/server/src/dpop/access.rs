@@ -8,6 +8,7 @@ use bulla_protocol::jwk::Thumbprint;
 
 use super::token::AccessToken;
 use crate::bulla::Bulla;
+use crate::event::{About, EventKind};
 use crate::store::{Party, Revocation, SessionRef};
 use crate::ticket::RevocationId;
 
@@ -62,7 +63,15 @@ impl<C> Access<C> {
     pub async fn revoke(&self) -> Result<(), Error> {
         let by = self.session.subject.map(|(subject, _)| subject);
         let token = Revocation::Session(self.token.id);
-        self.bulla.end(token, Party::from(by)).await
+        let about = About {
+            session: Some(self.token.id),
+            device: Some(self.device()),
+            subject: by,
+            ..About::default()
+        };
+        self.bulla.end(token, Party::from(by)).await?;
+        self.bulla.report(EventKind::SessionEnded, &about);
+        Ok(())
     }
 
     pub(super) fn expires(&self) -> Option<u64> {

@@ -4,8 +4,8 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use bulla_server::{
-    Builder, Bulla, Concurrency, ConfigError, Cookies, Identity, Lifetimes, MemoryRegistry,
-    MemoryStore, Ring, SystemRandom,
+    Builder, Bulla, Concurrency, ConfigError, Cookies, Identity, Lifetimes, Limits, MemoryRegistry,
+    MemoryStore, Openings, Rate, Rates, Ring, SystemRandom,
 };
 
 use crate::support::ORIGIN;
@@ -175,4 +175,79 @@ fn lifetimes_that_nobody_means_are_refused() {
             assert!(is(built, outcome), "{which} {life:?}");
         }
     }
+}
+
+/// Were it taken for no limit, nobody would notice.
+#[test]
+fn a_rate_that_is_none_is_refused() {
+    let second = Duration::from_secs(1);
+    let refused: Outcome = Err(|error| matches!(error, ConfigError::Rate));
+    for (rate, outcome) in [
+        (Rate::new(1, second), Ok(())),
+        (Rate::new(1, second * 3600 * 24), Ok(())),
+        (Rate::new(0, second), refused),
+        (Rate::new(1, Duration::ZERO), refused),
+        (Rate::new(u32::MAX, Duration::from_nanos(1)), refused),
+    ] {
+        let set: [fn(Builder, Rate) -> Builder; 6] = [
+            |builder, rate| {
+                builder.rates(Rates {
+                    session: Some(rate),
+                    ..Rates::default()
+                })
+            },
+            |builder, rate| {
+                builder.rates(Rates {
+                    device: Some(rate),
+                    ..Rates::default()
+                })
+            },
+            |builder, rate| {
+                builder.rates(Rates {
+                    subject: Some(rate),
+                    ..Rates::default()
+                })
+            },
+            |builder, rate| {
+                builder.rates(Rates {
+                    network: Some(rate),
+                    ..Rates::default()
+                })
+            },
+            |builder, rate| {
+                builder.openings(Openings {
+                    in_all: Some(rate),
+                    ..Openings::default()
+                })
+            },
+            |builder, rate| {
+                builder.openings(Openings {
+                    network: Some(rate),
+                    ..Openings::default()
+                })
+            },
+        ];
+        for set in set {
+            assert!(is(set(builder(), rate).build(), outcome), "{rate:?}");
+        }
+    }
+}
+
+#[test]
+fn no_message_has_more_fields_than_there_is_room_for() {
+    let refused: Outcome = Err(|error| matches!(error, ConfigError::Fields));
+    for (max_fields, outcome) in [(10_000, Ok(())), (10_001, refused)] {
+        let limits = Limits {
+            max_fields,
+            ..Limits::default()
+        };
+        assert!(is(builder().limits(limits).build(), outcome));
+    }
+}
+
+fn builder() -> Builder {
+    Bulla::builder()
+        .origin(ORIGIN)
+        .identity(Identity::generate(&SystemRandom).unwrap())
+        .store(MemoryStore::new().unwrap())
 }

@@ -21,7 +21,7 @@ fn server(openings: Openings) -> Server {
 /// One for nothing in a minute.
 fn one() -> Openings {
     Openings {
-        in_all: Rate::new(1, Duration::from_mins(1)),
+        in_all: Some(Rate::new(1, Duration::from_mins(1))),
         network: None,
         bits: 8,
     }
@@ -150,8 +150,8 @@ async fn work_is_as_fresh_as_its_nonce() {
 #[tokio::test]
 async fn a_flood_from_one_network_costs_the_others_nothing() {
     let server = server(Openings {
-        in_all: Rate::new(100, Duration::from_mins(1)),
-        network: Rate::new(3, Duration::from_mins(1)),
+        in_all: Some(Rate::new(100, Duration::from_mins(1))),
+        network: Some(Rate::new(3, Duration::from_mins(1))),
         bits: 20,
     });
     let flood = Device::new();

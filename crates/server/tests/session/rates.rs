@@ -15,7 +15,7 @@ use crate::support::{AUTHORITY, Body, Client, Device, ECHO, Server, body, code};
 
 /// Two in ten seconds.
 fn two() -> Option<Rate> {
-    Rate::new(2, Duration::from_secs(10))
+    Some(Rate::new(2, Duration::from_secs(10)))
 }
 
 fn server(rates: Rates) -> Server {
@@ -138,7 +138,7 @@ async fn a_network_has_its_before_anything_else_is_done() {
 #[tokio::test]
 async fn whoever_comes_too_often_from_one_place_is_not_heard_out() {
     let server = server(Rates {
-        network: Rate::new(1, Duration::from_mins(1)),
+        network: Some(Rate::new(1, Duration::from_mins(1))),
         ..Rates::default()
     });
     let endless = || {

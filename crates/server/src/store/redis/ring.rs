@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::{fmt, io};
 
 use bulla_keys::Aes256Gcm;
+use bulla_protocol::seal::TAG_LEN;
 use redis::{ErrorKind, RedisError, RedisResult, ServerErrorKind};
 use tokio::time::timeout;
 use zeroize::Zeroizing;
@@ -78,11 +79,13 @@ impl WrappingKey {
 
     fn wrap(&self, key: &RingKey, nonce: [u8; NONCE_LEN]) -> RedisResult<Vec<u8>> {
         let head = [&[key.id], &key.begins.to_be_bytes()[..]].concat();
-        let mut secret = key.secret.to_vec();
+        // Room for the tag: what a vector has outgrown would stay in memory.
+        let mut secret = Zeroizing::new(Vec::with_capacity(key.secret.len() + TAG_LEN));
+        secret.extend_from_slice(&key.secret[..]);
         self.wraps
             .seal_in_place(nonce, &[LABEL, &head].concat(), &mut secret)
             .map_err(|_| wrong("a key of the ring cannot be wrapped"))?;
-        Ok([head, nonce.to_vec(), secret].concat())
+        Ok([&head, &nonce[..], &secret].concat())
     }
 
     fn unwrap(&self, wrapped: &[u8]) -> Option<Arc<RingKey>> {
