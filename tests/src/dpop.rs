@@ -15,7 +15,7 @@ use bulla_keys::SystemRandom;
 use bulla_protocol::dpop::token_hash;
 use bulla_protocol::{base64, jws};
 use bulla_server::dpop::{
-    Access, Freshness, Grant, Minted, SigningKey, TokenClaims, TokenIssuer, TokenVerifier,
+    Access, Freshness, Minted, NewToken, SigningKey, TokenClaims, TokenIssuer, TokenVerifier,
 };
 use bulla_server::{
     Builder, Bulla, Clock as _, Code, Confirmation, Identity, MemoryStore, Random as _,
@@ -135,7 +135,7 @@ impl Resource {
     ///
     /// If it cannot be made.
     pub fn mint(&self, subject: &str, device: &SigningKey) -> io::Result<Minted> {
-        let grant = Grant {
+        let grant = NewToken {
             subject: subject.to_owned(),
             client_id: "app".to_owned(),
             audience: AUDIENCE.to_owned(),

@@ -200,7 +200,7 @@ async fn no_revoked_token_outlives_what_is_remembered_of_it() -> Outcome {
     let resource = Resource::start(Freshness::Nonce).await?;
     let phone = device()?;
     let lasting = |lifetime| {
-        let grant = bulla_server::dpop::Grant {
+        let grant = bulla_server::dpop::NewToken {
             subject: "ann".to_owned(),
             client_id: "app".to_owned(),
             audience: bulla_tests::dpop::AUDIENCE.to_owned(),

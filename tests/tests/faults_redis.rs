@@ -70,7 +70,7 @@ async fn said(store: &RedisStore, memory: Memory, number: u8) -> Result<Verdict,
 
 /// A node that has taken the proof 1, and its memory.
 async fn begun(redis: &Redis) -> Outcome<(RedisStore, Memory)> {
-    let store = node(redis, Survive::Process).await?;
+    let store = node(redis, Survive::Nothing).await?;
     let memory = store.memory();
     assert_eq!(said(&store, memory, 1).await, Ok(Verdict::Fresh));
     Ok((store, memory))
@@ -116,8 +116,8 @@ async fn proofs_begin_anew(store: &RedisStore, before: Memory) -> Outcome<Memory
 async fn nodes_share_what_they_know() -> Outcome {
     let redis = Redis::start()?;
     let (one, other) = (
-        node(&redis, Survive::Process).await?,
-        node(&redis, Survive::Process).await?,
+        node(&redis, Survive::Nothing).await?,
+        node(&redis, Survive::Nothing).await?,
     );
     let memory = one.memory();
     assert_eq!(memory, other.memory());
@@ -162,7 +162,7 @@ fn calls(info: io::Result<String>) -> u64 {
 #[tokio::test]
 async fn a_request_takes_one_round_trip() -> Outcome {
     let redis = Redis::start()?;
-    let store = node(&redis, Survive::Process).await?;
+    let store = node(&redis, Survive::Nothing).await?;
     let memory = store.memory();
     assert_eq!(said(&store, memory, 0).await, Ok(Verdict::Fresh));
     redis.ask(&["CONFIG", "RESETSTAT"])?;
@@ -207,7 +207,7 @@ async fn a_restart_with_its_data_revives_neither_proofs_nor_sessions() -> Outcom
     let after = proofs_begin_anew(&store, memory).await?;
     assert_ne!(after.revocations, memory.revocations);
     // A node that comes later learns the same names.
-    assert_eq!(node(&redis, Survive::Process).await?.memory(), after);
+    assert_eq!(node(&redis, Survive::Nothing).await?.memory(), after);
     Ok(())
 }
 
@@ -243,7 +243,7 @@ async fn a_promoted_replica_that_has_all_revocations_keeps_the_sessions() -> Out
 /// A failover that loses the last second.
 #[tokio::test]
 async fn what_a_replica_has_not_is_no_done_revocation() -> Outcome {
-    for survive in [ON_A_REPLICA, Survive::Process] {
+    for survive in [ON_A_REPLICA, Survive::Nothing] {
         let (primary, replica) = (Redis::start()?, Redis::start()?);
         replica.follow(&primary)?;
         let (here, there) = (
@@ -264,7 +264,7 @@ async fn what_a_replica_has_not_is_no_done_revocation() -> Outcome {
         replica.ask(&["REPLICAOF", "NO", "ONE"])?;
         let store = node(&replica, survive).await?;
         let after = proofs_begin_anew(&store, memory).await?;
-        if survive == Survive::Process {
+        if survive == Survive::Nothing {
             assert_eq!(done, Ok(Ending::Done));
             assert_ne!(after.revocations, memory.revocations);
             assert!(store.is_revoked(session(memory, 5)).await?);
@@ -282,7 +282,7 @@ async fn what_a_replica_has_not_is_no_done_revocation() -> Outcome {
 async fn two_failovers_in_a_row_revive_no_proof() -> Outcome {
     let (one, other) = (Redis::start()?, Redis::start()?);
     other.follow(&one)?;
-    let store = node(&one, Survive::Process).await?;
+    let store = node(&one, Survive::Nothing).await?;
     let before = store.memory();
     other.until_it_has_all_of(&one)?;
     other.freeze()?;
@@ -291,7 +291,7 @@ async fn two_failovers_in_a_row_revive_no_proof() -> Outcome {
     one.ask(&["CLIENT", "KILL", "TYPE", "replica"])?;
     other.thaw()?;
     other.ask(&["REPLICAOF", "NO", "ONE"])?;
-    let elsewhere = node(&other, Survive::Process).await?;
+    let elsewhere = node(&other, Survive::Nothing).await?;
     let between = proofs_begin_anew(&elsewhere, before).await?;
     one.follow(&other)?;
     one.ask(&["REPLICAOF", "NO", "ONE"])?;
@@ -436,16 +436,16 @@ async fn the_later_of_two_ends_is_kept() -> Outcome {
 #[tokio::test]
 async fn one_that_evicts_is_refused() -> Outcome {
     let redis = Redis::start_with(&["--maxmemory-policy", "allkeys-lru"])?;
-    assert!(cause(node(&redis, Survive::Process).await).contains("noeviction"));
+    assert!(cause(node(&redis, Survive::Nothing).await).contains("noeviction"));
     redis.ask(&["CONFIG", "SET", "maxmemory-policy", "noeviction"])?;
-    node(&redis, Survive::Process).await?;
+    node(&redis, Survive::Nothing).await?;
     Ok(())
 }
 
 #[tokio::test]
 async fn one_that_is_read_only_is_refused() -> Outcome {
     let (redis, other) = (Redis::start()?, Redis::start()?);
-    let store = node(&redis, Survive::Process).await?;
+    let store = node(&redis, Survive::Nothing).await?;
     let memory = store.memory();
     redis.follow(&other)?;
     assert_eq!(said(&store, memory, 1).await, Err(StoreError));
@@ -473,7 +473,7 @@ async fn what_is_thrown_away_takes_its_own_with_it() -> Outcome {
 #[tokio::test]
 async fn a_node_whose_clock_is_wrong_is_refused() -> Outcome {
     let redis = Redis::start()?;
-    let store = node(&redis, Survive::Process).await?;
+    let store = node(&redis, Survive::Nothing).await?;
     let memory = store.memory();
     for (number, (apart, is_taken)) in
         (0..).zip([(-120_i64, false), (-20, true), (20, true), (120, false)])
@@ -491,7 +491,7 @@ async fn a_node_whose_clock_is_wrong_is_refused() -> Outcome {
 /// While it was wrong the server may have dropped what it was to remember.
 #[tokio::test]
 async fn the_clock_of_redis_jumps_and_comes_back() -> Outcome {
-    for survive in [Survive::Process, ON_A_REPLICA] {
+    for survive in [Survive::Nothing, ON_A_REPLICA] {
         for jump in [13 * 3600, -3600] {
             let clock = ProcessClock::that_jumps()?;
             let (redis, replica) = (Redis::start_by(&clock)?, Redis::start()?);
@@ -531,7 +531,7 @@ async fn until_asked(redis: &Redis, times: u64) -> Outcome {
 #[tokio::test]
 async fn a_copy_at_another_node_is_noticed_whatever_their_clocks_say() -> Outcome {
     let redis = Redis::start()?;
-    let store = node(&redis, Survive::Process).await?;
+    let store = node(&redis, Survive::Nothing).await?;
     let memory = store.memory();
     let apart = [-28_i64, 0, 28];
     for (number, life) in [(1, 60), (2, 1), (3, 200)] {
@@ -557,7 +557,7 @@ async fn a_copy_at_another_node_is_noticed_whatever_their_clocks_say() -> Outcom
 #[tokio::test]
 async fn a_user_and_strangers_have_a_quota_of_what_they_end() -> Outcome {
     let redis = Redis::start()?;
-    let store = node(&redis, Survive::Process).await?;
+    let store = node(&redis, Survive::Nothing).await?;
     let of = |number: u32, by| {
         let mut ended = end(0);
         let mut id = [1; 12];

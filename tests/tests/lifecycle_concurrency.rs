@@ -199,7 +199,7 @@ async fn on_disk_a_place_outlives_the_process() -> Outcome {
     let path = folder.path();
     let start = async || -> Outcome<Members> {
         let store = open(&path.join("store.redb")).await?;
-        let ring = Ring::load_or_create(path.join("ring.json"))?;
+        let ring = Ring::in_file(path.join("ring.json"))?;
         let registry = store.registry();
         let configure = |builder: Builder| {
             let builder = builder.ring(ring).store(store).registry(registry);

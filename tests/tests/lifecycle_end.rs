@@ -79,7 +79,7 @@ async fn a_disabled_account_has_no_sessions() -> Outcome {
     assert!(members.bulla.sessions_of("ann".parse()?).await?.is_empty());
     // Devices are remembered until they are forgotten.
     assert_eq!(members.bulla.devices_of("ann".parse()?).await?.len(), 2);
-    members.bulla.forget("ann".parse()?).await?;
+    members.bulla.end_and_forget("ann".parse()?).await?;
     assert!(members.bulla.devices_of("ann".parse()?).await?.is_empty());
     Ok(())
 }

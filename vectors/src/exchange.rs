@@ -140,7 +140,7 @@ impl Server {
                 ORIGIN
             })
             .identity(Identity::from_pem(&pem).map_err(|error| unusable(&error))?)
-            .ring(Ring::load_or_create(file.path()).map_err(|error| unusable(&error))?)
+            .ring(Ring::in_file(file.path()).map_err(|error| unusable(&error))?)
             .store(memory)
             .clock(clock.clone());
         let builder = if state.has("openings") {
@@ -223,13 +223,13 @@ impl Server {
             return body.into();
         }
         let clock = self.clock.clone();
-        let mut is_awaited = false;
         let silence = stream::poll_fn(move |cx| {
-            // From the second look on, time has passed.
-            if std::mem::replace(&mut is_awaited, true) {
+            // While somebody waits, time passes.
+            let (clock, waker) = (clock.clone(), cx.waker().clone());
+            tokio::spawn(async move {
                 clock.0.fetch_add(stalls, Ordering::Relaxed);
-            }
-            cx.waker().wake_by_ref();
+                waker.wake();
+            });
             Poll::Pending
         });
         let start = stream::once(ready(Ok::<_, Infallible>(body)));

@@ -34,7 +34,7 @@ async function show() {
 }
 
 const isTrouble = (kind) =>
-  ["refused", "passed", "foreign_ticket", "cookie_unproven", "cookie_dropped", "upload_broken", "rule"].includes(kind);
+  ["refused", "let_pass", "foreign_ticket", "cookie_unproven", "cookie_dropped", "upload_broken", "rule"].includes(kind);
 
 function row({ metric, labels, value }, most) {
   return element(

@@ -14,7 +14,7 @@ use bulla_client::{SigningKey, SystemRandom};
 use bulla_protocol::dpop::{Claims, to_sign, token_hash};
 use bulla_protocol::jwk::Thumbprint;
 use bulla_protocol::{base64, jws};
-use bulla_server::dpop::{DpopService, Grant, TokenIssuer, TokenVerifier};
+use bulla_server::dpop::{DpopService, NewToken, TokenIssuer, TokenVerifier};
 use bulla_server::{Body, Confirmation, MemoryStore};
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
@@ -80,7 +80,7 @@ impl Target {
         let mut devices = Vec::with_capacity(SESSIONS);
         for number in 0..SESSIONS {
             let prover = Prover::new()?;
-            let grant = Grant {
+            let grant = NewToken {
                 subject: format!("user {number}"),
                 client_id: "app".to_owned(),
                 audience: ORIGIN.to_owned(),

@@ -39,24 +39,8 @@ impl Error {
     }
 }
 
-/// What went wrong and who is to blame.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Blame {
-    /// The message, or what became of it on the way.
-    Message,
-    /// The proof of possession, the session or the login.
-    Session,
-    /// The server, or what it leans on.
-    Server,
-    /// The reply, as the client found it.
-    Reply,
-    /// The browser, its storage or the network, as the client found them.
-    Client,
-}
-
 macro_rules! codes {
-    ($($(#[$doc:meta])* $variant:ident $text:literal $status:literal $blame:ident $title:literal,)+) => {
+    ($($(#[$doc:meta])* $variant:ident $text:literal $status:literal $sentence:literal,)+) => {
         /// The stable codes of all refusals, as they stand in Problem Details, in
         /// `WWW-Authenticate` and in the client's typed error.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -79,14 +63,9 @@ macro_rules! codes {
                 match self { $(Self::$variant => $status,)+ }
             }
 
-            /// Who is to blame.
-            pub const fn blame(self) -> Blame {
-                match self { $(Self::$variant => Blame::$blame,)+ }
-            }
-
-            /// The title of the Problem Details object.
-            pub const fn title(self) -> &'static str {
-                match self { $(Self::$variant => $title,)+ }
+            /// What it means, for people. Not stable.
+            pub const fn sentence(self) -> &'static str {
+                match self { $(Self::$variant => $sentence,)+ }
             }
         }
     };
@@ -94,82 +73,82 @@ macro_rules! codes {
 
 codes! {
     /// The message could not be parsed. Sending it again will not help.
-    Malformed "malformed" 400 Message "The message could not be parsed",
+    Malformed "malformed" 400 "The message could not be parsed",
     /// The message came more slowly than the server waits for it. Nothing was done.
-    TooSlow "too_slow" 408 Message "The message is too slow",
+    TooSlow "too_slow" 408 "The message is too slow",
     /// The message, or a part of it, is larger than the server takes.
-    TooLarge "too_large" 413 Message "The message is too large",
+    TooLarge "too_large" 413 "The message is too large",
     /// The opening asks for a version that the server does not speak.
-    VersionUnsupported "version_unsupported" 400 Message "The protocol version is not supported",
+    VersionUnsupported "version_unsupported" 400 "The protocol version is not supported",
     /// The authority is not one of the server's public origins, or the inner one is not the outer one.
-    AuthorityMismatch "authority_mismatch" 421 Message "The request is meant for another authority",
+    AuthorityMismatch "authority_mismatch" 421 "The request is meant for another authority",
     /// The path could be read in two ways: dot segments, encoded slashes, or not the outer path.
-    PathRefused "path_refused" 400 Message "The path is ambiguous",
+    PathRefused "path_refused" 400 "The path is ambiguous",
     /// A field that must not be here, or that stands here more than once.
-    FieldRefused "field_refused" 400 Message "A header field is not allowed",
+    FieldRefused "field_refused" 400 "A header field is not allowed",
     /// The request's seal does not hold: changed, cut, reordered or sealed with other keys.
-    SealBroken "seal_broken" 400 Message "The seal is broken",
+    SealBroken "seal_broken" 400 "The seal is broken",
     /// The body is not the one that was signed.
-    DigestMismatch "digest_mismatch" 400 Message "The content does not match its digest",
+    DigestMismatch "digest_mismatch" 400 "The content does not match its digest",
     /// The route wants the request sealed.
-    SealRequired "seal_required" 403 Message "This resource wants a sealed request",
+    SealRequired "seal_required" 403 "This resource wants a sealed request",
     /// The client expects another server identity.
-    IdentityMismatch "identity_mismatch" 409 Session "The server has another identity",
+    IdentityMismatch "identity_mismatch" 409 "The server has another identity",
     /// The ticket was not sealed by this server, or for another origin. Open anew.
-    TicketInvalid "ticket_invalid" 401 Session "The ticket is not valid here",
+    TicketInvalid "ticket_invalid" 401 "The ticket is not valid here",
     /// The ticket is past its life. Open anew.
-    TicketExpired "ticket_expired" 401 Session "The ticket has expired",
+    TicketExpired "ticket_expired" 401 "The ticket has expired",
     /// There is no proof of possession.
-    ProofMissing "proof_missing" 401 Session "Proof of possession is missing",
+    ProofMissing "proof_missing" 401 "Proof of possession is missing",
     /// The proof does not fit the request, the ticket or the key.
-    ProofMismatch "proof_mismatch" 401 Session "Proof of possession does not match",
+    ProofMismatch "proof_mismatch" 401 "Proof of possession does not match",
     /// A session proof where a device proof is due.
-    ProofWeak "proof_weak" 401 Session "A device proof is required",
+    ProofWeak "proof_weak" 401 "A device proof is required",
     /// The proof leaves out something that it must cover.
-    CoverageMissing "coverage_missing" 401 Session "The proof does not cover the request",
+    CoverageMissing "coverage_missing" 401 "The proof does not cover the request",
     /// The server nonce is not a current one. Retry once with the one that comes with this answer.
-    NonceStale "nonce_stale" 401 Session "The nonce is stale",
+    NonceStale "nonce_stale" 401 "The nonce is stale",
     /// The proof has been used before.
-    Replayed "replayed" 401 Session "The request has been seen before",
+    Replayed "replayed" 401 "The request has been seen before",
     /// The session has not been confirmed by a device proof yet.
-    SessionUnconfirmed "session_unconfirmed" 401 Session "The session is not confirmed yet",
+    SessionUnconfirmed "session_unconfirmed" 401 "The session is not confirmed yet",
     /// The session has been ended. Another one may be in storage; else open anew.
-    SessionRevoked "session_revoked" 401 Session "The session has ended",
+    SessionRevoked "session_revoked" 401 "The session has ended",
     /// The route wants a logged-in session.
-    LoginRequired "login_required" 401 Session "Login is required",
+    LoginRequired "login_required" 401 "Login is required",
     /// The route wants a login that is not so long ago, or one that says more surely who it is (RFC 9470 section 3).
-    InsufficientUserAuthentication "insufficient_user_authentication" 401 Session "A more recent or a stronger login is required",
+    InsufficientUserAuthentication "insufficient_user_authentication" 401 "A more recent or a stronger login is required",
     /// The user has as many sessions as there may be at once. One has to end first.
-    SessionLimit "session_limit" 409 Session "There are too many sessions",
+    SessionLimit "session_limit" 409 "There are too many sessions",
     /// There are too many openings. Show some work ([`work`](crate::work)), or try again later.
-    WorkRequired "work_required" 429 Server "Opening a session takes some work now",
+    WorkRequired "work_required" 429 "Opening a session takes some work now",
     /// Too many requests; try again after `Retry-After`.
-    RateLimited "rate_limited" 429 Server "Too many requests",
+    RateLimited "rate_limited" 429 "Too many requests",
     /// The server cannot check replays or revocations right now; nothing was done.
-    StoreUnavailable "store_unavailable" 503 Server "The session store is unavailable",
+    StoreUnavailable "store_unavailable" 503 "The session store is unavailable",
     /// The server failed at something of its own. Whether anything was done is not known.
-    Internal "internal" 500 Server "The server failed",
+    Internal "internal" 500 "The server failed",
 
     /// The server's identity is not the pinned one.
-    IdentityChanged "identity_changed" 0 Reply "The server's identity is not the expected one",
+    IdentityChanged "identity_changed" 0 "The server's identity is not the expected one",
     /// The reply is not what the protocol wants here.
-    ReplyInvalid "reply_invalid" 0 Reply "The reply is not valid",
+    ReplyInvalid "reply_invalid" 0 "The reply is not valid",
     /// A sealed request was answered in plain text.
-    ReplyUnsealed "reply_unsealed" 0 Reply "The reply to a sealed request is not sealed",
+    ReplyUnsealed "reply_unsealed" 0 "The reply to a sealed request is not sealed",
     /// The reply answers another request.
-    ReplyMismatch "reply_mismatch" 0 Reply "The reply belongs to another request",
+    ReplyMismatch "reply_mismatch" 0 "The reply belongs to another request",
     /// The reply's seal does not hold: changed, reordered or sealed with other keys.
-    ReplyBroken "reply_broken" 0 Reply "The seal of the reply is broken",
+    ReplyBroken "reply_broken" 0 "The seal of the reply is broken",
     /// The reply ends before its final record.
-    ReplyTruncated "reply_truncated" 0 Reply "The reply was cut off",
+    ReplyTruncated "reply_truncated" 0 "The reply was cut off",
     /// The server could not be reached.
-    Network "network" 0 Client "The server could not be reached",
+    Network "network" 0 "The server could not be reached",
     /// The request cannot be sent through a session: its URL, its method or its body.
-    RequestInvalid "request_invalid" 0 Client "The request cannot be sent through a session",
+    RequestInvalid "request_invalid" 0 "The request cannot be sent through a session",
     /// The session has been ended or forgotten by this client.
-    SessionClosed "session_closed" 0 Client "The session is closed",
+    SessionClosed "session_closed" 0 "The session is closed",
     /// What the client runs on lacks something: WebCrypto, Wasm or a secure context.
-    Unsupported "unsupported" 0 Client "The platform lacks something that is needed",
+    Unsupported "unsupported" 0 "The platform lacks something that is needed",
 }
 
 impl Code {
@@ -208,11 +187,10 @@ impl FromStr for Code {
 /// A refusal on the wire: Problem Details, RFC 9457, with the extension member `code`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Problem {
-    /// Always `about:blank`: the code says it all (RFC 9457 section 4.2.1). That section recommends the status phrase as the
-    /// title; here it is the code's own sentence.
+    /// Always `about:blank`: the code says it all (RFC 9457 section 4.2.1).
     #[serde(rename = "type")]
     pub kind: &'static str,
-    /// For people; the title of the code.
+    /// The status phrase, as that section wants it.
     pub title: &'static str,
     /// The HTTP status, repeated.
     pub status: u16,
@@ -240,11 +218,27 @@ impl Problem {
     }
 }
 
+/// What RFC 9110 section 15 and RFC 6585 section 4 call a status.
+const fn phrase(status: u16) -> &'static str {
+    match status {
+        400 => "Bad Request",
+        401 => "Unauthorized",
+        403 => "Forbidden",
+        408 => "Request Timeout",
+        409 => "Conflict",
+        413 => "Content Too Large",
+        421 => "Misdirected Request",
+        429 => "Too Many Requests",
+        503 => "Service Unavailable",
+        _ => "Internal Server Error",
+    }
+}
+
 impl From<Error> for Problem {
     fn from(error: Error) -> Self {
         Self {
             kind: "about:blank",
-            title: error.code.title(),
+            title: phrase(error.code.status()),
             status: error.code.status(),
             detail: error.detail,
             code: error.code.as_str(),

@@ -17,8 +17,8 @@ use crate::limits::{MAX_OPENING_LEN, MAX_TICKET_LEN, VERSION};
 use crate::proof::ProofKind;
 use crate::reply::refusal;
 use crate::signature::{
-    Component, ES256, LABEL, ReceivedSignature, Request, SignatureParams, ToSign, request_base,
-    response_base,
+    Component, ECDSA_P256_SHA256, LABEL, ReceivedSignature, Request, SignatureParams, ToSign,
+    request_base, response_base,
 };
 use crate::structured;
 use crate::target::Target;
@@ -320,7 +320,7 @@ impl Opening {
                 created: source.created,
                 keyid: &keyid,
                 nonce: None,
-                alg: ES256,
+                alg: ECDSA_P256_SHA256,
                 tag,
             };
             ToSign::request(&request, &OPEN_COMPONENTS, &params)
@@ -458,7 +458,7 @@ impl SentOpening {
         let signature = fields.line(field::SIGNATURE)?.ok_or(INVALID)?;
         let received = ReceivedSignature::find(input, signature, OPENED_TAG)?.ok_or(INVALID)?;
         let params = &received.params;
-        if params.alg != ES256 || params.keyid != identity.to_string() {
+        if params.alg != ECDSA_P256_SHA256 || params.keyid != identity.to_string() {
             return Err(INVALID);
         }
         if !received.covers(&OPENED_COMPONENTS) {
@@ -656,7 +656,7 @@ impl ReceivedOpening {
 
 impl DeviceSignature {
     fn parse(request: &Request<'_>, received: ReceivedSignature<'_>) -> Result<Self, Error> {
-        if received.params.alg != ES256 {
+        if received.params.alg != ECDSA_P256_SHA256 {
             return Err(Code::ProofMismatch.because("a device key signs as ecdsa-p256-sha256"));
         }
         received.check_whole()?;
@@ -723,7 +723,7 @@ impl VerifiedOpening {
             created,
             keyid: &keyid,
             nonce: None,
-            alg: ES256,
+            alg: ECDSA_P256_SHA256,
             tag: OPENED_TAG,
         };
         ToSign::response(200, fields, request, &OPENED_COMPONENTS, &params)
@@ -882,7 +882,11 @@ mod tests {
         let (own, other) = (key(1).thumbprint(), key(9).thumbprint());
         let other = change(sent.fields(), &own.to_string(), &other.to_string());
         assert_eq!(refused(other), Code::ProofMismatch);
-        let hmac = change(sent.fields(), ES256, crate::signature::HS256);
+        let hmac = change(
+            sent.fields(),
+            ECDSA_P256_SHA256,
+            crate::signature::HMAC_SHA256,
+        );
         assert_eq!(refused(hmac), Code::ProofMismatch);
         let proof = change(sent.fields(), OPEN_TAG, crate::proof::TAG);
         assert_eq!(refused(proof), Code::ProofMissing);
@@ -940,7 +944,10 @@ mod tests {
         let (own, other) = (key(3).thumbprint(), key(9).thumbprint());
         for (from, to) in [
             (own.to_string(), other.to_string()),
-            (ES256.to_owned(), crate::signature::HS256.to_owned()),
+            (
+                ECDSA_P256_SHA256.to_owned(),
+                crate::signature::HMAC_SHA256.to_owned(),
+            ),
             (OPENED_TAG.to_owned(), OPEN_TAG.to_owned()),
         ] {
             assert_eq!(refused(change(&fields, &from, &to)), Code::ReplyInvalid);

@@ -10,7 +10,7 @@ use crate::error::{Code, Error};
 use crate::field::{self, Fields};
 use crate::opening::SessionId;
 use crate::signature::{
-    Component, ES256, HS256, ReceivedSignature, Request, SignatureParams, ToSign,
+    Component, ECDSA_P256_SHA256, HMAC_SHA256, ReceivedSignature, Request, SignatureParams, ToSign,
 };
 
 /// The `tag` of a request's proof.
@@ -43,8 +43,8 @@ impl ProofKind {
     /// The `alg` parameter.
     pub const fn alg(self) -> &'static str {
         match self {
-            Self::Session => HS256,
-            Self::Device => ES256,
+            Self::Session => HMAC_SHA256,
+            Self::Device => ECDSA_P256_SHA256,
         }
     }
 }
@@ -181,8 +181,8 @@ impl<'a> ReceivedProof<'a> {
         let signature = ReceivedSignature::find(input, signature, TAG)?.ok_or(MISSING)?;
         let params = &signature.params;
         let kind = match params.alg {
-            ES256 => ProofKind::Device,
-            HS256 => ProofKind::Session,
+            ECDSA_P256_SHA256 => ProofKind::Device,
+            HMAC_SHA256 => ProofKind::Session,
             _ => return Err(Code::ProofMismatch.because("no proof has this algorithm")),
         };
         let session = params.keyid.parse()?;
@@ -381,7 +381,7 @@ mod tests {
             with("tag=\"bulla\"", "tag=\"bulla-open\""),
             Code::ProofMissing
         );
-        assert_eq!(with(ES256, "ed25519"), Code::ProofMismatch);
+        assert_eq!(with(ECDSA_P256_SHA256, "ed25519"), Code::ProofMismatch);
         assert_eq!(with("server.", "server"), Code::Malformed);
         assert_eq!(with("keyid=\"", "keyid=\"A"), Code::Malformed);
     }

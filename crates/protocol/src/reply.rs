@@ -43,7 +43,7 @@ pub fn refusal(status: u16, fields: &dyn Fields, content: &[u8]) -> Option<Error
     }
     Problem::parse(content)
         .filter(|code| code.status() != 0)
-        .map(|code| code.because(code.title()))
+        .map(|code| code.because(code.sentence()))
 }
 
 /// Checks that a sealed reply answers the request whose `nonce` parameter was this.

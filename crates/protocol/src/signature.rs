@@ -17,9 +17,9 @@ use crate::structured::{self, Member, Params, Value};
 pub const LABEL: &str = "bulla";
 
 /// `ecdsa-p256-sha256`, RFC 9421 section 3.3.4.
-pub const ES256: &str = "ecdsa-p256-sha256";
+pub const ECDSA_P256_SHA256: &str = "ecdsa-p256-sha256";
 /// `hmac-sha256`, RFC 9421 section 3.3.3.
-pub const HS256: &str = "hmac-sha256";
+pub const HMAC_SHA256: &str = "hmac-sha256";
 
 const MALFORMED: Error = Code::Malformed.because("the signature fields could not be parsed");
 
@@ -97,7 +97,7 @@ pub struct SignatureParams<'a> {
     pub keyid: &'a str,
     /// What makes a request's proof fresh and unique.
     pub nonce: Option<&'a str>,
-    /// [`ES256`] or [`HS256`].
+    /// [`ECDSA_P256_SHA256`] or [`HMAC_SHA256`].
     pub alg: &'a str,
     /// What the signature is for.
     pub tag: &'a str,

@@ -180,7 +180,7 @@ impl Builder {
     }
 
     /// Only monitors the paths that begin so: whatever would be refused there is reported
-    /// ([`EventKind::Passed`](crate::EventKind::Passed)) and passes, without a session. `/` is all paths. For a
+    /// ([`EventKind::LetPass`](crate::EventKind::LetPass)) and passes, without a session. `/` is all paths. For a
     /// roll-out without an outage; it protects nothing.
     ///
     /// What the client puts right by itself, such as a stale nonce, is refused as ever, and so is what cannot be

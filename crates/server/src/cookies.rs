@@ -159,7 +159,7 @@ impl Bulla {
             let sealed = value.strip_prefix(MARK);
             if is_monitored && sealed.is_none() {
                 if self.0.cookies.are_on() && self.0.cookies.must_open(name) {
-                    self.report(EventKind::Passed(UNBOUND), about);
+                    self.report(EventKind::LetPass(UNBOUND), about);
                 }
                 passed.push(name, value);
                 continue;

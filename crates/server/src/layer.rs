@@ -18,6 +18,7 @@ use tower::{Layer, Service};
 
 use crate::body::{self, Body, BoxError, Rest};
 use crate::bulla::Bulla;
+use crate::codes::{client_goes_on, is_for_honest};
 use crate::cors;
 #[cfg(feature = "metrics")]
 use crate::event::meter;
@@ -25,7 +26,7 @@ use crate::event::{About, EventKind};
 use crate::headers::{View, proof_fields};
 use crate::live::Live;
 use crate::pace;
-use crate::policy::{Monitored, client_goes_on};
+use crate::policy::Monitored;
 use crate::reply::WHOLE;
 use crate::session::{Outcome, Session};
 use crate::verify::{Received, Rejected, ReplyTo, Verified};
@@ -370,7 +371,7 @@ impl Bulla {
     ) -> Result<Result<Response<Body>, E>, Error> {
         let path = request.uri().path().to_owned();
         if let Some(refusal) = refusal {
-            self.report(EventKind::Passed(refusal), about);
+            self.report(EventKind::LetPass(refusal), about);
             for name in proof_fields() {
                 request.headers_mut().remove(name);
             }
@@ -417,25 +418,6 @@ impl Bulla {
         }
         Ok(origin)
     }
-}
-
-/// Whether this is said to clients that have done nothing wrong, and go on from it.
-fn is_for_honest(code: Code) -> bool {
-    matches!(
-        code,
-        Code::TooLarge
-            | Code::SealRequired
-            | Code::TicketExpired
-            | Code::ProofWeak
-            | Code::NonceStale
-            | Code::SessionUnconfirmed
-            | Code::SessionRevoked
-            | Code::LoginRequired
-            | Code::InsufficientUserAuthentication
-            | Code::SessionLimit
-            | Code::RateLimited
-            | Code::StoreUnavailable
-    )
 }
 
 /// Whether a reply takes its time: everything but what is there as a whole.

@@ -13,7 +13,7 @@
 //! let bulla = Bulla::builder()
 //!     .origin("https://bank.example")
 //!     .identity(Identity::load_or_create("bulla/identity.pem")?)
-//!     .ring(Ring::load_or_create("bulla/ring.json")?)
+//!     .ring(Ring::in_file("bulla/ring.json")?)
 //!     .store(EmbeddedStore::open("bulla/store.redb")?)
 //!     .build()?;
 //! let app: Router = bulla.protect(Router::new().route("/api/me", get(me)));
@@ -34,6 +34,7 @@ mod body;
 mod builder;
 mod bulla;
 mod clock;
+mod codes;
 mod confirmation;
 mod cookies;
 mod cors;

@@ -215,14 +215,13 @@ impl Paced {
         self.received = self.received.saturating_add(len as u64);
     }
 
-    /// Nothing has come. Resolves when it should have.
-    fn poll_late(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    /// Nothing has come since it was asked for. Resolves when it should have.
+    fn poll_late(&mut self, asked: Duration, cx: &mut Context<'_>) -> Poll<()> {
         let (_, late) = self.waiting.get_or_insert_with(|| {
-            let since = self.bulla.0.clock.monotonic();
             let left = self.pace.allows(self.received).saturating_sub(self.waited);
             let silence = self.pace.longest_silence().saturating_sub(self.silent);
-            let at = since.saturating_add(left.min(silence));
-            (since, Alarm::new(&self.bulla, Time::Passed(at)))
+            let at = asked.saturating_add(left.min(silence));
+            (asked, Alarm::new(&self.bulla, Time::Passed(at)))
         });
         Pin::new(late).poll(cx)
     }
@@ -244,19 +243,19 @@ impl HttpBody for Paced {
             this.waiting = None;
             return Pin::new(inner).poll_frame(cx);
         }
+        let asked = this.bulla.0.clock.monotonic();
         let came = this.heard.listen(cx.waker());
         let waker = Waker::from(Arc::clone(&this.heard));
         // First of all: what has come is not late.
         let polled = Pin::new(inner).poll_frame(&mut Context::from_waker(&waker));
         if came.is_some() || polled.is_ready() {
-            let now = came.unwrap_or_else(|| this.bulla.0.clock.monotonic());
-            this.wait_until(now);
+            this.wait_until(came.unwrap_or(asked));
         }
         if let Poll::Ready(frame) = polled {
             this.count(frame.as_ref().and_then(|frame| frame.as_ref().ok()));
             return Poll::Ready(frame);
         }
-        ready!(this.poll_late(cx));
+        ready!(this.poll_late(asked, cx));
         this.waiting = None;
         this.inner = None;
         Poll::Ready(Some(Err(TOO_SLOW.into())))

@@ -3,7 +3,7 @@
 //! Each is for the paths that begin so. What lets something pass compares the path as it came; what asks for more
 //! also sees through what a lenient application would take for the same path.
 
-use bulla_protocol::error::{Code, Error};
+use bulla_protocol::error::Error;
 use bulla_protocol::target::Target;
 
 use crate::bulla::Bulla;
@@ -129,19 +129,6 @@ fn octet(hex: &str) -> Option<u8> {
     is_hex.then(|| u8::from_str_radix(hex, 16).ok()).flatten()
 }
 
-/// Whether the client goes on by itself after this, so that nothing is gained by letting the request pass.
-pub(crate) fn client_goes_on(code: Code) -> bool {
-    matches!(
-        code,
-        Code::NonceStale
-            | Code::TicketExpired
-            | Code::TicketInvalid
-            | Code::SessionRevoked
-            | Code::SessionUnconfirmed
-            | Code::ProofWeak
-    )
-}
-
 /// Stands in the extensions of a request whose path is only monitored.
 #[derive(Clone)]
 pub(crate) struct Monitored {
@@ -159,7 +146,7 @@ impl Monitored {
 
     /// Records what would have been refused.
     pub(crate) fn pass(&self, refusal: Error) {
-        self.bulla.report(EventKind::Passed(refusal), &self.about);
+        self.bulla.report(EventKind::LetPass(refusal), &self.about);
     }
 }
 

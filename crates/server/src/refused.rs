@@ -1,10 +1,11 @@
 //! Refusals as responses.
 
-use bulla_protocol::error::{Code, Error, Problem};
+use bulla_protocol::error::{Error, Problem};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, Response, StatusCode};
 
 use crate::body::{self, Body};
+use crate::codes::has_a_time;
 
 /// A refusal that a handler can return: `Result<_, Refused>` takes every [`Error`] by `?`.
 ///
@@ -34,10 +35,7 @@ impl From<Refused> for Response<Body> {
         {
             headers.insert(WWW_AUTHENTICATE, challenge);
         }
-        if matches!(
-            error.code,
-            Code::RateLimited | Code::WorkRequired | Code::StoreUnavailable
-        ) {
+        if has_a_time(error.code) {
             headers.insert(RETRY_AFTER, error.retry_after.max(1).into());
         }
         response
@@ -46,6 +44,8 @@ impl From<Refused> for Response<Body> {
 
 #[cfg(test)]
 mod tests {
+    use bulla_protocol::error::Code;
+
     use super::*;
 
     #[test]

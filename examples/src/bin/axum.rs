@@ -39,7 +39,7 @@ fn app(origin: &str, folder: &Path) -> Result<Router, ConfigError> {
     let bulla = Bulla::builder()
         .origin(origin)
         .identity(Identity::load_or_create(folder.join("identity.pem"))?)
-        .ring(Ring::load_or_create(folder.join("ring.json"))?)
+        .ring(Ring::in_file(folder.join("ring.json"))?)
         .store(EmbeddedStore::open(folder.join("store.redb"))?)
         .on_event(|event: &SecurityEvent| eprintln!("{:?}", event.kind))
         .build()?;

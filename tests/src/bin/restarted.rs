@@ -30,7 +30,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let bulla = Bulla::builder()
         .origin(format!("http://localhost:{port}"))
         .identity(Identity::load_or_create(folder.join("identity.pem"))?)
-        .ring(Ring::load_or_create(folder.join("ring.json"))?)
+        .ring(Ring::in_file(folder.join("ring.json"))?)
         .store(EmbeddedStore::open(folder.join("store.redb"))?)
         .unsigned("/twin/")
         .build()?;

@@ -15,7 +15,7 @@ use crate::ticket::RevocationId;
 
 /// What a token is to say, beside what its issuer puts in.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Grant<E = ()> {
+pub struct NewToken<E = ()> {
     /// Whom it speaks for: the application's user id, not empty.
     pub subject: String,
     /// The client that it is issued to.
@@ -87,26 +87,26 @@ impl TokenIssuer {
     /// [`MintError`].
     pub fn mint<E: Serialize>(
         &self,
-        grant: Grant<E>,
+        token: NewToken<E>,
         now: u64,
         random: &dyn Random,
     ) -> Result<Minted, MintError> {
-        if grant.subject.is_empty() {
+        if token.subject.is_empty() {
             return Err(MintError);
         }
         let mut jti = [0; 16];
         random.fill(&mut jti).map_err(|_| MintError)?;
         let claims = TokenClaims {
             iss: self.issuer.clone(),
-            sub: grant.subject,
-            aud: Audience::One(grant.audience),
-            client_id: grant.client_id,
-            exp: now.saturating_add(grant.lifetime.as_secs()),
+            sub: token.subject,
+            aud: Audience::One(token.audience),
+            client_id: token.client_id,
+            exp: now.saturating_add(token.lifetime.as_secs()),
             iat: now,
             jti: base64::encode(jti),
-            scope: grant.scope,
-            cnf: grant.confirmation,
-            extra: grant.extra,
+            scope: token.scope,
+            cnf: token.confirmation,
+            extra: token.extra,
         };
         let header = Header {
             typ: TYP,

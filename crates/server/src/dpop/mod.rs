@@ -28,7 +28,7 @@ mod verify;
 
 pub use self::access::Access;
 pub use self::claims::{Audience, TokenClaims};
-pub use self::issuer::{Grant, MintError, Minted, TokenIssuer};
+pub use self::issuer::{MintError, Minted, NewToken, TokenIssuer};
 pub use self::layer::{DpopLayer, DpopService};
 pub use self::token::{AccessToken, AccessTokens, TokenError};
 pub use self::verifier::TokenVerifier;

@@ -156,7 +156,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::dpop::{Grant, MintError, TokenIssuer};
+    use crate::dpop::{MintError, NewToken, TokenIssuer};
 
     const NOW: u64 = 1_800_000_000;
     const ISSUER: &str = "https://login.example";
@@ -171,8 +171,8 @@ mod tests {
         verifier.key(issuer.public()).unwrap()
     }
 
-    fn grant<E>(extra: E) -> Grant<E> {
-        Grant {
+    fn grant<E>(extra: E) -> NewToken<E> {
+        NewToken {
             subject: "ann".into(),
             client_id: "app".into(),
             audience: AUDIENCE.into(),
@@ -231,12 +231,12 @@ mod tests {
         );
         assert_eq!(mint(grant(json!({ "sub": "bob" }))), Err(MintError));
         // What was not granted is no extra, either.
-        let no_scope = Grant {
+        let no_scope = NewToken {
             scope: None,
             ..grant(json!({ "scope": "admin" }))
         };
         assert_eq!(mint(no_scope), Err(MintError));
-        let nobody = Grant {
+        let nobody = NewToken {
             subject: String::new(),
             ..grant(json!({}))
         };

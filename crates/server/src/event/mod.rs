@@ -60,7 +60,7 @@ pub enum EventKind {
     Refused(Error),
     /// A request would have been refused, and has passed, since its path is only
     /// [monitored](crate::Builder::monitor).
-    Passed(Error),
+    LetPass(Error),
     /// A ticket, or an access token, was shown by another device than the one that it was made for: it has been copied.
     /// The request was refused, too. The session is the ticket's, the device is whoever showed it.
     ForeignTicket,
@@ -99,7 +99,7 @@ impl EventKind {
     pub const fn name(&self) -> &'static str {
         match self {
             Self::Refused(_) => "refused",
-            Self::Passed(_) => "passed",
+            Self::LetPass(_) => "let_pass",
             Self::ForeignTicket => "foreign_ticket",
             Self::CookieUnproven => "cookie_unproven",
             Self::CookieDropped => "cookie_dropped",
@@ -120,7 +120,7 @@ impl EventKind {
     /// Why, where something was refused or would have been.
     pub const fn error(&self) -> Option<Error> {
         match self {
-            Self::Refused(error) | Self::Passed(error) | Self::UploadBroken(error) => Some(*error),
+            Self::Refused(error) | Self::LetPass(error) | Self::UploadBroken(error) => Some(*error),
             _ => None,
         }
     }

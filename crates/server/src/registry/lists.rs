@@ -91,7 +91,7 @@ impl Bulla {
     /// # Errors
     ///
     /// As [`Self::sessions_of`].
-    pub async fn forget(&self, subject: Subject) -> Result<(), Error> {
+    pub async fn end_and_forget(&self, subject: Subject) -> Result<(), Error> {
         self.revoke(Revocation::Subject(subject, self.now()))
             .await?;
         self.change(subject, |record, _| *record = Record::default())

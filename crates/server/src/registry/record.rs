@@ -270,9 +270,14 @@ mod tests {
     fn of(sessions: &[u8]) -> Record {
         let mut record = Record::default();
         for session in sessions {
-            record.go_on(entry(*session), None);
+            note(&mut record, entry(*session), None);
         }
         record
+    }
+
+    fn note(record: &mut Record, entry: Entry, replaced: Option<RevocationId>) {
+        record.go_on(entry, replaced);
+        record.meet(entry.device, entry.seen);
     }
 
     #[test]
@@ -313,7 +318,8 @@ mod tests {
         assert!(!record.enter(late(1), 1, later));
         record.tidy(NOW + 43_200);
         assert!(record.sessions.is_empty());
-        assert_eq!(record.devices.len(), 4);
+        // Those of the others have shown nothing yet.
+        assert_eq!(record.devices.len(), 2);
         record.tidy(NOW + DEVICE_LIFE + 1);
         assert_eq!(record.write(), None);
     }
@@ -337,7 +343,7 @@ mod tests {
         };
         // Requests that were made at once all say so.
         for _ in 0..2 {
-            record.go_on(fresh, Some(id(1)));
+            note(&mut record, fresh, Some(id(1)));
         }
         let [session] = &record.sessions[..] else {
             panic!("{record:?}");
@@ -384,11 +390,12 @@ mod tests {
             entry.device.0[..4].copy_from_slice(&number.to_be_bytes());
             entry.seen += number;
             assert!(record.enter(entry, MOST_SESSIONS, NOW));
+            record.meet(entry.device, entry.seen);
         }
         assert!(!record.enter(entry(1), MOST_SESSIONS, NOW));
         // Nor those that were left, at whose streams somebody may be.
         assert!(!record.enter(entry(1), MOST_SESSIONS, NOW + 1000));
-        record.go_on(entry(1), None);
+        note(&mut record, entry(1), None);
         assert_eq!(record.sessions.len(), MOST_SESSIONS);
         assert_eq!(record.devices.len(), MOST_DEVICES);
         let first = record.devices.iter().map(|device| device.seen).min();

@@ -135,7 +135,7 @@ impl Ring {
     /// # Errors
     ///
     /// [`ConfigError::File`] if the file is there and cannot be read.
-    pub fn load_or_create(path: impl Into<PathBuf>) -> Result<Self, ConfigError> {
+    pub fn in_file(path: impl Into<PathBuf>) -> Result<Self, ConfigError> {
         let path = path.into();
         let keys = match fs::read(&path) {
             Ok(bytes) => parse(&Zeroizing::new(bytes)).ok_or_else(|| not_a("a ring")),
@@ -666,7 +666,7 @@ mod tests {
     async fn a_past_key_is_erased_as_soon_as_nothing_that_it_sealed_is_valid() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("ring.json");
-        let ring = Ring::load_or_create(&path).unwrap();
+        let ring = Ring::in_file(&path).unwrap();
         let first = current(&ring, 0).await;
         assert_eq!(current(&ring, DAY - 1).await, first);
         // What the first one sealed a second ago is still valid.
@@ -685,7 +685,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("ring.json");
         let begin = |now| {
-            let ring = Ring::load_or_create(&path).unwrap();
+            let ring = Ring::in_file(&path).unwrap();
             ring.begin(now, KEEP, &SystemRandom).unwrap();
             kept(&path)
         };

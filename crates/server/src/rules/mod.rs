@@ -13,6 +13,7 @@ use self::counts::Counts;
 use self::places::Places;
 use self::sentences::{Sentence, Sentences};
 use crate::bulla::Bulla;
+use crate::codes::is_never_honest;
 use crate::error::ConfigError;
 use crate::event::{About, EventKind};
 use crate::lifetimes::seconds;
@@ -75,7 +76,7 @@ impl Rule {
     /// The rule that an event counts for.
     fn of(kind: &EventKind) -> Option<Self> {
         match kind {
-            EventKind::Refused(error) | EventKind::Passed(error) => match error.code {
+            EventKind::Refused(error) | EventKind::LetPass(error) => match error.code {
                 Code::ProofMissing => Some(Self::MissingProof),
                 code => is_never_honest(code).then_some(Self::Refusals),
             },
@@ -87,21 +88,6 @@ impl Rule {
             _ => None,
         }
     }
-}
-
-fn is_never_honest(code: Code) -> bool {
-    matches!(
-        code,
-        Code::Malformed
-            | Code::AuthorityMismatch
-            | Code::PathRefused
-            | Code::FieldRefused
-            | Code::SealBroken
-            | Code::DigestMismatch
-            | Code::ProofMismatch
-            | Code::CoverageMissing
-            | Code::Replayed
-    )
 }
 
 /// What is done when a rule fires, beside recording it.

@@ -104,11 +104,11 @@ impl HttpBody for Trickle {
             return Poll::Ready(Some(Ok(Frame::data(start))));
         }
         if !std::mem::replace(&mut self.is_awaited, true) {
+            self.clock.advance(1);
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
         self.is_awaited = false;
-        self.clock.advance(1);
         self.read += 1;
         assert!(self.read < 100, "it is waited for without end");
         Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(b" ")))))

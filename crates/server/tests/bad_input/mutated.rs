@@ -8,7 +8,7 @@ use bulla_protocol::limits::{DEFAULT_PREFIX, VERSION};
 use bulla_protocol::opening::{OPEN_TAG, Open, session_path};
 use bulla_protocol::seal::Header;
 use bulla_protocol::signature::{
-    Component, ES256, Request as SignedRequest, SignatureParams, ToSign,
+    Component, ECDSA_P256_SHA256, Request as SignedRequest, SignatureParams, ToSign,
 };
 use bulla_server::ProofKind;
 use http::{HeaderValue, Request};
@@ -223,7 +223,7 @@ pub(crate) fn opening(world: &World, content: &[u8]) -> Request<Body> {
         created: 0,
         keyid: &world.device.0.thumbprint().to_string(),
         nonce: None,
-        alg: ES256,
+        alg: ECDSA_P256_SHA256,
         tag: OPEN_TAG,
     };
     let to_sign = ToSign::request(&request, &components.map(Component::new), &params).unwrap();

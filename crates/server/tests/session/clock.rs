@@ -126,7 +126,7 @@ async fn nor_is_it_after_a_restart() {
         folder.path().join("store.redb"),
     );
     let start = |clock| {
-        let ring = Ring::load_or_create(&ring).unwrap();
+        let ring = Ring::in_file(&ring).unwrap();
         let store = EmbeddedStore::open(&store).unwrap();
         let echo =
             service_fn(async |_: Request<_>| Ok::<_, Infallible>(Response::new(String::new())));

@@ -55,7 +55,7 @@ async fn a_source_without_random_bytes() {
 async fn a_ring_that_cannot_be_written() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("ring");
-    let ring = bulla_server::Ring::load_or_create(path.join("ring.json")).unwrap();
+    let ring = bulla_server::Ring::in_file(path.join("ring.json")).unwrap();
     let store = bulla_server::EmbeddedStore::open(folder.path().join("store.redb")).unwrap();
     let server = Server::with(|builder| builder.ring(ring).store(store));
     let device = Device::new();
@@ -77,7 +77,7 @@ async fn a_ring_that_cannot_be_written() {
     assert_eq!(server.send(signed).await.status(), 200);
 
     // Who starts like that is told at once.
-    let ring = bulla_server::Ring::load_or_create("/dev/null/ring.json").unwrap_err();
+    let ring = bulla_server::Ring::in_file("/dev/null/ring.json").unwrap_err();
     assert!(ring.to_string().contains("/dev/null/ring.json"), "{ring}");
 }
 

@@ -10,7 +10,7 @@ use bulla_protocol::field;
 use bulla_protocol::limits::{DEFAULT_PREFIX, VERSION};
 use bulla_protocol::message;
 use bulla_protocol::opening::{Open, Opening};
-use bulla_protocol::signature::{ES256, HS256};
+use bulla_protocol::signature::{ECDSA_P256_SHA256, HMAC_SHA256};
 use bulla_server::store::StoreError;
 use bulla_server::{Clock as _, MemoryStore, ProofKind, Revocation, Session};
 use bytes::Bytes;
@@ -218,8 +218,8 @@ async fn no_key_stands_for_another() {
     }
     // Nor does it help to name the other algorithm beside a signature that is good.
     for (kind, from, to) in [
-        (ProofKind::Device, ES256, HS256),
-        (ProofKind::Session, HS256, ES256),
+        (ProofKind::Device, ECDSA_P256_SHA256, HMAC_SHA256),
+        (ProofKind::Session, HMAC_SHA256, ECDSA_P256_SHA256),
     ] {
         let mut request = client.signed(&device, kind, ECHO, b"");
         let input = request.headers()[field::SIGNATURE_INPUT].to_str().unwrap();

@@ -179,7 +179,7 @@ async fn sessions_go_on_where_ring_and_store_are_kept() {
     let path = folder.path().join("ring.json");
     let (store, _) = losing();
     let node = |store: Hooked| {
-        let ring = Ring::load_or_create(&path).unwrap();
+        let ring = Ring::in_file(&path).unwrap();
         Server::with(|builder| builder.store(store).ring(ring))
     };
     let server = node(store.clone());

@@ -191,7 +191,7 @@ async fn what_is_only_monitored_passes_and_is_recorded() {
     let taken = || std::mem::take(&mut *events.lock().unwrap());
     let recorded = || {
         let codes = taken().into_iter().map(|kind| match kind {
-            EventKind::Passed(error) => Ok(error.code),
+            EventKind::LetPass(error) => Ok(error.code),
             other => Err(other),
         });
         codes.collect::<Vec<_>>()

@@ -14,9 +14,7 @@ use http_body_util::{BodyExt as _, StreamBody};
 use crate::support::{AUTHORITY, Body, Client, Device, ECHO, Server, body, code};
 
 /// Two in ten seconds.
-fn two() -> Option<Rate> {
-    Some(Rate::new(2, Duration::from_secs(10)))
-}
+const TWO: Option<Rate> = Some(Rate::new(2, Duration::from_secs(10)));
 
 fn server(rates: Rates) -> Server {
     Server::with(|builder| builder.rates(rates))
@@ -47,7 +45,7 @@ async fn passed(server: &Server, client: &Client, device: &Device, times: usize)
 #[tokio::test]
 async fn a_session_has_its_rate_and_is_told_when_to_come_again() {
     let server = server(Rates {
-        session: two(),
+        session: TWO,
         ..Rates::default()
     });
     let device = Device::new();
@@ -71,12 +69,12 @@ async fn a_device_and_a_user_have_theirs_over_all_their_sessions() {
     for of_user in [false, true] {
         let server = server(if of_user {
             Rates {
-                subject: two(),
+                subject: TWO,
                 ..Rates::default()
             }
         } else {
             Rates {
-                device: two(),
+                device: TWO,
                 ..Rates::default()
             }
         });
@@ -112,7 +110,7 @@ async fn a_device_and_a_user_have_theirs_over_all_their_sessions() {
 #[tokio::test]
 async fn a_network_has_its_before_anything_else_is_done() {
     let server = server(Rates {
-        network: two(),
+        network: TWO,
         ..Rates::default()
     });
     let garbage = |last| {
@@ -161,9 +159,9 @@ async fn whoever_comes_too_often_from_one_place_is_not_heard_out() {
 #[tokio::test]
 async fn a_thief_uses_up_nothing_that_is_its_owners() {
     let server = server(Rates {
-        session: two(),
-        device: two(),
-        subject: two(),
+        session: TWO,
+        device: TWO,
+        subject: TWO,
         ..Rates::default()
     });
     let device = Device::new();

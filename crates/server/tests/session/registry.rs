@@ -242,7 +242,7 @@ async fn what_has_ended_elsewhere_is_on_no_list() {
         server.bulla.end_all().await.unwrap();
         assert!(listed(&server, "ann").await.is_empty());
         log_in(&server, &Device::new(), "ann").await.unwrap();
-        server.bulla.forget(ann).await.unwrap();
+        server.bulla.end_and_forget(ann).await.unwrap();
         assert!(server.bulla.devices_of(ann).await.unwrap().is_empty());
         assert!(listed(&server, "ann").await.is_empty());
     }

@@ -185,7 +185,7 @@ async fn a_lost_store_lets_no_locked_key_have_its_cookies_back() {
         let path = folder.path().join("ring.json");
         let clock = TestClock::new();
         let node = || {
-            let ring = Ring::load_or_create(&path).unwrap();
+            let ring = Ring::in_file(&path).unwrap();
             bank_on(clock.clone(), |builder| {
                 builder.ring(ring).store(MemoryStore::new().unwrap())
             })

@@ -45,7 +45,7 @@ pub enum Survive {
     /// They may be lost: all sessions end with the process of the server, whether it is restarted or a replica
     /// is promoted.
     #[default]
-    Process,
+    Nothing,
     /// They count as done once so many replicas have them (`WAIT`), so a promoted one has them, and sessions go
     /// on. Name as many as there may be replicas that lag behind and are promoted all the same. Where fewer are
     /// there, logins and logouts are refused with `store_unavailable`.

@@ -251,7 +251,7 @@ impl Shared {
             .arg(base64::encode(fresh.proofs))
             .arg(base64::encode(fresh.revocations))
             .arg(match self.settings.survive {
-                Survive::Process => "process",
+                Survive::Nothing => "process",
                 Survive::Replicas(_) => "more",
             })
             .arg(base64::encode(known.memory.revocations))
