@@ -199,7 +199,7 @@ async fn every_case(freshness: Freshness) -> Outcome {
     let minted = resource.mint("ann", &device)?;
     let nonce = match freshness {
         Freshness::Nonce => Some(resource.nonce().await?),
-        Freshness::Window(_) => None,
+        _ => None,
     };
     let attempt = || resource.attempt(&device, &minted.token, nonce.as_deref());
     for (name, expected, change) in CASES {

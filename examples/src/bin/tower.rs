@@ -4,6 +4,7 @@
 
 use std::error::Error;
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bulla_server::{Body, BodyError, Bulla, Identity, MemoryStore, Require, Session, SystemRandom};
@@ -14,7 +15,12 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio::time::sleep;
 use tower::{Layer as _, service_fn};
+
+/// As many at once. The next one waits in the system's queue.
+const CONNECTIONS: usize = 10_000;
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
@@ -31,8 +37,14 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let echo = Require::session().sealed().layer(service_fn(echo));
     let service = bulla.layer().layer(echo);
     println!("{origin}");
+    let places = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
-        let (stream, _) = listener.accept().await?;
+        let place = Arc::clone(&places).acquire_owned().await?;
+        let Ok((stream, _)) = listener.accept().await else {
+            // It has gone again, or there are no descriptors left for it now.
+            sleep(Duration::from_millis(50)).await;
+            continue;
+        };
         let service = TowerToHyperService::new(service.clone());
         tokio::spawn(async move {
             let mut connections = auto::Builder::new(TokioExecutor::new()).http1_only();
@@ -45,6 +57,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
             let _ = connections
                 .serve_connection(TokioIo::new(stream), service)
                 .await;
+            drop(place);
         });
     }
 }

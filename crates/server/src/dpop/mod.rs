@@ -37,6 +37,7 @@ pub use bulla_protocol::jwk::PublicKey;
 
 /// By what a proof is known to be fresh.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Freshness {
     /// Every proof carries a nonce of this server's. A client that has none yet, or an old one, is handed one with the
     /// refusal `use_dpop_nonce`, and repeats its request, as clients do by themselves. So a proof that was made ahead

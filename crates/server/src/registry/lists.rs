@@ -25,6 +25,7 @@ const NO_REGISTRY: Error = Code::Internal.because("the builder was given no regi
 
 /// A session that a user is logged in to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct ListedSession {
     /// Names it: [`Revocation::Session`] of it ends it, and so does [`Session::end_session`](crate::Session::end_session).
     /// It stays the same when the session gets fresh keys, and with them another [id](crate::Session::id).
@@ -43,6 +44,7 @@ pub struct ListedSession {
 
 /// A device on which a user has logged in.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct ListedDevice {
     /// Its thumbprint (RFC 7638).
     pub device: Thumbprint,

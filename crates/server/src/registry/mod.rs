@@ -76,6 +76,7 @@ pub enum Swapped {
 ///
 /// Nobody has more than [`Self::MOST`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Concurrency {
     /// As many as he likes, up to [`Self::MOST`]; after that it is as with `NewestWins`.
     #[default]

@@ -32,6 +32,9 @@ const WRITTEN: TableDefinition<'_, (), u64> = TableDefinition::new("written");
 /// What its memory of revocations is called, under no name.
 const NAME: TableDefinition<'_, (), [u8; 16]> = TableDefinition::new("name");
 
+/// As much of the file is in memory at most, in bytes: what ends is read once, and lists are small.
+const CACHE: usize = 64 << 20;
+
 /// How often what is over is looked for on disk, in seconds: it takes reading all of it.
 const SWEEP: u64 = 3600;
 
@@ -71,7 +74,9 @@ impl EmbeddedStore {
         let memory = MemoryStore::new_with(random)?;
         let database = || {
             file::make_folder(path)?;
-            let database = Database::create(path).map_err(io::Error::other)?;
+            let mut database = Database::builder();
+            let database = database.set_cache_size(CACHE).create(path);
+            let database = database.map_err(io::Error::other)?;
             file::sync_folder(path)?;
             Ok(database)
         };
@@ -96,6 +101,24 @@ impl EmbeddedStore {
     /// as either of them is there.
     pub fn registry(&self) -> EmbeddedRegistry {
         EmbeddedRegistry::new(Arc::clone(&self.disk))
+    }
+
+    /// As [`MemoryStore::with_capacity`].
+    #[must_use]
+    pub fn with_capacity(self, capacity: usize) -> Self {
+        Self {
+            memory: self.memory.with_capacity(capacity),
+            ..self
+        }
+    }
+
+    /// As [`MemoryStore::with_quota`].
+    #[must_use]
+    pub fn with_quota(self, quota: usize) -> Self {
+        Self {
+            memory: self.memory.with_quota(quota),
+            ..self
+        }
     }
 
     /// As [`MemoryStore::with_revocations`].

@@ -176,7 +176,12 @@ impl Connection {
     ) -> RedisResult<u32> {
         let mut wait = redis::cmd("WAIT");
         wait.arg(replicas)
-            .arg(u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX));
+            // To Redis 0 is no limit.
+            .arg(
+                u64::try_from(timeout.as_millis())
+                    .unwrap_or(u64::MAX)
+                    .max(1),
+            );
         let reached = match self {
             Self::One(connection) => wait.query_async(connection).await?,
             Self::Cluster(connection) => {

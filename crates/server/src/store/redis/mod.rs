@@ -41,6 +41,7 @@ const NEWS_EVERY: Duration = Duration::from_millis(400);
 /// Redis confirms a write before it is on any disk and on any replica. A revocation that was confirmed and then
 /// lost would let a thief go on; so either it is known not to be lost, or all sessions end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Survive {
     /// They may be lost: all sessions end with the process of the server, whether it is restarted or a replica
     /// is promoted.
@@ -132,8 +133,7 @@ impl RedisBuilder {
         self
     }
 
-    /// Sets how long a request waits for the server before it is refused with `store_unavailable`. A millisecond at least,
-    /// which nobody checks: less is told the server's `WAIT` as no limit. Default: one second.
+    /// Sets how long a request waits for the server before it is refused with `store_unavailable`. Default: one second.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.settings.timeout = timeout;
         self
