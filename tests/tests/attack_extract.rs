@@ -31,20 +31,7 @@ const PATIENCE: Duration = Duration::from_mins(1);
 /// Stands where it must be found, so that nothing found means something.
 const PLANTED: [u8; 32] = *b"a value that is put there by us!";
 
-#[tokio::test(flavor = "multi_thread")]
-async fn chromium() -> Outcome {
-    nothing_can_be_carried_away(Engine::Chromium).await
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn firefox() -> Outcome {
-    nothing_can_be_carried_away(Engine::Firefox).await
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn webkit() -> Outcome {
-    nothing_can_be_carried_away(Engine::WebKit).await
-}
+bulla_tests::in_each_engine!(nothing_can_be_carried_away);
 
 async fn nothing_can_be_carried_away(engine: Engine) -> Outcome {
     let proxy = Proxy::start().await?;

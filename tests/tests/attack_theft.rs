@@ -16,20 +16,7 @@ use serde_json::{Value, json};
 
 const PATIENCE: Duration = Duration::from_mins(1);
 
-#[tokio::test(flavor = "multi_thread")]
-async fn chromium() -> Outcome {
-    theft_is_worth_nothing(Engine::Chromium).await
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn firefox() -> Outcome {
-    theft_is_worth_nothing(Engine::Firefox).await
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn webkit() -> Outcome {
-    theft_is_worth_nothing(Engine::WebKit).await
-}
+bulla_tests::in_each_engine!(theft_is_worth_nothing);
 
 /// Everything that can be copied.
 struct Stolen {

@@ -43,20 +43,7 @@ const SCREENSHOTS: &str = "BULLA_SCREENSHOTS";
 const DESK: (u32, u32) = (1280, 1000);
 const PHONE: (u32, u32) = (390, 844);
 
-#[tokio::test(flavor = "multi_thread")]
-async fn chromium() -> Outcome {
-    everything_works(Engine::Chromium).await
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn firefox() -> Outcome {
-    everything_works(Engine::Firefox).await
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn webkit() -> Outcome {
-    everything_works(Engine::WebKit).await
-}
+bulla_tests::in_each_engine!(everything_works);
 
 /// Run alone with `BULLA_SCREENSHOTS=docs/screenshots` to make them anew.
 #[tokio::test(flavor = "multi_thread")]

@@ -43,20 +43,7 @@ try {
 }
 "#;
 
-#[tokio::test(flavor = "multi_thread")]
-async fn chromium() -> Outcome {
-    the_docs_hold(Engine::Chromium).await
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn firefox() -> Outcome {
-    the_docs_hold(Engine::Firefox).await
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn webkit() -> Outcome {
-    the_docs_hold(Engine::WebKit).await
-}
+bulla_tests::in_each_engine!(the_docs_hold);
 
 async fn the_docs_hold(engine: Engine) -> Outcome {
     let browser = Browser::launch(engine).await?;

@@ -20,20 +20,7 @@ const ASK: &str = "
 const { subject } = await session.fetch('/api/me').then((reply) => reply.json());
 return { subject, about: about(session), openings: openings() };";
 
-#[tokio::test(flavor = "multi_thread")]
-async fn chromium() -> Outcome {
-    everything_works(Engine::Chromium).await
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn firefox() -> Outcome {
-    everything_works(Engine::Firefox).await
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn webkit() -> Outcome {
-    everything_works(Engine::WebKit).await
-}
+bulla_tests::in_each_engine!(everything_works);
 
 async fn everything_works(engine: Engine) -> Outcome {
     let browser = Browser::launch(engine).await?;

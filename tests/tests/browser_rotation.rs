@@ -17,20 +17,7 @@ const COOKIE: &str = "
     const reply = await session.fetch('/api/cookie/me');
     return reply.ok ? (await reply.json()).subject : reply.status;";
 
-#[tokio::test(flavor = "multi_thread")]
-async fn chromium() -> Outcome {
-    everything_works(Engine::Chromium).await
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn firefox() -> Outcome {
-    everything_works(Engine::Firefox).await
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn webkit() -> Outcome {
-    everything_works(Engine::WebKit).await
-}
+bulla_tests::in_each_engine!(everything_works);
 
 async fn everything_works(engine: Engine) -> Outcome {
     let browser = Browser::launch(engine).await?;

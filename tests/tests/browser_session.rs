@@ -12,20 +12,7 @@ type Outcome<T = ()> = Result<T, Box<dyn std::error::Error>>;
 
 const DAY: i64 = 24 * 60 * 60;
 
-#[tokio::test(flavor = "multi_thread")]
-async fn chromium() -> Outcome {
-    everything_works(Engine::Chromium).await
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn firefox() -> Outcome {
-    everything_works(Engine::Firefox).await
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn webkit() -> Outcome {
-    everything_works(Engine::WebKit).await
-}
+bulla_tests::in_each_engine!(everything_works);
 
 /// One launch for all of it. Each bank is an origin of its own, which the browser has never seen.
 async fn everything_works(engine: Engine) -> Outcome {

@@ -5,20 +5,7 @@ use bulla_tests::bank::{Bank, PATIENCE};
 use bulla_tests::browser::{Browser, Engine};
 use serde_json::{Value, json};
 
-#[tokio::test(flavor = "multi_thread")]
-async fn chromium() -> Outcome {
-    everything_works(Engine::Chromium).await
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn firefox() -> Outcome {
-    everything_works(Engine::Firefox).await
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn webkit() -> Outcome {
-    everything_works(Engine::WebKit).await
-}
+bulla_tests::in_each_engine!(everything_works);
 
 async fn everything_works(engine: Engine) -> Outcome {
     let browser = Browser::launch(engine).await?;

@@ -21,20 +21,7 @@ const DOWNLOAD: u64 = 400;
 /// on the way.
 const LONG: u64 = 90;
 
-#[tokio::test(flavor = "multi_thread")]
-async fn chromium() -> Outcome {
-    a_download_passes_in_bounded_memory(Engine::Chromium).await
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn firefox() -> Outcome {
-    a_download_passes_in_bounded_memory(Engine::Firefox).await
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn webkit() -> Outcome {
-    a_download_passes_in_bounded_memory(Engine::WebKit).await
-}
+bulla_tests::in_each_engine!(a_download_passes_in_bounded_memory);
 
 /// In all engines at once: it takes its time, which nobody can move forward.
 #[tokio::test(flavor = "multi_thread")]

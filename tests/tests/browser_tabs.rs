@@ -15,20 +15,7 @@ const ROUNDS: usize = 3;
 
 const PAY: &str = "await post('/api/transfer', { to: 'bob', amount: 7 })";
 
-#[tokio::test(flavor = "multi_thread")]
-async fn chromium() -> Outcome {
-    everything_works(Engine::Chromium).await
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn firefox() -> Outcome {
-    everything_works(Engine::Firefox).await
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn webkit() -> Outcome {
-    everything_works(Engine::WebKit).await
-}
+bulla_tests::in_each_engine!(everything_works);
 
 async fn everything_works(engine: Engine) -> Outcome {
     let browser = Browser::launch(engine).await?;

@@ -42,20 +42,7 @@ const BY_WEBCRYPTO: [&str; 9] = [
     "unseal",
 ];
 
-#[tokio::test(flavor = "multi_thread")]
-async fn chromium() -> Outcome {
-    every_vector_holds(Engine::Chromium).await
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn firefox() -> Outcome {
-    every_vector_holds(Engine::Firefox).await
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn webkit() -> Outcome {
-    every_vector_holds(Engine::WebKit).await
-}
+bulla_tests::in_each_engine!(every_vector_holds);
 
 async fn every_vector_holds(engine: Engine) -> Outcome {
     let server = server().await?;

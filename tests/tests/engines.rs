@@ -70,20 +70,7 @@ return {
 };
 "#;
 
-#[tokio::test(flavor = "multi_thread")]
-async fn chromium() -> Outcome {
-    everything_works(Engine::Chromium).await
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn firefox() -> Outcome {
-    everything_works(Engine::Firefox).await
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn webkit() -> Outcome {
-    everything_works(Engine::WebKit).await
-}
+bulla_tests::in_each_engine!(everything_works);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn webkit_is_dark_from_its_launch() -> Outcome {

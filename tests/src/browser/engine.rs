@@ -144,3 +144,17 @@ fn mini_browser() -> Option<PathBuf> {
         .map(|architecture| architecture.path().join("webkit2gtk-4.1/MiniBrowser"))
         .find(|program| program.is_file())
 }
+
+/// A test for each engine, named after it: that `$test` passes there.
+#[macro_export]
+macro_rules! in_each_engine {
+    ($test:ident) => {
+        $crate::in_each_engine!($test, chromium Chromium, firefox Firefox, webkit WebKit);
+    };
+    ($test:ident, $($name:ident $engine:ident),+) => {$(
+        #[tokio::test(flavor = "multi_thread")]
+        async fn $name() -> Result<(), Box<dyn std::error::Error>> {
+            $test($crate::browser::Engine::$engine).await
+        }
+    )+};
+}
