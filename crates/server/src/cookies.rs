@@ -62,11 +62,16 @@ const MARK: &str = "bulla.";
 const PERSISTENT: u8 = 4;
 const PARTITIONED: u8 = 8;
 
+/// As many bytes of name and value together do browsers keep (RFC 6265bis section 5.6).
+const MOST_LEN: usize = 4096;
+
 /// As many cookies are cleared by one answer.
 const MOST_CLEARED: usize = 8;
 
 /// Before the application's cookies were bound.
 const UNBOUND: Error = Code::FieldRefused.because("a cookie is not bound to a device");
+const TOO_LARGE: Error = Code::Internal
+    .because("a bound cookie is larger than browsers keep: it would be lost without a word");
 const NOT_MADE: Error = Code::Internal.because("a cookie could not be sealed");
 
 impl Cookies {
@@ -419,6 +424,9 @@ impl Bulla {
         outer.set_partitioned(bound.partitioned.then_some(true));
         let max_age = time::Duration::seconds(left.into());
         outer.set_max_age(bound.persistent.then_some(max_age));
+        if outer.name().len() + value.len() > MOST_LEN {
+            return Err(TOO_LARGE);
+        }
         outer.set_value(value);
         Ok(outer)
     }

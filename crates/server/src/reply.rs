@@ -159,7 +159,12 @@ impl Bulla {
             })
         };
         let sealed = if size.is_some_and(|size| size <= WHOLE) {
-            let content = content.collect().await.map_err(|_| FAILED)?.to_bytes();
+            let content = content.collect().await.map_err(|error| {
+                let error = &error as &dyn std::error::Error;
+                tracing::error!(target: "bulla::reply", error, "the application's reply broke off");
+                FAILED
+            });
+            let content = content?.to_bytes();
             let plain = message::whole(head, &content)?;
             body::full(ece::seal_whole(key, &header(BULK_RECORD_SIZE)?, &plain)?)
         } else {

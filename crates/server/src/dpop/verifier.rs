@@ -171,7 +171,7 @@ mod tests {
         verifier.key(issuer.public()).unwrap()
     }
 
-    fn grant<E>(extra: E) -> NewToken<E> {
+    fn new_token<E>(extra: E) -> NewToken<E> {
         NewToken {
             subject: "ann".into(),
             client_id: "app".into(),
@@ -201,7 +201,7 @@ mod tests {
         let verifier = verifier::<Extra>(&issuer);
         let extra = Extra { tenant: 7 };
         let minted = issuer
-            .mint(grant(extra.clone()), NOW, &SystemRandom)
+            .mint(new_token(extra.clone()), NOW, &SystemRandom)
             .unwrap();
         let claims = verifier.verify(&minted.token, NOW).unwrap();
         assert_eq!(minted.id, RevocationId::of_token(ISSUER, &claims.jti));
@@ -216,29 +216,29 @@ mod tests {
         ] {
             assert_eq!(verifier.verify(&minted.token, now).err(), refused, "{now}");
         }
-        let again = issuer.mint(grant(extra), NOW, &SystemRandom).unwrap();
+        let again = issuer.mint(new_token(extra), NOW, &SystemRandom).unwrap();
         assert_ne!(again.id, minted.id);
     }
 
     #[test]
     fn what_nobody_could_read_is_not_minted() {
         let issuer = issuer();
-        let mint = |grant| issuer.mint(grant, NOW, &SystemRandom).map(drop);
-        assert_eq!(mint(grant(json!({ "x": "a".repeat(4000) }))), Ok(()));
+        let mint = |token| issuer.mint(token, NOW, &SystemRandom).map(drop);
+        assert_eq!(mint(new_token(json!({ "x": "a".repeat(4000) }))), Ok(()));
         assert_eq!(
-            mint(grant(json!({ "x": "a".repeat(8000) }))),
+            mint(new_token(json!({ "x": "a".repeat(8000) }))),
             Err(MintError)
         );
-        assert_eq!(mint(grant(json!({ "sub": "bob" }))), Err(MintError));
+        assert_eq!(mint(new_token(json!({ "sub": "bob" }))), Err(MintError));
         // What was not granted is no extra, either.
         let no_scope = NewToken {
             scope: None,
-            ..grant(json!({ "scope": "admin" }))
+            ..new_token(json!({ "scope": "admin" }))
         };
         assert_eq!(mint(no_scope), Err(MintError));
         let nobody = NewToken {
             subject: String::new(),
-            ..grant(json!({}))
+            ..new_token(json!({}))
         };
         assert_eq!(mint(nobody), Err(MintError));
     }
@@ -308,12 +308,37 @@ mod tests {
         );
     }
 
+    /// Whoever makes a token up names whatever key he has.
+    #[test]
+    fn keys_that_a_token_names_itself_are_not_looked_at() {
+        let (issuer, thief) = (issuer(), issuer());
+        let verifier = verifier::<()>(&issuer);
+        let claims = json!({
+            "iss": ISSUER, "sub": "ann", "aud": AUDIENCE, "client_id": "app", "exp": NOW + 60, "iat": NOW,
+            "jti": "1", "cnf": { "jkt": Thumbprint([7; 32]) },
+        });
+        let jwk = serde_json::to_value(thief.public()).unwrap();
+        for (name, member) in [
+            ("jwk", jwk),
+            ("jku", json!("https://thief.example/keys")),
+            ("x5u", json!("https://thief.example/chain")),
+            ("x5c", json!(["AAAA"])),
+        ] {
+            let mut header = json!({ "typ": "at+jwt", "alg": "ES256", "kid": issuer.kid });
+            header[name] = member;
+            let good = forge(&issuer, &header, &claims);
+            assert!(verifier.verify(&good, NOW).is_ok(), "{name}");
+            let forged = verifier.verify(&forge(&thief, &header, &claims), NOW);
+            assert_eq!(forged.err(), Some(TokenError::Signature), "{name}");
+        }
+    }
+
     #[test]
     fn keys_take_over_from_each_other_by_name() {
         let (old, new) = (issuer(), issuer());
         let both = verifier::<()>(&old).key(new.public()).unwrap();
         let token = |issuer: &TokenIssuer| {
-            let minted = issuer.mint(grant(()), NOW, &SystemRandom).unwrap();
+            let minted = issuer.mint(new_token(()), NOW, &SystemRandom).unwrap();
             minted.token
         };
         for issuer in [&old, &new] {

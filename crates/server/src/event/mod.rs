@@ -1,5 +1,6 @@
 //! Security events: what was refused, what has begun and ended, for whoever keeps watch.
 
+use std::fmt::Write as _;
 use std::sync::Arc;
 
 use bulla_protocol::error::{Code, Error};
@@ -46,8 +47,7 @@ pub struct SecurityEvent {
     /// The path that the request was for, as it came, without its query: 256 bytes of it at most. Of a sealed request it is
     /// the inner one, once that could be read, which nobody on the way has seen. A token that resets a password, say, or an
     /// e-mail address stands here if it stands in the path: drop or shorten it before it is kept, and in `tracing` filter the
-    /// target `bulla::refused`. It has no control character of ASCII, but of a refused request it may have quotes, and beyond
-    /// ASCII any text in UTF-8.
+    /// target `bulla::refused`. What is not visible ASCII is percent-encoded, and so are quotes and backslashes.
     pub path: Option<String>,
 }
 
@@ -208,11 +208,23 @@ impl About {
         (kind, about)
     }
 
-    /// The path, for the log: whoever makes it up decides how long it is.
+    /// The path, for the log: whoever makes it up decides how long it is, and what is in it.
     fn path(&self) -> Option<String> {
-        let path = self.uri.as_ref()?.path();
-        let end = path.floor_char_boundary(MAX_PATH_LEN);
-        Some(path[..end].to_owned())
+        let mut path = String::new();
+        for byte in self.uri.as_ref()?.path().bytes() {
+            let is_plain = byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\'' | b'\\');
+            let len = if is_plain { 1 } else { 3 };
+            if path.len() + len > MAX_PATH_LEN {
+                break;
+            }
+            if is_plain {
+                path.push(byte.into());
+            } else {
+                // It can be written to a string.
+                let _ = write!(path, "%{byte:02X}");
+            }
+        }
+        Some(path)
     }
 }
 

@@ -472,3 +472,24 @@ async fn a_path_adds_no_attributes() {
         assert_eq!(set, [expected]);
     }
 }
+
+/// Browsers would drop it without a word.
+#[tokio::test]
+async fn a_cookie_that_no_browser_keeps_is_not_sent() {
+    let shop = Shop::new(Cookies::HttpOnly { readable: vec![] });
+    let device = Device::new();
+    let client = device.open(&shop.server, None).await.unwrap();
+    for (len, status) in [(2900, 200), (3000, 500)] {
+        let cookie = format!("sid={}; HttpOnly", "x".repeat(len));
+        let sealed = client.sealed(&device, ProofKind::Device, SEE, cookie.as_bytes());
+        let response = shop.server.send(concealed(&sealed.bytes)).await;
+        let (answered, ..) = client.open_reply(&response, &sealed.nonce);
+        assert_eq!(answered, status);
+        let lines = response.headers().get_all("set-cookie").iter();
+        let pairs = lines.map(|line| line.to_str().unwrap().split(';').next().unwrap().len());
+        let pairs: Vec<_> = pairs.collect();
+        assert_eq!(pairs.len(), usize::from(status == 200));
+        // A name, a value, and what stands between them.
+        assert!(pairs.iter().all(|len| *len <= 4096 + 1));
+    }
+}

@@ -204,3 +204,30 @@ async fn a_task_of_its_own_reads_them_and_learns_what_it_missed() {
     drop(server);
     assert_eq!(events.next().await, None);
 }
+
+/// Whoever asks decides what is in it.
+#[tokio::test]
+async fn a_path_breaks_no_line_and_no_quotes() {
+    let (server, events) = server();
+    for (path, expected) in [
+        ("/a%0Ab", "/a%0Ab"),
+        ("/\"x\"", "/%22x%22"),
+        ("/d'or\\", "/d%27or%5C"),
+        ("/ü\u{2028}", "/%C3%BC%E2%80%A8"),
+    ] {
+        events.lock().unwrap().clear();
+        let request = Request::post(path).header("host", AUTHORITY);
+        server.send(request.body(body(b"")).unwrap()).await;
+        let told = events.lock().unwrap()[0].path.clone();
+        assert_eq!(told.as_deref(), Some(expected));
+    }
+    // What is no path at all does not get that far.
+    for bytes in ["/a\nb", "/a\u{7f}", "/a b"] {
+        assert!(Request::post(bytes).body(()).is_err(), "{bytes:?}");
+    }
+    let long = format!("/{}ü", "x".repeat(254));
+    let request = Request::post(long).header("host", AUTHORITY);
+    server.send(request.body(body(b"")).unwrap()).await;
+    let told = events.lock().unwrap().last().unwrap().path.clone();
+    assert_eq!(told.map(|path| path.len()), Some(255));
+}

@@ -2,8 +2,8 @@
 
 use std::convert::Infallible;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
 use bulla_keys::{Random, RandomError, SystemRandom};
@@ -119,4 +119,65 @@ async fn a_reply_that_breaks_off() {
     assert_eq!(status, 500);
     assert_eq!(Problem::parse(&content), Some(Code::Internal));
     assert!(fields.iter().any(|(name, _)| name == "bulla-nonce"));
+}
+
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<Line>>>);
+
+/// What a log gets: level, target, and the fields by name.
+type Line = (tracing::Level, String, Vec<&'static str>);
+
+impl tracing::Subscriber for Log {
+    fn enabled(&self, _: &tracing::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+
+    fn event(&self, event: &tracing::Event<'_>) {
+        let about = event.metadata();
+        let fields = about.fields().iter().map(|field| field.name()).collect();
+        let line = (*about.level(), about.target().to_owned(), fields);
+        self.0.lock().unwrap().push(line);
+    }
+
+    fn enter(&self, _: &tracing::span::Id) {}
+
+    fn exit(&self, _: &tracing::span::Id) {}
+}
+
+impl Log {
+    fn has(&self, target: &str, field: &str) -> bool {
+        let lines = self.0.lock().unwrap();
+        lines.iter().any(|(level, of, fields)| {
+            *level == tracing::Level::ERROR && of == target && fields.contains(&field)
+        })
+    }
+}
+
+#[tokio::test]
+async fn whatever_fails_stands_in_the_log_with_its_cause() {
+    let log = Log::default();
+    let _guard = tracing::subscriber::set_default(log.clone());
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("ring");
+    let ring = bulla_server::Ring::in_file(path.join("ring.json")).unwrap();
+    let server = Server::with(|builder| builder.ring(ring));
+    let device = Device::new();
+    device.open(&server, None).await.unwrap();
+    assert!(!log.has("bulla::ring", "error") && !log.has("bulla::clock", "latest"));
+    std::fs::remove_dir_all(&path).unwrap();
+    std::fs::write(&path, "").unwrap();
+    server.clock.advance(24 * 3600);
+    assert!(device.open(&server, None).await.is_err());
+    assert!(log.has("bulla::ring", "error"));
+    server.clock.put_back(3600);
+    let _ = device.open(&server, None).await;
+    assert!(log.has("bulla::clock", "latest"));
 }

@@ -751,3 +751,24 @@ async fn what_the_application_exposes_stays_exposed() {
         assert!(exposed.split(", ").any(|one| one == name), "{exposed}");
     }
 }
+
+/// Nor are two replies sealed under one salt.
+#[tokio::test]
+async fn nothing_that_is_answered_may_be_kept_by_a_cache() {
+    let server = Server::new();
+    let device = Device::new();
+    let opened = server.send(device.opening(&server)).await;
+    assert_eq!(opened.headers()["cache-control"], "no-store");
+    let client = device.open(&server, None).await.unwrap();
+    let refused = client.signed(&Device::new(), ProofKind::Device, ECHO, b"");
+    let refused = server.send(refused).await;
+    assert_eq!(code(&refused), Some(Code::ProofMismatch));
+    assert_eq!(refused.headers()["cache-control"], "no-store");
+    let mut salts = std::collections::HashSet::new();
+    for _ in 0..100 {
+        let sealed = client.sealed(&device, ProofKind::Device, ECHO, b"");
+        let response = server.send(concealed(&sealed.bytes)).await;
+        assert_eq!(response.headers()["cache-control"], "no-store");
+        assert!(salts.insert(response.body()[..16].to_vec()));
+    }
+}
