@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
+use std::thread::{ThreadId, current};
 
 use bulla_keys::{Random, RandomError, SystemRandom};
 use bulla_protocol::error::{Code, Problem};
@@ -121,15 +122,16 @@ async fn a_reply_that_breaks_off() {
     assert!(fields.iter().any(|(name, _)| name == "bulla-nonce"));
 }
 
+/// Of all tests that run beside this one: whoever asks is told of his own thread.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<Line>>>);
 
-/// What a log gets: level, target, and the fields by name.
-type Line = (tracing::Level, String, Vec<&'static str>);
+/// What a log gets: the thread, the target of an error, and its fields by name.
+type Line = (ThreadId, String, Vec<&'static str>);
 
 impl tracing::Subscriber for Log {
-    fn enabled(&self, _: &tracing::Metadata<'_>) -> bool {
-        true
+    fn enabled(&self, about: &tracing::Metadata<'_>) -> bool {
+        *about.level() == tracing::Level::ERROR
     }
 
     fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
@@ -143,7 +145,7 @@ impl tracing::Subscriber for Log {
     fn event(&self, event: &tracing::Event<'_>) {
         let about = event.metadata();
         let fields = about.fields().iter().map(|field| field.name()).collect();
-        let line = (*about.level(), about.target().to_owned(), fields);
+        let line = (current().id(), about.target().to_owned(), fields);
         self.0.lock().unwrap().push(line);
     }
 
@@ -155,8 +157,8 @@ impl tracing::Subscriber for Log {
 impl Log {
     fn has(&self, target: &str, field: &str) -> bool {
         let lines = self.0.lock().unwrap();
-        lines.iter().any(|(level, of, fields)| {
-            *level == tracing::Level::ERROR && of == target && fields.contains(&field)
+        lines.iter().any(|(thread, of, fields)| {
+            *thread == current().id() && of == target && fields.contains(&field)
         })
     }
 }
@@ -164,7 +166,8 @@ impl Log {
 #[tokio::test]
 async fn whatever_fails_stands_in_the_log_with_its_cause() {
     let log = Log::default();
-    let _guard = tracing::subscriber::set_default(log.clone());
+    // A thread's own would not do: whether anybody listens is kept for all threads at once.
+    tracing::subscriber::set_global_default(log.clone()).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("ring");
     let ring = bulla_server::Ring::in_file(path.join("ring.json")).unwrap();
