@@ -10,7 +10,7 @@ use redb::{
 
 use super::{Registry, Swap, Swapped};
 use crate::store::StoreFuture;
-use crate::store::embedded::Disk;
+use crate::store::embedded::disk::Disk;
 use crate::subject::Subject;
 
 /// A user's record, with the second since 1970 until which it is kept.

@@ -11,7 +11,8 @@ use bulla_protocol::base64;
 use tokio::sync::oneshot;
 use zeroize::Zeroizing;
 
-use super::{Change, Loading, RingKey, SharedPlace, StoredKey};
+use super::key::StoredKey;
+use super::{Change, Loading, RingKey, SharedPlace};
 use crate::clock::MAX_SKEW;
 use crate::error::{ConfigError, not_a};
 use crate::file;

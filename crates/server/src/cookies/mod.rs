@@ -7,15 +7,15 @@ use std::collections::HashSet;
 
 use bulla_protocol::base64;
 use bulla_protocol::error::{Code, Error};
-use bulla_protocol::field::check_value;
 use bulla_protocol::jwk::Thumbprint;
-use bulla_protocol::target::{Origin, is_safe};
+use bulla_protocol::target::Origin;
 use cookie::{Cookie, SameSite, time};
 use http::header::{COOKIE, SET_COOKIE};
 use http::{HeaderMap, HeaderValue, Method};
-use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
+use self::bound::{Bound, Owner, head};
+use self::syntax::{Line, default_path, is_withheld, parse, path_matches, reads_as, take_set};
 use crate::bulla::Bulla;
 use crate::event::{About, EventKind};
 use crate::lifetimes::seconds;
@@ -23,6 +23,9 @@ use crate::ring::Purpose;
 use crate::session::Facts;
 use crate::subject::Subject;
 use crate::vault;
+
+mod bound;
+mod syntax;
 
 /// Which of the application's cookies are bound to the device (RFC 6265).
 ///
@@ -58,10 +61,6 @@ pub enum Cookies {
 /// What a bound value begins with.
 const MARK: &str = "bulla.";
 
-/// Its attributes inside, beside its `SameSite`.
-const PERSISTENT: u8 = 4;
-const PARTITIONED: u8 = 8;
-
 /// As many bytes of name and value together do browsers keep (RFC 6265bis section 5.6).
 const MOST_LEN: usize = 4096;
 
@@ -92,42 +91,6 @@ impl Cookies {
     fn binds(&self, cookie: &Cookie<'_>) -> bool {
         let http_only = cookie.http_only() == Some(true) || !matches!(self, Self::HttpOnly { .. });
         self.are_on() && http_only && self.must_open(cookie.name())
-    }
-}
-
-/// What is inside a bound value.
-struct Bound {
-    /// Whose it is: so that one of another device can be told from what is none of ours.
-    device: Thumbprint,
-    /// Who was logged in when it was set.
-    owner: Owner,
-    /// The memory of revocations in which its device was not locked out.
-    memory: [u8; MEMORY_LEN],
-    /// In seconds since 1970.
-    expires: u32,
-    /// Whether the browser is to keep it beyond its own end.
-    persistent: bool,
-    partitioned: bool,
-    same_site: SameSite,
-    path: String,
-    value: Zeroizing<String>,
-}
-
-/// As much of a memory's name: names are random, and nobody chooses one.
-const MEMORY_LEN: usize = 8;
-
-/// A user by a hash, for cookies have little room; or nobody.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Owner([u8; 16]);
-
-impl Owner {
-    const NOBODY: Self = Self([0; 16]);
-
-    fn of(subject: &Subject) -> Self {
-        let hash = Sha256::digest(subject.as_str());
-        let mut owner = Self::NOBODY;
-        owner.0.copy_from_slice(&hash[..16]);
-        owner
     }
 }
 
@@ -444,64 +407,6 @@ impl Bulla {
     }
 }
 
-impl Bound {
-    fn encode(&self) -> Result<Zeroizing<Vec<u8>>, Error> {
-        let path_len = u32::try_from(self.path.len()).map_err(|_| NOT_MADE)?;
-        let len = 32 + 16 + MEMORY_LEN + 4 + 1 + 4 + self.path.len() + self.value.len();
-        let mut plain = Zeroizing::new(Vec::with_capacity(len));
-        plain.extend(self.device.0);
-        plain.extend(self.owner.0);
-        plain.extend(self.memory);
-        plain.extend(self.expires.to_be_bytes());
-        let same_site = match self.same_site {
-            SameSite::Strict => 0,
-            SameSite::Lax => 1,
-            SameSite::None => 2,
-        };
-        let bit = |is_set: bool, bit: u8| if is_set { bit } else { 0 };
-        plain.push(
-            same_site | bit(self.persistent, PERSISTENT) | bit(self.partitioned, PARTITIONED),
-        );
-        plain.extend(path_len.to_be_bytes());
-        plain.extend(self.path.bytes());
-        plain.extend(self.value.bytes());
-        Ok(plain)
-    }
-
-    fn decode(plain: &[u8]) -> Option<Self> {
-        let (device, rest) = plain.split_first_chunk()?;
-        let (owner, rest) = rest.split_first_chunk()?;
-        let (memory, rest) = rest.split_first_chunk()?;
-        let (expires, rest) = rest.split_first_chunk()?;
-        let (attributes, rest) = rest.split_first()?;
-        let (path_len, rest) = rest.split_first_chunk()?;
-        let path_len = usize::try_from(u32::from_be_bytes(*path_len)).ok()?;
-        let (path, value) = rest.split_at_checked(path_len)?;
-        Some(Self {
-            device: Thumbprint(*device),
-            owner: Owner(*owner),
-            memory: *memory,
-            expires: u32::from_be_bytes(*expires),
-            persistent: attributes & PERSISTENT != 0,
-            partitioned: attributes & PARTITIONED != 0,
-            same_site: match attributes & !(PERSISTENT | PARTITIONED) {
-                0 => SameSite::Strict,
-                1 => SameSite::Lax,
-                2 => SameSite::None,
-                _ => return None,
-            },
-            path: String::from_utf8(path.to_vec()).ok()?,
-            value: Zeroizing::new(String::from_utf8(value.to_vec()).ok()?),
-        })
-    }
-}
-
-fn head(memory: [u8; 16]) -> [u8; MEMORY_LEN] {
-    let mut head = [0; MEMORY_LEN];
-    head.copy_from_slice(&memory[..MEMORY_LEN]);
-    head
-}
-
 /// What the browser sees of a bound cookie, but for its value.
 fn outer(name: String, holder: Holder<'_>) -> Cookie<'static> {
     Cookie::build((name, String::new()))
@@ -514,124 +419,4 @@ fn outer(name: String, holder: Holder<'_>) -> Cookie<'static> {
 /// Origins hold no NUL, so that this can be read in one way only.
 fn context<'a>(name: &'a str, origin: &'a Origin) -> [&'a [u8]; 3] {
     [origin.as_str().as_bytes(), b"\0", name.as_bytes()]
-}
-
-/// A `Cookie` line in the making. Values that were sealed stand in it.
-#[derive(Default)]
-struct Line(Zeroizing<String>);
-
-impl Line {
-    fn push(&mut self, name: &str, value: &str) {
-        let parts = [if self.0.is_empty() { "" } else { "; " }, name, "=", value];
-        let len = self.0.len() + parts.map(str::len).iter().sum::<usize>();
-        if len > self.0.capacity() {
-            // Were it left to the string, what it has outgrown would stay in memory.
-            let mut longer = Zeroizing::new(String::with_capacity(len * 2));
-            longer.push_str(&self.0);
-            self.0 = longer;
-        }
-        for part in parts {
-            self.0.push_str(part);
-        }
-    }
-
-    /// `None` if there is nothing in it.
-    fn into_value(self) -> Option<HeaderValue> {
-        if self.0.is_empty() {
-            return None;
-        }
-        let mut line = HeaderValue::from_str(&self.0).ok()?;
-        line.set_sensitive(true);
-        Some(line)
-    }
-}
-
-/// The cookies of a line, each by itself: one that cannot be read takes no other with it.
-fn parse(line: &HeaderValue) -> impl Iterator<Item = Cookie<'_>> {
-    let pairs = line.as_bytes().split(|byte| *byte == b';');
-    pairs.filter_map(|pair| Cookie::parse(check_value(pair).ok()?).ok())
-}
-
-/// Whether a handler may take this name for the known one: cookie jars decode percents, in names too.
-fn reads_as(name: &str, known: &str) -> bool {
-    let mut rest = name.as_bytes();
-    let next = || {
-        let (byte, after) = match rest {
-            [b'%', high, low, after @ ..] => match (hex(*high), hex(*low)) {
-                (Some(high), Some(low)) => (high << 4 | low, after),
-                _ => (b'%', &rest[1..]),
-            },
-            [byte, after @ ..] => (*byte, after),
-            [] => return None,
-        };
-        rest = after;
-        Some(byte)
-    };
-    core::iter::from_fn(next).eq(known.bytes())
-}
-
-fn hex(digit: u8) -> Option<u8> {
-    u8::try_from(char::from(digit).to_digit(16)?).ok()
-}
-
-fn take_set(headers: &mut HeaderMap) -> Vec<HeaderValue> {
-    let lines = headers.get_all(SET_COOKIE).iter().cloned().collect();
-    headers.remove(SET_COOKIE);
-    lines
-}
-
-/// RFC 6265 section 5.1.4.
-fn path_matches(path: &str, cookie: &str) -> bool {
-    path.strip_prefix(cookie)
-        .is_some_and(|rest| rest.is_empty() || cookie.ends_with('/') || rest.starts_with('/'))
-}
-
-/// RFC 6265 section 5.1.4. A `;`, which a path may hold, would end the attribute, and what follows be others: the
-/// folder before it has the cookie then.
-fn default_path(path: &str) -> &str {
-    let path = path.split(';').next().unwrap_or_default();
-    match path.rfind('/') {
-        None | Some(0) => "/",
-        Some(end) => &path[..end],
-    }
-}
-
-/// Whether the browser would not have sent it with a request that another site began. A request that
-/// comes sealed from the site's own service worker looks like the site's own to the browser; what is
-/// inside says who began it.
-fn is_withheld(same_site: SameSite, method: &Method) -> bool {
-    match same_site {
-        SameSite::Strict => true,
-        SameSite::Lax => !is_safe(method.as_str()),
-        SameSite::None => false,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn paths_match_as_in_rfc_6265() {
-        for (path, cookie, matches) in [
-            ("/a", "/a", true),
-            ("/a/b", "/a", true),
-            ("/a/b", "/a/", true),
-            ("/ab", "/a", false),
-            ("/", "/a", false),
-            ("/a", "/", true),
-        ] {
-            assert_eq!(path_matches(path, cookie), matches, "{path} {cookie}");
-        }
-        for (path, default) in [
-            ("/", "/"),
-            ("/a", "/"),
-            ("/a/b", "/a"),
-            ("/a/b/", "/a/b"),
-            ("/a/b;Domain=c/d", "/a"),
-            ("/a/b/;c/d", "/a/b"),
-        ] {
-            assert_eq!(default_path(path), default);
-        }
-    }
 }
