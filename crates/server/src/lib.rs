@@ -24,6 +24,22 @@
 //! # }
 //! # Ok(()) }
 //! ```
+//!
+//! For whoever reads the code: a request's way, and where its rules are.
+//!
+//! | step | file |
+//! | --- | --- |
+//! | everything in its order, and what becomes of a refusal | `layer` |
+//! | a session is opened, carried over, or goes to another device key | `open`, behind `flood` |
+//! | the envelope, the ticket, the seal, the proof, the store | `verify`, by `ticket`, `nonce`, `headers` |
+//! | how slowly it may come, and how often | `pace`, `rates` |
+//! | what its path asks for | `policy`, [`Require`] |
+//! | which cookies it has | `cookies` |
+//! | what the handler does with its session | [`Session`], `registry::own` |
+//! | the reply: what it hands out, its seal, the end of its stream | `reply`, `live` |
+//! | what is remembered, by all nodes | [`store`], [`registry`], `ring` |
+//! | what is told, and what is done about it | `event`, `rules`, `codes` |
+//! | requests by DPoP | [`dpop`] |
 #![forbid(unsafe_code)]
 
 mod alarm;
