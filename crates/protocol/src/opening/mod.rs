@@ -58,7 +58,7 @@ const OPENED_COMPONENTS: [Component<'static>; 9] = [
 /// The body of an opening.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Open {
-    /// [`VERSION`].
+    /// [`VERSION`](crate::limits::VERSION).
     pub version: u32,
     /// The device key.
     pub device: PublicKey,
@@ -106,7 +106,7 @@ impl Agreements {
 /// The body of the answer to an opening.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Opened {
-    /// [`VERSION`].
+    /// [`VERSION`](crate::limits::VERSION).
     pub version: u32,
     /// The server's identity key.
     pub identity: PublicKey,

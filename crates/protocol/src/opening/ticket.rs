@@ -73,7 +73,7 @@ impl<'de> Deserialize<'de> for Ticket {
     }
 }
 
-/// A session's name: the first 16 bytes of its [`Transcript`].
+/// A session's name: the first 16 bytes of its [`Transcript`](super::Transcript).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct SessionId(pub [u8; 16]);
 
