@@ -11,7 +11,7 @@ use bulla_protocol::signature::Request as SignedRequest;
 use bulla_protocol::target::{Origin, Target};
 use bytes::Bytes;
 use http::header::HOST;
-use http::{HeaderName, Method, Request, Response, StatusCode};
+use http::{HeaderName, Method, Request, Response, StatusCode, Version};
 use http_body::Body as HttpBody;
 use http_body_util::BodyExt as _;
 use tower::{Layer, Service};
@@ -103,6 +103,20 @@ where
 
 pub(crate) type ServiceFuture<E> = Pin<Box<dyn Future<Output = Result<Response<Body>, E>> + Send>>;
 
+/// What is known of a request before anything is done about it.
+pub(crate) struct Arrival {
+    pub(crate) about: About,
+    /// Whether its network has not come too often.
+    pub(crate) is_welcome: Result<(), Error>,
+    version: Version,
+    rest: Option<Rest>,
+}
+
+/// The refusal that a response is, if it is one.
+pub(crate) fn refusal_in(response: &Response<Body>) -> Option<Error> {
+    response.extensions().get().copied()
+}
+
 /// The inner service, for one request.
 pub(crate) type Inner<E> = Box<dyn FnOnce(Request<Body>) -> ServiceFuture<E> + Send>;
 
@@ -133,38 +147,55 @@ impl Bulla {
         let mut response = if cors.is_some() && cors::is_preflight(&request) {
             cors::preflighted()
         } else {
-            let network = self.0.finder.find(request.headers(), request.extensions());
-            let mut about = About::new(request.uri().clone(), network);
-            let version = request.version();
-            let (request, inner) = self.paced(request, inner);
-            let (request, rest) = body::with_rest(request);
-            let limited = self.0.meters.of_network(network, self.now());
-            // Who comes too often from one place is not heard out.
-            let rest = rest.filter(|_| limited.is_ok());
-            let served = match limited {
-                Ok(()) => self.route(request, inner, &mut about).await,
+            let (request, inner, mut arrival) = self.arrive(request, inner);
+            let served = match arrival.is_welcome {
+                Ok(()) => self.route(request, inner, &mut arrival.about).await,
                 Err(refusal) => Err(refusal),
             };
             let mut response = match served {
                 Ok(served) => served?,
                 Err(refusal) => self.refuse(refusal),
             };
-            // Whoever refused it, here is where it is seen.
-            let refusal = response.extensions().get().copied();
-            if let Some(refusal) = refusal {
-                pace::hang_up(&mut response, refusal, version);
-            }
-            self.conclude(refusal, &about, rest).await;
+            self.conclude(arrival, &mut response).await;
             response
         };
         self.add_cors(cors.as_ref(), response.headers_mut());
         Ok(response)
     }
 
-    /// Reports a refusal, hears out whoever is still sending, and does what the rules want done.
-    pub(crate) async fn conclude(&self, refusal: Option<Error>, about: &About, rest: Option<Rest>) {
-        if let Some(refusal) = refusal {
-            self.report(EventKind::Refused(refusal), about);
+    /// Holds a request to the pace, and finds out where it comes from and whether that is too often.
+    pub(crate) fn arrive<E: 'static>(
+        &self,
+        request: Request<Body>,
+        inner: Inner<E>,
+    ) -> (Request<Body>, Inner<E>, Arrival) {
+        let network = self.0.finder.find(request.headers(), request.extensions());
+        let is_welcome = self.0.meters.of_network(network, self.now());
+        let about = About::new(request.uri().clone(), network);
+        let version = request.version();
+        let (request, inner) = self.paced(request, inner);
+        let (request, rest) = body::with_rest(request);
+        let arrival = Arrival {
+            about,
+            is_welcome,
+            version,
+            // Who comes too often from one place is not heard out.
+            rest: rest.filter(|_| is_welcome.is_ok()),
+        };
+        (request, inner, arrival)
+    }
+
+    /// Reports a refusal, whoever made it, hears out whoever is still sending, and does what the rules want done.
+    pub(crate) async fn conclude(&self, arrival: Arrival, response: &mut Response<Body>) {
+        let Arrival {
+            about,
+            version,
+            rest,
+            ..
+        } = arrival;
+        if let Some(refusal) = refusal_in(response) {
+            pace::hang_up(response, refusal, version);
+            self.report(EventKind::Refused(refusal), &about);
             if let Some(rest) = rest.filter(|_| is_for_honest(refusal.code)) {
                 rest.discard(self).await;
             }

@@ -18,7 +18,7 @@ use bulla_server::{
     Revocation, RevocationId, SecurityEvent, Subject,
 };
 use bytes::Bytes;
-use futures_util::{StreamExt as _, stream};
+use futures_util::{FutureExt as _, StreamExt as _, stream};
 use http::{HeaderValue, Request, Response};
 use http_body_util::BodyExt as _;
 use proptest::collection::vec;
@@ -243,6 +243,24 @@ async fn rates_hold_here_too_and_a_copy_uses_none_up() {
     assert_eq!(seen, [200, 401, 401, 200, 429, 429, 429]);
     let asked = server.tokens.asked.load(Ordering::Relaxed);
     assert_eq!(asked, 6, "the last was one too many from there");
+}
+
+#[tokio::test]
+async fn nor_is_whoever_comes_too_often_from_one_place_heard_out() {
+    let server = Server::with(Rates {
+        network: Some(Rate::new(1, std::time::Duration::from_mins(1))),
+        ..Rates::default()
+    });
+    let endless = || {
+        let silence = stream::pending::<Result<Bytes, Infallible>>();
+        let mut request = Request::post("/notes").header("host", "bank.example");
+        let peer = std::net::SocketAddr::from(([192, 0, 2, 1], 80));
+        request.extensions_mut().unwrap().insert(peer);
+        request.body(Body::from_stream(silence)).unwrap()
+    };
+    assert_eq!(server.send(endless()).await.status(), 401);
+    let limited = server.send(endless()).now_or_never();
+    assert_eq!(limited.map(|answer| answer.status().as_u16()), Some(429));
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 use std::task::{Context, Poll};
 
 use bulla_protocol::dpop::{NONCE_FIELD, SCHEME};
-use bulla_protocol::error::{Code, Error};
+use bulla_protocol::error::Code;
 use bulla_protocol::jws::ALG;
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, HeaderName, HeaderValue, WWW_AUTHENTICATE};
@@ -17,10 +17,8 @@ use super::{Dpop, Freshness};
 use crate::body::{self, Body, BoxError};
 use crate::bulla::whole;
 use crate::cors;
-use crate::event::About;
-use crate::layer::{Inner, ServiceFuture, is_stream, take_inner};
+use crate::layer::{Inner, ServiceFuture, is_stream, refusal_in, take_inner};
 use crate::live::Live;
-use crate::pace;
 use crate::refused::Refused;
 
 /// Puts a [`Dpop`] before a service. Made by [`Dpop::layer`].
@@ -114,14 +112,14 @@ impl<T: AccessTokens> Dpop<T> {
         let mut response = if cors.is_some() && cors::is_preflight(&request) {
             cors::preflighted()
         } else {
-            let network = bulla.0.finder.find(request.headers(), request.extensions());
-            let mut about = About::new(request.uri().clone(), network);
-            let version = request.version();
-            let (request, inner) = bulla.paced(request, inner);
-            let (request, rest) = body::with_rest(request);
+            let (request, inner, mut arrival) = bulla.arrive(request, inner);
             let (head, body) = request.into_parts();
             let head = Request::from_parts(head, ());
-            let mut response = match self.verify(&head, &mut about).await {
+            let verified = match arrival.is_welcome {
+                Ok(()) => self.verify(&head, &mut arrival.about).await,
+                Err(refusal) => Err(refusal),
+            };
+            let mut response = match verified {
                 Ok(access) => {
                     let (until, session) = (access.expires(), access.session());
                     let mut request = head.map(|()| body);
@@ -139,13 +137,10 @@ impl<T: AccessTokens> Dpop<T> {
                     Refused(refusal).into()
                 }
             };
-            // Whoever refused it, here is where it is seen.
-            let refusal = response.extensions().get::<Error>().copied();
-            if let Some(refusal) = refusal {
+            if let Some(refusal) = refusal_in(&response) {
                 challenge(&mut response, refusal.code);
-                pace::hang_up(&mut response, refusal, version);
             }
-            bulla.conclude(refusal, &about, rest).await;
+            bulla.conclude(arrival, &mut response).await;
             self.add_nonce(&mut response);
             response
         };

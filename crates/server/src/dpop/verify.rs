@@ -28,7 +28,6 @@ impl<T: AccessTokens> Dpop<T> {
         about: &mut About,
     ) -> Result<Access<T::Claims>, Error> {
         let bulla = &self.bulla;
-        bulla.0.meters.of_network(about.network, bulla.now())?;
         let origin = bulla.origin_of(request)?;
         let target = request.uri().path_and_query();
         let Target { path, .. } = Target::parse(target.map_or("", |target| target.as_str()))?;
