@@ -4,7 +4,6 @@ use std::convert::Infallible;
 use std::future;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use bulla_keys::ece;
 use bulla_protocol::error::Code;
@@ -18,11 +17,10 @@ use http::{Request, Response};
 use http_body::Frame;
 use http_body_util::{BodyExt as _, StreamBody};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-use tokio::time::timeout;
 use tower::{Layer as _, service_fn};
 
 use crate::hooked::{Hooked, Step};
-use crate::support::{Body, Client, Device, ECHO, Server, answer, app, concealed};
+use crate::support::{Body, Client, Device, ECHO, Server, answer, app, concealed, woken};
 
 const EVENTS: (&str, &str) = ("GET", "/api/events");
 const LOGIN: (&str, &str) = ("POST", "/api/login");
@@ -138,10 +136,7 @@ impl Stage {
 
 /// The stream ends in an error; waits until it does.
 async fn is_cut(body: &mut Body) -> Code {
-    // Only so that a lost wake-up is a failure and not a hang.
-    let frame = timeout(Duration::from_secs(20), body.frame())
-        .await
-        .unwrap();
+    let frame = woken(body.frame()).await;
     let error = frame.unwrap().unwrap_err();
     let mut cause: &dyn std::error::Error = &*error;
     let code = loop {

@@ -20,11 +20,11 @@ use http::{Request, Version};
 use http_body::{Body as HttpBody, Frame};
 use http_body_util::{BodyExt as _, StreamBody};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
-use tokio::time::timeout;
 use tower::{Layer as _, service_fn};
 
 use crate::support::{
     AUTHORITY, Body, Client, Device, ECHO, Server, TestClock, answer, app, body, code, concealed,
+    woken,
 };
 
 /// What comes of a body, and after how long each; where it is nothing, somebody looks in vain.
@@ -402,8 +402,7 @@ async fn whoever_says_nothing_is_cut_off_when_it_is_time() {
         server.clock.advance(21);
     };
     let answered = async { tokio::join!(server.send(silent), moving).0 };
-    // Only so that a lost wake-up is a failure and not a hang.
-    let response = timeout(Duration::from_secs(20), answered).await.unwrap();
+    let response = woken(answered).await;
     assert_eq!(code(&response), Some(Code::TooSlow));
 }
 
@@ -464,7 +463,7 @@ async fn what_has_come_while_the_handler_was_busy_was_not_waited_for() {
     );
     let plain = Request::post(ECHO.1).header("host", AUTHORITY);
     let sent = server.send(plain.body(received(receiver)).unwrap());
-    let response = timeout(Duration::from_secs(20), sent).await.unwrap();
+    let response = woken(sent).await;
     assert_eq!(response.body(), "whole");
 }
 

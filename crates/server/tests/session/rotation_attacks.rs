@@ -338,6 +338,8 @@ async fn the_old_key_does_not_come_back_to_the_list() {
     let mut client = opened.unwrap();
     bank.send((&new, &mut client), "/", "").await.0.unwrap();
     go_on.notify_one();
+    // It had passed every check before.
+    renewal.await.0.unwrap();
     let devices = bank
         .server
         .bulla

@@ -713,3 +713,13 @@ pub(crate) fn code(response: &Response<Bytes>) -> Option<Code> {
 }
 
 pub(crate) const ECHO: (&str, &str) = ("POST", "/api/echo");
+
+/// What comes of it, if it is woken up. Only so that a lost wake-up is a failure and not a hang; `timeout` would look once
+/// more, and find what nobody had been told of.
+pub(crate) async fn woken<F: Future>(future: F) -> F::Output {
+    tokio::select! {
+        biased;
+        () = tokio::time::sleep(Duration::from_secs(20)) => panic!("nobody was woken up"),
+        outcome = future => outcome,
+    }
+}
