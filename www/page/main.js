@@ -35,6 +35,7 @@ async function start() {
   presentRules(about.rules);
   await connect(about);
   await refresh();
+  byId("opening").remove();
   listen(lookAgain);
   document.documentElement.dataset.ready = "true";
 }
@@ -213,6 +214,7 @@ for (const button of document.querySelectorAll("[data-sign-out]")) {
 }
 
 start().catch((error) => {
+  byId("opening")?.remove();
   byId("trouble").hidden = false;
   byId("trouble").replaceChildren("The page cannot go on: ", ...describe(error));
 });

@@ -324,9 +324,7 @@ impl Builder {
             }
             _ => {}
         }
-        if !self.lifetimes.are_allowed() {
-            return Err(ConfigError::Lifetime);
-        }
+        self.lifetimes.check()?;
         let keep = self.lifetimes.sealed(&self.cookies);
         if !ring.has_names_for(keep) {
             return Err(ConfigError::RingPeriod);

@@ -26,17 +26,17 @@ pub enum ConfigError {
     AllowedOrigin(String),
     /// What [`Builder::unsigned`](crate::Builder::unsigned), `monitor`, `unpaced` or `require` was given begins no path that ever
     /// comes: it does not begin with a slash, has a query, or is written as no path is taken.
-    #[error(
-        "a rule is for paths as they are sent, such as `/api/` or `/caf%C3%A9`, and `{0}` begins none"
-    )]
+    #[error("`{0}` begins no path as it is sent, such as `/api/` or `/caf%C3%A9`")]
     Path(String),
     /// The action of a rule is one that the rule may not have:
     /// [`Rules::let_a_ticket_lock_out`](crate::Rules::let_a_ticket_lock_out) says why.
-    #[error("the rule `{}` may not do that: whoever has only a ticket could make it fire, or there is no session to do it to", .0.name())]
+    #[error("the rule `{}` {}", .0.name(), why_not(*.0))]
     Rule(Rule),
-    /// A [`Rate`](crate::Rate) is none.
-    #[error("a rate is of one or more, in more than no time, and no more than one in a nanosecond")]
-    Rate,
+    /// The [`Rate`](crate::Rate) of this name is none.
+    #[error(
+        "the rate `{0}` is none: it takes one or more, in more than no time, and no more than one in a nanosecond"
+    )]
+    Rate(&'static str),
     /// [`Limits::max_fields`](crate::Limits::max_fields) is more than [`Limits::MOST_FIELDS`](crate::Limits::MOST_FIELDS).
     #[error("no message may have more than 10000 fields")]
     Fields,
@@ -69,9 +69,9 @@ pub enum ConfigError {
         /// Why. It holds nothing of what is in the file.
         source: io::Error,
     },
-    /// A lifetime is not among [`Lifetimes::RANGE`](crate::Lifetimes::RANGE).
-    #[error("a lifetime is shorter than a second or longer than ten years")]
-    Lifetime,
+    /// The lifetime of this name is not among [`Lifetimes::RANGE`](crate::Lifetimes::RANGE).
+    #[error("the lifetime `{0}` is shorter than a second or longer than ten years")]
+    Lifetime(&'static str),
     /// The Redis server cannot be used, and why.
     #[cfg(feature = "redis")]
     #[error("the Redis server cannot be used")]
@@ -94,6 +94,16 @@ pub enum ConfigError {
     /// The system gave no random bytes.
     #[error("the system gave no random bytes")]
     Random,
+}
+
+fn why_not(rule: Rule) -> &'static str {
+    match rule {
+        Rule::Openings => "has no session to do anything to: it can only record",
+        _ => {
+            "may not end or slow down a session, since whoever has only its ticket could make it fire: let it record or \
+             step up, or allow it by `let_a_ticket_lock_out`"
+        }
+    }
 }
 
 impl fmt::Debug for ConfigError {
@@ -120,6 +130,6 @@ impl ConfigError {
 
 /// For a file that can be read and holds something else. What it holds instead is not in the error: it may
 /// be a secret.
-pub(crate) fn not_a(what: &'static str) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, what)
+pub(crate) fn not_a(what: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, format!("it is not {what}"))
 }

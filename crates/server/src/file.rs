@@ -33,6 +33,15 @@ pub(crate) fn create_private(path: &Path, bytes: &[u8]) -> io::Result<File> {
     Ok(file)
 }
 
+/// Opens a file to be read and written, or makes it, readable by its owner only.
+pub(crate) fn open_private(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path)
+}
+
 /// Makes the folder of a file that is to be made.
 pub(crate) fn make_folder(path: &Path) -> io::Result<()> {
     fs::create_dir_all(folder(path))

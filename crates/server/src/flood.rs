@@ -58,8 +58,7 @@ impl Openings {
         if self.bits > MAX_WORK_BITS {
             return Err(ConfigError::Work);
         }
-        let set = [self.in_all, self.network];
-        set.into_iter().flatten().try_for_each(Rate::check)
+        Rate::check([("in_all", self.in_all), ("network", self.network)])
     }
 }
 

@@ -8,6 +8,7 @@ use bulla_protocol::error::{Code, Error};
 use crate::bulla::Bulla;
 use crate::clock::MAX_STEP_BACK;
 use crate::cookies::Cookies;
+use crate::error::ConfigError;
 use crate::ticket::SessionState;
 
 /// How long things live, in whole seconds, each a second to ten years: fractions are cut off. Shorter is safer and costs more
@@ -43,16 +44,26 @@ impl Lifetimes {
     pub const RANGE: RangeInclusive<Duration> =
         Duration::from_secs(1)..=Duration::from_hours(10 * 366 * 24);
 
-    pub(crate) fn are_allowed(&self) -> bool {
+    /// # Errors
+    ///
+    /// [`ConfigError::Lifetime`].
+    pub(crate) fn check(&self) -> Result<(), ConfigError> {
         let Self {
             nonce,
             ticket,
             session,
             carry_over,
         } = self;
-        [nonce, ticket, session, carry_over]
-            .into_iter()
-            .all(|life| Self::RANGE.contains(life))
+        let all = [
+            ("nonce", nonce),
+            ("ticket", ticket),
+            ("session", session),
+            ("carry_over", carry_over),
+        ];
+        match all.iter().find(|(_, life)| !Self::RANGE.contains(*life)) {
+            Some((name, _)) => Err(ConfigError::Lifetime(name)),
+            None => Ok(()),
+        }
     }
 
     /// How long anything that the ring seals can be valid.

@@ -41,9 +41,16 @@ impl Rate {
 
     /// # Errors
     ///
-    /// [`ConfigError::Rate`].
-    pub(crate) fn check(self) -> Result<(), ConfigError> {
-        self.quota().map(drop).ok_or(ConfigError::Rate)
+    /// [`ConfigError::Rate`] with the first name whose rate is none.
+    pub(crate) fn check<const N: usize>(
+        named: [(&'static str, Option<Self>); N],
+    ) -> Result<(), ConfigError> {
+        let is_none =
+            |(_, rate): &&(_, Option<Self>)| rate.is_some_and(|rate| rate.quota().is_none());
+        match named.iter().find(is_none) {
+            Some((name, _)) => Err(ConfigError::Rate(name)),
+            None => Ok(()),
+        }
     }
 }
 
@@ -70,8 +77,12 @@ impl Rates {
     ///
     /// [`ConfigError::Rate`].
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
-        let set = [self.session, self.device, self.subject, self.network];
-        set.into_iter().flatten().try_for_each(Rate::check)
+        Rate::check([
+            ("session", self.session),
+            ("device", self.device),
+            ("subject", self.subject),
+            ("network", self.network),
+        ])
     }
 }
 

@@ -152,7 +152,7 @@ fn lifetimes_that_nobody_means_are_refused() {
         |lifetimes, life| lifetimes.carry_over = life,
     ];
     let longest = *Lifetimes::RANGE.end();
-    let refused: Outcome = Err(|error| matches!(error, ConfigError::Lifetime));
+    let refused: Outcome = Err(|error| matches!(error, ConfigError::Lifetime(_)));
     for (life, outcome) in [
         (Duration::ZERO, refused),
         (Duration::from_millis(999), refused),
@@ -181,7 +181,7 @@ fn lifetimes_that_nobody_means_are_refused() {
 #[test]
 fn a_rate_that_is_none_is_refused() {
     let second = Duration::from_secs(1);
-    let refused: Outcome = Err(|error| matches!(error, ConfigError::Rate));
+    let refused: Outcome = Err(|error| matches!(error, ConfigError::Rate(_)));
     for (rate, outcome) in [
         (Rate::new(1, second), Ok(())),
         (Rate::new(1, second * 3600 * 24), Ok(())),

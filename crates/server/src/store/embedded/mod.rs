@@ -6,7 +6,8 @@ use std::{fmt, io};
 
 use bulla_keys::{Random, SystemRandom};
 use bulla_protocol::base64;
-use redb::{Database, ReadableTable as _};
+use redb::backends::FileBackend;
+use redb::{Database, DatabaseError, ReadableTable as _};
 
 use self::disk::{Disk, NAME, REVOCATIONS, Stored, WRITTEN, Writing};
 use super::{
@@ -58,9 +59,18 @@ impl EmbeddedStore {
         let memory = MemoryStore::new_with(random)?;
         let database = || {
             file::make_folder(path)?;
-            let mut database = Database::builder();
-            let database = database.set_cache_size(CACHE).create(path);
-            let database = database.map_err(io::Error::other)?;
+            let file = file::open_private(path)?;
+            let database = FileBackend::new(file)
+                .and_then(|file| {
+                    let mut database = Database::builder();
+                    database.set_cache_size(CACHE).create_with_backend(file)
+                })
+                .map_err(|error| match error {
+                    DatabaseError::DatabaseAlreadyOpen => {
+                        io::Error::new(io::ErrorKind::WouldBlock, "another process has it open")
+                    }
+                    error => io::Error::other(error),
+                })?;
             file::sync_folder(path)?;
             Ok(database)
         };
@@ -461,9 +471,25 @@ mod tests {
         refusals.push(open());
         std::fs::write(&path, "no database").unwrap();
         refusals.push(open());
-        for refused in refusals {
+        let whys = ["another process has it open", "it is not a store", ""];
+        for (refused, why) in refusals.into_iter().zip(whys) {
+            let said = format!("{:?}", refused.as_ref().unwrap());
+            assert!(said.contains(why), "{said}");
             assert!(matches!(refused, Some(ConfigError::File { path: of, .. }) if of == path));
         }
+    }
+
+    /// It tells who is logged in.
+    #[cfg(unix)]
+    #[test]
+    fn nobody_else_can_read_it() {
+        use std::os::unix::fs::PermissionsExt as _;
+
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("store.redb");
+        drop(EmbeddedStore::open(&path).unwrap());
+        let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
     }
 
     /// Of what has been asked for twice.
