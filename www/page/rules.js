@@ -24,7 +24,8 @@ const RULES = {
       "Malware can: key and all. What it sends is as good as yours, but comes from elsewhere. Here your own next request does.",
     act: async () => {
       await command("arm", { attack: "elsewhere" });
-      await ask("protected", "GET", "/account");
+      // It is refused, and the session has ended.
+      await ask("protected", "GET", "/account").catch(() => {});
       return { fired: true };
     },
   },

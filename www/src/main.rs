@@ -39,7 +39,7 @@ async fn run(arguments: &[String]) -> Result<(), Box<dyn Error>> {
         }
     }
     let listener = TcpListener::bind((address, port)).await.map_err(|error| {
-        format!("{address}:{port} is not to be had: {error}; --port names another one")
+        format!("{address}:{port} cannot be used: {error}. Choose another port with `--port 8081`")
     })?;
     let demo = Demo::start(listener)?;
     println!("The bank and its thief: {}", demo.origin());

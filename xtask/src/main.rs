@@ -23,7 +23,7 @@ use suite::Suite;
 const USAGE: &str = "\
 usage: cargo xtask <command>
 
-  demo [ARGUMENT]...     the demo bank, on http://localhost:8080
+  demo [--port PORT]     the demo bank, on http://localhost:8080
   test [--suite NAME]    every test, or those of one suite: unit, fuzz, stores, faults, proxies, dpop, lifecycle, browsers, attacks
   bench [GROUP]...       the benchmarks: native, memory, e2e, browser, size, or all
   pack                   the npm package, within its size budget, into target/package

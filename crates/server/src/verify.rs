@@ -510,8 +510,10 @@ impl Bulla {
             }
             None => {}
         }
-        self.let_in(&this, facts.admitted)?;
         self.notice_network(about);
+        // A rule may have ended it just now: whoever goes on with it elsewhere gets nothing by his first request either.
+        self.0.guard.check_end(this.session, facts.admitted)?;
+        self.let_in(&this, facts.admitted)?;
         Ok(must_step_up)
     }
 
