@@ -64,8 +64,9 @@ function refresh(error) {
 
 /** Shows the account as both banks have it, or the back office, or the way in. */
 async function show(error) {
-  const wasSignedIn = isSignedIn();
-  const seen = wasSignedIn ? await look() : {};
+  // Whatever was asked last may have found that the session has ended, and got another one.
+  const wasSignedIn = Boolean(me) || isSignedIn();
+  const seen = isSignedIn() ? await look() : {};
   me = seen.me;
   if (me) byId("ended").hidden = true;
   else if (wasSignedIn || error) byId("ended").hidden = false;
@@ -207,7 +208,7 @@ whenSubmitted("pay", async ({ to, amount }) => {
 for (const button of document.querySelectorAll("[data-sign-out]")) {
   button.addEventListener("click", async () => {
     await signOut(about);
-    byId("ended").hidden = true;
+    me = undefined;
     await refresh();
     byId("bank").focus({ preventScroll: true });
   });
