@@ -81,7 +81,7 @@ codes! {
     /// The opening asks for a version that the server does not speak.
     VersionUnsupported "version_unsupported" 400 "The protocol version is not supported",
     /// The authority is not one of the server's public origins, or the inner one is not the outer one.
-    AuthorityMismatch "authority_mismatch" 421 "The request is meant for another authority",
+    AuthorityMismatch "authority_mismatch" 421 "The server is not set up for this origin",
     /// The path could be read in two ways: dot segments, encoded slashes, or not the outer path.
     PathRefused "path_refused" 400 "The path is ambiguous",
     /// A field that must not be here, or that stands here more than once.
