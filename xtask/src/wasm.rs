@@ -94,7 +94,7 @@ impl Parts {
         join.arg(self.sources.join("index.js"))
             .args(["--bundle", "--minify", "--format=esm", "--target=es2022"])
             // Where nobody catches an error Node prints the line that it is in.
-            .arg("--line-limit=2000")
+            .arg("--line-limit=4000")
             // The sources are in the map, for whoever reads or debugs what runs.
             .args(["--sourcemap", "--log-level=warning"])
             .arg(format!("--outfile={}", self.script.display()));
