@@ -27,7 +27,9 @@ pub(crate) fn build(project: &mut Project) -> Outcome<(Node, Sizes)> {
 
     let module = compile(project, &project.recipe.package.name)?;
     let package = Parts::of(&project.recipe.package);
-    let mut files = vec![module.clone(), PathBuf::from("wasm-pack.toml")];
+    // How it is made is written here and there.
+    let recipe = ["wasm-pack.toml", "xtask/src/wasm.rs"].map(PathBuf::from);
+    let mut files = [&[module.clone()][..], &recipe].concat();
     files.extend(project::files(&package.sources, "js")?);
     files.extend([package.shipped.clone(), package.script.clone()]);
     let work = project.target.join("wasm");
