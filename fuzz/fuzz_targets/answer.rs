@@ -4,7 +4,7 @@
 use std::sync::LazyLock;
 
 use bulla_client::PreparedOpening;
-use bulla_fuzz::{lines, opening, wait};
+use bulla_fuzz::{lines, opening};
 use bulla_protocol::digest::ContentDigest;
 use bulla_protocol::field;
 use bytes::Bytes;

@@ -113,7 +113,8 @@ impl Node {
 
 fn installed(project: &Project) -> bool {
     let minimum = project.recipe.tools.node.minimum;
-    project.find("npm").is_some()
+    // The one of a wheel is there and does not run.
+    ask(project.command("npm").arg("--version")).is_some()
         && ask(project.command("node").arg("--version"))
             .as_deref()
             .and_then(major)

@@ -34,6 +34,7 @@ pub(crate) fn create_private(path: &Path, bytes: &[u8]) -> io::Result<File> {
 }
 
 /// Opens a file to be read and written, or makes it, readable by its owner only.
+#[cfg(feature = "embedded")]
 pub(crate) fn open_private(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false);
