@@ -34,7 +34,7 @@ pub enum ConfigError {
     Rule(Rule),
     /// The [`Rate`](crate::Rate) of this name is none.
     #[error(
-        "the rate `{0}` is none: it takes one or more, in more than no time, and no more than one in a nanosecond"
+        "the rate `{0}` is none: it takes one or more, in ten years at most, and no more than one in a nanosecond"
     )]
     Rate(&'static str),
     /// [`Limits::max_fields`](crate::Limits::max_fields) is more than [`Limits::MOST_FIELDS`](crate::Limits::MOST_FIELDS).

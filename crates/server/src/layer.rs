@@ -185,7 +185,7 @@ impl Bulla {
         (request, inner, arrival)
     }
 
-    /// Reports a refusal, whoever made it, hears out whoever is still sending, and does what the rules want done.
+    /// Reports a refusal, whoever made it, does what the rules want done, and hears out whoever is still sending.
     pub(crate) async fn conclude(&self, arrival: Arrival, response: &mut Response<Body>) {
         let Arrival {
             about,
@@ -193,14 +193,17 @@ impl Bulla {
             rest,
             ..
         } = arrival;
-        if let Some(refusal) = refusal_in(response) {
+        let refusal = refusal_in(response);
+        if let Some(refusal) = refusal {
             pace::hang_up(response, refusal, version);
             self.report(EventKind::Refused(refusal), &about);
-            if let Some(rest) = rest.filter(|_| is_for_honest(refusal.code)) {
-                rest.discard(self).await;
-            }
         }
+        // Before anybody is heard out: it is not for him to say when others learn of it.
         self.carry_out().await;
+        let is_heard = refusal.is_some_and(|refusal| is_for_honest(refusal.code));
+        if let Some(rest) = rest.filter(|_| is_heard) {
+            rest.discard(self).await;
+        }
     }
 
     /// The outer error is a refusal that goes out in plain text; the inner one is the inner service's.

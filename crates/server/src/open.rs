@@ -74,18 +74,19 @@ impl Bulla {
         if carried.as_ref().is_some_and(is_carried_over) {
             self.reserve(&state, device).await?;
         }
-        let mut cookies = Vec::new();
-        if let Some(carried) = &carried
-            && let (Some(old), Some(subject)) = (carried.rotated, carried.state.subject)
-        {
-            // Last of what may be refused: whoever is refused keeps his key.
-            self.rotate(subject, old, device, about).await?;
-            let before = Holder {
-                origin,
-                device: &old,
-            };
-            cookies = self.rebind(headers, before, &device, &subject)?;
-        }
+        let rotation = carried
+            .as_ref()
+            .and_then(|carried| Some((carried.rotated?, carried.state.subject?)));
+        let cookies = match &rotation {
+            Some((old, subject)) => {
+                let before = Holder {
+                    origin,
+                    device: old,
+                };
+                self.rebind(headers, before, &device, subject)?
+            }
+            None => Vec::new(),
+        };
         let body = serde_json::to_vec(&opened).map_err(|_| FAILED)?;
         let fields = opened_fields(&body);
         let created = u64::from(self.now());
@@ -113,6 +114,10 @@ impl Bulla {
             .header(field::NONCE, structured::from_string(&opened.nonce)?)
             .body(body::full(body))
             .map_err(|_| FAILED)?;
+        if let Some((old, subject)) = rotation {
+            // Last of what may be refused: whoever is refused keeps his key.
+            self.rotate(subject, old, device, about).await?;
+        }
         about.learn(&state);
         self.report(EventKind::Opened, about);
         Ok(response)
@@ -211,7 +216,11 @@ impl Bulla {
             ..about.clone()
         };
         self.report(EventKind::DeviceEnded, &ended);
-        self.move_listed(subject, old, new).await?;
+        if let Err(error) = self.move_listed(subject, old, new).await {
+            // The old key is locked out, so its owner must get what the new one has. It is on the list at its next proof.
+            let error = &error as &dyn std::error::Error;
+            tracing::error!(target: "bulla::registry", error, "a device has lost its place on a list");
+        }
         self.report(EventKind::KeyRotated, about);
         Ok(())
     }

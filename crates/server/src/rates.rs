@@ -16,6 +16,7 @@ use governor::{Quota, RateLimiter};
 
 use crate::clock::MAX_STEP_BACK;
 use crate::error::ConfigError;
+use crate::lifetimes::Lifetimes;
 use crate::network::Network;
 use crate::store::SessionRef;
 
@@ -27,7 +28,7 @@ pub struct Rate {
 }
 
 impl Rate {
-    /// So many, 1 or more, within so long, which is more than no time and no less than a nanosecond each. What is no such rate
+    /// So many, 1 or more, within so long, which is ten years at most and no less than a nanosecond each. What is no such rate
     /// [`Builder::build`](crate::Builder::build) refuses: [`ConfigError::Rate`](crate::ConfigError::Rate).
     pub const fn new(count: u32, within: Duration) -> Self {
         Self { count, within }
@@ -35,6 +36,9 @@ impl Rate {
 
     fn quota(self) -> Option<Quota> {
         let count = NonZeroU32::new(self.count)?;
+        if self.within > *Lifetimes::RANGE.end() {
+            return None;
+        }
         let each = self.within.checked_div(count.get())?;
         Some(Quota::with_period(each)?.allow_burst(count))
     }

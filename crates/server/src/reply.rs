@@ -60,7 +60,8 @@ impl Bulla {
                 };
                 next.subject = Some(subject);
                 next.login = facts.admitted;
-                next.began = now;
+                // As the login does. What is revoked meanwhile is remembered for as long from then on.
+                next.began = facts.admitted;
                 next.expires = now.saturating_add(seconds(self.0.lifetimes.carry_over));
                 next.replaces = None;
                 let ticket = next.seal(&*self.ring_key(now)?, &reply_to.origin, &*self.0.random)?;

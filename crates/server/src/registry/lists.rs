@@ -219,7 +219,7 @@ impl Bulla {
             };
             self.enter(subject, entry.current, enter).await?;
         }
-        self.unlist_if_locked_out(subject, entry).await
+        self.unlist_if_ended(subject, entry).await
     }
 
     /// Notes that a session lives until its next ticket ends.
@@ -241,19 +241,28 @@ impl Bulla {
             record.meet(device, now);
         };
         self.change(subject, go_on).await?;
-        self.unlist_if_locked_out(subject, entry).await
+        self.unlist_if_ended(subject, entry).await
     }
 
-    /// A device key may have been locked out while it was noted, for one that it has signed in. That one has its place
-    /// then, and nobody else would take the old one off the list.
-    async fn unlist_if_locked_out(&self, subject: Subject, entry: Entry) -> Result<(), Error> {
-        let device = of_device(entry.device, entry.memory);
-        let is_locked_out = self.0.store.is_revoked(device).await;
-        if !is_locked_out.map_err(|StoreError| UNAVAILABLE)? {
+    /// A session may have ended while it was noted, and its device key have been locked out, for one that it has signed in.
+    /// Nobody else would take off the list what was put there after that.
+    async fn unlist_if_ended(&self, subject: Subject, entry: Entry) -> Result<(), Error> {
+        // In another memory all have ended, and of devices nothing is told by it.
+        let is_of_this = entry.memory == self.0.store.memory().revocations;
+        if !is_of_this || !self.has_ended(subject, &entry).await? {
             return Ok(());
         }
-        self.change(subject, |record, _| record.forget_device(entry.device))
-            .await
+        let device = of_device(entry.device, entry.memory);
+        let is_locked_out = self.0.store.is_revoked(device).await;
+        let is_locked_out = is_locked_out.map_err(|StoreError| UNAVAILABLE)?;
+        let unlist = |record: &mut Record, _| {
+            if is_locked_out {
+                record.forget_device(entry.device);
+            } else {
+                record.unlist(&entry);
+            }
+        };
+        self.change(subject, unlist).await
     }
 
     async fn enter(

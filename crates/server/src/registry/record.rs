@@ -153,6 +153,13 @@ impl Record {
         }
     }
 
+    /// Takes off what was noted of a session that had ended by then: its device, too, if it was not there before.
+    pub(super) fn unlist(&mut self, entry: &Entry) {
+        self.sessions.retain(|known| known.current != entry.current);
+        let is_new = |known: &Device| known.key == entry.device && known.first >= entry.seen;
+        self.devices.retain(|known| !is_new(known));
+    }
+
     /// Takes a device off, and what has ended with it.
     pub(super) fn forget_device(&mut self, key: Thumbprint) {
         self.devices.retain(|known| known.key != key);

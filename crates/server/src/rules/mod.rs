@@ -318,17 +318,15 @@ impl Bulla {
     /// Tells the store what rules have done to sessions. What it cannot take now it is given with the next
     /// request; at this node it is so all the same.
     pub(crate) async fn carry_out(&self) {
-        while let Some((revocation, by)) = self.0.guard.sentences.next_to_store() {
-            let (kind, about) = About::ended(&revocation);
-            match self.end(revocation.clone(), by).await {
+        while let Some(owed) = self.0.guard.sentences.next_to_store() {
+            match self.end(owed.revocation.clone(), owed.by).await {
                 Ok(()) => {}
                 // Of whoever has more ended than he may, this node alone knows it.
                 Err(error) if error.code == Code::RateLimited => {}
-                Err(_) => {
-                    self.0.guard.sentences.store_later(revocation, by);
-                    return;
-                }
+                Err(_) => return,
             }
+            let (kind, about) = About::ended(&owed.revocation);
+            owed.settle();
             self.report(kind, &about);
         }
     }

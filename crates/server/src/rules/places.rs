@@ -19,10 +19,9 @@ impl Places {
 
     /// A session goes on as another: from where that one was last seen.
     pub(super) fn inherit(&self, old: RevocationId, new: RevocationId) {
-        let before = *self.place(old);
-        if let Some((known, network)) = before
-            && known == old
-        {
+        // Once: requests that were made at once all say so, and each would begin where the first had begun.
+        let before = self.place(old).take_if(|(known, _)| *known == old);
+        if let Some((_, network)) = before {
             *self.place(new) = Some((new, network));
         }
     }

@@ -47,6 +47,30 @@ impl Passed {
     }
 }
 
+/// What the store is to be told. It is owed still if whoever was to tell it has gone before the store has answered.
+pub(super) struct Owed<'a> {
+    sentences: &'a Sentences,
+    pub(super) revocation: Revocation,
+    pub(super) by: Party,
+    is_paid: bool,
+}
+
+impl Owed<'_> {
+    /// The store has answered.
+    pub(super) fn settle(mut self) {
+        self.is_paid = true;
+    }
+}
+
+impl Drop for Owed<'_> {
+    fn drop(&mut self) {
+        if !self.is_paid {
+            let owed = (self.revocation.clone(), self.by);
+            self.sentences.lock().to_store.push_back(owed);
+        }
+    }
+}
+
 /// As many sessions at once. Beyond, the one that would be over first makes room: the store knows of those that
 /// have ended.
 const MOST: usize = 100_000;
@@ -128,12 +152,14 @@ impl Sentences {
         Ok(())
     }
 
-    pub(super) fn next_to_store(&self) -> Option<(Revocation, Party)> {
-        self.lock().to_store.pop_front()
-    }
-
-    pub(super) fn store_later(&self, revocation: Revocation, by: Party) {
-        self.lock().to_store.push_back((revocation, by));
+    pub(super) fn next_to_store(&self) -> Option<Owed<'_>> {
+        let (revocation, by) = self.lock().to_store.pop_front()?;
+        Some(Owed {
+            sentences: self,
+            revocation,
+            by,
+            is_paid: false,
+        })
     }
 }
 
@@ -189,17 +215,24 @@ mod tests {
         }
         assert!(!sentences.must_step_up(other, 100));
         let again = Revocation::RecentLogin(again.0, again.1);
-        let first = sentences.next_to_store();
-        assert_eq!(first, Some((again, Party::Application)));
-        assert_eq!(sentences.next_to_store(), None);
+        let told = || {
+            let owed = sentences.next_to_store()?;
+            let what = (owed.revocation.clone(), owed.by);
+            owed.settle();
+            Some(what)
+        };
+        // Whoever was to tell it has gone.
+        drop(sentences.next_to_store());
+        assert_eq!(told(), Some((again, Party::Application)));
+        assert_eq!(told(), None);
 
         let end = Sentence::End(Party::Stranger);
         sentences.pass(next, end, 300);
         sentences.pass(next, end, 300);
         assert_eq!(codes(next, &[250]), [Some(Code::SessionRevoked)]);
         let ended = Revocation::Session(next);
-        assert_eq!(sentences.next_to_store(), Some((ended, Party::Stranger)));
-        assert_eq!(sentences.next_to_store(), None);
+        assert_eq!(told(), Some((ended, Party::Stranger)));
+        assert_eq!(told(), None);
         // Nothing of it is left.
         assert_eq!(codes(next, &[300]), [None]);
         assert!(!sentences.lock().passed.contains_key(&next));

@@ -187,6 +187,7 @@ fn a_rate_that_is_none_is_refused() {
         (Rate::new(1, second * 3600 * 24), Ok(())),
         (Rate::new(0, second), refused),
         (Rate::new(1, Duration::ZERO), refused),
+        (Rate::new(1, Duration::MAX), refused),
         (Rate::new(u32::MAX, Duration::from_nanos(1)), refused),
     ] {
         let set: [fn(Builder, Rate) -> Builder; 6] = [

@@ -350,6 +350,33 @@ async fn the_old_key_does_not_come_back_to_the_list() {
     assert_eq!(keys, [new.0.thumbprint()], "old: {}", old.0.thumbprint());
 }
 
+/// A request whose next ticket is due while its user's account is deleted.
+#[tokio::test]
+async fn what_was_forgotten_does_not_come_back_to_the_list() {
+    let (is_armed, go_on) = (Arc::new(AtomicBool::new(false)), Arc::new(Notify::new()));
+    let registry = Waiting {
+        inner: Arc::new(MemoryRegistry::new()),
+        is_armed: Arc::clone(&is_armed),
+        go_on: Arc::clone(&go_on),
+    };
+    let bank = bank(|builder| builder.registry(registry));
+    let device = Device::new();
+    let mut client = bank.ann(&device).await;
+    bank.send((&device, &mut client), "/", "").await.0.unwrap();
+    bank.server.clock.advance(600);
+    let (stale, ..) = bank.send((&device, &mut client), "/", "").await;
+    assert_eq!(stale, Err(Code::NonceStale));
+    is_armed.store(true, Ordering::Relaxed);
+    let mut renewal = Box::pin(bank.send((&device, &mut client), "/", ""));
+    assert!(renewal.as_mut().now_or_never().is_none(), "it waits");
+    let (ann, bulla) = ("ann".parse().unwrap(), &bank.server.bulla);
+    bulla.end_and_forget(ann).await.unwrap();
+    go_on.notify_one();
+    renewal.await.0.unwrap();
+    assert_eq!(bulla.sessions_of(ann).await.unwrap(), []);
+    assert_eq!(bulla.devices_of(ann).await.unwrap(), []);
+}
+
 /// Which step of an opening fails, and what is left then.
 #[tokio::test]
 async fn whatever_fails_nothing_is_the_new_keys_while_the_old_one_is_good() {

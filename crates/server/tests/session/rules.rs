@@ -11,6 +11,7 @@ use bulla_server::{
     Action, Builder, Bulla, Clock as _, ConfigError, Cookies, EventKind, Identity, MemoryStore,
     ProofKind, Require, Rule, Rules, SecurityEvent, Store as _, SystemRandom, Threshold,
 };
+use futures_util::FutureExt as _;
 use http::Request;
 use tower::{Layer as _, service_fn};
 
@@ -483,6 +484,79 @@ async fn whoever_carries_a_session_over_carries_over_where_it_was() {
     assert_eq!(fired(&events), []);
     assert_eq!(go(&next, 2).await, None);
     assert_eq!(fired(&events), [Rule::NetworkChange]);
+}
+
+/// A page asks for many things at once, and all of them say what the session goes on from.
+#[tokio::test]
+async fn one_move_is_one_however_much_is_sent_at_once() {
+    let (server, events) = ruled(Rules::default());
+    let device = Device::new();
+    let client = device.open(&server, None).await.unwrap();
+    let go = async |client: &Client, last| {
+        let echo = client.signed(&device, ProofKind::Device, ECHO, b"");
+        code(&server.send(from(echo, last)).await)
+    };
+    assert_eq!(go(&client, 1).await, None);
+    let ticket = Some(client.ticket.clone());
+    let next = device.open(&server, ticket).await.unwrap();
+    events.lock().unwrap().clear();
+    for _ in 0..5 {
+        assert_eq!(go(&next, 2).await, None);
+    }
+    let seen = events.lock().unwrap().clone();
+    let moves = seen
+        .iter()
+        .filter(|event| event.kind == EventKind::NetworkChanged);
+    assert_eq!(moves.count(), 1);
+}
+
+/// Whoever is to be ended hangs up while the store is told of it.
+#[tokio::test]
+async fn what_nobody_waits_for_the_store_is_told_all_the_same() {
+    let is_slow = Arc::<AtomicBool>::default();
+    let slow = Arc::clone(&is_slow);
+    let store = Hooked::new(move |step| {
+        let waits = step == Step::Revoke && slow.load(Ordering::Relaxed);
+        Box::pin(async move {
+            if waits {
+                std::future::pending::<()>().await;
+            }
+            Ok(())
+        })
+    });
+    let moved = Threshold::new(1, MINUTE);
+    let rules = Rules::default().on(Rule::NetworkChange, moved, Action::End);
+    let (server, events) = server(|builder| builder.store(store.clone()).rules(rules));
+    let device = Device::new();
+    let (client, other) = (
+        device.open(&server, None).await.unwrap(),
+        device.open(&server, None).await.unwrap(),
+    );
+    let go = |client: &Client, last| {
+        let echo = client.signed(&device, ProofKind::Device, ECHO, b"");
+        server.send(from(echo, last))
+    };
+    assert_eq!(go(&client, 1).await.status(), 200);
+    is_slow.store(true, Ordering::Relaxed);
+    assert!(go(&client, 2).now_or_never().is_none());
+    is_slow.store(false, Ordering::Relaxed);
+    let ended = |events: &Events| {
+        let events = events.lock().unwrap();
+        events
+            .iter()
+            .any(|event| event.kind == EventKind::SessionEnded)
+    };
+    assert!(!ended(&events));
+    // Anybody's next request.
+    assert_eq!(go(&other, 1).await.status(), 200);
+    assert!(ended(&events));
+    let session = SessionRef {
+        session: client.id.into(),
+        device: device.0.thumbprint(),
+        subject: None,
+        memory: store.memory().revocations,
+    };
+    assert_eq!(store.is_revoked(session).await, Ok(true));
 }
 
 #[tokio::test]
