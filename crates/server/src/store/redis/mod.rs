@@ -203,14 +203,35 @@ fn failed(error: RedisError) -> ConfigError {
     ConfigError::Redis(Box::new(error))
 }
 
+/// What the server has said its time is, at some moment between these two: this process may have been stopped in
+/// between.
+#[derive(Clone, Copy)]
+struct Told {
+    asked: Instant,
+    answered: Instant,
+    /// In seconds since 1970.
+    time: u64,
+}
+
+impl Told {
+    fn has_jumped_since(&self, before: &Self) -> bool {
+        let least = self.asked.saturating_duration_since(before.answered);
+        let most = self.answered.saturating_duration_since(before.asked);
+        let earliest = before.time.saturating_add(least.as_secs());
+        let latest = before.time.saturating_add(most.as_secs());
+        self.time.saturating_add(MAX_SKEW) < earliest || self.time > latest.saturating_add(MAX_SKEW)
+    }
+}
+
 /// Asks for news for as long as the store is there.
 async fn listen(shared: Arc<Shared>) {
     let mut ticks = interval(NEWS_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut failures = 0_u32;
-    let mut clock: Option<(Instant, u64)> = None;
+    let mut clock: Option<Told> = None;
     loop {
         ticks.tick().await;
+        let asked = Instant::now();
         let Ok(health) = shared.hear().await else {
             failures = failures.saturating_add(1);
             // Nobody here knows what the others have ended.
@@ -225,8 +246,12 @@ async fn listen(shared: Arc<Shared>) {
             tracing::error!(target: "bulla::store", "Redis evicts: set maxmemory-policy noeviction");
             continue;
         }
-        let due = clock.map(|(at, then)| then.saturating_add(at.elapsed().as_secs()));
-        let has_jumped = due.is_some_and(|due| due.abs_diff(health.time) > MAX_SKEW);
+        let told = Told {
+            asked,
+            answered: Instant::now(),
+            time: health.time,
+        };
+        let has_jumped = clock.is_some_and(|before| told.has_jumped_since(&before));
         if has_jumped {
             tracing::error!(target: "bulla::store", "the clock of Redis has jumped");
         }
@@ -239,7 +264,7 @@ async fn listen(shared: Arc<Shared>) {
             }
         }
         shared.evicts.store(false, Ordering::Release);
-        clock = Some((Instant::now(), health.time));
+        clock = Some(told);
     }
 }
 
@@ -299,5 +324,36 @@ impl fmt::Debug for RedisBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // A URL may hold a password.
         f.debug_struct("RedisBuilder").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_jumps_by_more_than_this_process_can_have_been_stopped_for() {
+        let start = Instant::now();
+        let told = |asked, answered, time| Told {
+            asked: start + Duration::from_secs(asked),
+            answered: start + Duration::from_secs(answered),
+            time,
+        };
+        let skew = MAX_SKEW;
+        for (before, now, has_jumped) in [
+            (told(0, 0, 1000), told(10, 10, 1010), false),
+            (told(0, 0, 1000), told(10, 10, 1010 + skew), false),
+            (told(0, 0, 1000), told(10, 10, 1011 + skew), true),
+            (told(0, 0, 1000), told(10, 10, 1010 - skew), false),
+            (told(0, 0, 1000), told(10, 10, 1009 - skew), true),
+            // Stopped before it had read the answer, or before it had asked.
+            (told(0, 400, 1000), told(400, 400, 1400), false),
+            (told(0, 400, 1400), told(400, 400, 1400), false),
+            (told(0, 0, 1000), told(0, 400, 1000), false),
+            (told(0, 0, 1000), told(0, 400, 1401 + skew), true),
+            (told(0, 400, 1000), told(400, 400, 999 - skew), true),
+        ] {
+            assert_eq!(now.has_jumped_since(&before), has_jumped);
+        }
     }
 }
