@@ -94,8 +94,7 @@ impl Bulla {
     ///
     /// As [`Self::sessions_of`].
     pub async fn end_and_forget(&self, subject: Subject) -> Result<(), Error> {
-        self.revoke(Revocation::Subject(subject, self.now()))
-            .await?;
+        self.end_all_of(subject).await?;
         self.change(subject, |record, _| *record = Record::default())
             .await
     }
@@ -181,8 +180,8 @@ impl Bulla {
         let Some((subject, entry)) = self.entry(state, device, held) else {
             return Ok(());
         };
-        let enter = |record: &mut Record, room, now| record.enter(entry, room, now);
-        self.enter(subject, entry.current, enter).await
+        let reserve = |record: &mut Record, room, now| record.reserve(entry, room, now);
+        self.enter(subject, entry.current, reserve).await
     }
 
     /// Sees to it that a session that shows its first proof has a place.
@@ -201,22 +200,13 @@ impl Bulla {
         // It has the place of the one whose fresh keys it has, if that one has any.
         let goes_on = match state.replaces {
             Some(replaced) => {
-                let goes_on = |record: &mut Record, now| {
-                    record.meet(device, now);
-                    record.goes_on(entry, replaced)
-                };
+                let goes_on = |record: &mut Record, _| record.goes_on(entry, replaced);
                 self.change(subject, goes_on).await?
             }
             None => false,
         };
         if !goes_on {
-            let enter = |record: &mut Record, room, now| {
-                let has_place = record.enter(entry, room, now);
-                if has_place {
-                    record.meet(device, now);
-                }
-                has_place
-            };
+            let enter = |record: &mut Record, room, now| record.enter(entry, room, now);
             self.enter(subject, entry.current, enter).await?;
         }
         self.unlist_if_ended(subject, entry).await
@@ -236,10 +226,7 @@ impl Bulla {
         let Some((subject, entry)) = self.entry(state, device, expires) else {
             return Ok(());
         };
-        let go_on = |record: &mut Record, now| {
-            record.go_on(entry, state.replaces);
-            record.meet(device, now);
-        };
+        let go_on = |record: &mut Record, _| record.go_on(entry, state.replaces);
         self.change(subject, go_on).await?;
         self.unlist_if_ended(subject, entry).await
     }

@@ -80,7 +80,7 @@ impl Record {
     }
 
     /// Gives a session a place, if it has none, and if there is one: at most `room` are active at once.
-    pub(super) fn enter(&mut self, entry: Entry, room: usize, now: u32) -> bool {
+    pub(super) fn reserve(&mut self, entry: Entry, room: usize, now: u32) -> bool {
         let (mut active, mut all, mut has_place) = (0, 0, false);
         for other in &self.sessions {
             let is_active = other.is_active(now);
@@ -95,8 +95,17 @@ impl Record {
         if is_full && !has_place {
             return false;
         }
-        self.go_on(entry, None);
+        self.place(entry, None);
         true
+    }
+
+    /// The same for one that has shown a proof, and with it its device.
+    pub(super) fn enter(&mut self, entry: Entry, room: usize, now: u32) -> bool {
+        let has_place = self.reserve(entry, room, now);
+        if has_place {
+            self.meet(entry.device, entry.seen);
+        }
+        has_place
     }
 
     /// Notes that a session lives in the place of the one whose fresh keys it has, if either is there.
@@ -111,6 +120,11 @@ impl Record {
 
     /// Notes that a session lives, in the place of the one whose fresh keys it has.
     pub(super) fn go_on(&mut self, entry: Entry, replaced: Option<RevocationId>) {
+        self.place(entry, replaced);
+        self.meet(entry.device, entry.seen);
+    }
+
+    fn place(&mut self, entry: Entry, replaced: Option<RevocationId>) {
         let is_same =
             |known: &&mut Entry| known.current == entry.current || Some(known.current) == replaced;
         if let Some(known) = self.sessions.iter_mut().find(is_same) {
@@ -122,8 +136,7 @@ impl Record {
         }
     }
 
-    /// Notes that a device has shown a proof.
-    pub(super) fn meet(&mut self, key: Thumbprint, now: u32) {
+    fn meet(&mut self, key: Thumbprint, now: u32) {
         if let Some(known) = self.device(key) {
             known.seen = now;
             return;
@@ -277,14 +290,9 @@ mod tests {
     fn of(sessions: &[u8]) -> Record {
         let mut record = Record::default();
         for session in sessions {
-            note(&mut record, entry(*session), None);
+            record.go_on(entry(*session), None);
         }
         record
-    }
-
-    fn note(record: &mut Record, entry: Entry, replaced: Option<RevocationId>) {
-        record.go_on(entry, replaced);
-        record.meet(entry.device, entry.seen);
     }
 
     #[test]
@@ -311,7 +319,7 @@ mod tests {
         assert_eq!(record, of(&[1, 2]));
         // It has one.
         assert!(record.enter(entry(2), 2, NOW));
-        assert!(record.enter(entry(3), 3, NOW));
+        assert!(record.reserve(entry(3), 3, NOW));
         // At the end of its ticket a session is left, though its streams may go on.
         let later = NOW + 900;
         assert!(!record.enter(entry(4), 0, later));
@@ -319,7 +327,7 @@ mod tests {
             expires: later + 900,
             ..entry(of)
         };
-        assert!(record.enter(late(4), 1, later));
+        assert!(record.reserve(late(4), 1, later));
         assert_eq!(record.sessions.len(), 4);
         // Its place is another's now.
         assert!(!record.enter(late(1), 1, later));
@@ -350,7 +358,7 @@ mod tests {
         };
         // Requests that were made at once all say so.
         for _ in 0..2 {
-            note(&mut record, fresh, Some(id(1)));
+            record.go_on(fresh, Some(id(1)));
         }
         let [session] = &record.sessions[..] else {
             panic!("{record:?}");
@@ -397,12 +405,11 @@ mod tests {
             entry.device.0[..4].copy_from_slice(&number.to_be_bytes());
             entry.seen += number;
             assert!(record.enter(entry, MOST_SESSIONS, NOW));
-            record.meet(entry.device, entry.seen);
         }
         assert!(!record.enter(entry(1), MOST_SESSIONS, NOW));
         // Nor those that were left, at whose streams somebody may be.
         assert!(!record.enter(entry(1), MOST_SESSIONS, NOW + 1000));
-        note(&mut record, entry(1), None);
+        record.go_on(entry(1), None);
         assert_eq!(record.sessions.len(), MOST_SESSIONS);
         assert_eq!(record.devices.len(), MOST_DEVICES);
         let first = record.devices.iter().map(|device| device.seen).min();
