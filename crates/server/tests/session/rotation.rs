@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
 
-use bulla_protocol::error::{Code, Problem};
+use bulla_protocol::error::Code;
 use bulla_protocol::field;
 use bulla_protocol::opening::Ticket;
 use bulla_protocol::proof::ProofKind;
@@ -14,7 +14,9 @@ use http::request::Parts;
 use http::{Request, Response};
 use tower::{Layer as _, service_fn};
 
-use crate::support::{Body, Client, Device, Server, answer, app, code, concealed, erase};
+use crate::support::{
+    Body, Client, Device, Server, answer, app, ask_with_cookies, code, concealed, erase,
+};
 
 struct Bank {
     server: Server,
@@ -53,28 +55,7 @@ impl Bank {
         path: &str,
         cookies: &str,
     ) -> (Result<String, Code>, Option<Ticket>, Vec<String>) {
-        let at = ("POST", path);
-        let sealed = client.sealed(device, ProofKind::Device, at, b"");
-        let mut request = concealed(&sealed.bytes);
-        if !cookies.is_empty() {
-            let cookies = cookies.parse().unwrap();
-            request.headers_mut().insert("cookie", cookies);
-        }
-        let response = self.server.send(request).await;
-        let lines = response.headers().get_all("set-cookie").iter();
-        let lines = lines
-            .map(|line| line.to_str().unwrap().to_owned())
-            .collect();
-        if response.headers()["content-type"] != field::BHTTP {
-            return (Err(code(&response).unwrap()), None, lines);
-        }
-        let (_, fields, content) = client.open_reply(&response, &sealed.nonce);
-        let carry = client.update(&fields);
-        let said = match Problem::parse(&content) {
-            Some(code) => Err(code),
-            None => Ok(String::from_utf8(content).unwrap()),
-        };
-        (said, carry, lines)
+        ask_with_cookies(&self.server, (device, client), path, cookies).await
     }
 
     /// A login that lets the key be rotated. Gives the ticket, the cookies that were set, and the session that has

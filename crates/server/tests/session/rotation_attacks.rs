@@ -4,10 +4,8 @@ use std::convert::Infallible;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
-use bulla_protocol::error::{Code, Problem};
-use bulla_protocol::field;
+use bulla_protocol::error::Code;
 use bulla_protocol::opening::Ticket;
-use bulla_protocol::proof::ProofKind;
 use bulla_server::registry::{Swap, Swapped};
 use bulla_server::store::{StoreError, StoreFuture};
 use bulla_server::{
@@ -22,7 +20,7 @@ use tower::{Layer as _, service_fn};
 
 use crate::hooked::{Hooked, Step};
 use crate::support::{
-    Body, Client, Device, Server, TestClock, answer, app, code, concealed, erase,
+    Body, Client, Device, Server, TestClock, answer, app, ask_with_cookies, erase,
 };
 
 struct Bank {
@@ -102,28 +100,7 @@ impl Bank {
         path: &str,
         cookies: &str,
     ) -> (Result<String, Code>, Option<Ticket>, Vec<String>) {
-        let at = ("POST", path);
-        let sealed = client.sealed(device, ProofKind::Device, at, b"");
-        let mut request = concealed(&sealed.bytes);
-        if !cookies.is_empty() {
-            let cookies = cookies.parse().unwrap();
-            request.headers_mut().insert("cookie", cookies);
-        }
-        let response = self.server.send(request).await;
-        let lines = response.headers().get_all("set-cookie").iter();
-        let lines = lines
-            .map(|line| line.to_str().unwrap().to_owned())
-            .collect();
-        if response.headers()["content-type"] != field::BHTTP {
-            return (Err(code(&response).unwrap()), None, lines);
-        }
-        let (_, fields, content) = client.open_reply(&response, &sealed.nonce);
-        let carry = client.update(&fields);
-        let said = match Problem::parse(&content) {
-            Some(code) => Err(code),
-            None => Ok(String::from_utf8(content).unwrap()),
-        };
-        (said, carry, lines)
+        ask_with_cookies(&self.server, (device, client), path, cookies).await
     }
 
     /// A session that ann has logged in to, on this device.

@@ -723,3 +723,34 @@ pub(crate) async fn woken<F: Future>(future: F) -> F::Output {
         outcome = future => outcome,
     }
 }
+
+/// Sends a sealed request with these cookies. Gives what it says, what is to be carried over, and the cookies that it sets.
+pub(crate) async fn ask_with_cookies(
+    server: &Server,
+    (device, client): (&Device, &mut Client),
+    path: &str,
+    cookies: &str,
+) -> (Result<String, Code>, Option<Ticket>, Vec<String>) {
+    let at = ("POST", path);
+    let sealed = client.sealed(device, ProofKind::Device, at, b"");
+    let mut request = concealed(&sealed.bytes);
+    if !cookies.is_empty() {
+        let cookies = cookies.parse().unwrap();
+        request.headers_mut().insert("cookie", cookies);
+    }
+    let response = server.send(request).await;
+    let lines = response.headers().get_all("set-cookie").iter();
+    let lines = lines
+        .map(|line| line.to_str().unwrap().to_owned())
+        .collect();
+    if response.headers()["content-type"] != field::BHTTP {
+        return (Err(code(&response).unwrap()), None, lines);
+    }
+    let (_, fields, content) = client.open_reply(&response, &sealed.nonce);
+    let carry = client.update(&fields);
+    let said = match Problem::parse(&content) {
+        Some(code) => Err(code),
+        None => Ok(String::from_utf8(content).unwrap()),
+    };
+    (said, carry, lines)
+}
