@@ -102,16 +102,17 @@ fn all_compile() {
 fn the_packages_own_scripts_agree_with_the_module_and_with_its_codes() {
     let folder = installed();
     // Not by way of `node_modules`, where the compiler takes a script's word for it.
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../npm/src/index.js");
+    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("../npm/src");
+    let sources = sources.to_str().unwrap();
     let config = r#"{
       "compilerOptions": {
         "strict": true, "noImplicitAny": false, "allowJs": true, "checkJs": true, "noEmit": true, "types": [],
         "target": "es2022", "lib": ["es2022", "dom", "dom.iterable", "esnext.disposable"],
         "module": "esnext", "moduleResolution": "bundler"
       },
-      "files": ["SCRIPT"]
+      "files": ["SOURCES/index.js", "SOURCES/inline.js", "SOURCES/files.d.ts"]
     }"#;
-    compile(&folder, &config.replace("SCRIPT", script.to_str().unwrap()));
+    compile(&folder, &config.replace("SOURCES", sources));
 }
 
 /// Runs the TypeScript compiler with this configuration.

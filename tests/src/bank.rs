@@ -1,6 +1,7 @@
 //! A bank behind the verifier, and its unprotected twin: what browsers and thieves are set upon.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -536,17 +537,20 @@ pub fn page<S: Clone + Send + Sync + 'static>() -> MethodRouter<S> {
 /// If it is not built.
 pub fn package() -> io::Result<Router<()>> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../npm/dist");
+    let unbuilt = |error: io::Error| {
+        io::Error::other(format!("npm/dist: {error}; `cargo xtask wasm` builds it"))
+    };
     let mut router = Router::new();
-    for (file, kind) in [
-        ("index.js", "text/javascript"),
-        ("bulla_web_bg.wasm", "application/wasm"),
-    ] {
-        let content = std::fs::read(folder.join(file)).map_err(|error| {
-            io::Error::other(format!(
-                "npm/dist/{file}: {error}; `cargo xtask wasm` builds it"
-            ))
-        })?;
-        router = router.route(&format!("/npm/{file}"), crate::serve::bytes(kind, content));
+    for entry in std::fs::read_dir(folder).map_err(unbuilt)? {
+        let file = entry?.path();
+        let kind = match file.extension().and_then(OsStr::to_str) {
+            Some("js") => "text/javascript",
+            Some("wasm") => "application/wasm",
+            _ => continue,
+        };
+        let name = file.file_name().and_then(OsStr::to_str).unwrap_or_default();
+        let content = std::fs::read(&file).map_err(unbuilt)?;
+        router = router.route(&format!("/npm/{name}"), crate::serve::bytes(kind, content));
     }
     Ok(router)
 }

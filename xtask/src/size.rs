@@ -15,9 +15,10 @@ impl Sizes {
     /// Measures the built package, says how large it is, and leaves the result for the benchmarks in
     /// `<target>/wasm/sizes.json`.
     pub(crate) fn measure(project: &Project, module: &Path, script: &Path) -> Outcome<Self> {
+        let script_gzip = compressed(project, "gzipSync", script)?;
         let sizes = Self {
             wasm_brotli: compressed(project, "brotliCompressSync", module)?,
-            script_gzip: compressed(project, "gzipSync", script)?,
+            script_gzip,
         };
         for (what, size, most) in sizes.rows(&project.recipe.budget) {
             say(&format!("{what}: {size} of {most} bytes"));

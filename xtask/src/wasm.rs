@@ -28,10 +28,16 @@ pub(crate) fn build(project: &mut Project) -> Outcome<(Node, Sizes)> {
     let module = compile(project, &project.recipe.package.name)?;
     let package = Parts::of(&project.recipe.package);
     // How it is made is written here and there.
-    let recipe = ["wasm-pack.toml", "xtask/src/wasm.rs"].map(PathBuf::from);
+    let recipe = [
+        "wasm-pack.toml",
+        "xtask/src/wasm.rs",
+        "xtask/bindgen/src/main.rs",
+    ]
+    .map(PathBuf::from);
     let mut files = [&[module.clone()][..], &recipe].concat();
     files.extend(project::files(&package.sources, "js")?);
-    files.extend([package.shipped.clone(), package.script.clone()]);
+    files.push(package.shipped());
+    files.extend(ENTRIES.map(|entry| package.script(entry)));
     let work = project.target.join("wasm");
     let stamp = work.join("stamp");
     let seen = fs::read_to_string(&stamp).ok();
@@ -43,12 +49,16 @@ pub(crate) fn build(project: &mut Project) -> Outcome<(Node, Sizes)> {
         fs::write(&stamp, fingerprint(&files)?)?;
     }
 
-    let sizes = Sizes::measure(project, &package.shipped, &package.script)?;
+    let sizes = Sizes::measure(project, &package.shipped(), &package.script("index.js"))?;
     if let Some(beyond) = sizes.beyond(&project.recipe.budget) {
         say(&format!("WARNING: {beyond}"));
     }
     Ok((node, sizes))
 }
+
+/// The scripts that are published, each of them whole in one file: what it is to be loaded for, the page itself,
+/// a service worker or a worker, is one file to serve, to check and to keep.
+const ENTRIES: [&str; 2] = ["index.js", "inline.js"];
 
 /// Where the parts of the npm package lie.
 struct Parts {
@@ -56,52 +66,92 @@ struct Parts {
     sources: PathBuf,
     /// What wasm-bindgen makes: the module and its glue, for the scripts.
     build: PathBuf,
-    /// The module among that.
-    bound: PathBuf,
     /// What is published.
     dist: PathBuf,
-    /// The module among that, optimised.
-    shipped: PathBuf,
-    /// The scripts and the glue among that, as one file.
-    script: PathBuf,
+    /// The module's file.
+    module: String,
 }
 
 impl Parts {
     fn of(package: &Package) -> Self {
-        let module = format!("{}_bg.wasm", package.name.replace('-', "_"));
-        let (build, dist) = (package.folder.join("build"), package.folder.join("dist"));
         Self {
             sources: package.folder.join("src"),
-            bound: build.join(&module),
-            shipped: dist.join(module),
-            script: dist.join("index.js"),
-            build,
-            dist,
+            build: package.folder.join("build"),
+            dist: package.folder.join("dist"),
+            module: format!("{}_bg.wasm", package.name.replace('-', "_")),
         }
+    }
+
+    /// The module that is published.
+    fn shipped(&self) -> PathBuf {
+        self.dist.join(&self.module)
+    }
+
+    /// A script that is published.
+    fn script(&self, entry: &str) -> PathBuf {
+        self.dist.join(entry)
     }
 
     fn make(&self, project: &Project, node: &Node, module: &Path) -> Outcome {
         bind(project, module, &self.build)?;
-
-        // Nothing of an earlier build goes along.
-        if self.dist.exists() {
-            fs::remove_dir_all(&self.dist)?;
-        }
-        fs::create_dir_all(&self.dist)?;
+        let optimised = self.build.join("optimised.wasm");
         let mut optimise = node.tool(project, "wasm-opt");
         optimise.args(&project.recipe.package.wasm_opt);
-        project::run(optimise.arg(&self.bound).arg("-o").arg(&self.shipped))?;
+        optimise.arg(self.build.join(&self.module));
+        project::run(optimise.arg("-o").arg(&optimised))?;
 
+        // Nothing of an earlier build goes along, and whoever reads the folder meanwhile finds one or the other.
+        let staged = self.build.join("dist");
+        if staged.exists() {
+            fs::remove_dir_all(&staged)?;
+        }
+        fs::create_dir_all(&staged)?;
+        fs::copy(&optimised, staged.join(&self.module))?;
         let mut join = node.tool(project, "esbuild");
-        join.arg(self.sources.join("index.js"))
+        join.args(ENTRIES.map(|entry| self.sources.join(entry)))
             .args(["--bundle", "--minify", "--format=esm", "--target=es2022"])
             // Where nobody catches an error Node prints the line that it is in.
             .arg("--line-limit=4000")
             // The sources are in the map, for whoever reads or debugs what runs.
             .args(["--sourcemap", "--log-level=warning"])
-            .arg(format!("--outfile={}", self.script.display()));
-        project::run(&mut join)
+            .args(["--loader:.wasm=binary"])
+            // Of the glue, what nobody outside of it names, and what these scripts do not use.
+            .arg("--mangle-props=^__(wbg_ptr|destroy_into_raw|wrap)$")
+            .arg("--define:Symbol.dispose=undefined")
+            .arg(format!("--outdir={}", staged.display()));
+        project::run(&mut join)?;
+        self.write_integrity(project, &staged)?;
+        if self.dist.exists() {
+            fs::remove_dir_all(&self.dist)?;
+        }
+        fs::rename(staged, &self.dist)?;
+        Ok(())
     }
+
+    /// Writes `integrity.json`: what a page that loads one of the files may hold it to (W3C Subresource Integrity).
+    fn write_integrity(&self, project: &Project, folder: &Path) -> Outcome {
+        let files = ENTRIES.into_iter().chain([self.module.as_str()]);
+        let members: Vec<_> = files
+            .map(|file| {
+                let integrity = integrity(project, &folder.join(file))?;
+                Ok(format!("  \"{file}\": \"{integrity}\""))
+            })
+            .collect::<Outcome<_>>()?;
+        let json = format!("{{\n{}\n}}\n", members.join(",\n"));
+        Ok(fs::write(folder.join("integrity.json"), json)?)
+    }
+}
+
+/// The integrity metadata of a file.
+fn integrity(project: &Project, file: &Path) -> Outcome<String> {
+    const HASH: &str = "const content = require('fs').readFileSync(process.argv[1]);
+        console.log(require('crypto').createHash('sha384').update(content).digest('base64'))";
+    let mut node = project.command("node");
+    let hash = project::ask(node.args(["-e", HASH, "--"]).arg(file));
+    Ok(format!(
+        "sha384-{}",
+        hash.ok_or("Node could not hash the package's files")?
+    ))
 }
 
 /// Builds the module that runs the test vectors in browsers, with its glue, into `vectors` in the

@@ -2,9 +2,12 @@
 
 use std::env;
 use std::error::Error;
+use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::path::Path;
 
 use walrus::{FunctionBuilder, FunctionKind, Module};
-use wasm_bindgen_cli_support::Bindgen;
+use wasm_bindgen_cli_support::{Bindgen, EncodeInto};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = env::args_os().skip(1);
@@ -13,9 +16,14 @@ fn main() -> Result<(), Box<dyn Error>> {
         return Err("usage: xtask-bindgen <module.wasm> <folder>".into());
     };
 
+    let name = Path::new(&module)
+        .file_stem()
+        .ok_or("the module has no name")?
+        .to_owned();
     let mut output = Bindgen::new()
         .input_path(module)
         .web(true)?
+        .encode_into(EncodeInto::Always)
         .typescript(true)
         // As `trap_at_once` knows them.
         .demangle(false)
@@ -24,7 +32,21 @@ fn main() -> Result<(), Box<dyn Error>> {
         .remove_producers_section(true)
         .generate_output()?;
     trap_at_once(output.wasm_mut());
-    output.emit(folder)?;
+    output.emit(&folder)?;
+    export_parts(&Path::new(&folder).join(name))
+}
+
+/// Lets the package's own script load the module. The glue's loader is for everyone, and ten times as long.
+fn export_parts(glue: &Path) -> Result<(), Box<dyn Error>> {
+    const SCRIPT: &str =
+        "\nexport { __wbg_get_imports as imports, __wbg_finalize_init as begin };\n";
+    const TYPES: &str = "\nexport function imports(): WebAssembly.Imports;
+export function begin(instance: WebAssembly.Instance): InitOutput;\n";
+    for (extension, parts) in [("js", SCRIPT), ("d.ts", TYPES)] {
+        let file = glue.with_extension(extension);
+        let mut file = OpenOptions::new().append(true).open(file)?;
+        file.write_all(parts.as_bytes())?;
+    }
     Ok(())
 }
 

@@ -1,0 +1,63 @@
+// What the application holds: a session, as a handle on the client behind it.
+
+import { Client } from "./client.js";
+import { end, run } from "./fetch.js";
+
+/** Opens a session, once the Wasm module is there. */
+export async function start(options) {
+  return new Session(ours, await Client.start(options));
+}
+
+const ours = Symbol();
+
+export class Session {
+  #client;
+
+  constructor(token, client) {
+    if (token !== ours) throw new TypeError("Illegal constructor");
+    this.#client = client;
+    // An own property, so that it can be handed on by itself, like the platform's.
+    Object.defineProperty(this, "fetch", {
+      /**
+       * @param {RequestInfo | URL} input
+       * @param {RequestInit | undefined} init
+       */
+      async value(input, init = undefined) {
+        if (arguments.length === 0) throw new TypeError("fetch wants a request");
+        return run(client, input, init);
+      },
+    });
+  }
+
+  get id() {
+    return this.#client.session?.id ?? null;
+  }
+
+  get authenticated() {
+    return this.#client.session?.authenticated ?? false;
+  }
+
+  get storage() {
+    return this.#client.storage;
+  }
+
+  get identity() {
+    return this.#client.pin;
+  }
+
+  get device() {
+    return this.#client.thumbprint;
+  }
+
+  end() {
+    return end(this.#client);
+  }
+
+  async forget() {
+    try {
+      await end(this.#client);
+    } finally {
+      await this.#client.forgetDevice();
+    }
+  }
+}
