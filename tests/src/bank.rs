@@ -541,16 +541,19 @@ pub fn package() -> io::Result<Router<()>> {
         io::Error::other(format!("npm/dist: {error}; `cargo xtask wasm` builds it"))
     };
     let mut router = Router::new();
-    for entry in std::fs::read_dir(folder).map_err(unbuilt)? {
-        let file = entry?.path();
-        let kind = match file.extension().and_then(OsStr::to_str) {
-            Some("js") => "text/javascript",
-            Some("wasm") => "application/wasm",
-            _ => continue,
-        };
-        let name = file.file_name().and_then(OsStr::to_str).unwrap_or_default();
-        let content = std::fs::read(&file).map_err(unbuilt)?;
-        router = router.route(&format!("/npm/{name}"), crate::serve::bytes(kind, content));
+    for below in ["", "later/"] {
+        for entry in std::fs::read_dir(folder.join(below)).map_err(unbuilt)? {
+            let file = entry?.path();
+            let kind = match file.extension().and_then(OsStr::to_str) {
+                Some("js") => "text/javascript",
+                Some("wasm") => "application/wasm",
+                _ => continue,
+            };
+            let name = file.file_name().and_then(OsStr::to_str).unwrap_or_default();
+            let content = std::fs::read(&file).map_err(unbuilt)?;
+            let served = crate::serve::bytes(kind, content);
+            router = router.route(&format!("/npm/{below}{name}"), served);
+        }
     }
     Ok(router)
 }

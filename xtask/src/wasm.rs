@@ -35,9 +35,14 @@ pub(crate) fn build(project: &mut Project) -> Outcome<(Node, Sizes)> {
     ]
     .map(PathBuf::from);
     let mut files = [&[module.clone()][..], &recipe].concat();
-    files.extend(project::files(&package.sources, "js")?);
+    for folder in [
+        package.sources.clone(),
+        package.sources.join("later"),
+        package.dist.clone(),
+    ] {
+        files.extend(project::files(folder, "js").unwrap_or_default());
+    }
     files.push(package.shipped());
-    files.extend(ENTRIES.map(|entry| package.script(entry)));
     let work = project.target.join("wasm");
     let stamp = work.join("stamp");
     let seen = fs::read_to_string(&stamp).ok();
@@ -49,16 +54,18 @@ pub(crate) fn build(project: &mut Project) -> Outcome<(Node, Sizes)> {
         fs::write(&stamp, fingerprint(&files)?)?;
     }
 
-    let sizes = Sizes::measure(project, &package.shipped(), &package.script("index.js"))?;
+    let sizes = Sizes::measure(project, &package.shipped(), &package.script(MAIN))?;
     if let Some(beyond) = sizes.beyond(&project.recipe.budget) {
         say(&format!("WARNING: {beyond}"));
     }
     Ok((node, sizes))
 }
 
-/// The scripts that are published, each of them whole in one file: what it is to be loaded for, the page itself,
-/// a service worker or a worker, is one file to serve, to check and to keep.
-const ENTRIES: [&str; 2] = ["index.js", "inline.js"];
+/// The script that most pages load. What few of them call, in `later`, it fetches when that is called.
+const MAIN: &str = "index.js";
+
+/// The other scripts that are published, each of them whole: one file to serve, to check and to keep.
+const ENTRIES: [&str; 1] = ["inline.js"];
 
 /// Where the parts of the npm package lie.
 struct Parts {
@@ -107,8 +114,39 @@ impl Parts {
         }
         fs::create_dir_all(&staged)?;
         fs::copy(&optimised, staged.join(&self.module))?;
+        let later = project::files(self.sources.join("later"), "js")?;
+        let (main, others) = (
+            &[self.sources.join(MAIN)][..],
+            ENTRIES.map(|entry| self.sources.join(entry)),
+        );
+        self.join(
+            project,
+            node,
+            &staged,
+            &[main, &later].concat(),
+            &["--external:./later/*"],
+        )?;
+        self.join(project, node, &staged, &others, &[])?;
+        self.write_integrity(project, &staged)?;
+        if self.dist.exists() {
+            fs::remove_dir_all(&self.dist)?;
+        }
+        fs::rename(staged, &self.dist)?;
+        Ok(())
+    }
+
+    /// Makes each of `scripts` one file, with all that it imports but what `but` says.
+    fn join(
+        &self,
+        project: &Project,
+        node: &Node,
+        folder: &Path,
+        scripts: &[PathBuf],
+        but: &[&str],
+    ) -> Outcome {
         let mut join = node.tool(project, "esbuild");
-        join.args(ENTRIES.map(|entry| self.sources.join(entry)))
+        join.args(scripts)
+            .args(but)
             .args(["--bundle", "--minify", "--format=esm", "--target=es2022"])
             // Where nobody catches an error Node prints the line that it is in.
             .arg("--line-limit=4000")
@@ -118,22 +156,20 @@ impl Parts {
             // Of the glue, what nobody outside of it names, and what these scripts do not use.
             .arg("--mangle-props=^__(wbg_ptr|destroy_into_raw|wrap)$")
             .arg("--define:Symbol.dispose=undefined")
-            .arg(format!("--outdir={}", staged.display()));
-        project::run(&mut join)?;
-        self.write_integrity(project, &staged)?;
-        if self.dist.exists() {
-            fs::remove_dir_all(&self.dist)?;
-        }
-        fs::rename(staged, &self.dist)?;
-        Ok(())
+            .arg(format!("--outbase={}", self.sources.display()))
+            .arg(format!("--outdir={}", folder.display()));
+        project::run(&mut join)
     }
 
     /// Writes `integrity.json`: what a page that loads one of the files may hold it to (W3C Subresource Integrity).
     fn write_integrity(&self, project: &Project, folder: &Path) -> Outcome {
-        let files = ENTRIES.into_iter().chain([self.module.as_str()]);
+        let later = project::files(folder.join("later"), "js")?;
+        let files = project::files(folder, "js")?.into_iter().chain(later);
         let members: Vec<_> = files
+            .chain([folder.join(&self.module)])
             .map(|file| {
-                let integrity = integrity(project, &folder.join(file))?;
+                let integrity = integrity(project, &file)?;
+                let file = file.strip_prefix(folder)?.display();
                 Ok(format!("  \"{file}\": \"{integrity}\""))
             })
             .collect::<Outcome<_>>()?;
