@@ -1,0 +1,43 @@
+// Which paths go through the session, where that is not said by calling `session.fetch`.
+
+import { BullaError } from "./error.js";
+
+/**
+ * Whether a path, as the platform serialises it in a URL, is under one of `paths` and under none of `except`.
+ * @param {{ paths: string[], except?: string[] }} scope
+ * @param {string} pathname
+ */
+export function covers({ paths, except = [] }, pathname) {
+  const isUnder = (prefix) => pathname === prefix || pathname.startsWith(prefix.replace(/\/?$/, "/"));
+  return paths.some(isUnder) && !except.some(isUnder);
+}
+
+/**
+ * What an application gives as `paths` and `except`, checked. Further options are its caller's to refuse.
+ * @param {{ paths: string[], except?: string[] }} options
+ */
+export function scopeOf({ paths, except }) {
+  return { paths: prefixes("paths", paths), except: prefixes("except", except ?? []) };
+}
+
+function prefixes(name, given) {
+  if (!Array.isArray(given)) throw wrong(`${name} is a list of paths, such as ["/api/"]`);
+  for (const path of given) {
+    // One that is written otherwise than in URLs would be met by none.
+    if (typeof path !== "string" || serialised(path) !== path) {
+      throw wrong(`${name} holds paths as they are in URLs, such as "/api/", and not "${String(path)}"`);
+    }
+  }
+  return [...given];
+}
+
+function serialised(path) {
+  try {
+    // Not by a base: the path would be relative to it, or lead to another host.
+    return new URL(`https://host.invalid${path}`).pathname;
+  } catch {
+    return undefined;
+  }
+}
+
+const wrong = (message) => new BullaError("request_invalid", message);
