@@ -1,6 +1,7 @@
 // `fetch` through a session: sign, seal and send; check the reply, and do what a refusal asks for.
 
 import { Attempt, Head, Next, Outgoing, isSealed, maxAnswer, outranks, unsealed } from "../build/bulla_web.js";
+import { LOSES_BODIES } from "./engines.js";
 import { BullaError, codeOf, unreachable } from "./error.js";
 import { encoded } from "./form.js";
 import { encrypt, mac, messageKey, randomBytes, sign } from "./keys.js";
@@ -20,7 +21,9 @@ export async function run(client, input, init) {
     const reply = await exchange(client, request, false);
     const location = reply.location();
     if (location === undefined || request.redirect === "manual") {
-      const response = await reply.intoResponse(request.method === "HEAD");
+      let response = await reply.intoResponse(request.method === "HEAD");
+      const tell = init?.onDownloadProgress;
+      if (tell) response = (await import("./later/progress.js")).watched(response, tell);
       return described(response, request.url, redirects > 0);
     }
     reply.cancel();
@@ -29,6 +32,38 @@ export async function run(client, input, init) {
   }
   throw new BullaError("network", "there were too many redirects");
 }
+
+/**
+ * Sends a request that the platform has made, and leaves it to the platform to follow where that leads.
+ * @param {import("./client.js").Client} client
+ * @param {Request} request
+ * @param {string[]} stated further fields of it, names and values in turn, that no `Request` takes
+ * @param {(stream: ReadableStream, fields: [string, string][]) => ReadableStream} watch
+ */
+export async function forward(client, request, stated, watch) {
+  const { method, url, signal } = request;
+  // The worker's own address would be its referrer.
+  const carried = { credentials: request.credentials, referrerPolicy: "no-referrer" };
+  // WebKit lets a worker see what media players say of their connection.
+  const fields = flat([...request.headers].filter(([name]) => name !== "connection")).concat(stated);
+  let whole = outgoing(client, { method, url, fields, signal, carried, body: new Uint8Array() });
+  await addBody(whole, request);
+  for (let redirects = 0; ; redirects += 1) {
+    const reply = await exchange(client, whole, false);
+    const location = reply.location();
+    if (location === undefined) return reply.intoResponse(method === "HEAD", watch);
+    reply.cancel();
+    const to = new URL(location, whole.url).href;
+    const hasBody = whole.body.length > 0 && reply.status >= 307;
+    const isFollowed = request.redirect === "follow" || request.mode === "navigate";
+    if (!LOSES_BODIES || !hasBody || !isFollowed || !isServers(client, to) || redirects === MAX_REDIRECTS) {
+      return Response.redirect(to, reply.status);
+    }
+    whole = redirected(client, whole, reply.status, location);
+  }
+}
+
+const isServers = (client, url) => url.startsWith(`${client.origin}/`);
 
 /** Ends the session at the server and here. */
 export async function end(client) {
@@ -70,9 +105,7 @@ async function endOne(client) {
 
 /** Reads what the application has given to `fetch`. The platform serialises the body. */
 async function read(client, input, init) {
-  const body = init?.body;
-  const given = body instanceof FormData ? { __proto__: init, body: encoded(body) } : init;
-  const request = new Request(isRequest(input) ? input : resolved(client, String(input)), given);
+  const request = requested(client, input, init);
   if (request.integrity) {
     throw new BullaError("request_invalid", "subresource integrity is not checked inside the seal");
   }
@@ -81,11 +114,23 @@ async function read(client, input, init) {
   const parts = { method, url: request.url, fields: flat(request.headers), redirect, signal, carried };
   // Before the body is read, so that what cannot be sent is refused at once.
   const whole = outgoing(client, { ...parts, body: new Uint8Array() });
-  if (method !== "GET" && method !== "HEAD") {
-    whole.body = new Uint8Array(await unlessAborted(signal, () => request.arrayBuffer()));
-    whole.rules.body = whole.body;
-  }
+  await addBody(whole, request);
+  const tell = init?.onUploadProgress;
+  if (tell) whole.carried.upload = { tell, loaded: 0, total: whole.body.length };
   return whole;
+}
+
+/** What the platform makes of it. The origin is what relative URLs lead to. */
+export function requested({ origin }, input, init) {
+  const body = init?.body;
+  const given = body instanceof FormData ? { __proto__: init, body: encoded(body) } : init;
+  return new Request(isRequest(input) ? input : resolved({ origin }, String(input)), given);
+}
+
+async function addBody(whole, request) {
+  if (request.method === "GET" || request.method === "HEAD") return;
+  whole.body = new Uint8Array(await unlessAborted(request.signal, () => request.arrayBuffer()));
+  whole.rules.body = whole.body;
 }
 
 /** Also one of another frame, which is no instance of this one's `Request`. */
@@ -94,7 +139,7 @@ const isRequest = (input) => Object.prototype.toString.call(input) === "[object 
 /** A request that can be sent, again and again if need be. */
 function outgoing(client, parts) {
   // As the platform has serialised it, so the path comes next. The fragment is not sent.
-  if (!parts.url.startsWith(`${client.origin}/`)) throw elsewhere();
+  if (!isServers(client, parts.url)) throw elsewhere();
   const [target] = parts.url.slice(client.origin.length).split("#", 1);
   const rules = new Outgoing(client.server, parts.method, target, parts.fields);
   rules.body = parts.body;
@@ -104,17 +149,20 @@ function outgoing(client, parts) {
 
 const elsewhere = () => new BullaError("request_invalid", "a session reaches its own server's origin only");
 
-/** A URL. What is relative is relative to this page, if it is the server's, else to the server. */
+/** A URL, if it is one; else it is left for the platform to refuse in its own words. */
 function resolved(client, url) {
-  const here = globalThis.document?.baseURI ?? globalThis.location?.href;
-  // The platform does it then. Not for a `blob:` URL, which has an origin and no hierarchy.
-  if (here?.startsWith(`${client.origin}/`)) return url;
   try {
-    return new URL(url, client.origin).href;
+    return new URL(url, base(client)).href;
   } catch {
-    // Left for the platform to refuse in its own words.
     return url;
   }
+}
+
+/** What URLs are relative to: this page, if it is the server's, else the server. */
+export function base(client) {
+  const here = globalThis.document?.baseURI ?? globalThis.location?.href;
+  // Not a `blob:` URL, which has an origin and no hierarchy.
+  return here?.startsWith(`${client.origin}/`) ? here : client.origin;
 }
 
 /** The request that follows a redirect (Fetch standard, HTTP-redirect fetch). */
@@ -140,6 +188,7 @@ function redirected(client, request, status, location) {
 /** Sends a request until there is a reply or nothing more to try. */
 async function exchange(client, request, ends) {
   try {
+    if (!ends) client.guard?.(request.url);
     return await attempts(client, request, ends);
   } finally {
     // With it goes a copy of the body.
@@ -216,7 +265,8 @@ async function send(client, session, request, sessionProof, random) {
 /** The platform's `fetch`. Redirects are never followed; with `"error"` Node would fail of a 421, too. */
 async function transmit(url, init) {
   init.signal.throwIfAborted();
-  return await fetch(url, init).catch(lost(init.signal));
+  const sent = init.upload ? import("./later/progress.js").then(({ upload }) => upload(url, init)) : fetch(url, init);
+  return await sent.catch(lost(init.signal));
 }
 
 /** What becomes of a connection that breaks: the application may have given up. */
@@ -254,7 +304,7 @@ async function openSealed(client, session, request, nonce, response) {
     const head = await content.head(session.response);
     head.checkInReplyTo(nonce);
     const problem = head.isProblem ? await content.peek(maxAnswer()) : undefined;
-    const refusal = problem && head.refusal(problem);
+    const refusal = problem && refusalOf(head, problem);
     await client.take(session, head.handout(true));
     return refusal ? { refusal, wasSealed: true } : { reply: new Reply(head, content, undefined) };
   } catch (error) {
@@ -279,7 +329,13 @@ async function readPlain(client, session, signal, response) {
 async function readRefusal(head, response, signal) {
   if (!head.isProblem) return undefined;
   const content = await readAtMost(response, maxAnswer()).catch(lost(signal));
-  return content && head.refusal(content);
+  return content && refusalOf(head, content);
+}
+
+function refusalOf(head, content) {
+  const refusal = head.refusal(content);
+  if (refusal) refusal.status = head.status;
+  return refusal;
 }
 
 function headOf(response) {
@@ -320,7 +376,7 @@ class Reply {
   }
 
   /** What the application gets. */
-  async intoResponse(isHead) {
+  async intoResponse(isHead, watch = (stream, _fields) => stream) {
     const hasNoBody = isHead || [204, 205, 304].includes(this.status);
     /** @type {ResponseInit} */
     const init = { status: this.status, headers: this.#fields };
@@ -335,6 +391,6 @@ class Reply {
       while (await content.next());
       return new Response(null, init);
     }
-    return new Response(content.isComplete ? await content.rest() : content.stream(), init);
+    return new Response(content.isComplete ? await content.rest() : watch(content.stream(), this.#fields), init);
   }
 }

@@ -1,9 +1,9 @@
 //! What the whole-system tests stand on: real browsers, servers for their pages, and thieves.
 //!
 //! [`browser`] drives Chromium, Firefox and `WebKitGTK`; [`serve`] hands them pages, [`mod@bank`] a
-//! whole protected application, [`restart`] one that is killed and started again, [`nodes`] several that share a
+//! whole protected application, [`shop`] one of the old kind, [`restart`] one that is killed and started again, [`nodes`] several that share a
 //! store; [`mod@redis`] is such a store, [`proxies`] stand before it, [`clock`] what they all go by, [`dpop`] a server for clients
-//! of OAuth, [`attack`] what thieves have. Linux only: the harness looks after its processes in `/proc`.
+//! of OAuth, [`npm`] what uses the packed package, [`attack`] what thieves have. Linux only: the harness looks after its processes in `/proc`.
 //!
 //! ```no_run
 //! use bulla_tests::browser::{Browser, Engine};
@@ -28,7 +28,9 @@ pub mod clock;
 pub mod dpop;
 pub mod members;
 pub mod nodes;
+pub mod npm;
 pub mod proxies;
 pub mod redis;
 pub mod restart;
 pub mod serve;
+pub mod shop;

@@ -65,7 +65,7 @@ pub(crate) fn build(project: &mut Project) -> Outcome<(Node, Sizes)> {
 const MAIN: &str = "index.js";
 
 /// The other scripts that are published, each of them whole: one file to serve, to check and to keep.
-const ENTRIES: [&str; 1] = ["inline.js"];
+const ENTRIES: [&str; 3] = ["inline.js", "register.js", "sw.js"];
 
 /// Where the parts of the npm package lie.
 struct Parts {
@@ -114,6 +114,9 @@ impl Parts {
         }
         fs::create_dir_all(&staged)?;
         fs::copy(&optimised, staged.join(&self.module))?;
+        // What a service worker takes for its module.
+        let hash = integrity(project, &optimised)?.replace("sha384-", "");
+        let pin = format!("--define:WASM_SHA384=\"{hash}\"");
         let later = project::files(self.sources.join("later"), "js")?;
         let (main, others) = (
             &[self.sources.join(MAIN)][..],
@@ -126,7 +129,7 @@ impl Parts {
             &[main, &later].concat(),
             &["--external:./later/*"],
         )?;
-        self.join(project, node, &staged, &others, &[])?;
+        self.join(project, node, &staged, &others, &[&pin])?;
         self.write_integrity(project, &staged)?;
         if self.dist.exists() {
             fs::remove_dir_all(&self.dist)?;

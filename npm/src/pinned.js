@@ -1,0 +1,25 @@
+// The Wasm module of a service worker: that which belongs to its script, however old that has become.
+
+/** SHA-384 of the module, as the build has made it. */
+const HASH = WASM_SHA384;
+
+/** The module's bytes: from the cache or else from where they lie, and none but those that this script was made with. */
+export async function pinned(url) {
+  const cache = await caches.open(`bulla ${HASH}`).catch(() => undefined);
+  const kept = await bytesOf(await cache?.match(url));
+  if (kept) return kept;
+  const response = await fetch(url);
+  const bytes = await bytesOf(response.clone());
+  if (!bytes) throw new Error(`${response.url} is not the module of this version`);
+  // Where it cannot be kept it is fetched again.
+  await cache?.put(url, response).catch(() => {});
+  return bytes;
+}
+
+/** The bytes of a reply, if they are the module's. Any script of the origin can write to its caches. */
+async function bytesOf(response) {
+  if (!response?.ok) return undefined;
+  const bytes = await response.arrayBuffer();
+  const hash = new Uint8Array(await crypto.subtle.digest("SHA-384", bytes));
+  return btoa(String.fromCharCode(...hash)) === HASH ? bytes : undefined;
+}

@@ -1,0 +1,88 @@
+// `bulla/register`: what a page does for its service worker.
+
+import { ENDS_SILENTLY } from "./engines.js";
+import { BullaError } from "./error.js";
+import { AWAKE, CLAIM, COMPLETE, STREAM } from "./kept.js";
+import { described } from "./platform.js";
+
+/** How long the worker may take to say something, in milliseconds. */
+const PATIENCE = 5000;
+
+/**
+ * Registers the worker, and resolves when it stands between this page and the network. Until then the page's `fetch` of
+ * its own origin waits.
+ */
+export async function register(script, options = undefined) {
+  const workers = globalThis.navigator?.serviceWorker;
+  if (!workers) throw new BullaError("unsupported", "there are no service workers: is the page a secure context, https or http://localhost?");
+  // Keeps the worker alive while it streams, which needs an event now and then.
+  workers.addEventListener("message", ({ data, source }) => {
+    if (data === AWAKE) source.postMessage(AWAKE);
+  });
+  workers.startMessages();
+  if (ENDS_SILENTLY) wrapFetch((fetch) => checking(workers, fetch));
+  const controlled = taken(workers, script, options);
+  if (!workers.controller) holdFetch(controlled);
+  await controlled;
+}
+
+async function taken(workers, script, options) {
+  let registration;
+  try {
+    registration = await workers.register(script, { type: "module", ...options });
+  } catch (cause) {
+    throw new BullaError("unsupported", "the service worker was refused: is its script served, and does the page's policy allow it in worker-src?", { cause });
+  }
+  if (workers.controller) return;
+  const change = new Promise((resolve) => workers.addEventListener("controllerchange", resolve, { once: true }));
+  // A page that was loaded past its worker is taken back by it.
+  registration.active?.postMessage(CLAIM);
+  await change;
+}
+
+/** Puts a function in the place of `fetch`. Gives one that puts it back, unless others have come on top. */
+function wrapFetch(wrap) {
+  const before = globalThis.fetch;
+  const after = wrap(before);
+  globalThis.fetch = after;
+  return () => {
+    if (globalThis.fetch === after) globalThis.fetch = before;
+  };
+}
+
+/** Lets requests of this origin wait until the worker sees them; if there will be none they go out as they are. */
+function holdFetch(controlled) {
+  let isOver = false;
+  const putBack = wrapFetch((fetch) => async (input, init) => {
+    const url = new URL(input instanceof Request ? input.url : input, document.baseURI);
+    if (!isOver && url.origin === location.origin) await controlled.catch(() => {});
+    return fetch(input, init);
+  });
+  controlled.catch(() => {}).finally(() => {
+    isOver = true;
+    putBack();
+  });
+}
+
+/** `fetch`, with streams that end in an error unless the worker says that nothing is missing. */
+const checking = (workers, fetch) => async (input, init) => {
+  const response = await fetch(input, init);
+  const name = response.headers.get(STREAM);
+  if (!name || !response.body) return response;
+  const flush = async () => {
+    if (!(await ask(workers.controller, [COMPLETE, name]))) throw new TypeError("the reply is cut off");
+  };
+  const body = response.body.pipeThrough(new TransformStream({ flush }));
+  return described(new Response(body, response), response.url, response.redirected);
+};
+
+/** The worker's answer, or nothing if there is none in time. */
+function ask(worker, question) {
+  return new Promise((resolve) => {
+    const { port1, port2 } = new MessageChannel();
+    port1.onmessage = ({ data }) => resolve(data);
+    setTimeout(resolve, PATIENCE);
+    if (worker) worker.postMessage(question, [port2]);
+    else resolve(undefined);
+  });
+}

@@ -1,0 +1,155 @@
+//! What another site can do to a visitor of an application behind a service worker (OWASP WSTG-SESS-05), in real
+//! browsers: no more than without one.
+
+use bulla_tests::bank::PATIENCE;
+use bulla_tests::browser::{Browser, BrowserError, Engine};
+use bulla_tests::shop::{CARELESS, Shop, foreign, worker};
+use serde_json::{Value, json};
+
+type Outcome<T = ()> = Result<T, Box<dyn std::error::Error>>;
+
+bulla_tests::in_each_engine!(another_site_gains_nothing_by_the_worker);
+
+async fn another_site_gains_nothing_by_the_worker(engine: Engine) -> Outcome {
+    let shop = Shop::open().await?;
+    let careful = worker(&shop.bulla.identity().to_string());
+    shop.counter.change_worker(&format!("{careful}{CARELESS}"));
+    let elsewhere = foreign(&shop.server.origin()).await?;
+    let elsewhere = format!("http://127.0.0.1:{}/", elsewhere.port());
+    let browser = Browser::launch(engine).await?;
+
+    // Somebody is logged in, with cookies of both kinds.
+    visit(&browser, &shop.server.url("/signin")).await?;
+    browser
+        .eval("document.querySelector('#login').submit()", [])
+        .await?;
+    browser
+        .wait_until(
+            "return location.search === '?after=login' && window.ready",
+            PATIENCE,
+        )
+        .await?;
+    let home = shop.counter.seen("/app/home").pop().ok_or("no home")?;
+    assert_eq!(cookies(&home), "strict=ann; lax=ann");
+    assert_eq!(home["subject"], "ann");
+    let own = |by: &str| {
+        let seen = shop.counter.seen("/app/echo");
+        seen.into_iter()
+            .rfind(|seen| seen["query"] == format!("by={by}"))
+    };
+
+    // Without the worker's care a form of another site passes for one of ours: with the cookie that is set strict.
+    browser.eval("await fetch('/twin/login')", []).await?;
+    browser.goto(&elsewhere).await?;
+    browser
+        .eval("document.querySelector('#twin').submit()", [])
+        .await?;
+    browser
+        .wait_until("return location.pathname === '/twin/order'", PATIENCE)
+        .await?;
+    let laundered = &shop.counter.seen("/twin/order")[0];
+    let cookie = laundered["fields"]["cookie"].as_str();
+    assert!(
+        cookie.is_some_and(|cookie| cookie.contains("twin=ann")),
+        "{laundered}"
+    );
+    assert_eq!(laundered["fields"]["sec-fetch-site"], "same-origin");
+
+    // A form that is posted from another site is not the worker's to send.
+    for form in ["post", "hidden"] {
+        let before = shop.counter.refused().len();
+        browser.goto(&elsewhere).await?;
+        browser
+            .eval(&format!("document.querySelector('#{form}').submit()"), [])
+            .await?;
+        browser
+            .wait_until("return location.pathname === '/app/order'", PATIENCE)
+            .await?;
+        let refused = &shop.counter.refused()[before..];
+        assert!(
+            refused.contains(&("/app/order".to_owned(), "proof_missing")),
+            "{refused:?}"
+        );
+        assert!(shop.counter.seen("/app/order").is_empty(), "{form}");
+    }
+
+    // A link is followed, and a form that only asks; what is set strict stays at home.
+    for (way, by) in [
+        ("#link').click()", "foreign-link"),
+        ("#get').submit()", "foreign-get"),
+    ] {
+        browser.goto(&elsewhere).await?;
+        browser
+            .eval(&format!("document.querySelector('{way}"), [])
+            .await?;
+        browser
+            .wait_until("return location.pathname === '/app/echo'", PATIENCE)
+            .await?;
+        let seen = own(by).ok_or("nothing came")?;
+        assert_eq!(seen["fields"]["sec-fetch-site"], "cross-site", "{by}");
+        assert_eq!(cookies(&seen), "lax=ann", "{by}");
+        assert_eq!(seen["fields"]["origin"], "null", "{by}");
+        assert_eq!(seen["fields"]["referer"], Value::Null, "{by}");
+    }
+
+    // Frames, images and requests of another site's page.
+    browser.goto(&elsewhere).await?;
+    let before = shop.counter.seen("/app/echo").len();
+    browser
+        .eval(
+            "const shop = args[0];
+             const add = (name, given) => document.querySelector('#frames').append(Object.assign(document.createElement(name), given));
+             add('iframe', { src: `${shop}/app/echo?by=foreign-frame` });
+             add('img', { src: `${shop}/app/echo?by=foreign-image` });
+             add('script', { src: `${shop}/app/echo?by=foreign-script` });
+             add('iframe', { name: 'inner' });
+             document.querySelector('#post').target = 'inner';
+             document.querySelector('#post').submit();
+             const carelessly = { mode: 'no-cors', credentials: 'include' };
+             await fetch(`${shop}/app/echo?by=foreign-fetch`, carelessly).catch(() => {});
+             await fetch(`${shop}/app/order`, { ...carelessly, method: 'POST', body: 'x' }).catch(() => {});",
+            [json!(shop.server.origin())],
+        )
+        .await?;
+    shop.counter.until_refused("/app/echo", 4).await?;
+    shop.counter.until_refused("/app/order", 4).await?;
+    let seen = shop.counter.seen("/app/echo");
+    assert_eq!(seen[before..], [json!(null); 0], "{engine}");
+    assert!(shop.counter.seen("/app/order").is_empty());
+
+    // Reached from there, the page works as ever.
+    browser.goto(&elsewhere).await?;
+    browser
+        .eval("document.querySelector('#link').click()", [])
+        .await?;
+    browser
+        .wait_until("return location.pathname === '/app/echo'", PATIENCE)
+        .await?;
+    visit(&browser, &shop.server.url("/app/home?by=address")).await?;
+    browser
+        .eval("document.querySelector('#next').click()", [])
+        .await?;
+    browser
+        .wait_until("return location.search === '?by=link'", PATIENCE)
+        .await?;
+    let seen = own("link").ok_or("nothing came")?;
+    assert_eq!(cookies(&seen), "strict=ann; lax=ann");
+    browser.quit().await?;
+    Ok(())
+}
+
+/// The cookies that the verifier has let through, but for those that it has nothing to do with.
+fn cookies(seen: &Value) -> String {
+    let line = seen["fields"]["cookie"].as_str().unwrap_or_default();
+    let cookies: Vec<_> = line
+        .split("; ")
+        .filter(|cookie| !cookie.starts_with("twin="))
+        .collect();
+    cookies.join("; ")
+}
+
+/// Goes to a page of the shop, until the worker stands before it.
+async fn visit(browser: &Browser, url: &str) -> Result<Value, BrowserError> {
+    browser.goto(url).await?;
+    browser.wait_until("return window.ready", PATIENCE).await
+}
