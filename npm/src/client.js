@@ -50,12 +50,15 @@ export class Client {
   session;
   /** The thumbprint of the pinned identity. */
   pin;
+  /** Only an isolated session has it: throws where a URL is not to be reached. */
+  guard;
   #isPinned;
   #isClosed = false;
   #news;
 
-  constructor(options) {
+  constructor(options, guard) {
     const { origin, server, pin, seal } = settings(options);
+    this.guard = guard;
     this.server = server;
     this.origin = origin;
     this.seal = seal;
@@ -66,10 +69,10 @@ export class Client {
   }
 
   /** Loads or makes the device key, and takes a session from the store or opens one. */
-  static async start(options) {
-    const client = new Client(options);
+  static async start(options, guard = undefined) {
+    const client = new Client(options, guard);
     await client.#locked(() => client.#loadDevice());
-    client.#news = News.of(client);
+    if (!guard) client.#news = News.of(client);
     try {
       await client.otherThan(undefined);
     } catch (error) {
@@ -185,7 +188,7 @@ export class Client {
 
   async #changeSession(decide) {
     try {
-      await change(this.storage, this.#key("session"), decide);
+      await change(this.#shelf, this.#key("session"), decide);
     } catch {
       // Whoever calls this says what is lost then.
     }
@@ -286,7 +289,7 @@ export class Client {
     }
     this.pin = identity;
     try {
-      await put(this.storage, this.#key("session"), this.session);
+      await put(this.#shelf, this.#key("session"), this.session);
       this.#news?.tell();
     } catch {
       // As said above.
@@ -343,7 +346,7 @@ export class Client {
   async #stored() {
     try {
       await this.#reloadDevice();
-      const stored = await get(this.storage, this.#key("session"));
+      const stored = await get(this.#shelf, this.#key("session"));
       const isOurs = isSession(stored) && stored.device === this.thumbprint && stored.identity === this.pin;
       return isOurs ? { ...stored, wantsDevice: false } : undefined;
     } catch {
@@ -353,6 +356,11 @@ export class Client {
 
   #checkOpen() {
     if (this.#isClosed) throw new BullaError("session_closed", "the session is closed");
+  }
+
+  /** Where the session is kept. An isolated one stays in this realm, whatever can be stored. */
+  get #shelf() {
+    return this.guard ? "memory" : this.storage;
   }
 
   #key(kind) {
