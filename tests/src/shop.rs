@@ -23,7 +23,7 @@ use tokio::sync::watch;
 use tokio::time::{interval, timeout};
 
 use crate::bank::{MovedClock, PATIENCE, package};
-use crate::serve::{Server, bytes};
+use crate::serve::{Server, bytes, html};
 
 /// A running shop.
 pub struct Shop {
@@ -159,6 +159,7 @@ impl Shop {
                 .unsigned("/npm/")
                 .unsigned("/start")
                 .unsigned("/signin")
+                .unsigned("/bare")
                 .unsigned("/sw.js")
                 .unsigned("/favicon.ico")
                 .unsigned("/twin/")
@@ -233,6 +234,10 @@ fn routes(counter: Counter) -> Router {
     Router::new()
         .route("/start", get(|| async { page("The start", HOME) }))
         .route("/signin", get(|| async { page("The sign-in", SIGNIN) }))
+        .route(
+            "/bare",
+            html("<!doctype html><title>Bare</title><link rel=icon href=data:,>"),
+        )
         .route("/sw.js", get(script))
         .route("/twin/login", get(twin_login))
         .route("/twin/order", post(twin_order))

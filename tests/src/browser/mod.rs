@@ -12,7 +12,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 use tempfile::TempDir;
 use thirtyfour::WebDriver;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
@@ -235,6 +235,62 @@ impl Browser {
             Engine::WebKit => Err(BrowserError::Unsupported {
                 engine: self.engine,
                 what: "show the console to its driver",
+            }),
+        }
+    }
+
+    /// Stops all service workers, as the browser does by itself when it likes. The next event starts them again.
+    ///
+    /// # Errors
+    ///
+    /// [`BrowserError::Unsupported`] in WebKit, whose driver cannot do it.
+    pub async fn stop_workers(&self) -> Result<(), BrowserError> {
+        match self.engine {
+            Engine::Chromium => {
+                self.devtools("ServiceWorker.enable", Value::Object(Map::new()))
+                    .await?;
+                self.devtools("ServiceWorker.stopAllWorkers", Value::Object(Map::new()))
+                    .await
+            }
+            Engine::Firefox => {
+                const SCRIPT: &str = "
+                    const manager = Cc['@mozilla.org/serviceworkers/manager;1']
+                        .getService(Ci.nsIServiceWorkerManager);
+                    const all = manager.getAllRegistrations();
+                    for (let at = 0; at < all.length; at += 1) {
+                        const { activeWorker } = all.queryElementAt(at, Ci.nsIServiceWorkerRegistrationInfo);
+                        activeWorker?.terminateWorker();
+                    }";
+                self.in_firefox(SCRIPT, Value::Null).await.map(drop)
+            }
+            Engine::WebKit => Err(BrowserError::Unsupported {
+                engine: self.engine,
+                what: "stop service workers",
+            }),
+        }
+    }
+
+    /// Has the current page's process look for what nobody can reach any more.
+    ///
+    /// # Errors
+    ///
+    /// [`BrowserError::Unsupported`] in WebKit, whose driver cannot do it.
+    pub async fn collect_garbage(&self) -> Result<(), BrowserError> {
+        match self.engine {
+            Engine::Chromium => {
+                self.devtools("HeapProfiler.collectGarbage", Value::Object(Map::new()))
+                    .await
+            }
+            Engine::Firefox => {
+                const SCRIPT: &str = "
+                    for (const what of ['child-gc-request', 'child-cc-request']) {
+                        Services.obs.notifyObservers(null, what);
+                    }";
+                self.in_firefox(SCRIPT, Value::Null).await.map(drop)
+            }
+            Engine::WebKit => Err(BrowserError::Unsupported {
+                engine: self.engine,
+                what: "collect garbage",
             }),
         }
     }

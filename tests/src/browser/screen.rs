@@ -122,7 +122,11 @@ impl Browser {
     }
 
     /// Sends a command of the Chrome `DevTools` protocol.
-    async fn devtools(&self, command: &str, parameters: Value) -> Result<(), BrowserError> {
+    pub(super) async fn devtools(
+        &self,
+        command: &str,
+        parameters: Value,
+    ) -> Result<(), BrowserError> {
         let body = json!({ "cmd": command, "params": parameters });
         self.post("/goog/cdp/execute", body).await?;
         Ok(())

@@ -1,0 +1,241 @@
+//! A service worker's life: stopped by the browser, kept alive while it streams, and taken over by the next version, in
+//! real browsers.
+
+use std::time::Duration;
+
+use bulla_tests::bank::PATIENCE;
+use bulla_tests::browser::{Browser, BrowserError, Engine};
+use bulla_tests::shop::{Shop, worker};
+use serde_json::{Value, json};
+use tokio::try_join;
+
+type Outcome<T = ()> = Result<T, Box<dyn std::error::Error>>;
+
+/// How long a stream lasts, in seconds: longer than any engine lets a worker live that has nothing to do.
+const LONG: u64 = 70;
+
+bulla_tests::in_each_engine!(a_worker_may_be_stopped_and_replaced);
+
+async fn a_worker_may_be_stopped_and_replaced(engine: Engine) -> Outcome {
+    let shop = Shop::open().await?;
+    let browser = Browser::launch(engine).await?;
+    log_in(&browser, &shop).await?;
+    match engine {
+        Engine::Chromium | Engine::Firefox => {
+            the_next_request_starts_it_again(&browser).await?;
+            a_stream_that_it_was_writing_is_cut(&browser, &shop).await?;
+        }
+        Engine::WebKit => {
+            let stopped = browser.stop_workers().await;
+            assert!(matches!(stopped, Err(BrowserError::Unsupported { .. })));
+        }
+    }
+    all_tabs_share_it(&browser, &shop).await?;
+    versions_live_side_by_side(&browser, &shop).await?;
+    browser.quit().await?;
+    Ok(())
+}
+
+async fn visit(browser: &Browser, shop: &Shop, path: &str) -> Result<Value, BrowserError> {
+    browser.goto(&shop.server.url(path)).await?;
+    browser.wait_until("return window.ready", PATIENCE).await
+}
+
+async fn log_in(browser: &Browser, shop: &Shop) -> Outcome {
+    visit(browser, shop, "/signin").await?;
+    browser
+        .eval("document.querySelector('#login').submit()", [])
+        .await?;
+    browser
+        .wait_until(
+            "return location.search === '?after=login' && window.ready",
+            PATIENCE,
+        )
+        .await?;
+    Ok(())
+}
+
+const SUBJECT: &str = "return (await (await fetch('/app/echo')).json()).subject";
+
+async fn the_next_request_starts_it_again(browser: &Browser) -> Outcome {
+    for _ in 0..3 {
+        browser.stop_workers().await?;
+        // In the same session.
+        assert_eq!(browser.eval(SUBJECT, []).await?, "ann");
+    }
+    Ok(())
+}
+
+async fn a_stream_that_it_was_writing_is_cut(browser: &Browser, shop: &Shop) -> Outcome {
+    browser
+        .eval(
+            "const script = document.createElement('script');
+             script.textContent = args[0];
+             document.head.append(script);",
+            [json!(READ)],
+        )
+        .await?;
+    browser.eval("read('/app/ticks/1000000/20')", []).await?;
+    browser
+        .wait_until("return heard.length > 2", PATIENCE)
+        .await?;
+    browser.stop_workers().await?;
+    browser.wait_until("return ended", PATIENCE).await?;
+    // A clean end would be taken for all that there was.
+    assert_eq!(browser.eval("return ended", []).await?, "TypeError");
+    shop.counter.until_open(0).await?;
+    Ok(())
+}
+
+/// Reads a stream of events in the page's own world, and says what it has heard and how it ended.
+const READ: &str = "
+window.read = async (path) => {
+  window.heard = [];
+  window.ended = null;
+  const reply = await fetch(path);
+  const reader = reply.body.pipeThrough(new TextDecoderStream()).getReader();
+  (async () => {
+    for (let piece; !(piece = await reader.read()).done;) {
+      for (const [, number] of piece.value.matchAll(/data: (\\d+)\\n\\n/g)) heard.push(Number(number));
+    }
+    return 'done';
+  })().then((how) => { window.ended = how }, ({ name }) => { window.ended = name });
+};";
+
+async fn all_tabs_share_it(browser: &Browser, shop: &Shop) -> Outcome {
+    let first = browser.tab().await?;
+    let second = browser.new_tab().await?;
+    visit(browser, shop, "/app/home").await?;
+    assert_eq!(browser.eval(SUBJECT, []).await?, "ann");
+    visit(browser, shop, "/signin").await?;
+    browser
+        .eval("document.querySelector('[name=user]').value = 'bob'", [])
+        .await?;
+    browser
+        .eval("document.querySelector('#login').submit()", [])
+        .await?;
+    browser
+        .wait_until(
+            "return location.search === '?after=login' && window.ready",
+            PATIENCE,
+        )
+        .await?;
+    browser.switch(&first).await?;
+    assert_eq!(browser.eval(SUBJECT, []).await?, "bob");
+    browser.switch(&second).await?;
+    browser.driver().close_window().await?;
+    browser.switch(&first).await?;
+    Ok(())
+}
+
+/// An update waits until no page needs the worker before it, and takes over its session.
+async fn versions_live_side_by_side(browser: &Browser, shop: &Shop) -> Outcome {
+    visit(browser, shop, "/app/home").await?;
+    let next = worker(&shop.bulla.identity().to_string());
+    shop.counter.change_worker(&format!("{next}\nself.version = 2;\naddEventListener('message', ({{ data, ports }}) => data === 'version' && ports[0].postMessage(2));"));
+    browser
+        .eval(
+            "const registration = await navigator.serviceWorker.getRegistration();
+             await registration.update();",
+            [],
+        )
+        .await?;
+    browser
+        .wait_until("return (await navigator.serviceWorker.getRegistration()).waiting?.state === 'installed'", PATIENCE)
+        .await?;
+    // The page keeps the one that it has.
+    assert_eq!(browser.eval(SUBJECT, []).await?, "bob");
+
+    // Until all pages are gone, also those that a tab may go back to.
+    let next = browser.new_tab().await?;
+    for tab in browser.driver().windows().await? {
+        if tab != next {
+            browser.switch(&tab).await?;
+            browser.driver().close_window().await?;
+        }
+    }
+    browser.switch(&next).await?;
+    let version = "
+        const { controller } = navigator.serviceWorker;
+        const { port1, port2 } = new MessageChannel();
+        const answer = new Promise((resolve) => { port1.onmessage = ({ data }) => resolve(data); setTimeout(resolve, 500) });
+        controller.postMessage('version', [port2]);
+        return await answer === 2";
+    visit(browser, shop, "/app/home").await?;
+    browser.wait_until(version, PATIENCE).await?;
+    assert_eq!(browser.eval(SUBJECT, []).await?, "bob");
+    Ok(())
+}
+
+/// In all engines at once: it takes its time, which nobody can move forward.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_lives_as_long_as_its_streams() -> Outcome {
+    let [chromium, firefox, webkit] = Engine::ALL.map(lives_as_long);
+    try_join!(chromium, firefox, webkit, breaks_off())?;
+    Ok(())
+}
+
+async fn lives_as_long(engine: Engine) -> Outcome {
+    let shop = Shop::open().await?;
+    let browser = Browser::launch(engine).await?;
+    visit(&browser, &shop, "/start").await?;
+    let path = format!("/app/ticks/{LONG}/1000");
+    let script = format!(
+        "{READ}
+         read('{path}');
+         window.request = new XMLHttpRequest();
+         request.open('GET', '{path}');
+         request.onloadend = () => {{ window.loaded = request.responseText }};
+         request.send();"
+    );
+    browser
+        .eval(
+            "const script = document.createElement('script');
+             script.textContent = args[0];
+             document.head.append(script);",
+            [json!(script)],
+        )
+        .await?;
+    let patience = Duration::from_secs(LONG) + PATIENCE;
+    browser
+        .wait_until(
+            "return window.ended && window.loaded !== undefined",
+            patience,
+        )
+        .await?;
+    let all: Vec<_> = (0..LONG).collect();
+    let found = browser
+        .eval(
+            "return [ended, heard, loaded.match(/\\d+/g).map(Number)]",
+            [],
+        )
+        .await?;
+    assert_eq!(found, json!(["done", all, all]), "{engine}");
+    browser.quit().await?;
+    Ok(())
+}
+
+/// Where no page says so much as a word, Firefox would stop the worker, and the stream end as if that were all.
+async fn breaks_off() -> Outcome {
+    let shop = Shop::open().await?;
+    let browser = Browser::launch(Engine::Firefox).await?;
+    visit(&browser, &shop, "/start").await?;
+    browser.goto(&shop.server.url("/bare")).await?;
+    browser
+        .eval(
+            "const script = document.createElement('script');
+             script.textContent = args[0];
+             document.head.append(script);",
+            [json!(format!("{READ} read('/app/ticks/{LONG}/1000');"))],
+        )
+        .await?;
+    browser
+        .wait_until("return window.ended", Duration::from_secs(LONG) + PATIENCE)
+        .await?;
+    let found = browser.eval("return [ended, heard.length]", []).await?;
+    assert_eq!(found[0], "TypeError");
+    assert!(found[1].as_u64() < Some(LONG - 1), "{found}");
+    shop.counter.until_open(0).await?;
+    browser.quit().await?;
+    Ok(())
+}
