@@ -12,7 +12,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::{Map, Value};
+use serde_json::{Value, json};
 use tempfile::TempDir;
 use thirtyfour::WebDriver;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
@@ -247,9 +247,8 @@ impl Browser {
     pub async fn stop_workers(&self) -> Result<(), BrowserError> {
         match self.engine {
             Engine::Chromium => {
-                self.devtools("ServiceWorker.enable", Value::Object(Map::new()))
-                    .await?;
-                self.devtools("ServiceWorker.stopAllWorkers", Value::Object(Map::new()))
+                self.devtools("ServiceWorker.enable", json!({})).await?;
+                self.devtools("ServiceWorker.stopAllWorkers", json!({}))
                     .await
             }
             Engine::Firefox => {
@@ -278,7 +277,7 @@ impl Browser {
     pub async fn collect_garbage(&self) -> Result<(), BrowserError> {
         match self.engine {
             Engine::Chromium => {
-                self.devtools("HeapProfiler.collectGarbage", Value::Object(Map::new()))
+                self.devtools("HeapProfiler.collectGarbage", json!({}))
                     .await
             }
             Engine::Firefox => {
@@ -291,6 +290,24 @@ impl Browser {
             Engine::WebKit => Err(BrowserError::Unsupported {
                 engine: self.engine,
                 what: "collect garbage",
+            }),
+        }
+    }
+
+    /// Loads the current tab's page again, past all service workers and caches, as Shift and the reload button do.
+    ///
+    /// # Errors
+    ///
+    /// [`BrowserError::Unsupported`] but in Chromium.
+    pub async fn reload_past_workers(&self) -> Result<(), BrowserError> {
+        match self.engine {
+            Engine::Chromium => {
+                self.devtools("Page.reload", json!({ "ignoreCache": true }))
+                    .await
+            }
+            Engine::Firefox | Engine::WebKit => Err(BrowserError::Unsupported {
+                engine: self.engine,
+                what: "reload a page past its service worker",
             }),
         }
     }
@@ -376,8 +393,6 @@ fn is_truthy(value: &Value) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     #[test]
