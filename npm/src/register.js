@@ -7,6 +7,8 @@ import { described } from "./platform.js";
 
 /** How long the worker may take to say something, in milliseconds. */
 const PATIENCE = 5000;
+/** How often it is looked whether the worker is there, in milliseconds. */
+const SOON = 200;
 
 /**
  * Registers the worker, and resolves when it stands between this page and the network. Until then the page's `fetch` of
@@ -27,17 +29,28 @@ export async function register(script, options = undefined) {
 }
 
 async function taken(workers, script, options) {
-  let registration;
-  try {
-    registration = await workers.register(script, { type: "module", ...options });
-  } catch (cause) {
+  const registration = await workers.register(script, { type: "module", ...options }).catch((cause) => {
     throw new BullaError("unsupported", "the service worker was refused: is its script served, and does the page's policy allow it in worker-src?", { cause });
-  }
-  if (workers.controller) return;
-  const change = new Promise((resolve) => workers.addEventListener("controllerchange", resolve, { once: true }));
-  // A page that was loaded past its worker is taken back by it.
-  registration.active?.postMessage(CLAIM);
-  await change;
+  });
+  const { installing } = registration;
+  let timer;
+  let look;
+  await new Promise((resolve, reject) => {
+    look = () => {
+      if (workers.controller) resolve();
+      else if (registration.active) registration.active.postMessage(CLAIM);
+      else if (installing?.state === "redundant") {
+        reject(new BullaError("unsupported", "the service worker did not come to life: its console says why"));
+      }
+    };
+    // A page that was loaded past its worker is taken back by it, which can be asked when it has come to life.
+    timer = setInterval(look, SOON);
+    workers.addEventListener("controllerchange", look);
+    look();
+  }).finally(() => {
+    clearInterval(timer);
+    workers.removeEventListener("controllerchange", look);
+  });
 }
 
 /** Puts a function in the place of `fetch`. Gives one that puts it back, unless others have come on top. */

@@ -45,6 +45,7 @@ pub struct Counter(Arc<Inner>);
 struct Inner {
     seen: Mutex<Vec<Value>>,
     refused: watch::Sender<Vec<(String, &'static str)>>,
+    arrived: watch::Sender<()>,
     open: watch::Sender<u64>,
     worker: Mutex<String>,
 }
@@ -62,6 +63,27 @@ impl Counter {
             seen.as_object_mut().map(|seen| seen.remove("path"));
         }
         seen
+    }
+
+    /// Waits until a request for this path has come, and says whether it came through.
+    ///
+    /// # Errors
+    ///
+    /// If none comes within a minute.
+    pub async fn outcome(&self, path: &str) -> io::Result<bool> {
+        let mut refused = self.0.refused.subscribe();
+        let mut arrived = self.0.arrived.subscribe();
+        let was_refused = refused.wait_for(|all| all.iter().any(|(refused, _)| refused == path));
+        let has_come = arrived.wait_for(|_| !self.seen(path).is_empty());
+        let outcome = async {
+            tokio::select! {
+                _ = was_refused => false,
+                _ = has_come => true,
+            }
+        };
+        timeout(PATIENCE, outcome)
+            .await
+            .map_err(|_| io::Error::other(format!("nothing comes to {path}")))
     }
 
     /// Path and code of what was refused, in order.
@@ -127,6 +149,7 @@ impl Counter {
             "subject": session.and_then(Session::subject),
         });
         lock(&self.0.seen).push(seen.clone());
+        self.0.arrived.send_replace(());
         seen
     }
 }
@@ -250,6 +273,7 @@ fn routes(counter: Counter) -> Router {
         )
         .route("/app/order", post(order))
         .route("/app/echo", any(echo))
+        .route("/app/kind/{kind}", any(kind))
         .route("/app/moved/{status}", any(moved))
         .route("/app/away", any(away))
         .route("/app/picture.svg", get(picture))
@@ -347,6 +371,27 @@ async fn echo(
     Json(counter.note(&method, &uri, &headers, &body, Some(&session)))
 }
 
+/// What an element of this kind loads.
+async fn kind(
+    State(counter): State<Counter>,
+    session: Session,
+    Path(kind): Path<String>,
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Response {
+    counter.note(&method, &uri, &headers, b"", Some(&session));
+    let (kind, content) = match kind.as_str() {
+        "script" | "module" | "worker" => ("text/javascript", ""),
+        "style" => ("text/css", ""),
+        "page" | "frame" | "sandboxed" | "object" | "embed" => ("text/html", "<!doctype html>"),
+        "events" => ("text/event-stream", "data: 1\n\n"),
+        "audio" => return ([(CONTENT_TYPE, "audio/wav")], silence()).into_response(),
+        _ => ("image/svg+xml", PICTURE),
+    };
+    ([(CONTENT_TYPE, kind)], content).into_response()
+}
+
 async fn moved(Path(status): Path<u16>) -> Response {
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::FOUND);
     (status, [(LOCATION, "../echo?by=redirect")]).into_response()
@@ -357,8 +402,9 @@ async fn away(uri: Uri) -> Response {
     (StatusCode::FOUND, [(LOCATION, to)]).into_response()
 }
 
+const PICTURE: &str = r#"<svg xmlns="http://www.w3.org/2000/svg" width="30" height="20"/>"#;
+
 async fn picture() -> impl IntoResponse {
-    const PICTURE: &str = r#"<svg xmlns="http://www.w3.org/2000/svg" width="30" height="20"/>"#;
     ([(CONTENT_TYPE, "image/svg+xml")], PICTURE)
 }
 
