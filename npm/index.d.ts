@@ -22,6 +22,8 @@ export interface OpenOptions {
   prefix?: string;
   /** `false` signs requests and leaves them, and their replies, readable on the way. Default: `true`. */
   seal?: boolean;
+  /** Prints what the session does, step by step, by `console.debug`. There is no secret in it. Default: `false`. */
+  debug?: boolean;
 }
 
 /**
@@ -35,6 +37,27 @@ export interface OpenOptions {
  * wrong options, or what the server refuses.
  */
 export function open(options: OpenOptions): Promise<Session>;
+
+/** How far an upload or a download has come, in bytes of what the application sends or gets. */
+export interface Progress {
+  readonly loaded: number;
+  /** 0 where it is not known. */
+  readonly total: number;
+  /** Whether `total` is known. */
+  readonly lengthComputable: boolean;
+}
+
+/** What `session.fetch` takes beside what the platform's does. */
+export interface ProgressCallbacks {
+  /**
+   * Hears of the upload; the last time when all has arrived. The request then goes by `XMLHttpRequest`, so the reply
+   * comes as a whole. Where there is none (a service worker, Node), and with `keepalive`, `referrerPolicy` or
+   * `credentials: "omit"`, it hears once, when the reply is there. Of a request without content it hears nothing.
+   */
+  onUploadProgress?: (progress: Progress) => void;
+  /** Hears of each piece of the reply that is handed on. */
+  onDownloadProgress?: (progress: Progress) => void;
+}
 
 /** A session with one server. Made by `open`. */
 export class Session {
@@ -56,7 +79,10 @@ export class Session {
    * `request_invalid`, or `session_closed` after `end`. An abort throws its own reason, and arguments
    * that `fetch` does not take a `TypeError`.
    */
-  readonly fetch: (input: RequestInfo | URL, init?: RequestInit) => Promise<Response>;
+  readonly fetch: (input: RequestInfo | URL, init?: RequestInit & ProgressCallbacks) => Promise<Response>;
+
+  /** The server's origin. */
+  readonly origin: string;
 
   /** The session's name, also known to the server; `null` when it has ended. A login changes it. */
   readonly id: string | null;
@@ -64,7 +90,10 @@ export class Session {
   /** Whether somebody is logged in, as far as the server has said. */
   readonly authenticated: boolean;
 
-  /** Where keys and session are kept: `memory` where IndexedDB is missing or refuses. */
+  /**
+   * Where keys and session are kept: `memory` where IndexedDB is missing, refuses or has lost them. Then a reload ends
+   * the session here.
+   */
   readonly storage: "indexeddb" | "memory";
 
   /** The thumbprint of the server's identity key. */
@@ -72,6 +101,15 @@ export class Session {
 
   /** The thumbprint of this device's key for this server. A login changes it where the server has the key rotated. */
   readonly device: string;
+
+  /**
+   * Hears whenever `id`, `authenticated`, `device` or `storage` change, by this page or by what another tab does.
+   * Returns what takes the listener off again.
+   */
+  on(type: "change", listener: (about: SessionState) => void): () => void;
+
+  /** Hears what the session does, step by step. Returns what takes the listener off again. */
+  on(type: "event", listener: (event: SessionEvent) => void): () => void;
 
   /**
    * Ends the session at the server and here. `fetch` fails from then on; `open` gives a new one.
@@ -86,6 +124,68 @@ export class Session {
    * one by its key. The server's identity stays pinned. Throws what `end` throws, when all is done.
    */
   forget(): Promise<void>;
+}
+
+/** What a session tells about itself, by the names of its properties. */
+export interface SessionState {
+  readonly id: string | null;
+  readonly authenticated: boolean;
+  readonly device: string;
+  readonly storage: "indexeddb" | "memory";
+}
+
+/**
+ * A step of what a session does, for people who look for what went wrong. It holds no ticket, nonce, key or signature, no
+ * query, header or body. More kinds may come.
+ */
+export interface SessionEvent {
+  /**
+   * Of a session: `opening`, then `working` if the server wants work for it, and `opened`; `found` in storage; `ended`.
+   * Of a request: `signing`, `sealed`, `sent`, and `refused` by the server's verifier or `replied`. `failed` of both.
+   */
+  readonly type:
+    | "opening"
+    | "working"
+    | "opened"
+    | "found"
+    | "ended"
+    | "signing"
+    | "sealed"
+    | "sent"
+    | "refused"
+    | "replied"
+    | "failed";
+  /** Of a request: its number. */
+  readonly request?: number;
+  readonly method?: string;
+  /** The path, without the query. */
+  readonly path?: string;
+  /** `opening`, `opened`: whether a session is carried over, by a login or since its ticket is old. */
+  readonly carries?: boolean;
+  /** `opening`, `opened`: whether the device key is another one from now on. */
+  readonly rotates?: boolean;
+  /** `opened`: whether somebody is logged in. */
+  readonly authenticated?: boolean;
+  /** `signing`: by the device key, or by the session's. */
+  readonly proof?: "device" | "session";
+  /** `sealed`: how much is sent. */
+  readonly bytes?: number;
+  /** `refused`, `replied`. */
+  readonly status?: number;
+  /** `refused`, `replied`: whether that came sealed. */
+  readonly sealed?: boolean;
+  /** `refused`, `failed`: of the error; empty if that is none of Bulla's, such as an abort. */
+  readonly code?: BullaErrorCode | "" | (string & {});
+  /** `refused`: what comes of it. `prove` sends it again with a device proof, `reopen` through another session. */
+  readonly next?:
+    | "retry"
+    | "prove"
+    | "prove-anew"
+    | "prove-and-fail"
+    | "reopen"
+    | "reopen-and-fail"
+    | "ended"
+    | "fail";
 }
 
 /** The stable codes of {@link BullaError}. More may come. */
@@ -138,4 +238,8 @@ export class BullaError extends Error {
    * what the platform has thrown, if that is behind it.
    */
   readonly code: BullaErrorCode | (string & {});
+  /** The HTTP status of the server's refusal, if it is one. */
+  readonly status?: number;
+  /** After how many seconds to try again, if the refusal says so. */
+  readonly retryAfter?: number;
 }

@@ -1,10 +1,10 @@
 // What stands behind a `Session` object: the device, the current session and how to come by one.
 
 import { Opening, Server, checkThumbprint, isOver, maxAnswer, openingTimeout, sealedFields, thumbprint } from "../build/bulla_web.js";
-import { BullaError, codeOf, unreachable } from "./error.js";
+import { BullaError, answered, codeOf, foreign, unreachable } from "./error.js";
 import { agree, generateAgreement, generateDevice, randomBytes, sign, verify } from "./keys.js";
 import { News } from "./news.js";
-import { flat, locked, pairs, readAtMost, seconds } from "./platform.js";
+import { flat, ignore, locked, pairs, readAtMost, seconds } from "./platform.js";
 import { isSession, seemsOver } from "./session.js";
 import { change, findStorage, get, put, remove } from "./storage.js";
 
@@ -12,18 +12,17 @@ import { change, findStorage, get, put, remove } from "./storage.js";
 function settings(options) {
   const wrong = (message) => new BullaError("request_invalid", message);
   const is = (value, type) => value === undefined || value === null || typeof value === type;
-  const { server, identity, prefix, seal, ...others } = options ?? {};
+  const { server, identity, prefix, seal, debug, ...others } = options ?? {};
   const [unknown] = Object.keys(others);
   // A pin whose name is misspelt would be none.
   if (unknown !== undefined) throw wrong(`open knows no option "${unknown}"`);
-  if (typeof server !== "string" || !is(identity, "string") || !is(prefix, "string") || !is(seal, "boolean")) {
-    throw wrong("open wants { server, identity?, prefix?, seal? }");
-  }
+  const areRight = is(identity, "string") && is(prefix, "string") && is(seal, "boolean") && is(debug, "boolean");
+  if (typeof server !== "string" || !areRight) throw wrong("open wants { server, identity?, prefix?, seal?, debug? }");
   const url = parsed(server);
   if (url?.pathname !== "/" || url.search) throw wrong("the server is not an origin");
   if (typeof identity === "string") checkThumbprint(identity);
   const { origin } = url;
-  return { origin, server: new Server(origin, prefix ?? undefined), pin: identity ?? undefined, seal: seal ?? true };
+  return { origin, server: new Server(origin, prefix ?? undefined), pin: identity ?? undefined, seal: seal ?? true, debug };
 }
 
 function parsed(url) {
@@ -52,12 +51,19 @@ export class Client {
   pin;
   /** Only an isolated session has it: throws where a URL is not to be reached. */
   guard;
+  /** How many requests there have been: each is told of by its number. */
+  requests = 0;
+  #listeners = { event: new Set(), change: new Set() };
+  /** What listeners were told last, or could have seen. */
+  #told;
   #isPinned;
   #isClosed = false;
   #news;
+  /** Where the device key was found or put. */
+  #home;
 
   constructor(options, guard) {
-    const { origin, server, pin, seal } = settings(options);
+    const { origin, server, pin, seal, debug } = settings(options);
     this.guard = guard;
     this.server = server;
     this.origin = origin;
@@ -66,20 +72,58 @@ export class Client {
     this.sealedFields = pairs(sealedFields());
     this.pin = pin;
     this.#isPinned = pin !== undefined;
+    if (debug) {
+      const script = import("./later/debug.js");
+      this.on("event", (event) => script.then(({ tell }) => tell(event)));
+    }
   }
 
   /** Loads or makes the device key, and takes a session from the store or opens one. */
   static async start(options, guard = undefined) {
     const client = new Client(options, guard);
     await client.#locked(() => client.#loadDevice());
-    if (!guard) client.#news = News.of(client);
+    if (!guard) client.#news = News.of(client, () => ignore(client.#hear()));
     try {
       await client.otherThan(undefined);
     } catch (error) {
-      client.close();
+      await client.close();
       throw error;
     }
     return client;
+  }
+
+  /** What the session tells about itself, and may change. */
+  get about() {
+    const { id = null, authenticated = false } = this.session ?? {};
+    return { id, authenticated, device: this.thumbprint, storage: this.storage };
+  }
+
+  /** Has a listener hear of what happens, or of what changes. Returns what takes it off again. */
+  on(type, listener) {
+    const listeners = this.#listeners[type];
+    if (!listeners || typeof listener !== "function") throw new TypeError('on wants "event" or "change", and a function');
+    // What it throws is reported, and disturbs nobody.
+    const call = (told) => queueMicrotask(() => listeners.has(call) && listener(told));
+    listeners.add(call);
+    return () => void listeners.delete(call);
+  }
+
+  /** Tells whoever listens that something happens. Nothing of it may be a secret. */
+  tell(type, request, details) {
+    const { event } = this.#listeners;
+    if (event.size === 0) return;
+    const { number, method, url } = request ?? {};
+    const of = request && { request: number, method, path: new URL(url).pathname };
+    for (const call of event) call({ type, ...of, ...details });
+  }
+
+  /** Tells whoever listens if the session is another one than before, or says so. */
+  #changed() {
+    const { about } = this;
+    const now = Object.values(about).join();
+    if (now === this.#told) return;
+    this.#told = now;
+    for (const call of this.#listeners.change) call(about);
   }
 
   /** The session to be used now, if nothing has to be done to come by it; else ask for `otherThan(undefined)`. */
@@ -95,10 +139,9 @@ export class Client {
       this.#checkOpen();
       await this.#readPin();
       if (refused !== undefined && this.session && this.session.id !== refused) return this.session;
-      this.session = (await this.#stored()) ?? this.session;
+      await this.#catchUp(this.#news?.isOutdated);
       const { session } = this;
       if (!session || session.id === refused) return this.#open(undefined);
-      this.#news?.read();
       if (!seemsOver(session)) return session;
       // That of an earlier device key, which this one cannot go on from.
       if (session.device !== this.thumbprint) return this.#open(undefined);
@@ -123,7 +166,25 @@ export class Client {
     // A login may have come about meanwhile.
     if (stored && this.session === before) this.session = stored;
     this.#news?.read();
+    this.#changed();
     return this.session;
+  }
+
+  /** Another tab has stored a session, or let go of it. */
+  #hear() {
+    return this.#locked(async () => {
+      if (!this.#isClosed) await this.#catchUp(true);
+    });
+  }
+
+  /** Goes over to the session that is stored, or to none if another tab has told so. The caller holds the lock. */
+  async #catchUp(isTold) {
+    const { session } = this;
+    const stored = await this.#stored();
+    if (stored || (isTold && stored === null)) this.session = stored ?? undefined;
+    this.#news?.read();
+    const { id } = this.session ?? {};
+    if (id !== session?.id) this.tell(id ? "found" : "ended");
   }
 
   /** Takes what the server hands out beside a reply. */
@@ -143,21 +204,27 @@ export class Client {
 
   /** Lets go of a session that has ended. */
   async drop(session) {
-    if (this.session?.id === session.id) this.session = undefined;
+    if (this.session?.id === session.id) {
+      this.session = undefined;
+      this.tell("ended");
+    }
+    this.#changed();
     // If it stays in the store, the server refuses it.
-    await this.#changeSession((stored) => (stored?.id === session.id ? null : undefined));
+    const stored = await this.#changeSession((stored) => (stored?.id === session.id ? null : undefined));
+    if (stored?.id === session.id) this.#news?.tell();
   }
 
-  /** From now on nothing is sent. */
-  close() {
+  /** From now on nothing is sent. Lets go of a session, if one is given. */
+  async close(last = undefined) {
     this.#isClosed = true;
+    if (last) await this.drop(last);
     this.#news?.close();
   }
 
   /** Removes the device key, so that the next opening is another device's. */
   async forgetDevice() {
     try {
-      await remove(this.storage, this.#key("device"));
+      await remove(this.#home, this.#key("device"));
     } catch (cause) {
       throw new BullaError("unsupported", "the device key could not be deleted", { cause });
     }
@@ -181,14 +248,16 @@ export class Client {
   }
 
   /** Writes what the server has handed out for this session, unless another session is stored. */
-  #save(session) {
+  async #save(session) {
     // The next page will have to ask the server once more if this fails; nothing else is lost.
-    return this.#changeSession((stored) => (stored?.id === session.id ? session : undefined));
+    const stored = await this.#changeSession((stored) => (stored?.id === session.id ? session : undefined));
+    // There may be nothing left of what was stored.
+    if (!stored) await this.#reloadDevice();
   }
 
   async #changeSession(decide) {
     try {
-      await change(this.#shelf, this.#key("session"), decide);
+      return await change(this.#shelf, this.#key("session"), decide);
     } catch {
       // Whoever calls this says what is lost then.
     }
@@ -218,6 +287,19 @@ export class Client {
    */
   async #open(carried, previous = undefined) {
     this.#checkOpen();
+    const story = { carries: carried !== undefined, rotates: previous !== undefined };
+    this.tell("opening", undefined, story);
+    try {
+      const session = await this.#openNow(carried, previous);
+      this.tell("opened", undefined, { ...story, authenticated: session.authenticated });
+      return session;
+    } catch (error) {
+      this.tell("failed", undefined, { code: codeOf(error) });
+      throw error;
+    }
+  }
+
+  async #openNow(carried, previous) {
     const agreement = await generateAgreement();
     const { device, thumbprint, server } = this;
     const opening = new Opening(
@@ -236,7 +318,7 @@ export class Client {
     opened.free();
     // Whoever has closed the client meanwhile must not find it with a session again.
     this.#checkOpen();
-    this.session = {
+    const session = {
       ...{ id, identity, key: device.private, device: thumbprint, authenticated, sessionProof, nonceLife, ticketLife, ticket, nonce },
       ticketCame: seconds(),
       /** A device proof has been seen by the server: it has handed out a further ticket. */
@@ -245,9 +327,10 @@ export class Client {
       wantsDevice: false,
       ...keys,
     };
+    this.session = session;
     this.#news?.read();
-    await this.#storeOpened();
-    return this.session;
+    await this.#storeOpened(session);
+    return session;
   }
 
   /** Signs an opening, sends it, does what work the server asks for, and reads and verifies the answer. */
@@ -266,22 +349,32 @@ export class Client {
       credentials: previous ? "include" : "same-origin",
       signal: AbortSignal.timeout(openingTimeout()),
     }).catch((cause) => {
-      throw unreachable(cause);
+      throw unreachable(cause, this.sealedUrl);
     });
     const answer = await readAtMost(response, maxAnswer()).catch((cause) => {
       throw unreachable(cause);
     });
     if (!answer) throw new BullaError("reply_invalid", "the answer is too long");
-    const answered = [response.status, flat(response.headers), answer];
-    const work = sent.work(...answered);
-    if (work) return this.#exchange(await done(work), device, previous);
-    const unverified = sent.read(...answered);
+    const { status } = response;
+    const given = flat(response.headers);
+    const work = sent.work(status, given, answer);
+    if (work) {
+      this.tell("working");
+      return this.#exchange(await done(work), device, previous);
+    }
+    let unverified;
+    try {
+      unverified = sent.read(status, given, answer);
+    } catch (error) {
+      if (codeOf(error) === "reply_invalid") throw foreign("reply_invalid", /** @type {Error} */ (error).message, response);
+      throw status < 400 ? error : answered(error, status, given);
+    }
     return unverified.verified(await verify(unverified.identity, unverified.signature, unverified.base));
   }
 
   /** Stores a new session and tells the other tabs. What cannot be stored lives as long as this page. */
-  async #storeOpened() {
-    const { identity } = this.session;
+  async #storeOpened(session) {
+    const { identity } = session;
     try {
       if (this.pin !== identity || this.#isPinned) await put(this.storage, this.#key("identity"), identity);
     } catch {
@@ -289,10 +382,10 @@ export class Client {
     }
     this.pin = identity;
     try {
-      await put(this.#shelf, this.#key("session"), this.session);
+      await put(this.#shelf, this.#key("session"), session);
       this.#news?.tell();
     } catch {
-      // As said above.
+      this.#standAlone();
     }
   }
 
@@ -305,6 +398,7 @@ export class Client {
       this.device = await this.#storedDevice();
     }
     this.#take(this.device);
+    this.#home = this.storage;
   }
 
   #take(device) {
@@ -312,10 +406,22 @@ export class Client {
     this.thumbprint = thumbprint(device.public);
   }
 
-  /** Another tab may have a newer device key. */
+  /** Another tab may have a newer device key, or this one may be there no more. */
   async #reloadDevice() {
-    const stored = await get(this.storage, this.#key("device")).catch(() => undefined);
-    if (isDevice(stored)) this.#take(stored);
+    try {
+      const stored = await get(this.storage, this.#key("device"));
+      if (isDevice(stored)) this.#take(stored);
+      else this.#standAlone();
+    } catch {
+      // It may be there the next time.
+    }
+  }
+
+  /** From now on this page goes by what it holds: it is not what is stored, and will not be. */
+  #standAlone() {
+    this.storage = "memory";
+    this.#news?.close();
+    this.#news = undefined;
   }
 
   /** The device key that is stored, or else one that is now. */
@@ -342,11 +448,12 @@ export class Client {
     }
   }
 
-  /** The session in the store, if it is one between this device and this identity. */
+  /** The session in the store, if it is one between this device and this identity; `null` if there is none at all. */
   async #stored() {
     try {
       await this.#reloadDevice();
       const stored = await get(this.#shelf, this.#key("session"));
+      if (stored === undefined) return null;
       const isOurs = isSession(stored) && stored.device === this.thumbprint && stored.identity === this.pin;
       return isOurs ? { ...stored, wantsDevice: false } : undefined;
     } catch {
@@ -368,7 +475,13 @@ export class Client {
   }
 
   #locked(work) {
-    return locked(`bulla ${this.origin}`, work);
+    return locked(`bulla ${this.origin}`, async () => {
+      try {
+        return await work();
+      } finally {
+        this.#changed();
+      }
+    });
   }
 }
 

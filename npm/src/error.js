@@ -1,5 +1,8 @@
 /** An error with a stable code. */
 export class BullaError extends Error {
+  // Whatever the script that is shipped calls this class, stack traces and tools that collect errors go by this.
+  static name = "BullaError";
+
   /**
    * @param {import("../index.js").BullaErrorCode} code
    * @param {string} message
@@ -22,9 +25,38 @@ export function codeOf(error) {
 }
 
 /**
+ * A refusal, with what came beside it.
+ * @param {any} refusal
+ * @param {number} status
+ * @param {string[]} fields names and values in turn
+ */
+export function answered(refusal, status, fields) {
+  const after = fields[fields.indexOf("retry-after") + 1];
+  if (/^\d+$/.test(after)) refusal.retryAfter = Number(after);
+  return Object.assign(refusal, { status });
+}
+
+/**
+ * The error for what is no answer of the server's. As a rule it is a proxy's page, or one to log in at.
+ * @param {import("../index.js").BullaErrorCode} code
+ * @param {string} message
+ * @param {Response} response
+ */
+export function foreign(code, message, { type, status, headers }) {
+  const kind = headers.get("content-type")?.split(";")[0] ?? "without a type";
+  const what = type === "opaqueredirect" ? "a redirect" : `${status}, ${kind}`;
+  return new BullaError(code, `${message}: what came is ${what}`);
+}
+
+/**
  * The error for what the platform's `fetch` throws.
  * @param {unknown} cause
+ * @param {string} [url]
  */
-export function unreachable(cause) {
-  return new BullaError("network", "the server could not be reached", { cause });
+export function unreachable(cause, url) {
+  const here = globalThis.location?.origin;
+  // The platform hides which of these it was.
+  const isForeign = url && here && !url.startsWith(`${here}/`);
+  const why = isForeign ? ", or its allow_origin does not name this page's origin (CORS), or connect-src the server" : "";
+  return new BullaError("network", `the server could not be reached${why}`, { cause });
 }

@@ -1,8 +1,8 @@
 // `fetch` through a session: sign, seal and send; check the reply, and do what a refusal asks for.
 
-import { Attempt, Head, Next, Outgoing, isSealed, maxAnswer, outranks, unsealed } from "../build/bulla_web.js";
+import { Attempt, Head, Outgoing, isSealed, maxAnswer, outranks } from "../build/bulla_web.js";
 import { LOSES_BODIES } from "./engines.js";
-import { BullaError, codeOf, unreachable } from "./error.js";
+import { BullaError, answered, codeOf, foreign, unreachable } from "./error.js";
 import { encoded } from "./form.js";
 import { encrypt, mac, messageKey, randomBytes, sign } from "./keys.js";
 import { described, discard, flat, joined, pairs, readAtMost, seconds, unlessAborted } from "./platform.js";
@@ -12,7 +12,7 @@ import { provesBySession } from "./session.js";
 /** As many as the platform's own `fetch` follows. */
 const MAX_REDIRECTS = 20;
 
-/** @typedef {{ refusal: BullaError, wasSealed: boolean }} Refused The server's refusal, and whether it came sealed. */
+/** @typedef {{ refusal: import("../index.js").BullaError, wasSealed: boolean }} Refused The server's refusal, and whether it came sealed. */
 
 /** What the platform's `fetch` does, through a session. */
 export async function run(client, input, init) {
@@ -78,10 +78,8 @@ export async function end(client) {
       session = await client.latest();
     }
   } finally {
-    client.close();
     // It is another one than above if a tab has logged in meanwhile.
-    const last = client.session ?? session;
-    if (last) await client.drop(last);
+    await client.close(client.session ?? session);
   }
 }
 
@@ -144,7 +142,8 @@ function outgoing(client, parts) {
   const rules = new Outgoing(client.server, parts.method, target, parts.fields);
   rules.body = parts.body;
   // What makes the proof unique: drawn once, kept when the request is sent again.
-  return { ...parts, url: client.origin + rules.target, rules, random: randomBytes(16) };
+  const number = parts.number ?? (client.requests += 1);
+  return { ...parts, url: client.origin + rules.target, rules, random: randomBytes(16), number };
 }
 
 const elsewhere = () => new BullaError("request_invalid", "a session reaches its own server's origin only");
@@ -190,6 +189,9 @@ async function exchange(client, request, ends) {
   try {
     if (!ends) client.guard?.(request.url);
     return await attempts(client, request, ends);
+  } catch (error) {
+    client.tell("failed", request, { code: codeOf(error) });
+    throw error;
   } finally {
     // With it goes a copy of the body.
     request.rules.free();
@@ -205,32 +207,37 @@ async function attempts(client, request, ends) {
   for (;;) {
     const sessionProof = provesBySession(session);
     const { reply, refusal, wasSealed } = await send(client, session, request, sessionProof, random);
-    if (reply) return reply;
+    if (reply) {
+      client.tell("replied", request, { status: reply.status, sealed: client.seal });
+      return reply;
+    }
     // The first of them may stand still while the device sleeps.
     const elapsed = Math.max((performance.now() - firstSent) / 1000, seconds() - sentAt);
     const refused = session.id;
-    switch (attempt.after(refusal.code, wasSealed, sessionProof, elapsed)) {
-      case Next.Retry:
+    const next = attempt.after(refusal.code, wasSealed, sessionProof, elapsed);
+    client.tell("refused", request, { code: refusal.code, status: refusal.status, sealed: wasSealed, next });
+    switch (next) {
+      case "retry":
         break;
-      case Next.Prove:
+      case "prove":
         session.wantsDevice = true;
         break;
-      case Next.ProveAnew:
+      case "prove-anew":
         session.wantsDevice = true;
         random = randomBytes(16);
         break;
-      case Next.ProveAndFail:
+      case "prove-and-fail":
         session.wantsDevice = true;
         throw refusal;
-      case Next.Reopen:
+      case "reopen":
         session = await unlessAborted(signal, () => client.otherThan(refused));
         break;
-      case Next.ReopenAndFail:
+      case "reopen-and-fail":
         await client.otherThan(refused).catch((error) => {
           if (outranks(codeOf(error))) throw error;
         });
         throw refusal;
-      case Next.Ended:
+      case "ended":
         throw new BullaError("session_closed", "the session has ended");
       default:
         throw refusal;
@@ -244,6 +251,7 @@ async function attempts(client, request, ends) {
  */
 async function send(client, session, request, sessionProof, random) {
   const { signal, rules } = request;
+  client.tell("signing", request, { proof: sessionProof ? "session" : "device" });
   const proof = rules.prove(session.id, session.ticket, session.nonce, random, sessionProof, seconds());
   const { base, nonce } = proof;
   const signing = sessionProof ? mac(session.mac, base) : sign(session.key, base);
@@ -252,27 +260,29 @@ async function send(client, session, request, sessionProof, random) {
     const headers = pairs(proof.signed(await signing));
     const body = request.body.length > 0 ? request.body : undefined;
     const init = { ...common, method: request.method, headers, body, redirect: "manual" };
-    return readPlain(client, session, signal, await transmit(request.url, init));
+    return readPlain(client, session, signal, await transmit(client, request, request.url, init));
   }
   const salt = randomBytes(16);
   const [signature, key] = await Promise.all([signing, messageKey(session.request, salt, "encrypt")]);
   const sealing = proof.sealed(rules, signature, salt);
   const body = await seal(sealing, key);
+  client.tell("sealed", request, { bytes: body.length });
   const init = { ...common, method: "POST", headers: client.sealedFields, body, redirect: "manual" };
-  return openSealed(client, session, request, nonce, await transmit(client.sealedUrl, init));
+  return openSealed(client, session, request, nonce, await transmit(client, request, client.sealedUrl, init));
 }
 
 /** The platform's `fetch`. Redirects are never followed; with `"error"` Node would fail of a 421, too. */
-async function transmit(url, init) {
+async function transmit(client, request, url, init) {
   init.signal.throwIfAborted();
+  client.tell("sent", request);
   const sent = init.upload ? import("./later/progress.js").then(({ upload }) => upload(url, init)) : fetch(url, init);
-  return await sent.catch(lost(init.signal));
+  return await sent.catch(lost(init.signal, url));
 }
 
 /** What becomes of a connection that breaks: the application may have given up. */
-const lost = (signal) => (cause) => {
+const lost = (signal, url = undefined) => (cause) => {
   signal.throwIfAborted();
-  throw unreachable(cause);
+  throw unreachable(cause, url);
 };
 
 /** Encrypts a message, record by record. */
@@ -293,7 +303,7 @@ async function openSealed(client, session, request, nonce, response) {
     const refusal = await readRefusal(outer, response, request.signal);
     if (!refusal) {
       discard(response);
-      throw unsealed();
+      throw foreign("reply_unsealed", "the reply is not sealed", response);
     }
     // Nobody vouches for this answer.
     await client.take(session, outer.handout(false));
@@ -334,8 +344,7 @@ async function readRefusal(head, response, signal) {
 
 function refusalOf(head, content) {
   const refusal = head.refusal(content);
-  if (refusal) refusal.status = head.status;
-  return refusal;
+  return refusal && answered(refusal, head.status, head.fields);
 }
 
 function headOf(response) {

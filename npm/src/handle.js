@@ -4,8 +4,8 @@ import { Client } from "./client.js";
 import { end, run } from "./fetch.js";
 
 /** Opens a session, once the Wasm module is there. */
-export async function start(options) {
-  return new Session(ours, await Client.start(options));
+export async function start(options, guard = undefined) {
+  return new Session(ours, await Client.start(options, guard));
 }
 
 const ours = Symbol();
@@ -29,12 +29,16 @@ export class Session {
     });
   }
 
+  get origin() {
+    return this.#client.origin;
+  }
+
   get id() {
-    return this.#client.session?.id ?? null;
+    return this.#client.about.id;
   }
 
   get authenticated() {
-    return this.#client.session?.authenticated ?? false;
+    return this.#client.about.authenticated;
   }
 
   get storage() {
@@ -47,6 +51,10 @@ export class Session {
 
   get device() {
     return this.#client.thumbprint;
+  }
+
+  on(type, listener) {
+    return this.#client.on(type, listener);
   }
 
   end() {

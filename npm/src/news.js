@@ -1,24 +1,26 @@
-// How tabs tell each other that there is a newer session in the store.
+// How tabs tell each other that the session in the store is another one, or gone.
 
 const CHANNEL = "bulla";
 
-/** Whether another tab has stored a session that this one has not read. */
+/** Whether another tab has changed what is stored, and this one has not read it. */
 export class News {
   isOutdated = false;
   #origin;
   #channel;
 
-  constructor(origin) {
+  constructor(origin, hear) {
     this.#origin = origin;
     this.#channel = new BroadcastChannel(CHANNEL);
     this.#channel.onmessage = ({ data }) => {
-      if (data === origin) this.isOutdated = true;
+      if (data !== origin) return;
+      this.isOutdated = true;
+      hear();
     };
   }
 
   /** Nothing where there are no channels, and no store that other tabs share. */
-  static of({ storage, origin }) {
-    return storage === "indexeddb" && globalThis.BroadcastChannel ? new News(origin) : undefined;
+  static of({ storage, origin }, hear) {
+    return storage === "indexeddb" && globalThis.BroadcastChannel ? new News(origin, hear) : undefined;
   }
 
   /** The store has been read. */

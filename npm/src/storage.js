@@ -1,8 +1,14 @@
 // What outlives a page: the device key, the pinned identity and the session, one of each for a server's
 // origin. In IndexedDB, or in this realm's memory where there is none.
 
+import { unlessAborted } from "./platform.js";
+
 const DATABASE = "bulla";
 const STORE = "records";
+/** How long a database may take to open, in milliseconds: in some private windows none ever does. */
+const PATIENCE = 5000;
+/** What it did once it will do again. */
+let hangs = false;
 
 const memory = new Map();
 
@@ -26,8 +32,9 @@ export function put(storage, key, record) {
   return change(storage, key, () => record);
 }
 
-/** Removes a record. */
+/** Removes a record, wherever it is. */
 export function remove(storage, key) {
+  memory.delete(key);
   return change(storage, key, () => null);
 }
 
@@ -71,11 +78,21 @@ function apply(decision, put, remove) {
   else if (decision !== undefined) put(decision);
 }
 
-function connect() {
+async function connect() {
+  if (hangs) throw new Error("the database does not open");
   const request = indexedDB.open(DATABASE);
   // If this fails, so does the first transaction.
   request.onupgradeneeded = () => request.result.createObjectStore(STORE);
-  return settled(request);
+  const late = AbortSignal.timeout(PATIENCE);
+  const opened = settled(request);
+  try {
+    return await unlessAborted(late, () => opened);
+  } catch (error) {
+    hangs = late.aborted;
+    // It would keep the database from being deleted.
+    opened.then((database) => database.close()).catch(() => {});
+    throw error;
+  }
 }
 
 function settled(request) {

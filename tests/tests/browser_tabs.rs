@@ -23,6 +23,8 @@ async fn everything_works(engine: Engine) -> Outcome {
     for forgets in [false, true] {
         what_ends_is_gone(&browser, &tabs, forgets).await?;
     }
+    what_one_tab_does_shows_in_the_other(&browser, &tabs).await?;
+    who_is_not_told_finds_out(&browser, &tabs).await?;
     a_late_reply_leaves_the_next_session_alone(&browser).await?;
     whoever_is_refused_meanwhile_waits_for_a_login(&browser).await?;
     an_end_takes_what_came_meanwhile(&browser).await?;
@@ -68,13 +70,10 @@ async fn what_ends_is_gone(browser: &Browser, tabs: &[WindowHandle; 2], forgets:
     proxy.send(captured).await?;
     assert_eq!(bank.ledger.refusals().last(), Some(&"session_revoked"));
 
-    // The other tab, which has the old key as long as it is open.
+    // The other tab has been told. It has the old key as long as it is open.
     browser.switch(&tabs[1]).await?;
-    let refused = browser
-        .eval(PAY, [])
-        .await
-        .expect_err("the session has ended");
-    assert_eq!(refused.code(), Some("session_revoked"));
+    let gone = "return session.id === null && !session.authenticated";
+    browser.wait_until(gone, PATIENCE).await?;
     let refused = browser
         .eval(PAY, [])
         .await
@@ -92,6 +91,90 @@ async fn what_ends_is_gone(browser: &Browser, tabs: &[WindowHandle; 2], forgets:
     assert_eq!(later["device"] == before["device"], !forgets, "{later}");
     assert_eq!(later["id"] == other["id"], !forgets, "{later}");
     assert_eq!(bank.ledger.transfers(), [Value::Null; 0]);
+    Ok(())
+}
+
+/// Without a request of its own, and to whoever listens to it.
+async fn what_one_tab_does_shows_in_the_other(
+    browser: &Browser,
+    tabs: &[WindowHandle; 2],
+) -> Outcome {
+    let bank = shared_by(browser, tabs).await?;
+    let requests = "return performance.getEntriesByType('resource').length";
+    let sent = browser.eval(requests, []).await?;
+    let listen = "window.told = []; session.on('change', (about) => told.push(about))";
+    browser.eval(listen, []).await?;
+
+    let log_out = "await session.fetch('/api/logout', { method: 'POST' })";
+    let open = "await session.fetch('/api/me')";
+    let rotate = "await post('/api/login', { user: 'ann', rotate: true })";
+    let mut told = Vec::new();
+    for work in [
+        "await post('/api/login', { user: 'ann' })",
+        log_out,
+        open,
+        rotate,
+        "await session.end()",
+    ] {
+        browser.switch(&tabs[0]).await?;
+        let about = browser
+            .eval(&format!("{work}; return about(session)"), [])
+            .await?;
+        browser.switch(&tabs[1]).await?;
+        let same = format!("return session.id === {} && about(session)", about["id"]);
+        let seen = browser.wait_until(&same, PATIENCE).await?;
+        assert_eq!(seen, about, "{work}");
+        told.push(seen);
+    }
+    assert_ne!(told[3]["device"], told[0]["device"]);
+    for about in &mut told {
+        about.as_object_mut().ok_or("no object")?.remove("identity");
+    }
+    assert_eq!(browser.eval("return told", []).await?, json!(told));
+    assert_eq!(browser.eval(requests, []).await?, sent);
+    assert_eq!(bank.ledger.refusals(), [""; 0]);
+
+    // And it goes on from there.
+    let me = "return session.fetch('/api/me').then((reply) => reply.json())";
+    assert_eq!(browser.eval(me, []).await?["subject"], Value::Null);
+    Ok(())
+}
+
+/// As in a tab that was asleep, or where there are no channels: it is refused, and then goes on as if it had been told.
+async fn who_is_not_told_finds_out(browser: &Browser, tabs: &[WindowHandle; 2]) -> Outcome {
+    let bank = Bank::open().await?;
+    for tab in tabs {
+        browser.switch(tab).await?;
+        browser.goto(&bank.page()).await?;
+        browser.wait_until("return window.bulla", PATIENCE).await?;
+        browser
+            .eval(
+                "Object.defineProperty(window, 'BroadcastChannel', { value: undefined })",
+                [],
+            )
+            .await?;
+        open(browser).await?;
+    }
+    browser.switch(&tabs[0]).await?;
+    log_in(browser).await?;
+    browser.switch(&tabs[1]).await?;
+    assert_eq!(
+        browser.eval("return session.authenticated", []).await?,
+        false
+    );
+    let me = "return session.fetch('/api/me').then((reply) => reply.json())";
+    assert_eq!(browser.eval(me, []).await?["subject"], "ann");
+
+    browser.switch(&tabs[0]).await?;
+    browser.eval("await session.end()", []).await?;
+    browser.switch(&tabs[1]).await?;
+    let refused = browser.eval(PAY, []).await.expect_err("it has ended");
+    assert_eq!(refused.code(), Some("session_revoked"));
+    let refused = browser
+        .eval(PAY, [])
+        .await
+        .expect_err("nobody is logged in");
+    assert_eq!(refused.code(), Some("login_required"));
     Ok(())
 }
 

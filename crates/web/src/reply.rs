@@ -2,7 +2,7 @@
 
 use bulla_protocol::field::is_ours;
 use bulla_protocol::limits::{MAX_OPENING_LEN, MAX_PROBLEM_LEN};
-use bulla_protocol::reply::{self, Part, UNSEALED, check_in_reply_to};
+use bulla_protocol::reply::{self, Part, check_in_reply_to};
 use wasm_bindgen::prelude::*;
 
 use crate::Record;
@@ -85,12 +85,6 @@ pub fn is_sealed(status: u16, content_type: Option<String>) -> bool {
 #[wasm_bindgen(js_name = maxAnswer)]
 pub fn max_answer() -> usize {
     MAX_OPENING_LEN.max(MAX_PROBLEM_LEN)
-}
-
-/// The error for an answer to a sealed request that is neither sealed nor a refusal.
-#[wasm_bindgen]
-pub fn unsealed() -> BullaError {
-    UNSEALED.into()
 }
 
 /// What the server hands out beside a reply.

@@ -1,7 +1,7 @@
 //! What a refusal asks for, and how the next request is proved.
 #![allow(
-    clippy::float_cmp,
-    reason = "what wasm_bindgen writes for an enum compares numbers of JavaScript"
+    missing_docs,
+    reason = "what wasm_bindgen writes for an enum of names has none"
 )]
 
 use core::time::Duration;
@@ -13,26 +13,26 @@ use wasm_bindgen::prelude::*;
 
 use crate::boundary::{duration, proof_kind};
 
-/// What comes next.
+/// What comes next, by the name that scripts and diagnostics have for it.
 #[wasm_bindgen]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
     /// Send it again with the new server nonce.
-    Retry,
+    Retry = "retry",
     /// Send it again with a device proof. From now on the device key proves.
-    Prove,
+    Prove = "prove",
     /// Send it again with a device proof and another random part. From now on the device key proves.
-    ProveAnew,
+    ProveAnew = "prove-anew",
     /// Fail. From now on the device key proves.
-    ProveAndFail,
+    ProveAndFail = "prove-and-fail",
     /// Take another session and send it again.
-    Reopen,
+    Reopen = "reopen",
     /// Take another session, and fail.
-    ReopenAndFail,
+    ReopenAndFail = "reopen-and-fail",
     /// The session that was to end has ended.
-    Ended,
+    Ended = "ended",
     /// Fail.
-    Fail,
+    Fail = "fail",
 }
 
 /// How far one `fetch` has come.
