@@ -1,8 +1,9 @@
 //! What a session tells of itself, in real browsers: to listeners, in the console and by its errors.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
-use bulla_server::Revocation;
+use bulla_server::{Rate, Rates, Revocation};
 use bulla_tests::attack::{Exchange, Outcome, Proxy, bank_behind, in_page};
 use bulla_tests::bank::{Bank, PATIENCE};
 use bulla_tests::browser::{Browser, Engine};
@@ -31,6 +32,8 @@ async fn everything_works(engine: Engine) -> Outcome {
     a_listener_disturbs_nobody(&browser).await?;
     the_console_is_told_on_demand(&browser).await?;
     a_login_and_an_end_are_changes(&browser).await?;
+    an_error_tells_the_refusals_status_and_when_to_come_again(&browser).await?;
+    an_error_has_its_name_in_what_is_shipped(&browser).await?;
     browser.quit().await?;
     Ok(())
 }
@@ -349,5 +352,79 @@ async fn a_login_and_an_end_are_changes(browser: &Browser) -> Outcome {
     ];
     assert_eq!(found["changes"], json!(expected));
     assert_ne!(found["device"], opened["device"], "the login rotates it");
+    Ok(())
+}
+
+async fn an_error_tells_the_refusals_status_and_when_to_come_again(browser: &Browser) -> Outcome {
+    const TOLD: &str = "(error) => [error.code, error.status ?? null, error.retryAfter ?? null]";
+    let limit = Rates {
+        session: Some(Rate::new(2, Duration::from_hours(1))),
+        ..Rates::default()
+    };
+    for sealed in [true, false] {
+        let bank = Bank::open_with(|builder| builder.rates(limit)).await?;
+        bank.visit(browser, json!({ "seal": sealed })).await?;
+        let told = browser
+            .eval(
+                &format!(
+                    "const told = {TOLD};
+                     const paid = await post('/api/transfer', {{}}).catch(told);
+                     await session.fetch('/api/me');
+                     const limited = await post('/api/me', {{}}).catch(told);
+                     const wrong = await session.fetch('data:,').catch(told);
+                     return [paid, limited, wrong];"
+                ),
+                [],
+            )
+            .await?;
+        assert_eq!(told[0], json!(["login_required", 401, null]));
+        assert_eq!(
+            (&told[1][0], &told[1][1]),
+            (&json!("rate_limited"), &json!(429))
+        );
+        let seconds = told[1][2].as_u64().ok_or("it does not say when")?;
+        assert!((1..=3600).contains(&seconds), "{seconds}");
+        assert_eq!(told[2], json!(["request_invalid", null, null]));
+    }
+
+    // An opening's, too.
+    let (bank, other) = (Bank::open().await?, Bank::open().await?);
+    browser.goto(&bank.page()).await?;
+    browser.wait_until("return window.bulla", PATIENCE).await?;
+    let open = format!(
+        "return bulla.open({{ server: location.origin, identity: args[0] }}).catch({TOLD})"
+    );
+    let told = browser.eval(&open, [json!(other.identity())]).await?;
+    assert_eq!(told, json!(["identity_changed", 409, null]));
+    Ok(())
+}
+
+/// There its class has a name of one letter, which tools that collect errors would go by.
+async fn an_error_has_its_name_in_what_is_shipped(browser: &Browser) -> Outcome {
+    let bank = Bank::open().await?;
+    bank.visit(browser, json!({})).await?;
+    let found = browser
+        .eval(
+            "const error = await session.fetch('data:,').catch((error) => error);
+             const { name, stack } = error;
+             return { name, text: String(error), of: error.constructor.name, stack,
+                      own: Object.keys(error), tag: Object.keys(new bulla.BullaError('network', 'a', {})) };",
+            [],
+        )
+        .await?;
+    let text = |name: &str| found[name].as_str().unwrap_or_default().to_owned();
+    assert_eq!(
+        (text("name"), text("of")),
+        ("BullaError".into(), "BullaError".into())
+    );
+    assert!(text("text").starts_with("BullaError: "), "{found}");
+    // The others have the places alone there.
+    if matches!(browser.engine(), Engine::Chromium) {
+        assert!(text("stack").starts_with("BullaError: "), "{found}");
+    }
+    assert_eq!(
+        (&found["own"], &found["tag"]),
+        (&json!(["code"]), &json!(["code"]))
+    );
     Ok(())
 }

@@ -1,3 +1,5 @@
+import { inspect } from "node:util";
+
 // What an import could do behind the application's back is watched while it imports.
 const touched = [];
 const restores = [
@@ -101,4 +103,5 @@ globalThis.fetch = fetch;
 const elsewhere = server.replace("localhost", "127.0.0.1");
 told.elsewhere = await bulla.open({ server: elsewhere, identity }).catch(({ code }) => code);
 told.misspelt = await bulla.open({ server, identiti: identity }).catch(({ code }) => code);
+told.named = inspect(await bulla.open({ server: 7 }).catch((error) => error)).split(": ", 1)[0];
 console.log(JSON.stringify(told));
