@@ -9,10 +9,10 @@ use std::time::Duration;
 use axum::body::{Body, Bytes};
 use axum::extract::{Path, State};
 use axum::http::header::{
-    ACCEPT_RANGES, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_RANGE, CONTENT_TYPE, LOCATION,
-    RANGE, SET_COOKIE,
+    ACCEPT_RANGES, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_RANGE, CONTENT_SECURITY_POLICY,
+    CONTENT_TYPE, LOCATION, RANGE, SET_COOKIE,
 };
-use axum::http::{HeaderMap, Method, StatusCode, Uri};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use axum::response::{AppendHeaders, Html, IntoResponse, Response};
 use axum::routing::{any, get, post};
 use axum::{Json, Router};
@@ -287,15 +287,21 @@ const SIGNIN: &str = r#"
 <form id="login" method="post" action="/app/login"><input name="user" value="ann"></form>
 "#;
 
-async fn script(State(counter): State<Counter>) -> impl IntoResponse {
+/// With a policy that is too strict for it, if that is asked for.
+async fn script(State(counter): State<Counter>, uri: Uri) -> Response {
     let script = lock(&counter.0.worker).clone();
-    (
-        [
-            (CONTENT_TYPE, "text/javascript"),
-            (CACHE_CONTROL, "no-cache"),
-        ],
-        script,
-    )
+    let kind = [
+        (CONTENT_TYPE, "text/javascript"),
+        (CACHE_CONTROL, "no-cache"),
+    ];
+    let mut response = (kind, script).into_response();
+    if uri.query() == Some("strict") {
+        let policy = HeaderValue::from_static("script-src 'self'");
+        response
+            .headers_mut()
+            .insert(CONTENT_SECURITY_POLICY, policy);
+    }
+    response
 }
 
 async fn home(
