@@ -269,7 +269,9 @@ fn routes(counter: Counter) -> Router {
         .route("/app/login", post(login))
         .route(
             "/app/members",
-            get(members).layer(Require::session().logged_in()),
+            get(members)
+                .post(members)
+                .layer(Require::session().logged_in()),
         )
         .route("/app/order", post(order))
         .route("/app/echo", any(echo))
@@ -285,6 +287,7 @@ fn routes(counter: Counter) -> Router {
 
 const SIGNIN: &str = r#"
 <form id="login" method="post" action="/app/login"><input name="user" value="ann"></form>
+<form id="members" method="post" action="/app/members"></form>
 "#;
 
 /// With a policy that is too strict for it, if that is asked for.

@@ -282,6 +282,21 @@ async fn refusals_are_told_in_a_way_that_fits(browser: &Browser, shop: &Shop) ->
         found,
         json!([401, "application/problem+json", "login_required"])
     );
+    // A person who has sent a form is told, and one who asks for a page is sent to the login.
+    visit(browser, shop, "/signin").await?;
+    browser
+        .eval("document.querySelector('#members').submit()", [])
+        .await?;
+    browser
+        .wait_until("return location.pathname === '/app/members'", PATIENCE)
+        .await?;
+    let said = browser
+        .eval(
+            "return [document.title, document.querySelector('code').textContent]",
+            [],
+        )
+        .await?;
+    assert_eq!(said, json!(["You are not signed in", "login_required"]));
     browser.goto(&shop.server.url("/app/members")).await?;
     browser
         .wait_until(
