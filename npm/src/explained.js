@@ -19,6 +19,7 @@ const TITLES = {
   rate_limited: "Too many requests",
   store_unavailable: "The service is busy",
   internal: "The service failed",
+  request_invalid: "This was not sent",
 };
 
 /** A page that says why there is none. */

@@ -7,7 +7,9 @@ import { forward } from "./fetch.js";
 import { Kept } from "./kept.js";
 import { covers, scopeOf } from "./paths.js";
 import { pinned } from "./pinned.js";
-import { loader } from "./wasm.js";
+import { load } from "./wasm.js";
+
+export { BullaError };
 
 /** @type {ServiceWorkerGlobalScope} */
 const worker = /** @type {any} */ (globalThis);
@@ -18,7 +20,7 @@ export function protect(options) {
   const scope = scopeOf({ paths, except });
   const given = { server: worker.location.origin, ...rest };
   const kept = new Kept(worker);
-  const init = loader(() => pinned(wasm ?? new URL("./bulla_web_bg.wasm", import.meta.url)));
+  const init = () => load(undefined, () => pinned(wasm ?? new URL("./bulla_web_bg.wasm", import.meta.url)));
   let starting;
   const started = () => {
     starting ??= init()
@@ -45,7 +47,9 @@ export function protect(options) {
 
   async function answer(request) {
     try {
-      return await forward(await started(), request, stated(request), kept.watch);
+      const isOurs = request.mode !== "navigate" || (await isFromHere(request.referrer));
+      if (!isOurs && !isLooking(request)) throw new BullaError("request_invalid", "it came by way of another site");
+      return await forward(await started(), request, stated(request, isOurs), kept.watch);
     } catch (error) {
       return refused(request, error, login);
     }
@@ -56,26 +60,35 @@ export function protect(options) {
 function takes(server, scope, { url, method, mode, referrer, destination, cache }) {
   const { origin, pathname } = new URL(url);
   if (origin !== server || !covers(scope, pathname) || cache === "only-if-cached") return false;
-  if (mode !== "navigate" || isOurs(referrer)) return true;
   // Another site may have begun this one, and the worker's request would pass for one of ours: the browser sends it,
   // and tells the server what it is. Only for a page that is looked at there is a way to tell it inside the seal.
-  return method === "GET" && destination === "document";
+  return mode !== "navigate" || namesUs(referrer) || isLooking({ method, destination });
 }
 
-/** Whether a request was begun by a page of this origin. */
-const isOurs = (referrer) => referrer.startsWith(`${worker.location.origin}/`);
+/** Whether it is a page that is asked for, in a tab. */
+const isLooking = ({ method, destination }) => method === "GET" && destination === "document";
+
+const namesUs = (referrer) => referrer.startsWith(`${worker.location.origin}/`);
+
+/**
+ * Whether a page of this origin has begun a navigation. Browsers leave no more than the origin of a referrer that has
+ * been at another site, which may have sent it on to here: then it has to be the first page's own.
+ */
+async function isFromHere(referrer) {
+  if (referrer !== `${worker.location.origin}/`) return namesUs(referrer);
+  const pages = await worker.clients.matchAll({ type: "window", includeUncontrolled: true });
+  return pages.some(({ url }) => new URL(url).pathname === "/");
+}
 
 /** What the browser would have said of a request (Fetch Metadata), which the worker's own says of the worker. */
-function stated({ mode, destination, referrer }) {
-  // A page of this origin has begun whatever is no navigation. Who has begun a navigation only its referrer tells.
-  const isForeign = mode === "navigate" && !isOurs(referrer);
+function stated({ mode, destination, referrer }, isOurs) {
   const fields = [
-    ["sec-fetch-site", isForeign ? "cross-site" : "same-origin"],
+    ["sec-fetch-site", isOurs ? "same-origin" : "cross-site"],
     ["sec-fetch-mode", mode],
     ["sec-fetch-dest", destination || "empty"],
   ];
-  if (isForeign) fields.push(["origin", "null"]);
-  if (isOurs(referrer)) fields.push(["referer", referrer]);
+  if (!isOurs) fields.push(["origin", "null"]);
+  if (isOurs && namesUs(referrer)) fields.push(["referer", referrer]);
   return fields.flat();
 }
 

@@ -265,6 +265,7 @@ fn routes(counter: Counter) -> Router {
         .route("/twin/login", get(twin_login))
         .route("/twin/order", post(twin_order))
         .route("/twin/sound.wav", bytes("audio/wav", silence()))
+        .route("/", get(home))
         .route("/app/home", get(home))
         .route("/app/login", post(login))
         .route(
@@ -407,8 +408,11 @@ async fn moved(Path(status): Path<u16>) -> Response {
 }
 
 async fn away(uri: Uri) -> Response {
-    let to = uri.query().unwrap_or_default().to_owned();
-    (StatusCode::FOUND, [(LOCATION, to)]).into_response()
+    found(uri.query(), StatusCode::FOUND)
+}
+
+fn found(to: Option<&str>, status: StatusCode) -> Response {
+    (status, [(LOCATION, to.unwrap_or_default().to_owned())]).into_response()
 }
 
 const PICTURE: &str = r#"<svg xmlns="http://www.w3.org/2000/svg" width="30" height="20"/>"#;
@@ -541,6 +545,10 @@ pub async fn foreign(shop: &str) -> io::Result<Server> {
     Server::start(
         Router::new()
             .route("/", get(move || async move { Html(page) }))
+            .route(
+                "/back",
+                any(|uri: Uri| async move { found(uri.query(), StatusCode::TEMPORARY_REDIRECT) }),
+            )
             .route(
                 "/plain",
                 any(|headers: HeaderMap| async move {

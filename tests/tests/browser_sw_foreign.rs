@@ -13,6 +13,10 @@ bulla_tests::in_each_engine!(another_site_gains_nothing_by_the_worker);
 async fn another_site_gains_nothing_by_the_worker(engine: Engine) -> Outcome {
     let shop = Shop::open().await?;
     let careful = worker(&shop.bulla.identity().to_string());
+    // Of all pages, for the sake of the first one.
+    let all = r#"paths: ["/"], except: ["/npm/", "/start", "/signin", "/sw.js", "/twin/"#;
+    let careful = careful.replace(r#"paths: ["/app/"], except: ["/app/open/"#, all);
+    assert!(careful.contains(all));
     shop.counter.change_worker(&format!("{careful}{CARELESS}"));
     let elsewhere = foreign(&shop.server.origin()).await?;
     let elsewhere = format!("http://127.0.0.1:{}/", elsewhere.port());
@@ -116,6 +120,52 @@ async fn another_site_gains_nothing_by_the_worker(engine: Engine) -> Outcome {
     let seen = shop.counter.seen("/app/echo");
     assert_eq!(seen[before..], [json!(null); 0], "{engine}");
     assert!(shop.counter.seen("/app/order").is_empty());
+
+    // Nor is a link or a form of ours that has been there any more one of ours.
+    let back = |path| format!("{elsewhere}back?{}", shop.server.url(path));
+    visit(&browser, &shop.server.url("/app/home?by=address")).await?;
+    browser
+        .eval(
+            "const link = document.querySelector('#next'); link.href = args[0]; link.click()",
+            [json!(back("/app/echo?by=way"))],
+        )
+        .await?;
+    browser
+        .wait_until("return location.pathname === '/app/echo'", PATIENCE)
+        .await?;
+    let seen = own("way").ok_or("nothing came")?;
+    assert_eq!(seen["fields"]["sec-fetch-site"], "cross-site");
+    assert_eq!(cookies(&seen), "lax=ann");
+    visit(&browser, &shop.server.url("/app/home?by=address")).await?;
+    browser
+        .eval(
+            "const form = document.querySelector('#order'); form.action = args[0]; form.submit()",
+            [json!(back("/app/order"))],
+        )
+        .await?;
+    browser
+        .wait_until("return document.title === 'This was not sent'", PATIENCE)
+        .await?;
+    assert!(shop.counter.seen("/app/order").is_empty());
+
+    // The first page's own are ours, although that is all that is left of such a referrer.
+    visit(&browser, &shop.server.url("/")).await?;
+    browser
+        .eval("document.querySelector('#next').click()", [])
+        .await?;
+    browser
+        .wait_until("return location.search === '?by=link'", PATIENCE)
+        .await?;
+    let seen = own("link").ok_or("nothing came")?;
+    assert_eq!(seen["fields"]["sec-fetch-site"], "same-origin");
+    visit(&browser, &shop.server.url("/")).await?;
+    browser
+        .eval("document.querySelector('#order').submit()", [])
+        .await?;
+    browser
+        .wait_until("return location.search === '?after=order'", PATIENCE)
+        .await?;
+    assert_eq!(shop.counter.seen("/app/order").len(), 1);
 
     // Reached from there, the page works as ever.
     browser.goto(&elsewhere).await?;
