@@ -286,6 +286,7 @@ fn replies() -> Router<Ledger> {
     Router::new()
         .route("/echo", any(echo))
         .route("/none", any(|| async { StatusCode::NO_CONTENT }))
+        .route("/mirror", post(mirror))
         .route(
             "/status/{status}",
             any(|path: axum::extract::Path<u16>| async move {
@@ -396,6 +397,15 @@ async fn echo(method: Method, uri: Uri, headers: HeaderMap, body: Bytes) -> Json
         "fields": fields,
         "body": String::from_utf8_lossy(&body),
     }))
+}
+
+/// What was sent, as what `x-kind` says that it is.
+async fn mirror(headers: HeaderMap, body: Bytes) -> Response {
+    let mut response = Body::from(body).into_response();
+    if let Some(kind) = headers.get("x-kind") {
+        response.headers_mut().insert(CONTENT_TYPE, kind.clone());
+    }
+    response
 }
 
 /// So many mebibytes, never more than a window ahead of what the reader says he has, as a network

@@ -65,7 +65,7 @@ pub(crate) fn build(project: &mut Project) -> Outcome<(Node, Sizes)> {
 const MAIN: &str = "index.js";
 
 /// The other scripts that are published, each of them whole: one file to serve, to check and to keep.
-const ENTRIES: [&str; 3] = ["inline.js", "register.js", "sw.js"];
+const ENTRIES: [&str; 4] = ["inline.js", "install.js", "register.js", "sw.js"];
 
 /// Where the parts of the npm package lie.
 struct Parts {

@@ -22,13 +22,13 @@ export async function upload(url, init) {
   const abort = () => xhr.abort();
   signal.addEventListener("abort", abort);
   try {
-    return await sent(xhr, url, init);
+    await sent(xhr, url, init);
   } finally {
     signal.removeEventListener("abort", abort);
   }
+  return xhr.responseURL === url ? responseOf(xhr) : followed();
 }
 
-/** @returns {Promise<Response>} */
 function sent(xhr, url, { method, headers, body, credentials, upload }) {
   return new Promise((resolve, reject) => {
     xhr.open(method, url);
@@ -38,7 +38,7 @@ function sent(xhr, url, { method, headers, body, credentials, upload }) {
     // What goes out is longer than the content: it is sealed and padded.
     xhr.upload.onprogress = ({ loaded, total }) => advance(upload, Math.floor((loaded / total) * upload.total));
     xhr.upload.onload = () => advance(upload, upload.total);
-    xhr.onload = () => resolve(xhr.responseURL === url ? responseOf(xhr) : followed());
+    xhr.onload = resolve;
     xhr.onerror = xhr.onabort = () => reject(new TypeError("the request has failed"));
     xhr.send(body);
   });
@@ -46,7 +46,7 @@ function sent(xhr, url, { method, headers, body, credentials, upload }) {
 
 function responseOf(xhr) {
   const { status, statusText, response } = xhr;
-  const headers = Array.from(xhr.getAllResponseHeaders().matchAll(/^([^:]+): ?(.*)$/gm), ([, ...field]) => field);
+  const headers = Array.from(xhr.getAllResponseHeaders().matchAll(/^([^\s:]+): ?(.*)$/gm), ([, ...field]) => field);
   const hasNoBody = [204, 205, 304].includes(status);
   return new Response(hasNoBody ? null : response, { status, statusText, headers });
 }
