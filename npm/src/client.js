@@ -78,7 +78,11 @@ export class Client {
     }
   }
 
-  /** Loads or makes the device key, and takes a session from the store or opens one. */
+  /**
+   * Loads or makes the device key, and takes a session from the store or opens one.
+   * @param {any} options
+   * @param {((url: string) => void) | undefined} guard
+   */
   static async start(options, guard = undefined) {
     const client = new Client(options, guard);
     await client.#locked(() => client.#loadDevice());
@@ -108,12 +112,16 @@ export class Client {
     return () => void listeners.delete(call);
   }
 
-  /** Tells whoever listens that something happens. Nothing of it may be a secret. */
-  tell(type, request, details) {
+  /**
+   * Tells whoever listens that something happens. Nothing of it may be a secret.
+   * @param {string} type
+   * @param {object} details
+   * @param {{ number: number, method: string, url: string } | undefined} request
+   */
+  tell(type, details = {}, request = undefined) {
     const { event } = this.#listeners;
     if (event.size === 0) return;
-    const { number, method, url } = request ?? {};
-    const of = request && { request: number, method, path: new URL(url).pathname };
+    const of = request && { request: request.number, method: request.method, path: new URL(request.url).pathname };
     for (const call of event) call({ type, ...of, ...details });
   }
 
@@ -288,13 +296,13 @@ export class Client {
   async #open(carried, previous = undefined) {
     this.#checkOpen();
     const story = { carries: carried !== undefined, rotates: previous !== undefined };
-    this.tell("opening", undefined, story);
+    this.tell("opening", story);
     try {
       const session = await this.#openNow(carried, previous);
-      this.tell("opened", undefined, { ...story, authenticated: session.authenticated });
+      this.tell("opened", { ...story, authenticated: session.authenticated });
       return session;
     } catch (error) {
-      this.tell("failed", undefined, { code: codeOf(error) });
+      this.tell("failed", { code: codeOf(error) });
       throw error;
     }
   }

@@ -14,7 +14,7 @@ export class BullaError extends Error {
   }
 }
 // On the prototype, like the platform's own errors.
-Object.defineProperty(BullaError.prototype, "name", { value: "BullaError", configurable: true, writable: true });
+BullaError.prototype.name = BullaError.name;
 
 /**
  * The code of whatever was thrown; empty if it has none.

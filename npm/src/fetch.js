@@ -3,9 +3,8 @@
 import { Attempt, Head, Outgoing, isSealed, maxAnswer, outranks } from "../build/bulla_web.js";
 import { LOSES_BODIES } from "./engines.js";
 import { BullaError, answered, codeOf, foreign, unreachable } from "./error.js";
-import { encoded } from "./form.js";
 import { encrypt, mac, messageKey, randomBytes, sign } from "./keys.js";
-import { described, discard, flat, joined, pairs, readAtMost, seconds, unlessAborted } from "./platform.js";
+import { described, discard, flat, ignore, joined, pairs, readAtMost, seconds, unlessAborted } from "./platform.js";
 import { SealedContent } from "./reply.js";
 import { provesBySession } from "./session.js";
 
@@ -120,9 +119,18 @@ async function read(client, input, init) {
 
 /** What the platform makes of it. The origin is what relative URLs lead to. */
 export function requested({ origin }, input, init) {
-  const body = init?.body;
-  const given = body instanceof FormData ? { __proto__: init, body: encoded(body) } : init;
-  return new Request(isRequest(input) ? input : resolved({ origin }, String(input)), given);
+  const request = new Request(isRequest(input) ? input : resolved({ origin }, String(input)), init);
+  if (init?.body instanceof FormData) {
+    // WebKit does not read files of a form back.
+    const [read, parts] = [request.arrayBuffer(), [...init.body]];
+    ignore(read);
+    request.arrayBuffer = () =>
+      read.catch(async () => {
+        const { encoded } = await import("./later/form.js").catch(lost(request.signal));
+        return encoded(parts, request.headers.get("content-type")).arrayBuffer();
+      });
+  }
+  return request;
 }
 
 async function addBody(whole, request) {
@@ -190,7 +198,7 @@ async function exchange(client, request, ends) {
     if (!ends) client.guard?.(request.url);
     return await attempts(client, request, ends);
   } catch (error) {
-    client.tell("failed", request, { code: codeOf(error) });
+    client.tell("failed", { code: codeOf(error) }, request);
     throw error;
   } finally {
     // With it goes a copy of the body.
@@ -208,14 +216,14 @@ async function attempts(client, request, ends) {
     const sessionProof = provesBySession(session);
     const { reply, refusal, wasSealed } = await send(client, session, request, sessionProof, random);
     if (reply) {
-      client.tell("replied", request, { status: reply.status, sealed: client.seal });
+      client.tell("replied", { status: reply.status, sealed: client.seal }, request);
       return reply;
     }
     // The first of them may stand still while the device sleeps.
     const elapsed = Math.max((performance.now() - firstSent) / 1000, seconds() - sentAt);
     const refused = session.id;
     const next = attempt.after(refusal.code, wasSealed, sessionProof, elapsed);
-    client.tell("refused", request, { code: refusal.code, status: refusal.status, sealed: wasSealed, next });
+    client.tell("refused", { code: refusal.code, status: refusal.status, sealed: wasSealed, next }, request);
     switch (next) {
       case "retry":
         break;
@@ -251,30 +259,30 @@ async function attempts(client, request, ends) {
  */
 async function send(client, session, request, sessionProof, random) {
   const { signal, rules } = request;
-  client.tell("signing", request, { proof: sessionProof ? "session" : "device" });
+  client.tell("signing", { proof: sessionProof ? "session" : "device" }, request);
   const proof = rules.prove(session.id, session.ticket, session.nonce, random, sessionProof, seconds());
   const { base, nonce } = proof;
   const signing = sessionProof ? mac(session.mac, base) : sign(session.key, base);
-  const common = { cache: "no-store", signal, ...request.carried };
+  const common = { redirect: "manual", cache: "no-store", signal, ...request.carried };
   if (!client.seal) {
     const headers = pairs(proof.signed(await signing));
     const body = request.body.length > 0 ? request.body : undefined;
-    const init = { ...common, method: request.method, headers, body, redirect: "manual" };
+    const init = { ...common, method: request.method, headers, body };
     return readPlain(client, session, signal, await transmit(client, request, request.url, init));
   }
   const salt = randomBytes(16);
   const [signature, key] = await Promise.all([signing, messageKey(session.request, salt, "encrypt")]);
   const sealing = proof.sealed(rules, signature, salt);
   const body = await seal(sealing, key);
-  client.tell("sealed", request, { bytes: body.length });
-  const init = { ...common, method: "POST", headers: client.sealedFields, body, redirect: "manual" };
+  client.tell("sealed", { bytes: body.length }, request);
+  const init = { ...common, method: "POST", headers: client.sealedFields, body };
   return openSealed(client, session, request, nonce, await transmit(client, request, client.sealedUrl, init));
 }
 
 /** The platform's `fetch`. Redirects are never followed; with `"error"` Node would fail of a 421, too. */
 async function transmit(client, request, url, init) {
   init.signal.throwIfAborted();
-  client.tell("sent", request);
+  client.tell("sent", {}, request);
   const sent = init.upload ? import("./later/progress.js").then(({ upload }) => upload(url, init)) : fetch(url, init);
   return await sent.catch(lost(init.signal, url));
 }

@@ -32,6 +32,7 @@ pub(crate) fn build(project: &mut Project) -> Outcome<(Node, Sizes)> {
         "wasm-pack.toml",
         "xtask/src/wasm.rs",
         "xtask/bindgen/src/main.rs",
+        "xtask/bindgen/src/glue.rs",
     ]
     .map(PathBuf::from);
     let mut files = [&[module.clone()][..], &recipe].concat();

@@ -1,6 +1,7 @@
 //! `wasm-bindgen` as a program whose version Cargo.lock holds: `xtask-bindgen <module.wasm> <folder>`.
 
-use std::collections::HashMap;
+mod glue;
+
 use std::env;
 use std::error::Error;
 use std::fs;
@@ -32,51 +33,15 @@ fn main() -> Result<(), Box<dyn Error>> {
         .remove_producers_section(true)
         .generate_output()?;
     trap_at_once(output.wasm_mut());
-    let short = shorten_exports(output.wasm_mut());
+    let names = glue::shorten_names(output.wasm_mut());
     output.emit(&folder)?;
     let glue = Path::new(&folder).join(name);
     let script = glue.with_extension("js");
-    fs::write(&script, renamed(&fs::read_to_string(&script)?, &short))?;
+    fs::write(
+        &script,
+        glue::slimmed(&fs::read_to_string(&script)?, &names),
+    )?;
     export_parts(&glue)
-}
-
-/// Gives all that is exported a name of a letter or two, but the memory, which tests look into. The glue alone
-/// goes by these names, and the long ones would be a tenth of the package's script. Returns the new names by the old.
-fn shorten_exports(module: &mut Module) -> HashMap<String, String> {
-    let exports = module.exports.iter_mut();
-    exports
-        .filter(|export| export.name != "memory")
-        .zip(0..)
-        .map(|(export, at)| {
-            (
-                std::mem::replace(&mut export.name, letters(at)),
-                letters(at),
-            )
-        })
-        .collect()
-}
-
-/// A number, written in letters.
-fn letters(number: u32) -> String {
-    let last = char::from_digit(10 + number % 26, 36).unwrap_or_default();
-    match number / 26 {
-        0 => last.to_string(),
-        rest => letters(rest - 1) + &last.to_string(),
-    }
-}
-
-/// The glue, with what it calls of the module by the new names.
-fn renamed(glue: &str, names: &HashMap<String, String>) -> String {
-    const CALL: &str = "wasm.";
-    let mut parts = glue.split(CALL);
-    let mut renamed = parts.next().unwrap_or_default().to_owned();
-    for part in parts {
-        let end = part.find(|character: char| !character.is_alphanumeric() && character != '_');
-        let (name, rest) = part.split_at(end.unwrap_or(part.len()));
-        let name = names.get(name).map_or(name, String::as_str);
-        renamed.extend([CALL, name, rest]);
-    }
-    renamed
 }
 
 /// Lets the package's own script load the module. The glue's loader is for everyone, and ten times as long.

@@ -1,8 +1,12 @@
-// Forms. The platform writes them too, but WebKitGTK does not read one with files back from a request.
+// Forms with files, for WebKit, which does not read one back from a request that it has made.
 
-/** A form as `multipart/form-data` (HTML standard, section 4.10.21.8; RFC 7578). */
-export function encoded(form) {
-  const boundary = `----bulla-${crypto.randomUUID()}`;
+/**
+ * A form as `multipart/form-data` (HTML standard, section 4.10.21.8; RFC 7578).
+ * @param {[string, FormDataEntryValue][]} form
+ * @param {string | null} type What the request says that its body is.
+ */
+export function encoded(form, type) {
+  const [, boundary = ""] = /boundary=(.*)/.exec(type ?? "") ?? [];
   const lines = (text) => text.replace(/\r\n?|\n/g, "\r\n");
   const quoted = (text) => `"${text.replace(/\n/g, "%0A").replace(/\r/g, "%0D").replace(/"/g, "%22")}"`;
   const parts = [];
@@ -14,5 +18,5 @@ export function encoded(form) {
       parts.push(`; filename=${quoted(value.name)}\r\nContent-Type: ${type}\r\n\r\n`, value, "\r\n");
     }
   }
-  return new Blob([...parts, `--${boundary}--\r\n`], { type: `multipart/form-data; boundary=${boundary}` });
+  return new Blob([...parts, `--${boundary}--\r\n`]);
 }
