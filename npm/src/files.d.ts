@@ -1,5 +1,5 @@
-/** What the bundler makes of the module: its bytes. */
+/** What the bundler makes of the module: its bytes, in base64. */
 declare module "*.wasm" {
-  const bytes: Uint8Array<ArrayBuffer>;
-  export default bytes;
+  const text: string;
+  export default text;
 }

@@ -1,15 +1,17 @@
 // `bulla`: the Wasm module lies beside this script.
 
 import { start } from "./handle.js";
-import { loader } from "./wasm.js";
+import { load } from "./wasm.js";
 
 export { BullaError } from "./error.js";
 export { Session } from "./handle.js";
 
-export const init = /* @__PURE__ */ loader(bundled);
+export function init(source) {
+  return load(source, bundled);
+}
 
 export async function open(options) {
-  await init();
+  await init(undefined);
   return start(options);
 }
 

@@ -1,15 +1,17 @@
 // `bulla/inline`: the Wasm module lies in this script, for whatever loses a file beside it.
 
-import module from "../build/optimised.wasm";
+import text from "../build/optimised.wasm";
 import { start } from "./handle.js";
-import { loader } from "./wasm.js";
+import { load } from "./wasm.js";
 
 export { BullaError } from "./error.js";
 export { Session } from "./handle.js";
 
-export const init = /* @__PURE__ */ loader(() => module);
+export function init(source) {
+  return load(source, () => Uint8Array.from(atob(text), (character) => character.charCodeAt(0)));
+}
 
 export async function open(options) {
-  await init();
+  await init(undefined);
   return start(options);
 }

@@ -5,6 +5,8 @@ import { BullaError } from "./error.js";
 import { AWAKE, CLAIM, COMPLETE, STREAM } from "./kept.js";
 import { described } from "./platform.js";
 
+export { BullaError };
+
 /** How long the worker may take to say something, in milliseconds. */
 const PATIENCE = 5000;
 /** How often it is looked whether the worker is there, in milliseconds. */

@@ -6,22 +6,21 @@ import { BullaError } from "./error.js";
 /** The smallest module that there is. */
 const NOTHING = new Uint8Array([0, 97, 115, 109, 1, 0, 0, 0]);
 
+let loading;
+
 /**
- * Makes a function that loads the module, once: later calls wait for the same one, and a failed load can be repeated.
- * `bundled` says where it is if the caller does not.
+ * Loads the module, once: later calls wait for the same one, and a failed load can be repeated. `bundled` says where it
+ * is if the caller does not.
  */
-export function loader(bundled) {
-  let loading;
-  return (source) => {
-    loading ??= load(source ?? bundled()).catch((cause) => {
-      loading = undefined;
-      throw new BullaError("unsupported", reason(), { cause });
-    });
-    return loading;
-  };
+export function load(source, bundled) {
+  loading ??= loaded(source ?? bundled()).catch((cause) => {
+    loading = undefined;
+    throw new BullaError("unsupported", reason(), { cause });
+  });
+  return loading;
 }
 
-async function load(source) {
+async function loaded(source) {
   begin(await instantiate(await source, imports()));
 }
 

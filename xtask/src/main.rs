@@ -24,7 +24,7 @@ const USAGE: &str = "\
 usage: cargo xtask <command>
 
   demo [--port PORT]     the demo bank, on http://localhost:8080
-  test [--suite NAME]    every test, or those of one suite: unit, fuzz, stores, faults, proxies, dpop, lifecycle, browsers, attacks
+  test [--suite NAME]    every test, or those of one suite: unit, fuzz, stores, faults, proxies, dpop, lifecycle, browsers, npm, attacks
   bench [GROUP]...       the benchmarks: native, memory, e2e, browser, size, or all
   pack                   the npm package, within its size budget, into target/package
   wasm                   the Wasm module and its scripts, into npm/dist
@@ -56,7 +56,7 @@ fn run(arguments: &[&str]) -> Outcome {
         ("test", []) => suite::run(&mut project, &Suite::ALL),
         ("test", ["--suite", name]) => suite::run(&mut project, &[Suite::named(name)?]),
         ("bench", rest) => bench(&mut project, rest),
-        ("pack", []) => pack::run(&mut project),
+        ("pack", []) => pack::run(&mut project).map(drop),
         ("wasm", []) => wasm::build(&mut project).map(drop),
         ("fuzz", []) => fuzz::run(&mut project, 60),
         ("fuzz", ["--seconds", seconds]) => fuzz::run(&mut project, seconds.parse()?),

@@ -58,16 +58,28 @@ impl Node {
         node
     }
 
-    /// Installs the clients of OAuth that the tests run, exactly those of their lock file, into the target folder.
+    /// Installs the clients of OAuth that the tests run into the target folder.
     pub(crate) fn install_clients(&self, project: &Project) -> Outcome {
+        let what = "clients of OAuth into the target folder: oauth4webapi, dpop";
+        self.install_locked(project, Path::new("tests/clients"), "clients", what)
+    }
+
+    /// Installs what the examples of the npm package stand on into the target folder.
+    pub(crate) fn install_examples(&self, project: &Project) -> Outcome {
+        let what = "what the examples stand on into the target folder: Vite, React, axios, ky";
+        self.install_locked(project, Path::new("examples/npm"), "examples", what)
+    }
+
+    /// Installs what a folder's lock file names, exactly that, unless it was done before.
+    fn install_locked(&self, project: &Project, source: &Path, name: &str, what: &str) -> Outcome {
         const LOCK: &str = "package-lock.json";
-        let (source, folder) = (Path::new("tests/clients"), project.tools().join("clients"));
+        let folder = project.tools().join(name);
         let wanted = fs::read_to_string(source.join(LOCK))?;
         let stamp = folder.join("installed.json");
         if fs::read_to_string(&stamp).is_ok_and(|installed| installed == wanted) {
             return Ok(());
         }
-        say("installing clients of OAuth into the target folder: oauth4webapi, dpop");
+        say(&format!("installing {what}"));
         fs::create_dir_all(&folder)?;
         for file in ["package.json", LOCK] {
             fs::copy(source.join(file), folder.join(file))?;

@@ -1,11 +1,12 @@
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use crate::node::Node;
 use crate::project::{self, Project, say};
 use crate::{Outcome, wasm};
 
-/// Packs the npm package and checks the result as its users will meet it.
-pub(crate) fn run(project: &mut Project) -> Outcome {
+/// Packs the npm package, checks the result as its users will meet it, and gives its file.
+pub(crate) fn run(project: &mut Project) -> Outcome<(Node, PathBuf)> {
     let (node, sizes) = wasm::build(project)?;
     if let Some(beyond) = sizes.beyond(&project.recipe.budget) {
         return Err(format!("over the budget of wasm-pack.toml: {beyond}").into());
@@ -47,7 +48,21 @@ pub(crate) fn run(project: &mut Project) -> Outcome {
     project::run(types.arg(tarball))?;
 
     say(&format!("packed {}", tarball.display()));
-    Ok(())
+    let tarball = tarball.clone();
+    Ok((node, tarball))
+}
+
+/// Packs the package and installs it beside the tarball, as any application would.
+pub(crate) fn install(project: &mut Project) -> Outcome<Node> {
+    let (node, tarball) = run(project)?;
+    let folder = tarball.with_file_name("installed");
+    fs::create_dir(&folder)?;
+    let mut install = node.npm(
+        project,
+        &["install", "--no-audit", "--no-fund", "--no-package-lock"],
+    );
+    project::run(install.arg("--prefix").arg(&folder).arg(&tarball))?;
+    Ok(node)
 }
 
 fn copy(from: &Path, to: &Path) -> Outcome {

@@ -4,7 +4,7 @@ use std::time::Instant;
 use crate::node::Node;
 use crate::project::{self, Project, say, since};
 use crate::setup::Need;
-use crate::{Outcome, benches, browsers, fuzz, setup, wasm};
+use crate::{Outcome, benches, browsers, fuzz, pack, setup, wasm};
 
 /// How long each fuzz target runs within the tests, in seconds.
 const FUZZ: u32 = 5;
@@ -13,8 +13,9 @@ const FUZZ: u32 = 5;
 ///
 /// A test program in `tests/tests` belongs to a suite by its name: `attack_*` to the attacks,
 /// `browser_*` and `engines` to the browsers, `stores*` and `nodes` to the stores, `faults_*` to the faults,
-/// `lifecycle_*` to the lifecycle, `proxies` to the proxies, `dpop_*` to DPoP, any other to the unit tests, with all tests
-/// outside of `tests`. The first two need browsers, the next three Redis, DPoP Node.
+/// `lifecycle_*` to the lifecycle, `proxies` to the proxies, `dpop_*` to DPoP, `npm_*` to the npm package as it is packed,
+/// any other to the unit tests, with all tests outside of `tests`. The first two need browsers, the next three Redis,
+/// DPoP Node, the npm package both Node and browsers.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Suite {
     Unit,
@@ -25,11 +26,12 @@ pub(crate) enum Suite {
     Dpop,
     Lifecycle,
     Browsers,
+    Npm,
     Attacks,
 }
 
 impl Suite {
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::Unit,
         Self::Fuzz,
         Self::Stores,
@@ -38,6 +40,7 @@ impl Suite {
         Self::Dpop,
         Self::Lifecycle,
         Self::Browsers,
+        Self::Npm,
         Self::Attacks,
     ];
 
@@ -56,6 +59,7 @@ impl Suite {
             Self::Dpop => "dpop",
             Self::Lifecycle => "lifecycle",
             Self::Browsers => "browsers",
+            Self::Npm => "npm",
             Self::Attacks => "attacks",
         }
     }
@@ -66,6 +70,8 @@ impl Suite {
             Self::Attacks
         } else if program.starts_with("browser_") || program == "engines" {
             Self::Browsers
+        } else if program.starts_with("npm_") {
+            Self::Npm
         } else if program.starts_with("stores") || program == "nodes" {
             Self::Stores
         } else if program == "proxies" {
@@ -96,6 +102,7 @@ impl Suite {
             Self::Proxies => self.with(project, &setup::PROXIES),
             Self::Dpop => self.with_clients(project),
             Self::Browsers | Self::Attacks => self.in_browsers(project),
+            Self::Npm => self.as_packed(project),
         };
         let steps = match steps {
             Ok(steps) => steps,
@@ -129,6 +136,11 @@ impl Suite {
     fn with_clients(self, project: &mut Project) -> Outcome<Vec<Command>> {
         Node::set_up(project)?.install_clients(project)?;
         Ok(vec![of_programs(project, &self.programs()?)])
+    }
+
+    fn as_packed(self, project: &mut Project) -> Outcome<Vec<Command>> {
+        pack::install(project)?.install_examples(project)?;
+        self.in_browsers(project)
     }
 
     fn programs(self) -> Outcome<Vec<String>> {
@@ -315,6 +327,7 @@ mod tests {
         assert!(Suite::of("attack_theft") == Suite::Attacks);
         assert!(Suite::of("browser_session") == Suite::Browsers);
         assert!(Suite::of("engines") == Suite::Browsers);
+        assert!(Suite::of("npm_examples") == Suite::Npm);
         assert!(Suite::of("dpop_cases") == Suite::Dpop);
         assert!(Suite::of("stores_registry") == Suite::Stores);
         assert!(Suite::of("lifecycle_end") == Suite::Lifecycle);

@@ -156,7 +156,7 @@ impl Parts {
             .arg("--line-limit=4000")
             // The sources are in the map, for whoever reads or debugs what runs.
             .args(["--sourcemap", "--log-level=warning"])
-            .args(["--loader:.wasm=binary"])
+            .args(["--loader:.wasm=base64"])
             // Of the glue, what nobody outside of it names, and what these scripts do not use.
             .arg("--mangle-props=^__(wbg_ptr|destroy_into_raw|wrap)$")
             .arg("--define:Symbol.dispose=undefined")

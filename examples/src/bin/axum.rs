@@ -1,5 +1,6 @@
 //! Notes behind Bulla, with axum: `cargo run -p bulla-examples --bin with-axum -- 8080 data`.
 //!
+//! A third argument is a folder of pages that are served beside it: those of `examples/npm`, for instance.
 //! A name is all that its login asks for, since it shows how to mount; the demo in `www/` checks
 //! passwords.
 #![forbid(unsafe_code)]
@@ -11,7 +12,8 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::header::CONTENT_SECURITY_POLICY;
+use axum::http::{HeaderValue, StatusCode};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use bulla_server::{
@@ -19,6 +21,12 @@ use bulla_server::{
 };
 use serde::Deserialize;
 use tokio::net::TcpListener;
+use tower_http::services::{ServeDir, ServeFile};
+use tower_http::set_header::SetResponseHeaderLayer;
+
+/// What the pages may do: no more than they need.
+const POLICY: &str = "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; connect-src 'self'; \
+                      require-trusted-types-for 'script'";
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
@@ -27,9 +35,14 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let folder = arguments.next().ok_or("a folder for keys is needed")?;
 
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?;
-    let origin = format!("http://localhost:{}", listener.local_addr()?.port());
-    let app = app(&origin, folder.as_ref())?;
-    println!("{origin}");
+    let here = format!("http://localhost:{}", listener.local_addr()?.port());
+    // Behind a proxy browsers know it by another name.
+    let origin = std::env::var("ORIGIN").unwrap_or_else(|_| here.clone());
+    let mut app = app(&origin, folder.as_ref())?;
+    if let Some(folder) = arguments.next() {
+        app = app.merge(pages(folder.as_ref()));
+    }
+    println!("{here}");
     axum::serve(listener, app).await?;
     Ok(())
 }
@@ -52,6 +65,18 @@ fn app(origin: &str, folder: &Path) -> Result<Router, ConfigError> {
     // A probe comes without a session, and by another name.
     let outside = Router::new().route("/health", get(|| async { "well" }));
     Ok(bulla.protect(notes).merge(outside))
+}
+
+/// A page, and what lies in its folder `assets`. Browsers fetch these without a session.
+fn pages(folder: &Path) -> Router {
+    let policy = HeaderValue::from_static(POLICY);
+    Router::new()
+        .route_service("/", ServeFile::new(folder.join("index.html")))
+        .nest_service("/assets", ServeDir::new(folder.join("assets")))
+        .layer(SetResponseHeaderLayer::overriding(
+            CONTENT_SECURITY_POLICY,
+            policy,
+        ))
 }
 
 /// Notes by user.

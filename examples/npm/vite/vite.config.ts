@@ -1,0 +1,8 @@
+import { defineConfig } from "vite";
+
+// While developing, Vite stands before the API, which has to know itself by Vite's name and sees it in `Host`.
+const api = { target: "http://localhost:8080", changeOrigin: false };
+
+export default defineConfig({
+  server: { proxy: { "/.well-known/bulla": api } },
+});

@@ -1,0 +1,256 @@
+//! The examples of `examples/npm`, built from the packed package and used as a visitor would, in real browsers.
+
+use std::path::PathBuf;
+use std::sync::LazyLock;
+use std::time::Duration;
+use std::{fs, io};
+
+use bulla_tests::bank::PATIENCE;
+use bulla_tests::browser::{Browser, Engine};
+use bulla_tests::npm::{Notes, Project, free_port, said};
+use serde_json::json;
+use thirtyfour::extensions::query::ElementQueryable as _;
+use thirtyfour::{By, WebElement};
+
+type Outcome<T = ()> = Result<T, Box<dyn std::error::Error>>;
+
+/// How often a visitor looks.
+const POLL: Duration = Duration::from_millis(50);
+
+const SERVER: &str = env!("CARGO_BIN_EXE_notes");
+
+bulla_tests::in_each_engine!(the_examples_work);
+
+/// One launch for all of them. Each is an origin of its own, which the browser has never seen.
+async fn the_examples_work(engine: Engine) -> Outcome {
+    let browser = Browser::launch(engine).await?;
+    for (name, site) in [("plain", &PLAIN), ("vite", &VITE), ("react", &REACT)] {
+        told(name, notes_are_kept(&browser, site).await)?;
+    }
+    for (name, site) in [("axios", &AXIOS), ("ky", &KY), ("inline", &INLINE)] {
+        told(name, a_note_is_written(&browser, site).await)?;
+    }
+    for name in ["vite", "react"] {
+        let outcome = a_development_server_stands_before_the_api(&browser, name).await;
+        told(&format!("{name}, developed"), outcome)?;
+    }
+    browser.quit().await?;
+    Ok(())
+}
+
+/// Which example it was that failed.
+fn told(example: &str, outcome: Outcome) -> Outcome {
+    outcome.map_err(|error| format!("{example}: {error}").into())
+}
+
+/// The folder of an example's pages, made once for all engines.
+struct Site(Result<PathBuf, String>);
+
+impl Site {
+    fn made(make: impl FnOnce() -> io::Result<PathBuf>) -> Self {
+        Self(make().map_err(|error| error.to_string()))
+    }
+
+    fn by_vite(example: &str) -> Self {
+        Self::made(|| {
+            let project = Project::of(example, example)?;
+            project.vite(&["build"])?;
+            Ok(project.folder().join("dist"))
+        })
+    }
+
+    fn open(&self) -> Outcome<Notes> {
+        Notes::with_pages(SERVER, self.0.as_ref().map_err(Clone::clone)?)
+    }
+}
+
+static VITE: LazyLock<Site> = LazyLock::new(|| Site::by_vite("vite"));
+static REACT: LazyLock<Site> = LazyLock::new(|| Site::by_vite("react"));
+static AXIOS: LazyLock<Site> = LazyLock::new(|| Site::by_vite("axios"));
+static KY: LazyLock<Site> = LazyLock::new(|| Site::by_vite("ky"));
+
+static PLAIN: LazyLock<Site> = LazyLock::new(|| {
+    Site::made(|| {
+        let project = Project::of("plain", "plain")?;
+        let folder = project.folder();
+        let dist = folder.join("node_modules/bulla/dist");
+        fs::rename(dist, folder.join("assets/bulla"))?;
+        Ok(folder.to_owned())
+    })
+});
+
+static INLINE: LazyLock<Site> = LazyLock::new(|| Site::made(|| inline("inline")));
+
+/// Nothing is told to esbuild of files beside a script.
+fn inline(name: &str) -> io::Result<PathBuf> {
+    let project = Project::of("inline", name)?;
+    said(project.tool("esbuild/bin/esbuild")?.args([
+        "src/main.js",
+        "--bundle",
+        "--format=esm",
+        "--outdir=assets",
+    ]))?;
+    Ok(project.folder().to_owned())
+}
+
+async fn notes_are_kept(browser: &Browser, site: &Site) -> Outcome {
+    let mut notes = site.open()?;
+    browser.goto(&notes.origin()).await?;
+    log_in(browser).await?;
+    write(browser, "buy clay").await?;
+    lists(browser, &["buy clay"]).await?;
+    browser.reload().await?;
+    lists(browser, &["buy clay"]).await?;
+    // Nor has the policy forbidden anything.
+    quiet(browser).await?;
+
+    // What was typed is not lost with the server, and neither is the login.
+    notes.stop();
+    write(browser, "sell clay").await?;
+    tells(browser, "(network)").await?;
+    notes.resume()?;
+    press(browser, "Write").await?;
+    lists(browser, &["sell clay"]).await?;
+    tells(browser, "").await?;
+
+    // What one tab does, the other shows.
+    let first = browser.tab().await?;
+    let second = browser.new_tab().await?;
+    browser.goto(&notes.origin()).await?;
+    lists(browser, &["sell clay"]).await?;
+    press(browser, "Log out").await?;
+    log_in_is_asked_for(browser).await?;
+    browser.switch(&first).await?;
+    log_in_is_asked_for(browser).await?;
+    lists(browser, &[]).await?;
+    log_in(browser).await?;
+    lists(browser, &["sell clay"]).await?;
+    browser.switch(&second).await?;
+    lists(browser, &["sell clay"]).await?;
+    browser.driver().clone().close_window().await?;
+    browser.switch(&first).await?;
+    drained(browser).await
+}
+
+async fn a_note_is_written(browser: &Browser, site: &Site) -> Outcome {
+    let mut notes = site.open()?;
+    browser.goto(&notes.origin()).await?;
+    fill_in(browser, "Name", "ann").await?;
+    write(browser, "buy clay").await?;
+    lists(browser, &["buy clay"]).await?;
+    tells(browser, "").await?;
+    quiet(browser).await?;
+
+    notes.stop();
+    write(browser, "sell clay").await?;
+    tells(browser, "(network)").await?;
+    notes.resume()?;
+    press(browser, "Write").await?;
+    lists(browser, &["sell clay"]).await?;
+    drained(browser).await
+}
+
+async fn a_development_server_stands_before_the_api(browser: &Browser, example: &str) -> Outcome {
+    let project = Project::of(example, &format!("{example}-{}", browser.engine()))?;
+    let port = free_port()?;
+    let origin = format!("http://localhost:{port}");
+    let notes = Notes::known_as(SERVER, &origin)?;
+    project.replace("vite.config.ts", "http://localhost:8080", &notes.origin())?;
+    let _vite = project.develop(port)?;
+
+    browser.goto(&origin).await?;
+    log_in_is_asked_for(browser).await?;
+    // By React too, which in development does twice what a component does when it appears.
+    assert_eq!(notes.events(), ["Opened"], "{example}");
+    log_in(browser).await?;
+    write(browser, "buy clay").await?;
+    lists(browser, &["buy clay"]).await?;
+    assert_eq!(notes.events(), ["Opened", "LoggedIn", "Opened"]);
+    drained(browser).await
+}
+
+async fn log_in(browser: &Browser) -> Outcome {
+    fill_in(browser, "Name", "ann").await?;
+    press(browser, "Log in").await
+}
+
+async fn log_in_is_asked_for(browser: &Browser) -> Outcome {
+    shown(browser, &named("Log in")).await.map(drop)
+}
+
+async fn write(browser: &Browser, note: &str) -> Outcome {
+    fill_in(browser, "Note", note).await?;
+    press(browser, "Write").await
+}
+
+/// Types into the field with this label, in the place of what is there.
+async fn fill_in(browser: &Browser, label: &str, text: &str) -> Outcome {
+    let field = shown(browser, &format!("//label[contains(., '{label}')]//input")).await?;
+    field.clear().await?;
+    Ok(field.send_keys(text).await?)
+}
+
+async fn press(browser: &Browser, button: &str) -> Outcome {
+    Ok(shown(browser, &named(button)).await?.click().await?)
+}
+
+/// The button that says this.
+fn named(button: &str) -> String {
+    format!("//button[normalize-space() = '{button}']")
+}
+
+/// What a visitor sees, or will see.
+async fn shown(browser: &Browser, path: &str) -> Outcome<WebElement> {
+    let query = browser
+        .driver()
+        .query(By::XPath(path))
+        .and_displayed()
+        .and_enabled();
+    Ok(query.wait(PATIENCE, POLL).single().await?)
+}
+
+/// The notes are these.
+async fn lists(browser: &Browser, notes: &[&str]) -> Outcome {
+    let notes = json!(json!(notes).to_string());
+    let are = format!(
+        "const items = [...document.querySelectorAll('li')];
+         return JSON.stringify(items.map((item) => item.textContent)) === {notes}"
+    );
+    if let Err(error) = browser.wait_until(&are, PATIENCE).await {
+        let told = "return document.querySelector('[role=alert]').textContent";
+        let told = browser.eval(told, []).await?;
+        return Err(format!("{error}; the visitor is told {told}").into());
+    }
+    Ok(())
+}
+
+/// The visitor is told this, or nothing.
+async fn tells(browser: &Browser, part: &str) -> Outcome {
+    let part = json!(part);
+    let tells = format!(
+        "const said = document.querySelector('[role=alert]').textContent;
+         return {part} ? said.includes({part}) : !said"
+    );
+    browser.wait_until(&tells, PATIENCE).await?;
+    Ok(())
+}
+
+/// Nothing is in the console that should not be there: no exception, nothing that the policy forbids.
+async fn quiet(browser: &Browser) -> Outcome {
+    // WebKit's driver has no access to it.
+    if browser.engine() != Engine::WebKit {
+        let errors = browser.console_errors().await?;
+        if !errors.is_empty() {
+            return Err(format!("{errors:#?}").into());
+        }
+    }
+    Ok(())
+}
+
+/// What a test has provoked is in the console, and of no concern to the next.
+async fn drained(browser: &Browser) -> Outcome {
+    if browser.engine() != Engine::WebKit {
+        browser.console_errors().await?;
+    }
+    Ok(())
+}
