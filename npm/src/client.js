@@ -222,17 +222,22 @@ export class Client {
     if (stored?.id === session.id) this.#news?.tell();
   }
 
-  /** From now on nothing is sent. Lets go of a session, if one is given. */
-  async close(last = undefined) {
+  /** From now on nothing is sent. Lets go of a session, if one is given, and of the device key if that is asked for. */
+  async close(last = undefined, forgets = false) {
     this.#isClosed = true;
-    if (last) await this.drop(last);
-    this.#news?.close();
+    try {
+      if (last) await this.drop(last);
+      if (forgets) await this.forgetDevice();
+    } finally {
+      this.#leave();
+    }
   }
 
   /** Removes the device key, so that the next opening is another device's. */
   async forgetDevice() {
     try {
       await remove(this.#home, this.#key("device"));
+      this.#news?.tell();
     } catch (cause) {
       throw new BullaError("unsupported", "the device key could not be deleted", { cause });
     }
@@ -428,6 +433,12 @@ export class Client {
   /** From now on this page goes by what it holds: it is not what is stored, and will not be. */
   #standAlone() {
     this.storage = "memory";
+    this.#leave();
+    this.#changed();
+  }
+
+  /** What other tabs do is not heard any more. */
+  #leave() {
     this.#news?.close();
     this.#news = undefined;
   }

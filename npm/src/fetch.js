@@ -64,10 +64,10 @@ export async function forward(client, request, stated, watch) {
 
 const isServers = (client, url) => url.startsWith(`${client.origin}/`);
 
-/** Ends the session at the server and here. */
-export async function end(client) {
+/** Ends the session at the server and here. Whoever wants to be forgotten is, too. */
+export async function end(client, forgets = false) {
   let session = await client.latest();
-  if (!session) return client.close();
+  if (!session) return client.close(undefined, forgets);
   try {
     let ended;
     // And what has taken its place meanwhile: a login that was under way, or another tab's fresh keys.
@@ -78,7 +78,7 @@ export async function end(client) {
     }
   } finally {
     // It is another one than above if a tab has logged in meanwhile.
-    await client.close(client.session ?? session);
+    await client.close(client.session ?? session, forgets);
   }
 }
 

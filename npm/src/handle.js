@@ -61,11 +61,7 @@ export class Session {
     return end(this.#client);
   }
 
-  async forget() {
-    try {
-      await end(this.#client);
-    } finally {
-      await this.#client.forgetDevice();
-    }
+  forget() {
+    return end(this.#client, true);
   }
 }

@@ -1,8 +1,6 @@
 // What outlives a page: the device key, the pinned identity and the session, one of each for a server's
 // origin. In IndexedDB, or in this realm's memory where there is none.
 
-import { unlessAborted } from "./platform.js";
-
 const DATABASE = "bulla";
 const STORE = "records";
 /** How long a database may take to open, in milliseconds: in some private windows none ever does. */
@@ -78,21 +76,25 @@ function apply(decision, put, remove) {
   else if (decision !== undefined) put(decision);
 }
 
-async function connect() {
-  if (hangs) throw new Error("the database does not open");
-  const request = indexedDB.open(DATABASE);
-  // If this fails, so does the first transaction.
-  request.onupgradeneeded = () => request.result.createObjectStore(STORE);
-  const late = AbortSignal.timeout(PATIENCE);
-  const opened = settled(request);
-  try {
-    return await unlessAborted(late, () => opened);
-  } catch (error) {
-    hangs = late.aborted;
-    // It would keep the database from being deleted.
-    opened.then((database) => database.close()).catch(() => {});
-    throw error;
-  }
+function connect() {
+  return new Promise((resolve, reject) => {
+    const fail = () => reject(new Error("the database does not open"));
+    if (hangs) return fail();
+    const request = indexedDB.open(DATABASE);
+    // If this fails, so does the first transaction.
+    request.onupgradeneeded = () => request.result.createObjectStore(STORE);
+    let isLate = false;
+    const timer = setTimeout(() => {
+      hangs = isLate = true;
+      fail();
+    }, PATIENCE);
+    const opened = settled(request).finally(() => clearTimeout(timer));
+    opened.then((database) => {
+      // It would keep the database from being deleted.
+      if (isLate) database.close();
+      resolve(database);
+    }, reject);
+  });
 }
 
 function settled(request) {

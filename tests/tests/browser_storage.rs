@@ -11,6 +11,10 @@ async fn everything_works(engine: Engine) -> Outcome {
     let browser = Browser::launch(engine).await?;
     without_a_database_sessions_live_in_memory(&browser).await?;
     what_cannot_be_put_lives_in_memory(&browser).await?;
+    a_database_that_never_opens_is_not_waited_for(&browser).await?;
+    what_is_deleted_under_a_page_is_not_missed_by_it(&browser).await?;
+    whoever_comes_back_to_nothing_logs_in_anew(&browser).await?;
+    what_is_forgotten_elsewhere_is_told(&browser).await?;
     without_locks_a_page_opens_one_session(&browser).await?;
     without_webcrypto_nothing_is_opened(&browser).await?;
     a_login_that_cannot_be_stored_is_kept_by_its_page(&browser).await?;
@@ -64,6 +68,150 @@ async fn what_cannot_be_put_lives_in_memory(browser: &Browser) -> Outcome {
     Ok(())
 }
 
+/// As in some private windows. Nor is it asked again.
+async fn a_database_that_never_opens_is_not_waited_for(browser: &Browser) -> Outcome {
+    // From the beginning, or from a time when there is a session already.
+    let hangs = "window.opens = 0;
+         window.IDBFactory.prototype.open = () => { window.opens += 1; return new EventTarget(); };";
+    let bank = Bank::open().await?;
+    the_session_works(browser, &bank, hangs, "memory").await?;
+    assert_eq!(browser.eval("return opens", []).await?, 1);
+
+    let bank = Bank::open().await?;
+    bank.visit(browser, json!({})).await?;
+    let found = in_page(
+        browser,
+        &format!(
+            "{hangs}
+             await post('/api/login', {{ user: 'ann' }});
+             await post('/api/transfer', {{ to: 'bob', amount: 7 }});
+             return [about(session).authenticated, session.storage, opens];"
+        ),
+        json!([]),
+    )
+    .await?;
+    assert_eq!(found, json!([true, "memory", 1]));
+    Ok(())
+}
+
+/// By the browser, which wants the room, or by a person who wants it clean: the page goes on, and says what it has.
+async fn what_is_deleted_under_a_page_is_not_missed_by_it(browser: &Browser) -> Outcome {
+    /// Longer than a nonce is taken, so that the server hands out another one, to be stored.
+    const STALE: i64 = 150;
+    for login in [false, true] {
+        let bank = Bank::open().await?;
+        bank.visit(browser, json!({})).await?;
+        let before = in_page(
+            browser,
+            "await post('/api/login', { user: 'ann' });
+             window.told = [];
+             session.on('change', (about) => told.push(about));
+             return about(session);",
+            json!([]),
+        )
+        .await?;
+        delete(browser).await?;
+        bank.clock.advance(STALE);
+        let found = in_page(
+            browser,
+            "if (args.login) await post('/api/login', { user: 'eve' });
+             await post('/api/transfer', { to: 'bob', amount: 7 });
+             const { identity, ...about } = window.about(session);
+             return { about, told };",
+            json!({ "login": login }),
+        )
+        .await?;
+        let about = &found["about"];
+        assert_eq!(about["storage"], "memory");
+        assert_eq!(about["device"], before["device"]);
+        assert_eq!(about["id"] == before["id"], !login);
+        assert_eq!(
+            found["told"].as_array().and_then(|told| told.last()),
+            Some(about)
+        );
+        assert_eq!(bank.ledger.transfers().len(), 1);
+        // A key that somebody wanted gone is not put back.
+        assert!(records(browser).await?.is_empty());
+
+        // It is over when the page is, and with `end` nothing is left to be found later.
+        browser.eval("await session.end()", []).await?;
+        assert!(records(browser).await?.is_empty());
+        let next = bank.open_in(browser, json!({})).await?;
+        assert_eq!(next["storage"], "indexeddb");
+        assert_ne!(next["device"], before["device"]);
+        assert_eq!(next["authenticated"], false);
+    }
+    Ok(())
+}
+
+/// As after seven days in Safari. The application's login is all that it takes; the device before is nobody's any more.
+async fn whoever_comes_back_to_nothing_logs_in_anew(browser: &Browser) -> Outcome {
+    let bank = Bank::open().await?;
+    bank.visit(browser, json!({})).await?;
+    let before = browser
+        .eval(
+            "await post('/api/login', { user: 'ann' }); return about(session)",
+            [],
+        )
+        .await?;
+    delete(browser).await?;
+    let after = bank.visit(browser, json!({})).await?;
+    assert_ne!(after["device"], before["device"]);
+    assert_eq!(after["authenticated"], false);
+    let refused = browser
+        .eval("await post('/api/transfer', {})", [])
+        .await
+        .expect_err("nobody is logged in");
+    assert_eq!(refused.code(), Some("login_required"));
+    let found = browser
+        .eval(
+            "await post('/api/login', { user: 'ann' });
+             await post('/api/transfer', { to: 'bob', amount: 7 });
+             return about(session);",
+            [],
+        )
+        .await?;
+    assert_eq!(found["authenticated"], true);
+    assert_eq!(found["device"], after["device"]);
+    assert_eq!(bank.ledger.transfers().len(), 1);
+    Ok(())
+}
+
+/// The other tab's key is its own from then on.
+async fn what_is_forgotten_elsewhere_is_told(browser: &Browser) -> Outcome {
+    let bank = Bank::open().await?;
+    bank.visit(browser, json!({})).await?;
+    let here = browser.tab().await?;
+    let there = browser.new_tab().await?;
+    bank.visit(browser, json!({})).await?;
+    browser.eval("await session.forget()", []).await?;
+    browser.switch(&here).await?;
+    let told = "return session.id === null && session.storage === 'memory'";
+    browser.wait_until(told, PATIENCE).await?;
+    browser.eval("await session.fetch('/api/me')", []).await?;
+    let kept = records(browser).await?;
+    assert!(kept.keys().eq(["identity"]), "{:?}", kept.keys());
+    browser.switch(&there).await?;
+    browser.driver().close_window().await?;
+    browser.switch(&here).await?;
+    Ok(())
+}
+
+/// Deletes the database, and waits until it is gone.
+async fn delete(browser: &Browser) -> Outcome {
+    in_page(
+        browser,
+        "await new Promise((resolve, reject) => {
+             const request = indexedDB.deleteDatabase('bulla');
+             request.onsuccess = resolve;
+             request.onerror = request.onblocked = () => reject(new Error('it is still there'));
+         });",
+        json!([]),
+    )
+    .await?;
+    Ok(())
+}
+
 /// They are missing in old browsers, and refused where a page has no origin.
 async fn without_locks_a_page_opens_one_session(browser: &Browser) -> Outcome {
     for breakage in [
@@ -108,7 +256,9 @@ async fn a_login_that_cannot_be_stored_is_kept_by_its_page(browser: &Browser) ->
     bank.visit(browser, json!({})).await?;
     let found = in_page(
         browser,
-        "window.IDBObjectStore.prototype.put = () => {
+        "const told = [];
+         session.on('change', ({ authenticated, storage }) => told.push([authenticated, storage]));
+         window.IDBObjectStore.prototype.put = () => {
              throw new DOMException('no', 'QuotaExceededError');
          };
          const { fetch } = window;
@@ -118,12 +268,25 @@ async fn a_login_that_cannot_be_stored_is_kept_by_its_page(browser: &Browser) ->
              return fetch(...given);
          };
          const me = await session.fetch('/api/me').then((reply) => reply.json());
-         return [me.subject, session.authenticated];",
+         await post('/api/transfer', { to: 'bob', amount: 7 });
+         // What another tab tells is of what is stored, which this is not.
+         const channel = new BroadcastChannel('bulla');
+         channel.postMessage(location.origin);
+         await post('/api/transfer', { to: 'bob', amount: 7 });
+         // The ticket is old: this one goes on, and not the one that is stored.
+         window.skew = 86_400;
+         await post('/api/transfer', { to: 'bob', amount: 7 });
+         return [me.subject, session.authenticated, session.storage, told];",
         json!([]),
     )
     .await?;
-    assert_eq!(found, json!(["ann", true]));
+    let told = [
+        [json!(true), json!("memory")],
+        [json!(true), json!("memory")],
+    ];
+    assert_eq!(found, json!(["ann", true, "memory", told]));
     assert_eq!(bank.ledger.refusals(), ["session_revoked"]);
+    assert_eq!(bank.ledger.transfers().len(), 3);
     Ok(())
 }
 
