@@ -12,8 +12,10 @@ use std::process::Command;
 use support::Program;
 use tempfile::TempDir;
 
-const PAGES: [(&str, &str); 3] = [
+const PAGES: [(&str, &str); 5] = [
     ("browser", include_str!("../../docs/browser.md")),
+    ("events", include_str!("../../docs/events.md")),
+    ("isolation", include_str!("../../docs/isolation.md")),
     ("npm", include_str!("../../npm/README.md")),
     ("readme", include_str!("../../README.md")),
 ];
@@ -110,7 +112,9 @@ fn the_packages_own_scripts_agree_with_the_module_and_with_its_codes() {
         "target": "es2022", "lib": ["es2022", "dom", "dom.iterable", "esnext.disposable"],
         "module": "esnext", "moduleResolution": "bundler"
       },
-      "files": ["SOURCES/index.js", "SOURCES/inline.js", "SOURCES/files.d.ts"]
+      "files": [
+        "SOURCES/index.js", "SOURCES/inline.js", "SOURCES/worker.js", "SOURCES/isolated.js", "SOURCES/files.d.ts"
+      ]
     }"#;
     compile(&folder, &config.replace("SOURCES", sources));
 }
