@@ -81,6 +81,15 @@ export class Session {
    */
   readonly fetch: (input: RequestInfo | URL, init?: RequestInit & ProgressCallbacks) => Promise<Response>;
 
+  /**
+   * The platform's `EventSource`, through the session. Where a stream breaks off, by a login too, it asks again; what no
+   * other attempt mends ends it. Its `error` events have as `error` what was thrown, if something was: mostly a
+   * {@link BullaError}. It is no instance of `EventSource`.
+   *
+   * @throws {DOMException} `SyntaxError`, for what is no URL.
+   */
+  events(url: string | URL, init?: EventSourceInit): EventSource;
+
   /** The server's origin. */
   readonly origin: string;
 

@@ -1,7 +1,8 @@
 // What the application holds: a session, as a handle on the client behind it.
 
 import { Client } from "./client.js";
-import { end, run } from "./fetch.js";
+import { eventSource } from "./events.js";
+import { base, end, run } from "./fetch.js";
 
 /** Opens a session, once the Wasm module is there. */
 export async function start(options, guard = undefined) {
@@ -27,6 +28,10 @@ export class Session {
         return run(client, input, init);
       },
     });
+  }
+
+  events(url, init = undefined) {
+    return eventSource(/** @type {any} */ (this).fetch, base(this.#client), url, init);
   }
 
   get origin() {
