@@ -107,14 +107,22 @@ for (const [owner, name] of [
 }
 const state = () => [...Reflect.ownKeys(globalThis).map(String), ...process.getActiveResourcesInfo()];
 const before = state();
-const told = {};
-for (const entry of process.argv.slice(2)) told[entry] = Object.keys(await import(entry));
+const exported = {};
+for (const entry of process.argv.slice(2)) exported[entry] = Object.keys(await import(entry));
 const changes = state().filter((name) => !before.includes(name));
-console.log(JSON.stringify([told, [...calls, ...changes]]));
+console.log(JSON.stringify({ exported, touched: [...calls, ...changes] }));
 "#;
 
-/// What each entry exports, and what importing them has changed or called.
-fn imported(project: &Project) -> Outcome<(BTreeMap<String, Vec<String>>, Vec<String>)> {
+/// What came of importing every entry.
+#[derive(serde::Deserialize)]
+struct Imported {
+    /// The names that each exports.
+    exported: BTreeMap<String, Vec<String>>,
+    /// What was called, and what is new.
+    touched: Vec<String>,
+}
+
+fn imported(project: &Project) -> Outcome<Imported> {
     project.write("imports.js", IMPORTS)?;
     let names = entries()?.into_iter().map(|(name, _)| name);
     let told = said(project.node("imports.js").args(names))?;
@@ -123,7 +131,7 @@ fn imported(project: &Project) -> Outcome<(BTreeMap<String, Vec<String>>, Vec<St
 
 #[test]
 fn every_entry_can_be_imported_where_there_is_no_window_and_does_nothing() -> Outcome {
-    let (exported, touched) = imported(&Project::empty("imports")?)?;
+    let Imported { exported, touched } = imported(&Project::empty("imports")?)?;
     assert_eq!(exported.len(), entries()?.len());
     assert_eq!(touched, [""; 0]);
     Ok(())
@@ -132,15 +140,16 @@ fn every_entry_can_be_imported_where_there_is_no_window_and_does_nothing() -> Ou
 #[test]
 fn every_entry_exports_what_its_types_say() -> Outcome {
     let project = Project::empty("exports")?;
-    let (exported, _) = imported(&project)?;
+    let exported = imported(&project)?.exported;
     let checks = exported.iter().enumerate().map(|(at, (entry, names))| {
-        let members: String = names.iter().map(|name| format!("{name}: 0, ")).collect();
+        // An object that has each of them as a member.
+        let object = names.join(": 0, ") + ": 0";
         format!(
             "import * as at{at} from {entry:?};
-             ({{ {members} }}) satisfies Record<keyof typeof at{at}, 0>;\n"
+             ({{ {object} }}) satisfies Record<keyof typeof at{at}, 0>;"
         )
     });
-    project.write("checks.ts", &checks.collect::<String>())?;
+    project.write("checks.ts", &checks.collect::<Vec<_>>().join("\n"))?;
     project.write("tsconfig.json", TYPES)?;
     said(project.tool("typescript/bin/tsc")?.args(["--project", "."]))?;
     Ok(())
@@ -157,7 +166,7 @@ const TYPES: &str = r#"{
 #[test]
 fn what_is_not_used_is_left_out_by_bundlers() -> Outcome {
     let project = Project::empty("shaken")?;
-    let (exported, _) = imported(&project)?;
+    let exported = imported(&project)?.exported;
     for (entry, file) in entries()? {
         let whole = fs::metadata(project.folder().join("node_modules/bulla").join(file))?.len();
         let mut scripts = vec![(format!("import {entry:?};"), 0)];

@@ -72,6 +72,8 @@ fn pages(folder: &Path) -> Router {
     let policy = HeaderValue::from_static(POLICY);
     Router::new()
         .route_service("/", ServeFile::new(folder.join("index.html")))
+        // A service worker sees what is asked for beside its script, and below.
+        .route_service("/sw.js", ServeFile::new(folder.join("sw.js")))
         .nest_service("/assets", ServeDir::new(folder.join("assets")))
         .layer(SetResponseHeaderLayer::overriding(
             CONTENT_SECURITY_POLICY,

@@ -1,0 +1,3 @@
+import { protect } from "/assets/bulla/sw.js";
+
+protect({ paths: ["/login", "/logout", "/notes"] });
