@@ -109,7 +109,7 @@ class Link {
   #waiting = new Map();
 
   constructor(worker) {
-    this.#worker = worker instanceof Worker ? worker : started(worker);
+    this.#worker = started(worker);
     this.#worker.onmessage = ({ data }) => this.#take(data.about);
     const gone = () => this.close(this.about.told ? closed("the session's worker has gone") : notStarted());
     this.#worker.onerror = gone;
@@ -189,6 +189,7 @@ class Link {
 
 function started(script) {
   try {
+    if (script instanceof Worker) return script;
     return new Worker(script ?? trusted(new URL("./isolated.js", import.meta.url)), { type: "module" });
   } catch (cause) {
     throw notStarted(cause);
