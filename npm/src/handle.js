@@ -5,8 +5,8 @@ import { eventSource } from "./events.js";
 import { base, end, run } from "./fetch.js";
 
 /** Opens a session, once the Wasm module is there. */
-export async function start(options, guard = undefined) {
-  return new Session(ours, await Client.start(options, guard));
+export async function start(options) {
+  return new Session(ours, await Client.start(options));
 }
 
 const ours = Symbol();
