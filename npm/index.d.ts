@@ -249,6 +249,8 @@ export class BullaError extends Error {
   readonly code: BullaErrorCode | (string & {});
   /** The HTTP status of the server's refusal, if it is one. */
   readonly status?: number;
+  /** `true` for a refusal that came under the seal. Any other may be anybody's on the way. */
+  readonly sealed?: true;
   /** After how many seconds to try again, if the refusal says so. */
   readonly retryAfter?: number;
 }

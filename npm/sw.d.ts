@@ -3,7 +3,7 @@ import type { OpenOptions } from "./index.js";
 export { BullaError } from "./index.js";
 
 /** What {@link protect} takes. */
-export interface ProtectOptions extends Omit<OpenOptions, "server"> {
+export interface ProtectOptions extends Omit<OpenOptions, "server" | "seal"> {
   /** The server's origin. Default: the worker's own. */
   server?: string;
   /**

@@ -5,7 +5,7 @@ import { BullaError, answered, codeOf, foreign, unreachable } from "./error.js";
 import { agree, generateAgreement, generateDevice, randomBytes, sign, verify } from "./keys.js";
 import { News } from "./news.js";
 import { flat, ignore, locked, pairs, readAtMost, seconds } from "./platform.js";
-import { isSession, seemsOver } from "./session.js";
+import { isKey, isSession, seemsOver } from "./session.js";
 import { change, findStorage, get, put, remove } from "./storage.js";
 
 /** What the application wants. */
@@ -176,6 +176,13 @@ export class Client {
     this.#news?.read();
     this.#changed();
     return this.session;
+  }
+
+  /** The device key, also if another tab has had it rotated and this one has not heard of it. */
+  async latestDevice() {
+    this.#checkOpen();
+    await this.#reloadDevice();
+    return this.device;
   }
 
   /** Another tab has stored a session, or let go of it. */
@@ -515,7 +522,7 @@ async function done(work) {
 
 function isDevice(stored) {
   try {
-    return stored.private instanceof CryptoKey && thumbprint(stored.public) !== "";
+    return isKey(stored.private, "ECDSA") && thumbprint(stored.public) !== "";
   } catch {
     return false;
   }

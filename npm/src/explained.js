@@ -37,7 +37,7 @@ export function explained({ code, message, status }) {
 <p><code>${escaped(code)}</code></p>
 `;
   const policy = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'";
-  const headers = { "content-type": "text/html; charset=utf-8", "content-security-policy": policy };
+  const headers = { "content-type": "text/html; charset=utf-8", "content-security-policy": policy, "referrer-policy": "no-referrer" };
   return new Response(html, { status: status ?? 502, headers });
 }
 

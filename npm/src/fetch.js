@@ -1,6 +1,6 @@
 // `fetch` through a session: sign, seal and send; check the reply, and do what a refusal asks for.
 
-import { Attempt, Head, Outgoing, isSealed, maxAnswer, outranks } from "../build/bulla_web.js";
+import { Attempt, Head, Outgoing, isSealed, maxAnswer, openingTimeout, outranks } from "../build/bulla_web.js";
 import { LOSES_BODIES } from "./engines.js";
 import { BullaError, answered, codeOf, foreign, unreachable } from "./error.js";
 import { encrypt, mac, messageKey, randomBytes, sign } from "./keys.js";
@@ -89,12 +89,14 @@ async function endOne(client) {
     fields: [],
     body: new Uint8Array(),
     redirect: "error",
-    signal: new AbortController().signal,
+    // Whoever ends TLS must not make the page wait for ever, and its session stay.
+    signal: AbortSignal.timeout(openingTimeout()),
     carried: {},
   });
   try {
     (await exchange(client, request, true)).cancel();
   } catch (error) {
+    if (request.signal.aborted) throw unreachable(error);
     // Unless it had ended already.
     if (codeOf(error) !== "session_closed") throw error;
   }
@@ -157,7 +159,7 @@ function outgoing(client, parts) {
 const elsewhere = () => new BullaError("request_invalid", "a session reaches its own server's origin only");
 
 /** A URL, if it is one; else it is left for the platform to refuse in its own words. */
-function resolved(client, url) {
+export function resolved(client, url) {
   try {
     return new URL(url, base(client)).href;
   } catch {
@@ -323,6 +325,7 @@ async function openSealed(client, session, request, nonce, response) {
     head.checkInReplyTo(nonce);
     const problem = head.isProblem ? await content.peek(maxAnswer()) : undefined;
     const refusal = problem && refusalOf(head, problem);
+    if (refusal) refusal.sealed = true;
     await client.take(session, head.handout(true));
     return refusal ? { refusal, wasSealed: true } : { reply: new Reply(head, content, undefined) };
   } catch (error) {

@@ -65,7 +65,8 @@ function parsed(url) {
 
 /** Whether it is a request that the session makes of one that came through here before: signed already, or sealed. */
 function isItsOwn(headers) {
-  return headers.has("signature-input") || headers.get("content-type") === "message/bhttp";
+  const isSealed = headers.get("content-type") === "message/bhttp" && headers.get("content-encoding") === "aes128gcm";
+  return isSealed || (headers.has("signature-input") && headers.has("bulla-ticket"));
 }
 
 function fetchThrough(session, covered, below) {

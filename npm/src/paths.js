@@ -8,8 +8,18 @@ import { BullaError } from "./error.js";
  * @param {string} pathname
  */
 export function covers({ paths, except = [] }, pathname) {
-  const isUnder = (prefix) => pathname === prefix || pathname.startsWith(prefix.replace(/\/?$/, "/"));
-  return paths.some(isUnder) && !except.some(isUnder);
+  const isUnder = (pathname, prefix) => pathname === prefix || pathname.startsWith(prefix.replace(/\/?$/, "/"));
+  const isExcepted = (prefix) => isUnder(pathname, prefix) || isUnder(plain(pathname), prefix);
+  return paths.some((prefix) => isUnder(pathname, prefix)) && !except.some(isExcepted);
+}
+
+/**
+ * The path as a lenient application may read it: without parameters of segments (RFC 3986 section 3.3), without empty
+ * segments, and without encoding that is not needed.
+ */
+function plain(pathname) {
+  const decoded = pathname.replace(/%([2-7][0-9a-f])/gi, (_, hex) => String.fromCharCode(parseInt(hex, 16)));
+  return decoded.replace(/;[^/]*/g, "").replace(/\/{2,}/g, "/");
 }
 
 /**

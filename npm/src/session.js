@@ -10,9 +10,14 @@ export function isSession(stored) {
     typeof stored === "object" &&
     are(["id", "ticket", "nonce"], (value) => typeof value === "string") &&
     are(["nonceLife", "ticketLife", "ticketCame"], Number.isFinite) &&
-    are(["key", "request", "response", "mac"], (value) => value instanceof CryptoKey)
+    are(["request", "response"], (key) => isKey(key, "HKDF")) &&
+    isKey(stored.key, "ECDSA") &&
+    isKey(stored.mac, "HMAC")
   );
 }
+
+/** Whether it is the handle of a key for this algorithm. */
+export const isKey = (value, algorithm) => value instanceof CryptoKey && value.algorithm.name === algorithm;
 
 /** Whether the session MAC key is to prove the next request, and not the device key. */
 export function provesBySession(session) {

@@ -16,7 +16,9 @@ const worker = /** @type {any} */ (globalThis);
 
 /** Takes over the requests of this worker's pages. To be called once, while its script first runs. */
 export function protect(options) {
-  const { paths, except, login, wasm, ...rest } = options ?? {};
+  const { paths, except, login, wasm, seal, ...rest } = options ?? {};
+  // Browsers would put other fields in the place of those that say who has begun a request.
+  if (seal === false) throw new BullaError("request_invalid", "a service worker always seals");
   const scope = scopeOf({ paths, except });
   const given = { server: worker.location.origin, ...rest };
   const kept = new Kept(worker);
@@ -47,7 +49,7 @@ export function protect(options) {
 
   async function answer(request) {
     try {
-      const isOurs = request.mode !== "navigate" || (await isFromHere(request.referrer));
+      const isOurs = request.mode !== "navigate" || (await isFromHere(request));
       if (!isOurs && !isLooking(request)) throw new BullaError("request_invalid", "it came by way of another site");
       return await forward(await started(), request, stated(request, isOurs), kept.watch);
     } catch (error) {
@@ -70,11 +72,16 @@ const isLooking = ({ method, destination }) => method === "GET" && destination =
 
 const namesUs = (referrer) => referrer.startsWith(`${worker.location.origin}/`);
 
+/** Policies (W3C Referrer Policy) by which a whole referrer comes along from another site, too. */
+const LOOSE = ["unsafe-url", "no-referrer-when-downgrade"];
+
 /**
  * Whether a page of this origin has begun a navigation. Browsers leave no more than the origin of a referrer that has
- * been at another site, which may have sent it on to here: then it has to be the first page's own.
+ * been at another site, which may have sent it on to here: then it has to be the first page's own. Where a policy
+ * leaves more, Firefox tells the policy, and Chromium that the request has been elsewhere; WebKit tells neither.
  */
-async function isFromHere(referrer) {
+async function isFromHere({ referrer, referrerPolicy, headers }) {
+  if (LOOSE.includes(referrerPolicy) || headers.get("origin") === "null") return false;
   if (referrer !== `${worker.location.origin}/`) return namesUs(referrer);
   const pages = await worker.clients.matchAll({ type: "window", includeUncontrolled: true });
   return pages.some(({ url }) => new URL(url).pathname === "/");
@@ -96,13 +103,14 @@ function stated({ mode, destination, referrer }, isOurs) {
 function refused({ mode, method, signal }, error, login) {
   // What the page would see without the worker.
   if (signal.aborted || !(error instanceof BullaError)) return Response.error();
-  const { code, status, message } = error;
+  const { code, status, message, sealed } = error;
   if (mode === "navigate") {
-    if (code === "login_required" && login && method === "GET") return Response.redirect(login);
+    if (code === "login_required" && sealed && login && method === "GET") return Response.redirect(login);
     return code === "network" ? Response.error() : explained(error);
   }
   console.warn(`bulla: ${code}: ${message}`);
-  if (!status) return Response.error();
+  // Whoever ends TLS must not speak for the application.
+  if (!sealed) return Response.error();
   const problem = JSON.stringify({ status, code, detail: message });
   return new Response(problem, { status, headers: { "content-type": "application/problem+json" } });
 }

@@ -7,12 +7,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
-use axum::extract::{Path, State};
+use axum::extract::{Path, Request, State};
 use axum::http::header::{
     ACCEPT_RANGES, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_RANGE, CONTENT_SECURITY_POLICY,
     CONTENT_TYPE, LOCATION, RANGE, SET_COOKIE,
 };
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
+use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{AppendHeaders, Html, IntoResponse, Response};
 use axum::routing::{any, get, post};
 use axum::{Json, Router};
@@ -48,6 +49,7 @@ struct Inner {
     arrived: watch::Sender<()>,
     open: watch::Sender<u64>,
     worker: Mutex<String>,
+    forged: Mutex<Option<StatusCode>>,
 }
 
 impl Counter {
@@ -128,6 +130,11 @@ impl Counter {
         script.clone_into(&mut lock(&self.0.worker));
     }
 
+    /// Has whoever ends TLS answer sealed requests by a refusal of his own, with this status, or no more.
+    pub fn forge(&self, status: Option<StatusCode>) {
+        *lock(&self.0.forged) = status;
+    }
+
     fn note(
         &self,
         method: &Method,
@@ -197,6 +204,8 @@ impl Shop {
                 .build()
                 .map_err(io::Error::other)?;
             let app = bulla.protect(routes(counter.clone()).merge(package));
+            // Outside of all that the verifier does.
+            let app = app.layer(from_fn_with_state(counter.clone(), between));
             built = Some(bulla);
             Ok(app)
         })
@@ -219,6 +228,19 @@ pub fn worker(identity: &str) -> String {
     )
 }
 
+/// Whoever ends TLS.
+async fn between(State(counter): State<Counter>, request: Request, next: Next) -> Response {
+    let forged = *lock(&counter.0.forged);
+    match forged {
+        Some(status) if request.uri().path().ends_with("/sealed") => {
+            let kind = [(CONTENT_TYPE, "application/problem+json")];
+            let problem = json!({ "status": status.as_u16(), "code": "login_required" });
+            (status, kind, problem.to_string()).into_response()
+        }
+        _ => next.run(request).await,
+    }
+}
+
 /// A service worker that sends again whatever its pages ask for at `/twin/`, as most do that touch requests at all.
 pub const CARELESS: &str = "
 addEventListener('fetch', (event) => {
@@ -230,12 +252,17 @@ addEventListener('fetch', (event) => {
 
 /// Of each page: what makes its title, and the one line that the application has added.
 fn page(title: &str, body: &str) -> Html<String> {
+    paged(title, body, "")
+}
+
+fn paged(title: &str, body: &str, head: &str) -> Html<String> {
     Html(format!(
         r#"<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
 <title>{title}</title>
 <link rel="icon" href="data:,">
+{head}
 <script type="module">import {{ register }} from "/npm/register.js"; window.ready = register("/sw.js").then(() => "ready", String)</script>
 <h1>{title}</h1>
 {body}
@@ -267,6 +294,7 @@ fn routes(counter: Counter) -> Router {
         .route("/twin/sound.wav", bytes("audio/wav", silence()))
         .route("/", get(home))
         .route("/app/home", get(home))
+        .route("/app/loose", get(|| async { paged("Loose", HOME, LOOSE) }))
         .route("/app/login", post(login))
         .route(
             "/app/members",
@@ -285,6 +313,9 @@ fn routes(counter: Counter) -> Router {
         .route("/app/ticks/{count}/{milliseconds}", get(ticks))
         .with_state(counter)
 }
+
+/// What tells other sites where their visitors come from.
+const LOOSE: &str = r#"<meta name="referrer" content="unsafe-url">"#;
 
 const SIGNIN: &str = r#"
 <form id="login" method="post" action="/app/login"><input name="user" value="ann"></form>

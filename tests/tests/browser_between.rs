@@ -30,6 +30,7 @@ bulla_tests::in_each_engine!(everything_works);
 async fn everything_works(engine: Engine) -> Outcome {
     let browser = Browser::launch(engine).await?;
     the_first_identity_is_the_only_one(&browser).await?;
+    whoever_ends_tls_can_have_a_browser_forget(&browser).await?;
     no_other_opening_is_taken(&browser).await?;
     no_other_reply_is_taken(&browser).await?;
     what_is_not_read_to_its_end_is_stopped(&browser).await?;
@@ -105,6 +106,33 @@ async fn the_first_identity_is_the_only_one(browser: &Browser) -> Outcome {
     pay(browser).await?;
     assert_eq!(browser.eval("return about(session)", []).await?, about);
     assert_eq!(bank.ledger.transfers().len(), 1);
+    Ok(())
+}
+
+/// By a field around a sealed reply. Then there is another first use, but for a pin in code.
+async fn whoever_ends_tls_can_have_a_browser_forget(browser: &Browser) -> Outcome {
+    let proxy = Proxy::start().await?;
+    let (other, bank) = (bank_behind(&proxy).await?, bank_behind(&proxy).await?);
+    proxy.forward_to(bank.server.port());
+    visit(browser, &proxy, true).await?;
+    proxy.change_reply(|mut reply| {
+        let all = HeaderValue::from_static("\"storage\"");
+        reply.headers_mut().insert("clear-site-data", all);
+        reply
+    });
+    let _ = browser.eval("await session.fetch('/api/me')", []).await;
+
+    proxy.forward_to(other.server.port());
+    load(browser, &proxy).await?;
+    let pinned = browser
+        .eval(
+            "return bulla.open({ server: location.origin, identity: args[0] }).then(() => 'opened', ({ code }) => code)",
+            [json!(bank.identity())],
+        )
+        .await?;
+    assert_eq!(pinned, "identity_changed");
+    let opened = open(browser, true).await?;
+    assert_eq!(opened["identity"], json!(other.identity()));
     Ok(())
 }
 

@@ -3,6 +3,7 @@
 use bulla_tests::bank::PATIENCE;
 use bulla_tests::browser::{Browser, BrowserError, Engine};
 use bulla_tests::shop::{Shop, foreign};
+use http::StatusCode;
 use serde_json::{Value, json};
 
 type Outcome<T = ()> = Result<T, Box<dyn std::error::Error>>;
@@ -282,6 +283,22 @@ async fn refusals_are_told_in_a_way_that_fits(browser: &Browser, shop: &Shop) ->
         found,
         json!([401, "application/problem+json", "login_required"])
     );
+    // What is not sealed may be anybody's, and speaks neither for the verifier nor for the application.
+    shop.counter.forge(Some(StatusCode::NOT_FOUND));
+    let forged = browser
+        .eval(
+            "return fetch('/app/echo').then(({ status }) => status, ({ name }) => name)",
+            [],
+        )
+        .await?;
+    assert_eq!(forged, "TypeError");
+    browser.goto(&shop.server.url("/app/members")).await?;
+    assert_eq!(
+        browser.eval("return location.pathname", []).await?,
+        "/app/members"
+    );
+    shop.counter.forge(None);
+
     // A person who has sent a form is told, and one who asks for a page is sent to the login.
     visit(browser, shop, "/signin").await?;
     browser
