@@ -377,6 +377,7 @@ async fn what_is_broken_is_made_anew(browser: &Browser) -> Outcome {
         ("session", "{}"),
         ("session", "{ ...found, request: {} }"),
         ("session", "{ ...found, ticketLife: '900' }"),
+        ("session", "{ ...found, key: found.mac }"),
         ("device", "{}"),
         ("device", "{ ...found, public: new Uint8Array(65) }"),
     ] {
