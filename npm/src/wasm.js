@@ -42,7 +42,8 @@ async function instantiate(source, imports) {
 function reason() {
   if (!globalThis.WebAssembly) return "this browser has no WebAssembly, or it is switched off";
   try {
-    new WebAssembly.Module(NOTHING);
+    // WebKit compiles what it then does not run.
+    new WebAssembly.Instance(new WebAssembly.Module(NOTHING));
     return "the Wasm module could not be loaded: is it served where the package's script is?";
   } catch {
     return "the page's Content-Security-Policy forbids Wasm: add 'wasm-unsafe-eval' to its script-src";

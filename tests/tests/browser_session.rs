@@ -11,6 +11,8 @@ use serde_json::{Value, json};
 type Outcome<T = ()> = Result<T, Box<dyn std::error::Error>>;
 
 const DAY: i64 = 24 * 60 * 60;
+/// Beyond 2038, and before the server was made.
+const DECADES: i64 = 40 * 365 * DAY;
 
 bulla_tests::in_each_engine!(everything_works);
 
@@ -25,8 +27,11 @@ async fn everything_works(engine: Engine) -> Outcome {
     a_reload_keeps_the_session(&browser).await?;
     two_tabs_open_one_session(&browser).await?;
     one_tab_logs_in_while_the_other_goes_on(&browser).await?;
-    clocks_may_be_wrong_by_a_day(&browser).await?;
+    clocks_may_be_wrong(&browser).await?;
     a_clock_that_jumps_costs_no_login(&browser).await?;
+    a_clock_that_jumps_under_a_page_costs_no_login(&browser).await?;
+    a_device_that_was_asleep_for_a_while_goes_on(&browser).await?;
+    a_device_that_was_asleep_for_long_says_that_nobody_is_logged_in(&browser).await?;
     a_ticket_at_its_end_is_renewed_before_it_is_used(&browser).await?;
     the_next_ticket_lives_from_when_it_came(&browser).await?;
     an_opening_that_takes_work_is_no_other_to_the_page(&browser).await?;
@@ -298,8 +303,15 @@ async fn one_tab_logs_in_while_the_other_goes_on(browser: &Browser) -> Outcome {
     Ok(())
 }
 
-async fn clocks_may_be_wrong_by_a_day(browser: &Browser) -> Outcome {
-    for (of_page, of_server) in [(DAY, 0), (-DAY, 0), (0, DAY), (0, -DAY)] {
+async fn clocks_may_be_wrong(browser: &Browser) -> Outcome {
+    for (of_page, of_server) in [
+        (DAY, 0),
+        (-DAY, 0),
+        (0, DAY),
+        (0, -DAY),
+        (DECADES, 0),
+        (-DECADES, 0),
+    ] {
         let bank = Bank::open().await?;
         bank.clock.advance(of_server);
         browser
@@ -346,6 +358,101 @@ async fn a_clock_that_jumps_costs_no_login(browser: &Browser) -> Outcome {
     }
     assert_eq!(bank.ledger.transfers().len(), 2);
     assert_eq!(bank.ledger.refusals(), [""; 0]);
+    Ok(())
+}
+
+/// Somebody sets it right, or wrong.
+async fn a_clock_that_jumps_under_a_page_costs_no_login(browser: &Browser) -> Outcome {
+    let bank = Bank::open().await?;
+    bank.visit(browser, json!({})).await?;
+    browser
+        .eval("await post('/api/login', { user: 'ann' })", [])
+        .await?;
+    for (at, jump) in [DAY, 0, -DAY, DECADES, -DECADES].into_iter().enumerate() {
+        let found = browser
+            .eval(
+                "window.skew = args[0];
+                 await post('/api/transfer', { to: 'bob', amount: 7 });
+                 const { subject } = await session.fetch('/api/me').then((reply) => reply.json());
+                 return [subject, openings()];",
+                [json!(jump)],
+            )
+            .await?;
+        // Two at first, and one for each jump.
+        assert_eq!(found, json!(["ann", at + 3]), "{jump}");
+    }
+    assert_eq!(bank.ledger.transfers().len(), 5);
+    assert_eq!(bank.ledger.refusals(), [""; 0]);
+    Ok(())
+}
+
+/// The clock goes on meanwhile, and what counts a page's time may not.
+const ASLEEP: &str = "const awake = performance.now();
+    window.performance.now = () => awake;
+    window.skew = args[0];";
+
+/// For as long as a ticket lives all that is stale is the nonce.
+async fn a_device_that_was_asleep_for_a_while_goes_on(browser: &Browser) -> Outcome {
+    const WHILE: i64 = 10 * 60;
+    let bank = Bank::open().await?;
+    bank.visit(browser, json!({})).await?;
+    browser
+        .eval("await post('/api/login', { user: 'ann' })", [])
+        .await?;
+    bank.clock.advance(WHILE);
+    let work = "await post('/api/transfer', { to: 'bob', amount: 7 });
+        return openings();";
+    let openings = browser
+        .eval(&format!("{ASLEEP} {work}"), [json!(WHILE)])
+        .await?;
+    assert_eq!(openings, 2);
+    assert_eq!(bank.ledger.refusals(), ["nonce_stale"]);
+    assert_eq!(bank.ledger.transfers().len(), 1);
+    Ok(())
+}
+
+/// And nothing is sent as if somebody were.
+async fn a_device_that_was_asleep_for_long_says_that_nobody_is_logged_in(
+    browser: &Browser,
+) -> Outcome {
+    for knows in [true, false] {
+        let bank = Bank::open().await?;
+        bank.visit(browser, json!({})).await?;
+        browser
+            .eval("await post('/api/login', { user: 'ann' })", [])
+            .await?;
+        bank.clock.advance(DAY);
+        let found = browser
+            .eval(
+                &format!(
+                    "window.told = [];
+                     session.on('change', ({{ authenticated }}) => told.push(authenticated));
+                     {ASLEEP}
+                     const pay = () => post('/api/transfer', {{ to: 'bob', amount: 7 }}).catch((error) => error.code);
+                     const first = await pay();
+                     return [first, await pay(), session.authenticated, told];"
+                ),
+                // Also by a clock that has stood still with all else.
+                [json!(if knows { DAY } else { 0 })],
+            )
+            .await?;
+        let first = if knows {
+            "login_required"
+        } else {
+            "ticket_expired"
+        };
+        assert_eq!(found, json!([first, "login_required", false, [false]]));
+        let again = browser
+            .eval(
+                "await post('/api/login', { user: 'ann' });
+                 await post('/api/transfer', { to: 'bob', amount: 7 });
+                 return session.authenticated;",
+                [],
+            )
+            .await?;
+        assert_eq!(again, true);
+        assert_eq!(bank.ledger.transfers().len(), 1);
+    }
     Ok(())
 }
 

@@ -15,7 +15,8 @@ const SCRIPT: &str = include_str!("pages/node.mjs");
 async fn a_session_from_import_to_end() -> Outcome {
     let bank = Bank::open().await?;
     let (origin, identity) = (bank.server.origin(), bank.identity());
-    let told = tokio::task::spawn_blocking(move || run(&[&origin, &identity])).await??;
+    let told = tokio::task::spawn_blocking(move || run(SCRIPT, &[], &[&origin, &identity]));
+    let told = told.await??;
 
     assert_eq!(told["touched"], json!([]), "by the import alone");
     let version = told["version"].as_str().unwrap_or_default();
@@ -84,15 +85,35 @@ async fn a_session_from_import_to_end() -> Outcome {
     Ok(())
 }
 
-/// Runs the script where the package is installed, to its end. Gives what it prints.
-fn run(arguments: &[&str]) -> std::io::Result<Value> {
+/// As programs do that render pages ahead of time: there is no window, and next to nothing else.
+#[test]
+fn what_is_imported_asks_for_nothing() -> Outcome {
+    const BARE: &str = include_str!("pages/bare.mjs");
+    let all = ["BullaError", "Session", "init", "open"];
+    let entries: [(&str, &[&str]); 4] = [
+        ("index.js", &all),
+        ("inline.js", &all),
+        ("install.js", &["install"]),
+        ("register.js", &["BullaError", "register"]),
+    ];
+    let flags = ["--experimental-vm-modules", "--no-warnings"];
+    let told = run(BARE, &flags, &entries.map(|(entry, _)| entry))?;
+    for (entry, exports) in entries {
+        assert_eq!(told[entry], json!(exports), "{entry}");
+    }
+    Ok(())
+}
+
+/// Runs a script where the package is installed, to its end. Gives what it prints.
+fn run(script: &str, flags: &[&str], arguments: &[&str]) -> std::io::Result<Value> {
     let folder = tempfile::tempdir()?;
     let package = Path::new(env!("CARGO_MANIFEST_DIR")).join("../npm");
     std::fs::create_dir(folder.path().join("node_modules"))?;
     symlink(package, folder.path().join("node_modules/bulla"))?;
-    let script = folder.path().join("script.mjs");
-    std::fs::write(&script, SCRIPT)?;
-    let output = Command::new("node").arg(script).args(arguments).output()?;
+    let file = folder.path().join("script.mjs");
+    std::fs::write(&file, script)?;
+    let mut node = Command::new("node");
+    let output = node.args(flags).arg(file).args(arguments).output()?;
     let said = String::from_utf8_lossy(&output.stderr);
     if !output.status.success() || !said.is_empty() {
         return Err(std::io::Error::other(format!("{}: {said}", output.status)));
