@@ -1,7 +1,6 @@
 //! The npm package as its users have it: packed, and installed beside the examples of `examples/npm`.
 
 use std::io::{self, BufRead as _, BufReader, Read};
-use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -11,6 +10,7 @@ use tempfile::TempDir;
 
 use crate::attack::Outcome;
 use crate::bank::PATIENCE;
+use crate::serve::listener;
 
 /// The target folder: Cargo put this program at `<target>/debug/deps`.
 ///
@@ -270,8 +270,8 @@ impl Notes {
     /// # Errors
     ///
     /// If it does not start.
-    pub fn with_pages(program: &str, pages: impl AsRef<Path>) -> Outcome<Self> {
-        Self::start(program, |command| command.arg(pages.as_ref()))
+    pub async fn with_pages(program: &str, pages: impl AsRef<Path>) -> Outcome<Self> {
+        Self::start(program, |command| command.arg(pages.as_ref())).await
     }
 
     /// Starts the program alone.
@@ -279,8 +279,8 @@ impl Notes {
     /// # Errors
     ///
     /// If it does not start.
-    pub fn alone(program: &str) -> Outcome<Self> {
-        Self::start(program, |command| command)
+    pub async fn alone(program: &str) -> Outcome<Self> {
+        Self::start(program, |command| command).await
     }
 
     /// Starts the program, which browsers know by this origin.
@@ -288,13 +288,16 @@ impl Notes {
     /// # Errors
     ///
     /// If it does not start.
-    pub fn known_as(program: &str, origin: &str) -> Outcome<Self> {
-        Self::start(program, |command| command.env("ORIGIN", origin))
+    pub async fn known_as(program: &str, origin: &str) -> Outcome<Self> {
+        Self::start(program, |command| command.env("ORIGIN", origin)).await
     }
 
-    fn start(program: &str, more: impl FnOnce(&mut Command) -> &mut Command) -> Outcome<Self> {
+    async fn start(
+        program: &str,
+        more: impl FnOnce(&mut Command) -> &mut Command,
+    ) -> Outcome<Self> {
         let keys = tempfile::tempdir()?;
-        let port = free_port()?;
+        let port = free_port().await?;
         let mut command = Command::new(program);
         more(command.arg(port.to_string()).arg(keys.path()));
         let mut notes = Self {
@@ -310,11 +313,6 @@ impl Notes {
     /// Where it serves.
     pub fn origin(&self) -> String {
         format!("http://localhost:{}", self.port)
-    }
-
-    /// Its port.
-    pub fn port(&self) -> u16 {
-        self.port
     }
 
     /// The security events that it has told of since it was started last, in order: of refusals the code alone.
@@ -360,13 +358,11 @@ impl Notes {
     }
 }
 
-/// A port of this machine that nobody has now.
+/// A port of this machine that nobody has now, nor has had in this process before.
 ///
 /// # Errors
 ///
 /// If there is none.
-pub fn free_port() -> io::Result<u16> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?
-        .local_addr()?
-        .port())
+pub async fn free_port() -> io::Result<u16> {
+    Ok(listener().await?.local_addr()?.port())
 }

@@ -96,8 +96,8 @@ impl Site {
         })
     }
 
-    fn open(&self) -> Outcome<Notes> {
-        Notes::with_pages(SERVER, self.0.as_ref().map_err(Clone::clone)?)
+    async fn open(&self) -> Outcome<Notes> {
+        Notes::with_pages(SERVER, self.0.as_ref().map_err(Clone::clone)?).await
     }
 }
 
@@ -115,7 +115,7 @@ static INLINE: LazyLock<Site> = LazyLock::new(|| Site::by_esbuild("inline", "bul
 static LOST: LazyLock<Site> = LazyLock::new(|| Site::by_esbuild("lost", "bulla"));
 
 async fn notes_are_kept(browser: &Browser, example: &str, site: &Site) -> Outcome {
-    let mut notes = site.open()?;
+    let mut notes = site.open().await?;
     browser.goto(&notes.origin()).await?;
     log_in(browser).await?;
     write(browser, "buy clay").await?;
@@ -161,7 +161,7 @@ async fn notes_are_kept(browser: &Browser, example: &str, site: &Site) -> Outcom
 }
 
 async fn a_note_is_written(browser: &Browser, site: &Site, trouble: &str) -> Outcome {
-    let mut notes = site.open()?;
+    let mut notes = site.open().await?;
     browser.goto(&notes.origin()).await?;
     fill_in(browser, "Name", "ann").await?;
     write(browser, "buy clay").await?;
@@ -178,7 +178,7 @@ async fn a_note_is_written(browser: &Browser, site: &Site, trouble: &str) -> Out
 }
 
 async fn what_a_bundler_loses_is_missed(browser: &Browser) -> Outcome {
-    let notes = LOST.open()?;
+    let notes = LOST.open().await?;
     browser.goto(&notes.origin()).await?;
     fill_in(browser, "Name", "ann").await?;
     write(browser, "buy clay").await?;
@@ -188,9 +188,9 @@ async fn what_a_bundler_loses_is_missed(browser: &Browser) -> Outcome {
 
 async fn a_development_server_stands_before_the_api(browser: &Browser, example: &str) -> Outcome {
     let project = Project::of(example, &format!("{example}-{}", browser.engine()))?;
-    let port = free_port()?;
+    let port = free_port().await?;
     let origin = format!("http://localhost:{port}");
-    let notes = Notes::known_as(SERVER, &origin)?;
+    let notes = Notes::known_as(SERVER, &origin).await?;
     project.replace("vite.config.ts", "http://localhost:8080", &notes.origin())?;
     let _vite = project.develop(port)?;
 

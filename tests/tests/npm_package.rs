@@ -248,7 +248,7 @@ fn a_component_is_rendered_on_a_server_that_has_no_session() -> Outcome {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_service_reads_an_api_as_a_user_of_its_own() -> Outcome {
-    let mut notes = Notes::alone(env!("CARGO_BIN_EXE_notes"))?;
+    let mut notes = Notes::alone(env!("CARGO_BIN_EXE_notes")).await?;
     let project = Project::of("node", "node")?;
     let service = Running::start(project.node("main.js").args([&notes.origin(), "0"]))?;
     let origin = service.until(|line| line.starts_with("http://"))?;
