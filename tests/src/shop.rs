@@ -76,7 +76,7 @@ impl Counter {
         let mut refused = self.0.refused.subscribe();
         let mut arrived = self.0.arrived.subscribe();
         let was_refused = refused.wait_for(|all| all.iter().any(|(refused, _)| refused == path));
-        let has_come = arrived.wait_for(|_| !self.seen(path).is_empty());
+        let has_come = arrived.wait_for(|()| !self.seen(path).is_empty());
         let outcome = async {
             tokio::select! {
                 _ = was_refused => false,
