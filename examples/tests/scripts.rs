@@ -113,7 +113,7 @@ fn the_packages_own_scripts_agree_with_the_module_and_with_its_codes() {
         "module": "esnext", "moduleResolution": "bundler"
       },
       "files": [
-        "SOURCES/index.js", "SOURCES/inline.js", "SOURCES/worker.js", "SOURCES/isolated.js", "SOURCES/files.d.ts"
+        "SOURCES/index.js", "SOURCES/inline.js", "SOURCES/install.js", "SOURCES/worker.js", "SOURCES/isolated.js", "SOURCES/files.d.ts"
       ]
     }"#;
     compile(&folder, &config.replace("SOURCES", sources));

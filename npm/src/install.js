@@ -11,7 +11,7 @@ export function install(session, options) {
   if (unknown !== undefined) throw wrong(`install knows no option "${unknown}"`);
   const scope = scopeOf({ paths, except });
   if (typeof session?.fetch !== "function" || typeof session.origin !== "string") {
-    throw wrong("install wants a session, with fetch and origin");
+    throw wrong("install wants a session");
   }
 
   let isInstalled = true;
@@ -63,16 +63,20 @@ function parsed(url) {
   }
 }
 
-/** Whether it is a request that the session makes of one that came through here before: signed already, or sealed. */
+/** Whether the session itself makes it, of one that came through here before or to open another: signed, or sealed. */
 function isItsOwn(headers) {
   const isSealed = headers.get("content-type") === "message/bhttp" && headers.get("content-encoding") === "aes128gcm";
-  return isSealed || (headers.has("signature-input") && headers.has("bulla-ticket"));
+  return isSealed || /;tag="bulla\b/.test(headers.get("signature-input") ?? "");
 }
 
 function fetchThrough(session, covered, below) {
   const theirs = (self, given) => Reflect.apply(below, self, given);
   // A method, as the platform's own: it cannot be constructed.
   return {
+    /**
+     * @param {any} input
+     * @param {RequestInit | undefined} init
+     */
     fetch(input, init = undefined) {
       const isRequest = Object.prototype.toString.call(input) === "[object Request]";
       if (!covered(isRequest ? input.url : input)) return theirs(this, arguments);

@@ -3,7 +3,11 @@
 import { lengthOf } from "./later/progress.js";
 import { joined } from "./platform.js";
 
-const [UNSENT, OPENED, HEADERS_RECEIVED, LOADING, DONE] = [0, 1, 2, 3, 4];
+const UNSENT = 0;
+const OPENED = 1;
+const HEADERS_RECEIVED = 2;
+const LOADING = 3;
+const DONE = 4;
 
 /**
  * A class that does what `Below` does, and does it through the session where a URL is covered. Each object is one of
@@ -21,7 +25,7 @@ export function through(session, covered, isItsOwn, Below) {
     open(method, url, ...rest) {
       const target = covered(url);
       if (target && rest.length > 0 && !rest[0]) {
-        throw new DOMException("What goes through a session cannot be synchronous", "InvalidAccessError");
+        throw new DOMException("what is synchronous cannot be signed", "InvalidAccessError");
       }
       const before = this.#call;
       this.#call = target && new Call(this, method, target, this.#mime);
@@ -64,7 +68,7 @@ export function through(session, covered, isItsOwn, Below) {
 
     getResponseHeader(name) {
       if (!this.#call) return super.getResponseHeader(name);
-      return new Map(this.#call.headers).get(String(name).toLowerCase()) ?? null;
+      return new Map(this.#call.headers).get(`${name}`.toLowerCase()) ?? null;
     }
 
     getAllResponseHeaders() {
@@ -138,9 +142,8 @@ export function through(session, covered, isItsOwn, Below) {
     }
   }
   // The platform's can be listed.
-  for (const [name, member] of Object.entries(Object.getOwnPropertyDescriptors(XMLHttpRequest.prototype))) {
-    if (name !== "constructor") Object.defineProperty(XMLHttpRequest.prototype, name, { ...member, enumerable: true });
-  }
+  const { constructor, ...members } = Object.getOwnPropertyDescriptors(XMLHttpRequest.prototype);
+  for (const name in members) Object.defineProperty(XMLHttpRequest.prototype, name, { enumerable: true });
   return XMLHttpRequest;
 }
 
@@ -189,7 +192,7 @@ class Call {
   }
 
   get headers() {
-    return [...(this.response?.headers ?? [])];
+    return this.response?.headers ?? new Headers();
   }
 
   /** Whether the response is text, for all that the application has said. */
@@ -260,7 +263,8 @@ class Call {
       this.#finish();
     } catch (error) {
       if (!this.#isSending) return;
-      console.warn(`bulla: a request for ${this.#url.pathname} has failed: ${error?.code ?? error}`);
+      const { code } = /** @type {any} */ (error) ?? {};
+      console.warn(`bulla: a request for ${this.#url.pathname} has failed: ${code ?? error}`);
       this.#fail("error");
     }
   }
@@ -340,11 +344,11 @@ class Call {
   }
 
   get #length() {
-    return this.response?.body ? lengthOf(this.response.headers) : 0;
+    return this.response?.body ? lengthOf(this.headers) : 0;
   }
 
   get #sentKind() {
-    return this.response?.headers.get("content-type") ?? "";
+    return this.headers.get("content-type") ?? "";
   }
 
   get #kind() {
@@ -375,7 +379,7 @@ class Call {
 }
 
 function check(isAllowed) {
-  if (!isAllowed) throw new DOMException("The object is in another state", "InvalidStateError");
+  if (!isAllowed) throw new DOMException("not in this state", "InvalidStateError");
 }
 
 /** What `fetch` can send of it. */
@@ -407,7 +411,8 @@ function documentOf(text, kind, takesHtml) {
   if (!globalThis.DOMParser) return null;
   const isXml = /^(text|application)\/xml$|\+xml$/.test(kind);
   if (!isXml && !(takesHtml && kind === "text/html")) return null;
-  const isRead = ["text/html", "text/xml", "application/xhtml+xml", "image/svg+xml"].includes(kind);
-  const found = new DOMParser().parseFromString(text, isRead ? kind : "application/xml");
+  // Of other kinds of XML the parser has not heard.
+  const known = /** @type {DOMParserSupportedType} */ (kind.replace(/^(?!image\/svg|application\/xhtml).*\+/, "text/"));
+  const found = new DOMParser().parseFromString(text, known);
   return isXml && found.querySelector("parsererror") ? null : found;
 }

@@ -29,6 +29,11 @@ export async function upload(url, init) {
   return xhr.responseURL === url ? responseOf(xhr) : followed();
 }
 
+/**
+ * @param {XMLHttpRequest} xhr
+ * @param {string} url
+ * @param {any} init
+ */
 function sent(xhr, url, { method, headers, body, credentials, upload }) {
   return new Promise((resolve, reject) => {
     xhr.open(method, url);
@@ -36,7 +41,7 @@ function sent(xhr, url, { method, headers, body, credentials, upload }) {
     xhr.responseType = "arraybuffer";
     xhr.withCredentials = credentials === "include";
     // What goes out is longer than the content: it is sealed and padded.
-    xhr.upload.onprogress = ({ loaded, total }) => advance(upload, Math.floor((loaded / total) * upload.total));
+    xhr.upload.onprogress = ({ loaded, total }) => advance(upload, (loaded / total) * upload.total);
     xhr.upload.onload = () => advance(upload, upload.total);
     xhr.onload = resolve;
     xhr.onerror = xhr.onabort = () => reject(new TypeError("the request has failed"));
@@ -55,7 +60,9 @@ function responseOf(xhr) {
 const followed = () => Object.defineProperty(Response.error(), "type", { value: "opaqueredirect" });
 
 /** A request that is sent again begins anew; what is told of it does not. */
-function advance(upload, loaded) {
+function advance(upload, sent) {
+  // WebKit counts on where a redirect is followed.
+  const loaded = Math.min(Math.floor(sent), upload.total);
   if (loaded <= upload.loaded) return;
   upload.loaded = loaded;
   report(upload.tell, loaded, upload.total);
