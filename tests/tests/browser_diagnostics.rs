@@ -255,7 +255,7 @@ async fn a_listener_disturbs_nobody(browser: &Browser) -> Outcome {
     bank.visit(browser, json!({})).await?;
     let found = in_page(
         browser,
-        "const heard = { thrown: 0, late: 0, change: 0 };
+        "const heard = { thrown: 0, late: 0, gone: 0, change: 0 };
          const reported = new Set();
          window.addEventListener('error', (event) => { reported.add(event.message); event.preventDefault(); });
          for (const type of ['event', 'change']) session.on(type, () => {
@@ -263,6 +263,9 @@ async fn a_listener_disturbs_nobody(browser: &Browser) -> Outcome {
              throw new Error('the listener is broken');
          });
          const off = session.on('event', () => { heard.late += 1; off(); });
+         const offs = [];
+         session.on('event', () => offs.forEach((off) => off()));
+         offs.push(session.on('event', () => { heard.gone += 1; }));
          const twice = () => { heard.change += 1; };
          const first = session.on('change', twice);
          session.on('change', twice);
@@ -281,7 +284,7 @@ async fn a_listener_disturbs_nobody(browser: &Browser) -> Outcome {
     // Six steps and a change; who has taken itself off hears no more, and each is taken off by itself.
     assert_eq!(
         found["heard"],
-        json!({ "thrown": 7, "late": 1, "change": 1 })
+        json!({ "thrown": 7, "late": 1, "gone": 0, "change": 1 })
     );
     assert_eq!(found["reported"], 1);
     assert_eq!(found["names"], json!(vec!["TypeError"; 5]));
