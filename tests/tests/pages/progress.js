@@ -13,7 +13,7 @@ window.uploading = async (by, length, givesUp) => {
     // WebKit tells of every few kilobytes.
     if (loaded === total || loaded >> 20 > (events.at(-1)?.[0] ?? -1) >> 20) told.push(say("/allow", loaded));
     events.push([loaded, total, lengthComputable]);
-    if (givesUp && events.length === 2) stop.now();
+    if (givesUp && events.length === 1) stop.now();
   };
   const content = new Uint8Array(length);
   let outcome;
