@@ -12,11 +12,12 @@ use std::process::Command;
 use support::Program;
 use tempfile::TempDir;
 
-const PAGES: [(&str, &str); 5] = [
+const PAGES: [(&str, &str); 6] = [
     ("browser", include_str!("../../docs/browser.md")),
     ("events", include_str!("../../docs/events.md")),
     ("isolation", include_str!("../../docs/isolation.md")),
     ("npm", include_str!("../../npm/README.md")),
+    ("patching", include_str!("../../docs/patching.md")),
     ("readme", include_str!("../../README.md")),
 ];
 

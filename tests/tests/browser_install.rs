@@ -20,6 +20,9 @@ async fn everything_works(engine: Engine) -> Outcome {
         a_refusal_is_told_as_far_as_each_can_tell_it(&browser).await?;
         a_worker_can_have_it_too(&browser).await?;
         what_the_session_sends_does_not_come_back_to_it(&browser).await?;
+        bank.visit(&browser, json!({ "seal": sealed })).await?;
+        add_script(&browser, include_str!("pages/install.js")).await?;
+        nothing_is_parsed_where_a_policy_forbids_it(&browser).await?;
     }
     browser.quit().await?;
     Ok(())
@@ -131,6 +134,15 @@ async fn a_refusal_is_told_as_far_as_each_can_tell_it(browser: &Browser) -> Outc
 async fn a_worker_can_have_it_too(browser: &Browser) -> Outcome {
     let told = call(browser, "working", json!([])).await?;
     assert_eq!(told, json!([200, 4, 200, "<a/>", null]));
+    Ok(())
+}
+
+async fn nothing_is_parsed_where_a_policy_forbids_it(browser: &Browser) -> Outcome {
+    let told = call(browser, "parsing", json!([])).await?;
+    assert_eq!(
+        told,
+        json!(["string", "TypeError", "TypeError", "TypeError"])
+    );
     Ok(())
 }
 

@@ -456,6 +456,8 @@ async fn node_hears_once_of_an_upload() -> Outcome {
     let of_a_sealed_one = json!({ "loaded": 6, "total": 0, "lengthComputable": false });
     assert_eq!(told["down"], json!([of_a_sealed_one]));
     assert_eq!(told["text"], "a body");
+    // Through it, past it, and when it is gone.
+    assert_eq!(told["statuses"], json!([200, 200, 401]));
     Ok(())
 }
 

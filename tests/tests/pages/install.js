@@ -212,3 +212,33 @@ window.working = async () => {
   worker.terminate();
   return told;
 };
+
+/** Under the policy that the docs recommend. It stays for as long as the page does. */
+window.parsing = async () => {
+  const policy = document.createElement("meta");
+  policy.httpEquiv = "Content-Security-Policy";
+  policy.content = "require-trusted-types-for 'script'";
+  document.head.append(policy);
+  const { install } = await import("/npm/install.js");
+  const uninstall = install(session, { paths: ["/api/"] });
+  const told = [];
+  for (const type of ["", "document"]) {
+    const xhr = new XMLHttpRequest();
+    xhr.open("POST", "/api/mirror");
+    xhr.setRequestHeader("x-kind", "text/xml");
+    xhr.responseType = type;
+    await new Promise((resolve) => {
+      xhr.onloadend = resolve;
+      xhr.send("<a/>");
+    });
+    for (const name of ["response", "responseXML"]) {
+      try {
+        told.push(typeof xhr[name]);
+      } catch (error) {
+        told.push(error.name);
+      }
+    }
+  }
+  uninstall();
+  return told;
+};
