@@ -287,6 +287,8 @@ async fn nothing_but_the_given_paths_is_reached(browser: &Browser) -> Outcome {
         "'/api/transfer', { method: 'POST', body: '{}' }",
         "'/api/transfer/device', { method: 'POST', body: '{}' }",
         "'/api/me/../transfer'",
+        "'/api//transfer'",
+        "'/api/%74ransfer'",
         "'/api/%2e%2e/npm/worker.js'",
         "'/page'",
         "'/apix'",

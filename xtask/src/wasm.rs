@@ -62,11 +62,20 @@ pub(crate) fn build(project: &mut Project) -> Outcome<(Node, Sizes)> {
     Ok((node, sizes))
 }
 
-/// The script that most pages load. What few of them call, in `later`, it fetches when that is called.
+/// The script that most pages load.
 const MAIN: &str = "index.js";
 
+/// The scripts that pages load at once. What few pages call, in `later`, these fetch when it is called.
+const PARTED: [&str; 2] = [MAIN, "worker.js"];
+
 /// The other scripts that are published, each of them whole: one file to serve, to check and to keep.
-const ENTRIES: [&str; 4] = ["inline.js", "install.js", "register.js", "sw.js"];
+const ENTRIES: [&str; 5] = [
+    "inline.js",
+    "install.js",
+    "isolated.js",
+    "register.js",
+    "sw.js",
+];
 
 /// Where the parts of the npm package lie.
 struct Parts {
@@ -109,7 +118,7 @@ impl Parts {
         project::run(optimise.arg("-o").arg(&optimised))?;
 
         // Nothing of an earlier build goes along, and whoever reads the folder meanwhile finds one or the other.
-        let staged = self.build.join("dist");
+        let staged = self.dist.with_extension("next");
         if staged.exists() {
             fs::remove_dir_all(&staged)?;
         }
@@ -119,15 +128,13 @@ impl Parts {
         let hash = integrity(project, &optimised)?.replace("sha384-", "");
         let pin = format!("--define:WASM_SHA384=\"{hash}\"");
         let later = project::files(self.sources.join("later"), "js")?;
-        let (main, others) = (
-            &[self.sources.join(MAIN)][..],
-            ENTRIES.map(|entry| self.sources.join(entry)),
-        );
+        let parted = PARTED.map(|entry| self.sources.join(entry));
+        let others = ENTRIES.map(|entry| self.sources.join(entry));
         self.join(
             project,
             node,
             &staged,
-            &[main, &later].concat(),
+            &[&parted[..], &later].concat(),
             &["--external:./later/*"],
         )?;
         self.join(project, node, &staged, &others, &[&pin])?;
