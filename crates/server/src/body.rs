@@ -317,8 +317,12 @@ impl Unsealing {
             return Poll::Ready(Ok(()));
         };
         if let Ok(data) = frame.map_err(|error| cut(&error))?.into_data() {
-            if let Some(left) = self.left {
-                self.left = Some(left.checked_sub(data.len()).ok_or(TOO_LARGE)?);
+            if let Some(left) = &mut self.left {
+                // With the end of what is counted there may come, in one piece, the beginning of what is not.
+                if *left == 0 && !data.is_empty() {
+                    return Poll::Ready(Err(TOO_LARGE));
+                }
+                *left = left.saturating_sub(data.len());
             }
             self.open(&data)?;
         }

@@ -167,6 +167,23 @@ async fn bodies_that_are_collected_have_a_limit() {
     }
 }
 
+/// A connection that was used before hands on large pieces: the limit of the head is none of the body's.
+#[tokio::test]
+async fn a_head_may_come_in_one_piece_with_a_long_body() {
+    let server = Server::new();
+    let device = Device::new();
+    let client = device.open(&server, None).await.unwrap();
+    for at in [100, 500, 70_000] {
+        let sealed = client.sealed(&device, ProofKind::Device, ECHO, &[b'x'; 900_000]);
+        let (first, rest) = sealed.bytes.split_at(at);
+        let pieces = [first, rest].map(|piece| Ok(Frame::data(Bytes::copy_from_slice(piece))));
+        let body = StreamBody::new(stream::iter(pieces)).boxed_unsync();
+        let response = server.send(concealed(b"").map(|_| body)).await;
+        let (status, _, content) = client.open_reply(&response, &sealed.nonce);
+        assert!(status == 200 && content.len() >= 900_000, "{at}: {status}");
+    }
+}
+
 #[tokio::test]
 async fn a_copy_that_is_held_back_until_the_store_has_forgotten_it_is_stale() {
     // It is held back for longer than anybody waits for it.
