@@ -141,9 +141,10 @@ async fn what_no_worker_sees_is_refused(engine: Engine) -> Outcome {
                 [json!(script)],
             )
             .await?;
-        let found = match shop.counter.outcome(&path).await? {
-            true => "sealed",
-            false => "refused",
+        let found = if shop.counter.outcome(&path).await? {
+            "sealed"
+        } else {
+            "refused"
         };
         assert_eq!(found, expected, "{engine}: {row}");
     }

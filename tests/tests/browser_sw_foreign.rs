@@ -36,15 +36,21 @@ async fn another_site_gains_nothing_by_the_worker(engine: Engine) -> Outcome {
     let home = shop.counter.seen("/app/home").pop().ok_or("no home")?;
     assert_eq!(cookies(&home), "strict=ann; lax=ann");
     assert_eq!(home["subject"], "ann");
-    let own = |by: &str| {
-        let seen = shop.counter.seen("/app/echo");
-        seen.into_iter()
-            .rfind(|seen| seen["query"] == format!("by={by}"))
-    };
+    a_careless_worker_launders(&browser, &shop, &elsewhere).await?;
+    forms_are_not_the_workers_to_send(&browser, &shop, &elsewhere).await?;
+    links_are_followed_without_what_is_strict(&browser, &shop, &elsewhere).await?;
+    frames_and_pictures_come_to_nothing(&browser, &shop, &elsewhere).await?;
+    what_has_been_elsewhere_is_ours_no_more(&browser, &shop, &elsewhere).await?;
+    the_first_pages_own_are_ours(&browser, &shop, &elsewhere).await?;
+    the_page_works_as_ever(&browser, &shop, &elsewhere).await?;
+    browser.quit().await?;
+    Ok(())
+}
 
-    // Without the worker's care a form of another site passes for one of ours: with the cookie that is set strict.
+/// Without the worker's care a form of another site passes for one of ours: with the cookie that is set strict.
+async fn a_careless_worker_launders(browser: &Browser, shop: &Shop, elsewhere: &str) -> Outcome {
     browser.eval("await fetch('/twin/login')", []).await?;
-    browser.goto(&elsewhere).await?;
+    browser.goto(elsewhere).await?;
     browser
         .eval("document.querySelector('#twin').submit()", [])
         .await?;
@@ -58,11 +64,18 @@ async fn another_site_gains_nothing_by_the_worker(engine: Engine) -> Outcome {
         "{laundered}"
     );
     assert_eq!(laundered["fields"]["sec-fetch-site"], "same-origin");
+    Ok(())
+}
 
-    // A form that is posted from another site is not the worker's to send.
+/// A form that is posted from another site is not the worker's to send.
+async fn forms_are_not_the_workers_to_send(
+    browser: &Browser,
+    shop: &Shop,
+    elsewhere: &str,
+) -> Outcome {
     for form in ["post", "hidden"] {
         let before = shop.counter.refused().len();
-        browser.goto(&elsewhere).await?;
+        browser.goto(elsewhere).await?;
         browser
             .eval(&format!("document.querySelector('#{form}').submit()"), [])
             .await?;
@@ -76,28 +89,42 @@ async fn another_site_gains_nothing_by_the_worker(engine: Engine) -> Outcome {
         );
         assert!(shop.counter.seen("/app/order").is_empty(), "{form}");
     }
+    Ok(())
+}
 
-    // A link is followed, and a form that only asks; what is set strict stays at home.
+/// A link is followed, and a form that only asks; what is set strict stays at home.
+async fn links_are_followed_without_what_is_strict(
+    browser: &Browser,
+    shop: &Shop,
+    elsewhere: &str,
+) -> Outcome {
     for (way, by) in [
         ("#link').click()", "foreign-link"),
         ("#get').submit()", "foreign-get"),
     ] {
-        browser.goto(&elsewhere).await?;
+        browser.goto(elsewhere).await?;
         browser
             .eval(&format!("document.querySelector('{way}"), [])
             .await?;
         browser
             .wait_until("return location.pathname === '/app/echo'", PATIENCE)
             .await?;
-        let seen = own(by).ok_or("nothing came")?;
+        let seen = own(shop, by).ok_or("nothing came")?;
         assert_eq!(seen["fields"]["sec-fetch-site"], "cross-site", "{by}");
         assert_eq!(cookies(&seen), "lax=ann", "{by}");
         assert_eq!(seen["fields"]["origin"], "null", "{by}");
         assert_eq!(seen["fields"]["referer"], Value::Null, "{by}");
     }
+    Ok(())
+}
 
-    // Frames, images and requests of another site's page.
-    browser.goto(&elsewhere).await?;
+/// Frames, images and requests of another site's page.
+async fn frames_and_pictures_come_to_nothing(
+    browser: &Browser,
+    shop: &Shop,
+    elsewhere: &str,
+) -> Outcome {
+    browser.goto(elsewhere).await?;
     let before = shop.counter.seen("/app/echo").len();
     browser
         .eval(
@@ -118,12 +145,19 @@ async fn another_site_gains_nothing_by_the_worker(engine: Engine) -> Outcome {
     shop.counter.until_refused("/app/echo", 4).await?;
     shop.counter.until_refused("/app/order", 4).await?;
     let seen = shop.counter.seen("/app/echo");
-    assert_eq!(seen[before..], [json!(null); 0], "{engine}");
+    assert_eq!(seen[before..], [json!(null); 0]);
     assert!(shop.counter.seen("/app/order").is_empty());
+    Ok(())
+}
 
-    // Nor is a link or a form of ours that has been there any more one of ours.
+/// Nor is a link or a form of ours that has been there any more one of ours.
+async fn what_has_been_elsewhere_is_ours_no_more(
+    browser: &Browser,
+    shop: &Shop,
+    elsewhere: &str,
+) -> Outcome {
     let back = |path| format!("{elsewhere}back?{}", shop.server.url(path));
-    visit(&browser, &shop.server.url("/app/home?by=address")).await?;
+    visit(browser, &shop.server.url("/app/home?by=address")).await?;
     browser
         .eval(
             "const link = document.querySelector('#next'); link.href = args[0]; link.click()",
@@ -133,10 +167,10 @@ async fn another_site_gains_nothing_by_the_worker(engine: Engine) -> Outcome {
     browser
         .wait_until("return location.pathname === '/app/echo'", PATIENCE)
         .await?;
-    let seen = own("way").ok_or("nothing came")?;
+    let seen = own(shop, "way").ok_or("nothing came")?;
     assert_eq!(seen["fields"]["sec-fetch-site"], "cross-site");
     assert_eq!(cookies(&seen), "lax=ann");
-    visit(&browser, &shop.server.url("/app/home?by=address")).await?;
+    visit(browser, &shop.server.url("/app/home?by=address")).await?;
     browser
         .eval(
             "const form = document.querySelector('#order'); form.action = args[0]; form.submit()",
@@ -149,8 +183,8 @@ async fn another_site_gains_nothing_by_the_worker(engine: Engine) -> Outcome {
     assert!(shop.counter.seen("/app/order").is_empty());
 
     // However much of the referrer a page of ours has let go there. In WebKit a worker cannot tell.
-    if engine != Engine::WebKit {
-        visit(&browser, &shop.server.url("/app/loose")).await?;
+    if browser.engine() != Engine::WebKit {
+        visit(browser, &shop.server.url("/app/loose")).await?;
         browser
             .eval(
                 "const form = document.querySelector('#order'); form.action = args[0]; form.submit()",
@@ -162,18 +196,21 @@ async fn another_site_gains_nothing_by_the_worker(engine: Engine) -> Outcome {
             .await?;
         assert!(shop.counter.seen("/app/order").is_empty());
     }
+    Ok(())
+}
 
-    // The first page's own are ours, although that is all that is left of such a referrer.
-    visit(&browser, &shop.server.url("/")).await?;
+/// The first page's own are ours, although that is all that is left of such a referrer.
+async fn the_first_pages_own_are_ours(browser: &Browser, shop: &Shop, _elsewhere: &str) -> Outcome {
+    visit(browser, &shop.server.url("/")).await?;
     browser
         .eval("document.querySelector('#next').click()", [])
         .await?;
     browser
         .wait_until("return location.search === '?by=link'", PATIENCE)
         .await?;
-    let seen = own("link").ok_or("nothing came")?;
+    let seen = own(shop, "link").ok_or("nothing came")?;
     assert_eq!(seen["fields"]["sec-fetch-site"], "same-origin");
-    visit(&browser, &shop.server.url("/")).await?;
+    visit(browser, &shop.server.url("/")).await?;
     browser
         .eval("document.querySelector('#order').submit()", [])
         .await?;
@@ -181,26 +218,35 @@ async fn another_site_gains_nothing_by_the_worker(engine: Engine) -> Outcome {
         .wait_until("return location.search === '?after=order'", PATIENCE)
         .await?;
     assert_eq!(shop.counter.seen("/app/order").len(), 1);
+    Ok(())
+}
 
-    // Reached from there, the page works as ever.
-    browser.goto(&elsewhere).await?;
+/// Reached from there, the page works as ever.
+async fn the_page_works_as_ever(browser: &Browser, shop: &Shop, elsewhere: &str) -> Outcome {
+    browser.goto(elsewhere).await?;
     browser
         .eval("document.querySelector('#link').click()", [])
         .await?;
     browser
         .wait_until("return location.pathname === '/app/echo'", PATIENCE)
         .await?;
-    visit(&browser, &shop.server.url("/app/home?by=address")).await?;
+    visit(browser, &shop.server.url("/app/home?by=address")).await?;
     browser
         .eval("document.querySelector('#next').click()", [])
         .await?;
     browser
         .wait_until("return location.search === '?by=link'", PATIENCE)
         .await?;
-    let seen = own("link").ok_or("nothing came")?;
+    let seen = own(shop, "link").ok_or("nothing came")?;
     assert_eq!(cookies(&seen), "strict=ann; lax=ann");
-    browser.quit().await?;
     Ok(())
+}
+
+/// The last request for the echo that came through by this way.
+fn own(shop: &Shop, by: &str) -> Option<Value> {
+    let seen = shop.counter.seen("/app/echo");
+    seen.into_iter()
+        .rfind(|seen| seen["query"] == format!("by={by}"))
 }
 
 /// The cookies that the verifier has let through, but for those that it has nothing to do with.
