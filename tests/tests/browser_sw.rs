@@ -159,7 +159,10 @@ async fn pages_and_forms_are_sealed(browser: &Browser, shop: &Shop) -> Outcome {
         .eval("document.querySelector('#next').click()", [])
         .await?;
     browser
-        .wait_until("return location.search === '?by=link'", PATIENCE)
+        .wait_until(
+            "return location.search === '?by=link' && document.readyState === 'complete'",
+            PATIENCE,
+        )
         .await?;
     Ok(())
 }
@@ -305,7 +308,10 @@ async fn refusals_are_told_in_a_way_that_fits(browser: &Browser, shop: &Shop) ->
         .eval("document.querySelector('#members').submit()", [])
         .await?;
     browser
-        .wait_until("return location.pathname === '/app/members'", PATIENCE)
+        .wait_until(
+            "return location.pathname === '/app/members' && document.readyState === 'complete'",
+            PATIENCE,
+        )
         .await?;
     let said = browser
         .eval(

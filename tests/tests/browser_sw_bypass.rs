@@ -149,7 +149,10 @@ async fn what_no_worker_sees_is_refused(engine: Engine) -> Outcome {
         assert_eq!(found, expected, "{engine}: {row}");
     }
     browser
-        .wait_until("return location.pathname === '/app/kind/page'", PATIENCE)
+        .wait_until(
+            "return location.pathname === '/app/kind/page' && document.readyState === 'complete'",
+            PATIENCE,
+        )
         .await?;
     let refused = shop.counter.refused();
     assert!(

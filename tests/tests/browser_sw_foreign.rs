@@ -55,7 +55,10 @@ async fn a_careless_worker_launders(browser: &Browser, shop: &Shop, elsewhere: &
         .eval("document.querySelector('#twin').submit()", [])
         .await?;
     browser
-        .wait_until("return location.pathname === '/twin/order'", PATIENCE)
+        .wait_until(
+            "return location.pathname === '/twin/order' && document.readyState === 'complete'",
+            PATIENCE,
+        )
         .await?;
     let laundered = &shop.counter.seen("/twin/order")[0];
     let cookie = laundered["fields"]["cookie"].as_str();
@@ -80,7 +83,10 @@ async fn forms_are_not_the_workers_to_send(
             .eval(&format!("document.querySelector('#{form}').submit()"), [])
             .await?;
         browser
-            .wait_until("return location.pathname === '/app/order'", PATIENCE)
+            .wait_until(
+                "return location.pathname === '/app/order' && document.readyState === 'complete'",
+                PATIENCE,
+            )
             .await?;
         let refused = &shop.counter.refused()[before..];
         assert!(
@@ -107,7 +113,10 @@ async fn links_are_followed_without_what_is_strict(
             .eval(&format!("document.querySelector('{way}"), [])
             .await?;
         browser
-            .wait_until("return location.pathname === '/app/echo'", PATIENCE)
+            .wait_until(
+                "return location.pathname === '/app/echo' && document.readyState === 'complete'",
+                PATIENCE,
+            )
             .await?;
         let seen = own(shop, by).ok_or("nothing came")?;
         assert_eq!(seen["fields"]["sec-fetch-site"], "cross-site", "{by}");
@@ -165,7 +174,10 @@ async fn what_has_been_elsewhere_is_ours_no_more(
         )
         .await?;
     browser
-        .wait_until("return location.pathname === '/app/echo'", PATIENCE)
+        .wait_until(
+            "return location.pathname === '/app/echo' && document.readyState === 'complete'",
+            PATIENCE,
+        )
         .await?;
     let seen = own(shop, "way").ok_or("nothing came")?;
     assert_eq!(seen["fields"]["sec-fetch-site"], "cross-site");
@@ -206,7 +218,10 @@ async fn the_first_pages_own_are_ours(browser: &Browser, shop: &Shop, _elsewhere
         .eval("document.querySelector('#next').click()", [])
         .await?;
     browser
-        .wait_until("return location.search === '?by=link'", PATIENCE)
+        .wait_until(
+            "return location.search === '?by=link' && document.readyState === 'complete'",
+            PATIENCE,
+        )
         .await?;
     let seen = own(shop, "link").ok_or("nothing came")?;
     assert_eq!(seen["fields"]["sec-fetch-site"], "same-origin");
@@ -215,7 +230,10 @@ async fn the_first_pages_own_are_ours(browser: &Browser, shop: &Shop, _elsewhere
         .eval("document.querySelector('#order').submit()", [])
         .await?;
     browser
-        .wait_until("return location.search === '?after=order'", PATIENCE)
+        .wait_until(
+            "return location.search === '?after=order' && document.readyState === 'complete'",
+            PATIENCE,
+        )
         .await?;
     assert_eq!(shop.counter.seen("/app/order").len(), 1);
     Ok(())
@@ -228,14 +246,20 @@ async fn the_page_works_as_ever(browser: &Browser, shop: &Shop, elsewhere: &str)
         .eval("document.querySelector('#link').click()", [])
         .await?;
     browser
-        .wait_until("return location.pathname === '/app/echo'", PATIENCE)
+        .wait_until(
+            "return location.pathname === '/app/echo' && document.readyState === 'complete'",
+            PATIENCE,
+        )
         .await?;
     visit(browser, &shop.server.url("/app/home?by=address")).await?;
     browser
         .eval("document.querySelector('#next').click()", [])
         .await?;
     browser
-        .wait_until("return location.search === '?by=link'", PATIENCE)
+        .wait_until(
+            "return location.search === '?by=link' && document.readyState === 'complete'",
+            PATIENCE,
+        )
         .await?;
     let seen = own(shop, "link").ok_or("nothing came")?;
     assert_eq!(cookies(&seen), "strict=ann; lax=ann");
