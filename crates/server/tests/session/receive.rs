@@ -174,7 +174,7 @@ async fn a_head_may_come_in_one_piece_with_a_long_body() {
     let device = Device::new();
     let client = device.open(&server, None).await.unwrap();
     for at in [100, 500, 70_000] {
-        let sealed = client.sealed(&device, ProofKind::Device, ECHO, &[b'x'; 900_000]);
+        let sealed = client.sealed(&device, ProofKind::Device, ECHO, &vec![b'x'; 900_000]);
         let (first, rest) = sealed.bytes.split_at(at);
         let pieces = [first, rest].map(|piece| Ok(Frame::data(Bytes::copy_from_slice(piece))));
         let body = StreamBody::new(stream::iter(pieces)).boxed_unsync();
