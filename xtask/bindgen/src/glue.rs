@@ -35,6 +35,7 @@ pub(crate) fn slimmed(glue: &str, names: &HashMap<String, String>) -> String {
     : ";
     let glue = glue.replace(UNLESS_OLD, "");
     let glue = encoded_at_once(&glue).unwrap_or(glue);
+    let glue = shared(glue);
     let lines = unguarded(glue.lines());
     let lines = lines.into_iter().map(|line| renamed(line, names) + "\n");
     lines.collect()
@@ -67,7 +68,97 @@ fn encoded_at_once(glue: &str) -> Option<String> {
     let (before, ways) = glue.split_once("    if (realloc === undefined) {\n")?;
     let (short, long) = ways.split_once(DONE)?;
     let (_, after) = long.split_once("\n}\n")?;
-    Some([before, short, DONE, "}\n", after].concat())
+    let glue = [before, short, DONE, "}\n", after].concat();
+    Some(glue.replace(", wasm.__wbindgen_realloc)", ")"))
+}
+
+/// What [`shared`] gives to all classes.
+const OWNED: &str = "
+const finalization = new FinalizationRegistry(([free, ptr]) => free(ptr, 1));
+
+class Owned {
+    static __wrap(ptr) {
+        const obj = Object.create(this.prototype);
+        obj.__wbg_ptr = ptr;
+        finalization.register(obj, [this.free, ptr], obj);
+        return obj;
+    }
+    __destroy_into_raw() {
+        const ptr = this.__wbg_ptr;
+        this.__wbg_ptr = 0;
+        finalization.unregister(this);
+        return ptr;
+    }
+    free() {
+        this.constructor.free(this.__destroy_into_raw(), 0);
+    }
+}
+";
+
+/// Lets all classes share how their objects come and go, which the glue spells out in each.
+fn shared(mut glue: String) -> String {
+    const FINALIZATION: &str = "Finalization = new FinalizationRegistry(ptr => wasm.";
+    let class_of = |line: &str| -> Option<(String, String)> {
+        let (class, free) = line.strip_prefix("const ")?.split_once(FINALIZATION)?;
+        Some((
+            class.to_owned(),
+            free.strip_suffix("(ptr, 1));")?.to_owned(),
+        ))
+    };
+    let classes: Vec<_> = glue.lines().filter_map(class_of).collect();
+    if classes.is_empty() {
+        return glue;
+    }
+    for (class, free) in &classes {
+        let wrap = format!(
+            "    static __wrap(ptr) {{
+        const obj = Object.create({class}.prototype);
+        obj.__wbg_ptr = ptr;
+        {class}Finalization.register(obj, obj.__wbg_ptr, obj);
+        return obj;
+    }}
+"
+        );
+        let end = format!(
+            "    __destroy_into_raw() {{
+        const ptr = this.__wbg_ptr;
+        this.__wbg_ptr = 0;
+        {class}Finalization.unregister(this);
+        return ptr;
+    }}
+    free() {{
+        const ptr = this.__destroy_into_raw();
+        wasm.{free}(ptr, 0);
+    }}
+"
+        );
+        let made = |of: &str| {
+            format!(
+                "this.__wbg_ptr = {of};
+        {class}Finalization.register(this, this.__wbg_ptr, this);
+        return this;"
+            )
+        };
+        let wrapped = |of: &str| format!("return {class}.__wrap({of});");
+        let own = format!("    static free = (ptr, flag) => wasm.{free}(ptr, flag);\n");
+        for (long, short) in [
+            (wrap, String::new()),
+            (end, own),
+            (made("ret"), wrapped("ret")),
+            (made("ret[0]"), wrapped("ret[0]")),
+            (
+                format!("class {class} {{"),
+                format!("class {class} extends Owned {{"),
+            ),
+            (
+                format!("const {class}{FINALIZATION}{free}(ptr, 1));\n"),
+                String::new(),
+            ),
+        ] {
+            glue = glue.replace(&long, &short);
+        }
+    }
+    OWNED.to_owned() + &glue
 }
 
 /// Drops what gives back the memory of the arguments before one that is of a wrong type. TypeScript checks the types of
@@ -98,7 +189,7 @@ mod tests {
     prove(id, key) {
         let ptr0, len0, ptr1, len1;
         try {
-            ptr0 = pass(id, wasm.__malloc);
+            ptr0 = pass(id, wasm.__malloc, wasm.__wbindgen_realloc);
             ptr1 = pass(key, wasm.__malloc);
         } catch (e) {
             if (ptr1) { wasm.__free(ptr1, len1); }
@@ -129,9 +220,6 @@ function pass(arg, malloc, realloc) {
     }
     return ptr;
 }
-const finalization = (typeof FinalizationRegistry === 'undefined')
-    ? { register: () => {}, unregister: () => {} }
-    : new FinalizationRegistry(ptr => wasm.__free(ptr, 1));
         __throw_4c88d8: function(arg0) {";
 
     const SLIM: &str = "
@@ -158,8 +246,45 @@ function pass(arg, malloc, realloc) {
         const buf = encode(arg);
         return ptr;
 }
-const finalization = new FinalizationRegistry(ptr => wasm.b(ptr, 1));
 d: function(arg0) {
+";
+
+    const CLASS: &str = "export class Head {
+    static __wrap(ptr) {
+        const obj = Object.create(Head.prototype);
+        obj.__wbg_ptr = ptr;
+        HeadFinalization.register(obj, obj.__wbg_ptr, obj);
+        return obj;
+    }
+    __destroy_into_raw() {
+        const ptr = this.__wbg_ptr;
+        this.__wbg_ptr = 0;
+        HeadFinalization.unregister(this);
+        return ptr;
+    }
+    free() {
+        const ptr = this.__destroy_into_raw();
+        wasm.__head_free(ptr, 0);
+    }
+    constructor(status) {
+        const ret = wasm.head_new(status);
+        this.__wbg_ptr = ret[0];
+        HeadFinalization.register(this, this.__wbg_ptr, this);
+        return this;
+    }
+}
+const HeadFinalization = (typeof FinalizationRegistry === 'undefined')
+    ? { register: () => {}, unregister: () => {} }
+    : new FinalizationRegistry(ptr => wasm.__head_free(ptr, 1));
+";
+
+    const SHORT_CLASS: &str = "export class Head extends Owned {
+    static free = (ptr, flag) => wasm.a(ptr, flag);
+    constructor(status) {
+        const ret = wasm.head_new(status);
+        return Head.__wrap(ret[0]);
+    }
+}
 ";
 
     #[test]
@@ -168,6 +293,12 @@ d: function(arg0) {
         let names = names.into_iter().zip(0..);
         let names = names.map(|(name, at)| (name.to_owned(), letters(at)));
         assert_eq!(slimmed(GLUE, &names.collect()), SLIM);
+    }
+
+    #[test]
+    fn classes_share_what_they_have_in_common() {
+        let names = HashMap::from([("__head_free".to_owned(), letters(0))]);
+        assert_eq!(slimmed(CLASS, &names), OWNED.to_owned() + SHORT_CLASS);
     }
 
     #[test]
