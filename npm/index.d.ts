@@ -90,6 +90,14 @@ export class Session {
    */
   events(url: string | URL, init?: EventSourceInit): EventSource;
 
+  /**
+   * A DPoP proof (RFC 9449) by the device key, for a server of OAuth: the value of the field `DPoP` beside a request to
+   * it. Each is for one request. Tokens that are got with one are bound to this device: their `cnf.jkt` is `device`.
+   *
+   * @throws {BullaError} `request_invalid` for what is no request, `session_closed` after `end`.
+   */
+  dpop(request: DpopRequest): Promise<string>;
+
   /** The server's origin. */
   readonly origin: string;
 
@@ -133,6 +141,18 @@ export class Session {
    * one by its key. The server's identity stays pinned. Throws what `end` throws, when all is done.
    */
   forget(): Promise<void>;
+}
+
+/** The request that {@link Session.dpop} proves. */
+export interface DpopRequest {
+  /** Where it goes, any origin's. Query and fragment are left out of the proof. */
+  url: string | URL;
+  /** Default: `GET`. */
+  method?: string;
+  /** The access token that goes with it, if one does. */
+  token?: string;
+  /** What that server has last said in `DPoP-Nonce`, if it has. */
+  nonce?: string;
 }
 
 /** What a session tells about itself, by the names of its properties. */

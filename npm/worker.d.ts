@@ -1,7 +1,7 @@
 import type { OpenOptions, Session } from "./index.js";
 
 export { BullaError, Session } from "./index.js";
-export type { BullaErrorCode, Progress, ProgressCallbacks, SessionEvent, SessionState } from "./index.js";
+export type { BullaErrorCode, DpopRequest, Progress, ProgressCallbacks, SessionEvent, SessionState } from "./index.js";
 
 /** What `open` takes. */
 export interface IsolatedOptions extends OpenOptions {

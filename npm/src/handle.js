@@ -1,6 +1,7 @@
 // What the application holds: a session, as a handle on the client behind it.
 
 import { Client } from "./client.js";
+import { dpop } from "./dpop.js";
 import { eventSource } from "./events.js";
 import { base, end, run } from "./fetch.js";
 
@@ -32,6 +33,10 @@ export class Session {
 
   events(url, init = undefined) {
     return eventSource(/** @type {any} */ (this).fetch, base(this.#client), url, init);
+  }
+
+  dpop(request) {
+    return dpop(this.#client, request);
   }
 
   get origin() {

@@ -2,6 +2,7 @@
 // here.
 
 import { Client } from "./client.js";
+import { dpop } from "./dpop.js";
 import { BullaError } from "./error.js";
 import { end, run } from "./fetch.js";
 import { covers, scopeOf } from "./paths.js";
@@ -47,6 +48,10 @@ const calls = {
       port.onmessage = ({ data: isWanted }) => (isWanted ? answer(port, () => piece(reader)) : stop());
     }
     return [{ status, statusText, headers: [...headers], redirected, url: reply.url, isEmpty: !body }];
+  },
+
+  async dpop(_port, request) {
+    return [await dpop(client, request)];
   },
 
   async listen() {

@@ -2,7 +2,7 @@
 
 import { BullaError } from "./error.js";
 import { eventSource } from "./events.js";
-import { base, requested } from "./fetch.js";
+import { base, requested, resolved } from "./fetch.js";
 import { described, ignore, unlessAborted } from "./platform.js";
 
 export { BullaError };
@@ -49,6 +49,10 @@ export class Session {
     /** @type {any} */
     const { fetch } = this;
     return eventSource(fetch, base(this.#link.about), url, init);
+  }
+
+  async dpop({ url, ...others }) {
+    return this.#link.call("dpop", { url: resolved(this.#link.about, url), ...others });
   }
 
   get origin() {

@@ -27,6 +27,7 @@ async fn everything_works(engine: Engine) -> Outcome {
     }
     errors_cross_as_what_they_are(&browser).await?;
     the_page_hears_what_the_worker_knows(&browser).await?;
+    proofs_are_made_in_the_worker(&browser).await?;
     nothing_but_the_given_paths_is_reached(&browser).await?;
     the_handle_tells_how_the_session_stands(&browser).await?;
     a_login_lasts_as_long_as_its_page(&browser).await?;
@@ -274,6 +275,36 @@ async fn the_page_hears_what_the_worker_knows(browser: &Browser) -> Outcome {
     )
     .await?;
     assert_eq!(heard, json!([["0", "1", "2"], "/api/ticks/3/10"]));
+    Ok(())
+}
+
+/// DPoP proofs (RFC 9449), for what the page means by a URL.
+async fn proofs_are_made_in_the_worker(browser: &Browser) -> Outcome {
+    let bank = Bank::open().await?;
+    visit(browser, &bank, json!({})).await?;
+    let found = in_page(
+        browser,
+        "const bytes = (text) => Uint8Array.from(atob(text.replace(/-/g, '+').replace(/_/g, '/')), (byte) => byte.charCodeAt(0));
+         const read = (part) => JSON.parse(new TextDecoder().decode(bytes(part)));
+         const told = [];
+         for (const url of ['api/me?a#b', new URL('/api/me', location.href), 'https://elsewhere.example/']) {
+           const proof = await session.dpop({ url, method: 'POST', nonce: 'a' });
+           const [header, payload, signature] = proof.split('.');
+           const { jwk, typ } = read(header);
+           const how = { name: 'ECDSA', hash: 'SHA-256', namedCurve: 'P-256' };
+           const key = await crypto.subtle.importKey('jwk', jwk, how, true, ['verify']);
+           const signed = new TextEncoder().encode(`${header}.${payload}`);
+           const { htm, htu, nonce } = read(payload);
+           told.push([typ, htm, htu.replace(location.origin, ''), nonce, await crypto.subtle.verify(how, key, bytes(signature), signed)]);
+         }
+         const refused = await session.dpop({ url: 'http://[', method: 'GET' }).catch(({ code }) => code);
+         return [told, refused];",
+        json!([]),
+    )
+    .await?;
+    let told = |htu| json!(["dpop+jwt", "POST", htu, "a", true]);
+    let all = ["/api/me", "/api/me", "https://elsewhere.example/"].map(told);
+    assert_eq!(found, json!([all, "request_invalid"]));
     Ok(())
 }
 

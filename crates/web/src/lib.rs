@@ -12,12 +12,14 @@
 //! | sign and seal a request | [`request`] | `fetch.js` |
 //! | open the reply as it comes | [`reply`] | `reply.js` |
 //! | retry, reopen, prove more | [`retry`] | `fetch.js`, on `session.js` |
+//! | prove a request of OAuth | [`dpop`] | `dpop.js` |
 //!
 //! Keys are WebCrypto's and `extractable: false`; this module sees neither their bytes nor their
 //! handles.
 #![forbid(unsafe_code)]
 
 mod boundary;
+pub mod dpop;
 pub mod error;
 pub mod opening;
 pub mod reply;

@@ -1,0 +1,82 @@
+//! DPoP proofs (RFC 9449) by the device key, for servers of OAuth.
+
+use bulla_protocol::dpop::{self, Claims, token_hash};
+use bulla_protocol::jws;
+use wasm_bindgen::prelude::*;
+
+use crate::boundary::{array, seconds};
+use crate::error::{Failure, wrong};
+use crate::public_key;
+
+/// What the device key signs, without a signature; with it, the proof. `claims` are the `jti`, the `htm`, the `htu`
+/// without query and fragment, and the access token and the nonce, each empty if there is none. `created` is in seconds
+/// since 1970.
+///
+/// # Errors
+///
+/// `request_invalid` if there are not so many claims, or the signature has not 64 bytes; `unsupported` if the key is no
+/// point of P-256.
+#[wasm_bindgen(js_name = dpopProof)]
+pub fn proof(
+    device: &[u8],
+    claims: Vec<String>,
+    created: f64,
+    signature: &[u8],
+) -> Result<String, Failure> {
+    let claims = claims.try_into().map_err(|_| wrong("not five claims"))?;
+    let [jti, htm, htu, token, nonce]: [String; 5] = claims;
+    let claims = Claims {
+        jti,
+        htm,
+        htu,
+        iat: seconds(created),
+        ath: (!token.is_empty()).then(|| token_hash(&token)),
+        nonce: (!nonce.is_empty()).then_some(nonce),
+    };
+    let to_sign = dpop::to_sign(&public_key(device)?, &claims)?;
+    if signature.is_empty() {
+        return Ok(to_sign);
+    }
+    Ok(jws::join(&to_sign, &array(signature)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use bulla_protocol::base64;
+    use bulla_protocol::dpop::ReceivedProof;
+    use bulla_protocol::jwk::PublicKey;
+
+    use super::*;
+
+    /// The key of RFC 9449, and the token of its figure 13 with its hash.
+    const X_Y: [&str; 2] = [
+        "l8tFrhx-34tV3hRICRDY9zCkDlpBhF42UQUfWVAWBFs",
+        "9VE4jf_Ok_o64zbTTlcuNJajHmt6v9TDVrU0CdvGRDA",
+    ];
+    const TOKEN: &str = "Kz~8mXK1EalYznwH-LC-1fBAo.4Ljp~zsPE_NeO.gxU";
+    const TOKEN_HASH: &str = "fUHyO2r2Z3DZ53EsNrWBb0xWXoaNy59IiKCAqksmQEo";
+
+    #[test]
+    fn what_is_made_is_a_proof() {
+        let x_y = X_Y.map(|part| base64::decode(part).unwrap()).concat();
+        let point = [&[4][..], &x_y].concat();
+        for (token, nonce) in [("", ""), (TOKEN, ""), ("", "n"), (TOKEN, "n")] {
+            let claims = ["a", "POST", "https://server.example/token", token, nonce];
+            let claims: Vec<_> = claims.map(str::to_owned).into();
+            let to_sign = proof(&point, claims.clone(), 1_562_265_296.7, &[]).unwrap();
+            let made = proof(&point, claims, 1_562_265_296.7, &[7; 64]).unwrap();
+            let received = ReceivedProof::parse(&made).unwrap();
+            assert_eq!(received.key, PublicKey::from_uncompressed(&point).unwrap());
+            assert_eq!((received.signed, received.signature), (&*to_sign, [7; 64]));
+            let expected = Claims {
+                jti: "a".to_owned(),
+                htm: "POST".to_owned(),
+                htu: "https://server.example/token".to_owned(),
+                iat: 1_562_265_296,
+                ath: (!token.is_empty()).then(|| TOKEN_HASH.to_owned()),
+                nonce: (!nonce.is_empty()).then(|| nonce.to_owned()),
+            };
+            assert_eq!(received.claims, expected);
+        }
+    }
+}
