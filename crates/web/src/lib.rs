@@ -17,6 +17,8 @@
 //! Keys are WebCrypto's and `extractable: false`; this module sees neither their bytes nor their
 //! handles.
 #![forbid(unsafe_code)]
+// The browser's module is built without what writes such values (xtask/bindgen).
+#![cfg_attr(not(test), deny(clippy::use_debug))]
 
 mod boundary;
 pub mod dpop;
