@@ -112,6 +112,8 @@ impl Project {
     pub fn node(&self, script: impl AsRef<Path>) -> Command {
         let mut node = Command::new("node");
         node.arg(self.folder.join(script)).current_dir(&self.folder);
+        // Tools that find themselves in a CI write in colours all the same, and tests read what they write.
+        node.env("NO_COLOR", "1").env_remove("FORCE_COLOR");
         node
     }
 
