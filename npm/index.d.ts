@@ -92,7 +92,8 @@ export class Session {
 
   /**
    * A DPoP proof (RFC 9449) by the device key, for a server of OAuth: the value of the field `DPoP` beside a request to
-   * it. Each is for one request. Tokens that are got with one are bound to this device: their `cnf.jkt` is `device`.
+   * it. Each is for one request. Tokens that are got with one are bound to this device: their `cnf.jkt` is `device`. When
+   * the key is rotated, or deleted by `forget`, nobody can use them any more.
    *
    * @throws {BullaError} `request_invalid` for what is no request, `session_closed` after `end`.
    */
@@ -145,9 +146,9 @@ export class Session {
 
 /** The request that {@link Session.dpop} proves. */
 export interface DpopRequest {
-  /** Where it goes, any origin's. Query and fragment are left out of the proof. */
+  /** Where it goes, any origin's, by `https` or `http`. Query and fragment are left out of the proof. */
   url: string | URL;
-  /** Default: `GET`. */
+  /** As given to `fetch`. Default: `GET`. */
   method?: string;
   /** The access token that goes with it, if one does. */
   token?: string;

@@ -7,20 +7,21 @@ import { sign } from "./keys.js";
 import { seconds } from "./platform.js";
 
 /** A proof for a request as `fetch` would send it, wherever it goes. */
-export async function dpop(client, { url, method, token = "", nonce = "" }) {
+export async function dpop(client, wanted) {
   const device = await client.latestDevice();
-  let proof;
+  const now = seconds();
+  let claims;
   let toSign;
+  const proof = (signature) => dpopProof(device.public, claims, now, signature);
   try {
+    // What is no URL, for none: the platform takes `undefined` for a path.
+    const { url = "//", method, token = "", nonce = "" } = wanted;
     const request = new Request(new URL(url, base(client)), { method });
     // Without query and fragment.
-    const { origin, pathname } = new URL(request.url);
-    const claims = [crypto.randomUUID(), request.method, origin + pathname, token, nonce];
-    const now = seconds();
-    proof = (signature) => dpopProof(device.public, claims, now, signature);
+    claims = [crypto.randomUUID(), request.method, request.url.split(/[?#]/)[0], token, nonce];
     toSign = proof([]);
   } catch (cause) {
-    throw new BullaError("request_invalid", "dpop wants { url, method, token?, nonce? }", { cause });
+    throw new BullaError("request_invalid", "dpop wants { url, method?, token?, nonce? }", { cause });
   }
   return proof(await sign(device.private, new TextEncoder().encode(toSign)));
 }

@@ -13,13 +13,21 @@ export async function open(options) {
   const wasm = worker ? undefined : new URL("./bulla_web_bg.wasm", import.meta.url).href;
   const link = new Link(worker);
   try {
-    await link.call("open", given, wasm);
+    await plain(link.call("open", given, wasm));
     return new Session(ours, link);
   } catch (error) {
-    const isNotPlain = error instanceof DOMException && error.name === "DataCloneError";
-    const reason = isNotPlain ? new BullaError("request_invalid", "open takes plain values", { cause: error }) : error;
-    link.close(reason);
-    throw reason;
+    link.close(error);
+    throw error;
+  }
+}
+
+/** Says so if what the application has handed over cannot be handed on. */
+async function plain(call) {
+  try {
+    return await call;
+  } catch (cause) {
+    const isNotPlain = cause instanceof DOMException && cause.name === "DataCloneError";
+    throw isNotPlain ? new BullaError("request_invalid", "the worker takes plain values", { cause }) : cause;
   }
 }
 
@@ -51,8 +59,10 @@ export class Session {
     return eventSource(fetch, base(this.#link.about), url, init);
   }
 
-  async dpop({ url, ...others }) {
-    return this.#link.call("dpop", { url: resolved(this.#link.about, url), ...others });
+  async dpop(wanted) {
+    const { url } = wanted ?? {};
+    const given = { ...wanted, url: url === undefined ? url : resolved(this.#link.about, url) };
+    return plain(this.#link.call("dpop", given));
   }
 
   get origin() {

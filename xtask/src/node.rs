@@ -64,6 +64,12 @@ impl Node {
         self.install_locked(project, Path::new("tests/clients"), "clients", what)
     }
 
+    /// Installs the authorization server that pages of the tests log in at into the target folder.
+    pub(crate) fn install_issuer(&self, project: &Project) -> Outcome {
+        let what = "an authorization server into the target folder: oidc-provider";
+        self.install_locked(project, Path::new("tests/issuer"), "issuer", what)
+    }
+
     /// Installs what the examples of the npm package stand on into the target folder.
     pub(crate) fn install_examples(&self, project: &Project) -> Outcome {
         let what = "what the examples stand on into the target folder: Vite, React, axios, ky";

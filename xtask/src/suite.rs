@@ -15,7 +15,7 @@ const FUZZ: u32 = 5;
 /// `browser_*` and `engines` to the browsers, `stores*` and `nodes` to the stores, `faults_*` to the faults,
 /// `lifecycle_*` to the lifecycle, `proxies` to the proxies, `dpop_*` to DPoP, `npm_*` to the npm package as it is packed,
 /// any other to the unit tests, with all tests outside of `tests`. The first two need browsers, the next three Redis,
-/// DPoP Node, the npm package both Node and browsers.
+/// DPoP Node, the browsers and the npm package both Node and browsers.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Suite {
     Unit,
@@ -101,7 +101,8 @@ impl Suite {
             Self::Stores | Self::Faults | Self::Lifecycle => self.with(project, &setup::REDIS),
             Self::Proxies => self.with(project, &setup::PROXIES),
             Self::Dpop => self.with_clients(project),
-            Self::Browsers | Self::Attacks => self.in_browsers(project),
+            Self::Browsers => self.with_issuer(project),
+            Self::Attacks => self.in_browsers(project),
             Self::Npm => self.as_packed(project),
         };
         let steps = match steps {
@@ -136,6 +137,11 @@ impl Suite {
     fn with_clients(self, project: &mut Project) -> Outcome<Vec<Command>> {
         Node::set_up(project)?.install_clients(project)?;
         Ok(vec![of_programs(project, &self.programs()?)])
+    }
+
+    fn with_issuer(self, project: &mut Project) -> Outcome<Vec<Command>> {
+        Node::set_up(project)?.install_issuer(project)?;
+        self.in_browsers(project)
     }
 
     fn as_packed(self, project: &mut Project) -> Outcome<Vec<Command>> {

@@ -14,8 +14,8 @@ use crate::public_key;
 ///
 /// # Errors
 ///
-/// `request_invalid` if there are not so many claims, or the signature has not 64 bytes; `unsupported` if the key is no
-/// point of P-256.
+/// `request_invalid` if there are not so many claims, the `htu` is none of the web, or the signature has not 64 bytes;
+/// `unsupported` if the key is no point of P-256.
 #[wasm_bindgen(js_name = dpopProof)]
 pub fn proof(
     device: &[u8],
@@ -25,6 +25,9 @@ pub fn proof(
 ) -> Result<String, Failure> {
     let claims = claims.try_into().map_err(|_| wrong("not five claims"))?;
     let [jti, htm, htu, token, nonce]: [String; 5] = claims;
+    if !htu.starts_with("https://") && !htu.starts_with("http://") {
+        return Err(wrong("not a URL of the web"));
+    }
     let claims = Claims {
         jti,
         htm,
@@ -77,6 +80,20 @@ mod tests {
                 nonce: (!nonce.is_empty()).then(|| nonce.to_owned()),
             };
             assert_eq!(received.claims, expected);
+        }
+    }
+
+    #[test]
+    fn there_are_no_proofs_for_what_is_not_the_web() {
+        let x_y = X_Y.map(|part| base64::decode(part).unwrap()).concat();
+        let point = [&[4][..], &x_y].concat();
+        let of = |htu: &str| {
+            let claims = ["a", "GET", htu, "", ""].map(str::to_owned);
+            proof(&point, claims.into(), 1.0, &[])
+        };
+        assert!(of("https://a/").is_ok() && of("http://localhost:1/").is_ok());
+        for htu in ["", "data:,", "blob:https://a/b", "ftp://a/", "file:///a"] {
+            assert!(of(htu).is_err(), "{htu}");
         }
     }
 }
