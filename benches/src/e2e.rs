@@ -130,7 +130,10 @@ impl Target {
         let mut line = String::new();
         let out = server.stdout.take().ok_or("the server says nothing")?;
         BufReader::new(out).read_line(&mut line)?;
-        let (origin, identity) = line.trim_end_matches('\n').split_once(' ').ok_or("no server")?;
+        let (origin, identity) = line
+            .trim_end_matches('\n')
+            .split_once(' ')
+            .ok_or("no server")?;
         let http = reqwest::Client::builder()
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())

@@ -1,4 +1,5 @@
-//! The benchmarks: `cargo xtask bench [native] [memory] [e2e] [browser] [size]`, all if none is named.
+//! The benchmarks: `cargo xtask bench [native] [memory] [e2e] [browser] [size]`, all if none is named, or
+//! `cargo xtask bench browser [ENGINE]... [PART]...` for some of the browsers' alone.
 //!
 //! A table on standard output, and `target/bench/report.json`: a list of
 //! `{ id, unit, median, baseline, ratio, against, goal, pass }`. All ratios come out of one run, with
@@ -55,6 +56,13 @@ fn run(arguments: &[&str]) -> Outcome {
     if let ["e2e", id] = arguments {
         return e2e::serve(id);
     }
+    if let ["browser", named @ ..] = arguments
+        && let Some(selection) = browser::Selection::of(named)
+    {
+        let mut report = Report::default();
+        report.extend(browser::run(&selection)?);
+        return tell(&report);
+    }
     if let Some(unknown) = arguments.iter().find(|part| !PARTS.contains(part)) {
         return Err(format!(
             "there is no part `{unknown}`; there are {}",
@@ -75,11 +83,15 @@ fn run(arguments: &[&str]) -> Outcome {
         report.extend(e2e::run()?);
     }
     if wanted("browser") {
-        report.extend(browser::run()?);
+        report.extend(browser::run(&browser::Selection::all())?);
     }
     if wanted("size") {
         report.extend(size::run()?);
     }
+    tell(&report)
+}
+
+fn tell(report: &Report) -> Outcome {
     print!("{report}");
     report.write()
 }

@@ -25,7 +25,7 @@ usage: cargo xtask <command>
 
   demo [--port PORT]     the demo bank, on http://localhost:8080
   test [--suite NAME]    every test, or those of one suite: unit, fuzz, stores, faults, proxies, dpop, lifecycle, browsers, npm, attacks
-  bench [GROUP]...       the benchmarks: native, memory, e2e, browser, size, or all
+  bench [GROUP]...       the benchmarks: native, memory, e2e, browser, size, or all; or `browser [ENGINE]... [PART]...`
   pack                   the npm package, within its size budget, into target/package
   wasm                   the Wasm module and its scripts, into npm/dist
   fuzz [--seconds N]     every fuzz target for N seconds (default 60)
@@ -88,7 +88,9 @@ fn benches(project: &Project, command: &[&str]) -> Command {
 fn bench(project: &mut Project, arguments: &[&str]) -> Outcome {
     const GROUPS: [&str; 5] = ["native", "memory", "e2e", "browser", "size"];
     let is_known = |argument: &&str| GROUPS.contains(argument);
-    if !arguments.iter().all(is_known) && !arguments.starts_with(&["profile"]) {
+    // The benchmarks themselves know what may follow these.
+    let is_closer = matches!(arguments, ["profile" | "browser", ..]);
+    if !arguments.iter().all(is_known) && !is_closer {
         return Err(USAGE.into());
     }
     let (node, _) = wasm::build(project)?;
@@ -101,8 +103,9 @@ fn bench(project: &mut Project, arguments: &[&str]) -> Outcome {
             .any(|group| ["native", "memory", "profile"].contains(group))
     {
         setup::ensure(project, &[&setup::REDIS])?;
-        node.install_clients(project)?;
     }
+    // The peers among them.
+    node.install_clients(project)?;
     let mut bench = benches(project, &["run", "--release"]);
     project::run(bench.arg("--").args(arguments))
 }

@@ -1,0 +1,3 @@
+import { protect } from "/npm/sw.js";
+
+protect({ paths: ["/api/"] });
