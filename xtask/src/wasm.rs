@@ -110,7 +110,7 @@ impl Parts {
     }
 
     fn make(&self, project: &Project, node: &Node, module: &Path) -> Outcome {
-        bind(project, module, &self.build)?;
+        bind(project, module, &self.build, &["--without-debug"])?;
         let optimised = self.build.join("optimised.wasm");
         let mut optimise = node.tool(project, "wasm-opt");
         optimise.args(&project.recipe.package.wasm_opt);
@@ -205,7 +205,7 @@ fn integrity(project: &Project, file: &Path) -> Outcome<String> {
 /// target folder.
 pub(crate) fn build_vectors(project: &Project) -> Outcome {
     let module = compile(project, "bulla-vectors")?;
-    bind(project, &module, &project.target.join("vectors"))
+    bind(project, &module, &project.target.join("vectors"), &[])
 }
 
 /// As `.cargo/config.toml` has it for xtask. With any other one cargo would build anew what both stand on,
@@ -213,11 +213,11 @@ pub(crate) fn build_vectors(project: &Project) -> Outcome {
 const LINKER: &str = "target.'cfg(target_os = \"linux\")'.linker = 'xtask/cc'";
 
 /// Writes a module's glue, and the module as the glue wants it.
-fn bind(project: &Project, module: &Path, folder: &Path) -> Outcome {
+fn bind(project: &Project, module: &Path, folder: &Path, options: &[&str]) -> Outcome {
     fs::create_dir_all(folder)?;
     let mut bindgen = project.cargo(&["run", "--config", LINKER, "--profile", "xtask"]);
     bindgen.args(["--package", "xtask-bindgen"]);
-    project::run(bindgen.arg("--").arg(module).arg(folder))
+    project::run(bindgen.arg("--").arg(module).arg(folder).args(options))
 }
 
 /// Compiles a crate and gives the module's file.

@@ -1,4 +1,4 @@
-//! `wasm-bindgen` as a program whose version Cargo.lock holds: `xtask-bindgen <module.wasm> <folder>`.
+//! `wasm-bindgen` as a program whose version Cargo.lock holds: `xtask-bindgen <module.wasm> <folder> [--without-debug]`.
 
 mod glue;
 
@@ -11,13 +11,13 @@ use walrus::{FunctionBuilder, FunctionKind, Module};
 use wasm_bindgen_cli_support::{Bindgen, EncodeInto};
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let mut arguments = env::args_os().skip(1);
-    let (Some(module), Some(folder), None) = (arguments.next(), arguments.next(), arguments.next())
-    else {
-        return Err("usage: xtask-bindgen <module.wasm> <folder>".into());
+    let mut arguments: Vec<_> = env::args_os().skip(1).collect();
+    let without_debug = arguments.pop_if(|last| last == "--without-debug").is_some();
+    let [module, folder] = &arguments[..] else {
+        return Err("usage: xtask-bindgen <module.wasm> <folder> [--without-debug]".into());
     };
 
-    let name = Path::new(&module)
+    let name = Path::new(module)
         .file_stem()
         .ok_or("the module has no name")?
         .to_owned();
@@ -32,10 +32,10 @@ fn main() -> Result<(), Box<dyn Error>> {
         .remove_name_section(true)
         .remove_producers_section(true)
         .generate_output()?;
-    trap_at_once(output.wasm_mut());
+    trap_at_once(output.wasm_mut(), without_debug);
     let names = glue::shorten_names(output.wasm_mut());
-    output.emit(&folder)?;
-    let glue = Path::new(&folder).join(name);
+    output.emit(folder)?;
+    let glue = Path::new(folder).join(name);
     let script = glue.with_extension("js");
     fs::write(
         &script,
@@ -74,8 +74,8 @@ const PANICS: [&str; 13] = [
     "5alloc7raw_vec17capacity_overflow",
 ];
 
-/// Parts of the mangled names of functions that write values for developers. Only panics' messages have such values in
-/// them: the module's crates are compiled with `clippy::use_debug` denied.
+/// Parts of the mangled names of functions that write values for developers. In the package's module only panics'
+/// messages have such values in them: its crates are checked with `clippy::use_debug` denied.
 const DEBUG: [&str; 3] = [
     "5Debug3fmt",
     "core..fmt..Debug$GT$3fmt",
@@ -84,21 +84,22 @@ const DEBUG: [&str; 3] = [
 
 /// Makes panics trap without a message. On this target messages go nowhere, and a panic ends in a
 /// trap all the same; what puts the messages together would be some 6 % of the module.
-fn trap_at_once(module: &mut Module) {
+fn trap_at_once(module: &mut Module, without_debug: bool) {
+    let has_part = |name: &str, parts: &[&str]| parts.iter().any(|part| name.contains(part));
     let panics: Vec<_> = module
         .funcs
         .iter_local()
         .filter(|(id, function)| {
             let name = module.funcs.get(*id).name.as_deref().unwrap_or_default();
             let returns_nothing = module.types.results(function.ty()).is_empty();
-            returns_nothing && PANICS.iter().any(|panic| name.contains(panic))
-                || DEBUG.iter().any(|debug| name.contains(debug))
+            returns_nothing && has_part(name, &PANICS) || without_debug && has_part(name, &DEBUG)
         })
         .map(|(id, function)| (id, function.args.clone(), function.ty()))
         .collect();
     for (id, arguments, shape) in panics {
-        let parameters = module.types.params(shape).to_vec();
-        let mut trap = FunctionBuilder::new(&mut module.types, &parameters, &[]);
+        let (parameters, results) = module.types.params_results(shape);
+        let (parameters, results) = (parameters.to_vec(), results.to_vec());
+        let mut trap = FunctionBuilder::new(&mut module.types, &parameters, &results);
         trap.func_body().unreachable();
         module.funcs.get_mut(id).kind = FunctionKind::Local(trap.local_func(arguments));
     }
