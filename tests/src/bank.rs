@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::io;
+use std::ops::RangeInclusive;
 use std::path::Path;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -102,12 +103,21 @@ impl Ledger {
     ///
     /// If that does not come about within a minute.
     pub async fn until_open_streams(&self, wanted: u64) -> io::Result<()> {
+        self.until_open_streams_are(wanted..=wanted).await
+    }
+
+    /// Waits until their number is one of these.
+    ///
+    /// # Errors
+    ///
+    /// If that does not come about within a minute.
+    pub async fn until_open_streams_are(&self, wanted: RangeInclusive<u64>) -> io::Result<()> {
         let mut count = self.0.open_streams.subscribe();
-        let came = timeout(PATIENCE, count.wait_for(|count| *count == wanted)).await;
+        let came = timeout(PATIENCE, count.wait_for(|count| wanted.contains(count))).await;
         match came {
             Ok(Ok(_)) => Ok(()),
             _ => Err(io::Error::other(format!(
-                "{} streams are open, not {wanted}",
+                "{} streams are open, not {wanted:?}",
                 *self.0.open_streams.borrow()
             ))),
         }
