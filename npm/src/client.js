@@ -4,7 +4,7 @@ import { Opening, Server, checkThumbprint, isOver, maxAnswer, openingTimeout, se
 import { BullaError, answered, codeOf, foreign, unreachable } from "./error.js";
 import { agree, generateAgreement, generateDevice, randomBytes, sign, verify } from "./keys.js";
 import { News } from "./news.js";
-import { flat, ignore, locked, pairs, readAtMost, seconds } from "./platform.js";
+import { ignore, lines, locked, pairs, readAtMost, seconds } from "./platform.js";
 import { isKey, isSession, seemsOver } from "./session.js";
 import { change, findStorage, get, put, remove } from "./storage.js";
 
@@ -202,8 +202,9 @@ export class Client {
     if (id !== session?.id) this.tell(id ? "found" : "ended");
   }
 
-  /** Takes what the server hands out beside a reply. */
+  /** Takes what the server hands out beside a reply, if that is anything new. */
   async take(session, handout) {
+    if (!handout) return;
     const { nonce = session.nonce, ticket, carryOver, rotate, ended } = handout;
     handout.free();
     const isNew = nonce !== session.nonce || (ticket !== undefined && ticket !== session.ticket);
@@ -376,7 +377,7 @@ export class Client {
     });
     if (!answer) throw new BullaError("reply_invalid", "the answer is too long");
     const { status } = response;
-    const given = flat(response.headers);
+    const given = lines(response.headers);
     const work = sent.work(status, given, answer);
     if (work) {
       this.tell("working");
@@ -387,7 +388,7 @@ export class Client {
       unverified = sent.read(status, given, answer);
     } catch (error) {
       if (codeOf(error) === "reply_invalid") throw foreign("reply_invalid", /** @type {Error} */ (error).message, response);
-      throw status < 400 ? error : answered(error, status, given);
+      throw status < 400 ? error : answered(error, status, pairs(given));
     }
     return unverified.verified(await verify(unverified.identity, unverified.signature, unverified.base));
   }

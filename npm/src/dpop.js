@@ -18,7 +18,7 @@ export async function dpop(client, wanted) {
     const { url = "//", method, token = "", nonce = "" } = wanted;
     const request = new Request(new URL(url, base(client)), { method });
     // Without query and fragment.
-    claims = [crypto.randomUUID(), request.method, request.url.split(/[?#]/)[0], token, nonce];
+    claims = [crypto.randomUUID(), request.method, request.url.split(/[?#]/)[0], token, nonce].join("\n");
     toSign = proof([]);
   } catch (cause) {
     throw new BullaError("request_invalid", "dpop wants { url, method?, token?, nonce? }", { cause });

@@ -28,10 +28,10 @@ export function codeOf(error) {
  * A refusal, with what came beside it.
  * @param {any} refusal
  * @param {number} status
- * @param {string[]} fields names and values in turn
+ * @param {[string, string][]} fields
  */
 export function answered(refusal, status, fields) {
-  const after = fields[fields.indexOf("retry-after") + 1];
+  const after = fields.find(([name]) => name === "retry-after")?.[1] ?? "";
   if (/^\d+$/.test(after)) refusal.retryAfter = Number(after);
   return Object.assign(refusal, { status });
 }

@@ -3,13 +3,15 @@
 import { Attempt, Head, Outgoing, isSealed, maxAnswer, openingTimeout, outranks } from "../build/bulla_web.js";
 import { LOSES_BODIES } from "./engines.js";
 import { BullaError, answered, codeOf, foreign, unreachable } from "./error.js";
-import { encrypt, mac, messageKey, randomBytes, sign } from "./keys.js";
-import { described, discard, flat, ignore, joined, pairs, readAtMost, seconds, unlessAborted } from "./platform.js";
+import { digest, encrypt, mac, messageKey, randomBytes, sign } from "./keys.js";
+import { described, discard, ignore, lines, pairs, readAtMost, seconds, unlessAborted } from "./platform.js";
 import { SealedContent } from "./reply.js";
 import { provesBySession } from "./session.js";
 
 /** As many as the platform's own `fetch` follows. */
 const MAX_REDIRECTS = 20;
+/** How much of a content goes into the module at once: as much as a record can hold, about. */
+const SLICE = 64 * 1024;
 
 /** @typedef {{ refusal: import("../index.js").BullaError, wasSealed: boolean }} Refused The server's refusal, and whether it came sealed. */
 
@@ -27,7 +29,7 @@ export async function run(client, input, init) {
     }
     reply.cancel();
     if (request.redirect === "error") throw new BullaError("network", "there was an unexpected redirect");
-    request = redirected(client, request, reply.status, location);
+    request = await redirected(client, request, reply.status, location);
   }
   throw new BullaError("network", "there were too many redirects");
 }
@@ -36,7 +38,7 @@ export async function run(client, input, init) {
  * Sends a request that the platform has made, and leaves it to the platform to follow where that leads.
  * @param {import("./client.js").Client} client
  * @param {Request} request
- * @param {string[]} stated further fields of it, names and values in turn, that no `Request` takes
+ * @param {[string, string][]} stated further fields of it, that no `Request` takes
  * @param {(stream: ReadableStream, fields: [string, string][]) => ReadableStream} watch
  */
 export async function forward(client, request, stated, watch) {
@@ -44,7 +46,7 @@ export async function forward(client, request, stated, watch) {
   // The worker's own address would be its referrer.
   const carried = { credentials: request.credentials, referrerPolicy: "no-referrer" };
   // WebKit lets a worker see what media players say of their connection.
-  const fields = flat([...request.headers].filter(([name]) => name !== "connection")).concat(stated);
+  const fields = [...request.headers].filter(([name]) => name !== "connection").concat(stated);
   let whole = outgoing(client, { method, url, fields, signal, carried, body: new Uint8Array() });
   await addBody(whole, request);
   for (let redirects = 0; ; redirects += 1) {
@@ -58,7 +60,7 @@ export async function forward(client, request, stated, watch) {
     if (!LOSES_BODIES || !hasBody || !isFollowed || !isServers(client, to) || redirects === MAX_REDIRECTS) {
       return Response.redirect(to, reply.status);
     }
-    whole = redirected(client, whole, reply.status, location);
+    whole = await redirected(client, whole, reply.status, location);
   }
 }
 
@@ -110,7 +112,7 @@ async function read(client, input, init) {
   }
   const { method, signal, redirect, credentials, keepalive, referrerPolicy } = request;
   const carried = { credentials, keepalive, referrerPolicy };
-  const parts = { method, url: request.url, fields: flat(request.headers), redirect, signal, carried };
+  const parts = { method, url: request.url, fields: [...request.headers], redirect, signal, carried };
   // Before the body is read, so that what cannot be sent is refused at once.
   const whole = outgoing(client, { ...parts, body: new Uint8Array() });
   await addBody(whole, request);
@@ -138,7 +140,13 @@ export function requested({ origin }, input, init) {
 async function addBody(whole, request) {
   if (request.method === "GET" || request.method === "HEAD") return;
   whole.body = new Uint8Array(await unlessAborted(request.signal, () => request.arrayBuffer()));
-  whole.rules.body = whole.body;
+  await tellContent(whole);
+}
+
+/** Tells the rules what a request holds. What is long is not hashed on this thread. */
+async function tellContent({ rules, body }) {
+  if (body.length > SLICE) rules.holdsLong(await digest(body), body.length);
+  else rules.holds(body);
 }
 
 /** Also one of another frame, which is no instance of this one's `Request`. */
@@ -149,8 +157,7 @@ function outgoing(client, parts) {
   // As the platform has serialised it, so the path comes next. The fragment is not sent.
   if (!isServers(client, parts.url)) throw elsewhere();
   const [target] = parts.url.slice(client.origin.length).split("#", 1);
-  const rules = new Outgoing(client.server, parts.method, target, parts.fields);
-  rules.body = parts.body;
+  const rules = new Outgoing(client.server, parts.method, target, lines(parts.fields));
   // What makes the proof unique: drawn once, kept when the request is sent again.
   const number = parts.number ?? (client.requests += 1);
   return { ...parts, url: client.origin + rules.target, rules, random: randomBytes(16), number };
@@ -175,7 +182,7 @@ export function base(client) {
 }
 
 /** The request that follows a redirect (Fetch standard, HTTP-redirect fetch). */
-function redirected(client, request, status, location) {
+async function redirected(client, request, status, location) {
   let { method, fields, body } = request;
   const becomesGet =
     status === 303 ? method !== "GET" && method !== "HEAD" : (status === 301 || status === 302) && method === "POST";
@@ -183,7 +190,7 @@ function redirected(client, request, status, location) {
     method = "GET";
     body = new Uint8Array();
     const describesBody = /^content-(encoding|language|location|type)$/;
-    fields = pairs(fields).filter(([name]) => !describesBody.test(name)).flat();
+    fields = fields.filter(([name]) => !describesBody.test(name));
   }
   let url;
   try {
@@ -191,7 +198,9 @@ function redirected(client, request, status, location) {
   } catch {
     throw elsewhere();
   }
-  return outgoing(client, { ...request, method, url, fields, body });
+  const next = outgoing(client, { ...request, method, url, fields, body });
+  await tellContent(next);
+  return next;
 }
 
 /** Sends a request until there is a reply or nothing more to try. */
@@ -213,7 +222,7 @@ async function attempts(client, request, ends) {
   let session = client.usable ?? (await unlessAborted(signal, () => client.otherThan(undefined)));
   let { random } = request;
   const [firstSent, sentAt] = [performance.now(), seconds()];
-  const attempt = new Attempt(rules.isSafe, ends, session.nonceLife);
+  let attempt;
   for (;;) {
     const sessionProof = provesBySession(session);
     const { reply, refusal, wasSealed } = await send(client, session, request, sessionProof, random);
@@ -224,6 +233,7 @@ async function attempts(client, request, ends) {
     // The first of them may stand still while the device sleeps.
     const elapsed = Math.max((performance.now() - firstSent) / 1000, seconds() - sentAt);
     const refused = session.id;
+    attempt ??= new Attempt(rules.isSafe, ends, session.nonceLife);
     const next = attempt.after(refusal.code, wasSealed, sessionProof, elapsed);
     client.tell("refused", { code: refusal.code, status: refusal.status, sealed: wasSealed, next }, request);
     switch (next) {
@@ -274,8 +284,7 @@ async function send(client, session, request, sessionProof, random) {
   }
   const salt = randomBytes(16);
   const [signature, key] = await Promise.all([signing, messageKey(session.request, salt, "encrypt")]);
-  const sealing = proof.sealed(rules, signature, salt);
-  const body = await seal(sealing, key);
+  const body = await seal(proof.sealed(rules, signature, salt), request.body, key);
   client.tell("sealed", { bytes: body.length }, request);
   const init = { ...common, method: "POST", headers: client.sealedFields, body };
   return openSealed(client, session, request, nonce, await transmit(client, request, client.sealedUrl, init));
@@ -295,14 +304,21 @@ const lost = (signal, url = undefined) => (cause) => {
   throw unreachable(cause, url);
 };
 
-/** Encrypts a message, record by record. */
-async function seal(sealing, key) {
-  const parts = [sealing.header];
-  for (let batch; (batch = sealing.records()).length > 0; ) {
-    parts.push(...(await Promise.all(batch.map((record) => encrypt(key, record)))));
+/** Encrypts a message, record by record, so that no turn of this thread is longer than one takes. */
+async function seal(sealer, content, { key, nonce }) {
+  const sealed = new Uint8Array(sealer.length);
+  let end = 0;
+  const put = (bytes) => {
+    sealed.set(bytes, end);
+    end += bytes.length;
+  };
+  put(sealer.header);
+  for (let at = 0; at === 0 || at < content.length; at += SLICE) {
+    sealer.push(content.subarray(at, at + SLICE));
+    for (let record; (record = sealer.record(nonce)); ) put(await encrypt(key, record));
   }
-  sealing.free();
-  return joined(parts);
+  sealer.free();
+  return sealed;
 }
 
 /** Opens the reply to a sealed request. One that is not sealed can only be a refusal. */
@@ -316,7 +332,7 @@ async function openSealed(client, session, request, nonce, response) {
       throw foreign("reply_unsealed", "the reply is not sealed", response);
     }
     // Nobody vouches for this answer.
-    await client.take(session, outer.handout(false));
+    await client.take(session, outer.handout(false, session.nonce));
     return { refusal, wasSealed: false };
   }
   const content = new SealedContent(response.body, request.signal);
@@ -326,7 +342,7 @@ async function openSealed(client, session, request, nonce, response) {
     const problem = head.isProblem ? await content.peek(maxAnswer()) : undefined;
     const refusal = problem && refusalOf(head, problem);
     if (refusal) refusal.sealed = true;
-    await client.take(session, head.handout(true));
+    await client.take(session, head.handout(true, session.nonce));
     return refusal ? { refusal, wasSealed: true } : { reply: new Reply(head, content, undefined) };
   } catch (error) {
     content.cancel();
@@ -339,7 +355,7 @@ async function readPlain(client, session, signal, response) {
   const head = headOf(response);
   try {
     const refusal = head.isProblem ? await readRefusal(head, response.clone(), signal) : undefined;
-    await client.take(session, head.handout(true));
+    await client.take(session, head.handout(true, session.nonce));
     return refusal ? { refusal, wasSealed: false } : { reply: new Reply(head, undefined, response) };
   } catch (error) {
     discard(response);
@@ -355,11 +371,11 @@ async function readRefusal(head, response, signal) {
 
 function refusalOf(head, content) {
   const refusal = head.refusal(content);
-  return refusal && answered(refusal, head.status, head.fields);
+  return refusal && answered(refusal, head.status, pairs(head.fields));
 }
 
 function headOf(response) {
-  return new Head(response.status, flat(response.headers));
+  return new Head(response.status, lines(response.headers));
 }
 
 /** A reply that has been checked as far as it has come. */

@@ -93,18 +93,25 @@ export function messageKey(base, salt, usage) {
   });
 }
 
+/** A record is its nonce and its bytes. */
+const gcm = (record) => ({ name: "AES-GCM", iv: record.subarray(0, 12) });
+const bytes = (record) => record.subarray(12);
+
 /** Seals a record. */
-export function encrypt({ key, nonce }, record) {
-  const gcm = { name: "AES-GCM", iv: record.nonce(nonce) };
-  return webCrypto(async (subtle) => new Uint8Array(await subtle.encrypt(gcm, key, record.bytes())));
+export function encrypt(key, record) {
+  return webCrypto(async (subtle) => new Uint8Array(await subtle.encrypt(gcm(record), key, bytes(record))));
 }
 
 /** Opens a record; nothing comes of one that is broken. */
-export async function decrypt({ key, nonce }, record) {
-  const gcm = { name: "AES-GCM", iv: record.nonce(nonce) };
+export async function decrypt(key, record) {
   try {
-    return new Uint8Array(await crypto.subtle.decrypt(gcm, key, record.bytes()));
+    return new Uint8Array(await crypto.subtle.decrypt(gcm(record), key, bytes(record)));
   } catch {
     return undefined;
   }
+}
+
+/** The SHA-256 hash. */
+export function digest(content) {
+  return webCrypto(async (subtle) => new Uint8Array(await subtle.digest("SHA-256", content)));
 }

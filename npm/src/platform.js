@@ -46,19 +46,23 @@ export async function unlessAborted(signal, work) {
   }
 }
 
-/** Fields as the module wants them: names and values in turn. */
-export function flat(headers) {
-  return [...headers].flat();
+/**
+ * Fields as the module wants them: lines, which are names and values in turn.
+ * @param {Iterable<[string, string]>} fields
+ */
+export function lines(fields) {
+  return [...fields].flat().join("\n");
 }
 
 /**
  * The way back: fields as the platform wants them.
- * @param {string[]} fields
+ * @param {string} lines
  */
-export function pairs(fields) {
+export function pairs(lines) {
+  const parts = lines.split("\n");
   /** @type {[string, string][]} */
   const pairs = [];
-  for (let at = 0; at < fields.length; at += 2) pairs.push([fields[at], fields[at + 1]]);
+  for (let at = 1; at < parts.length; at += 2) pairs.push([parts[at - 1], parts[at]]);
   return pairs;
 }
 

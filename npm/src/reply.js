@@ -7,8 +7,10 @@ import { ignore, joined } from "./platform.js";
 
 /** How much content is handed on in one piece, about: each piece costs a turn of the stream. */
 const PIECE = 64 * 1024;
-/** How much goes into the module at once, whatever size the network's pieces have. */
-const SLICE = 8 * PIECE;
+/** How much goes into the module at once, whatever size the network's pieces have: a record. */
+const SLICE = PIECE;
+/** How many records WebCrypto has at least, if they are here, while the thread waits for one. */
+const AHEAD = 2;
 
 /** The content of a sealed reply. */
 export class SealedContent {
@@ -122,12 +124,22 @@ export class SealedContent {
 
   /** Opens the next record of those that are here. Resolves with whether there was one. */
   async #openRecord() {
-    for (let record; (record = this.#unsealer.record()); ) this.#inFlight.push(decrypt(this.#key, record));
+    this.#decrypt();
+    while (this.#inFlight.length < AHEAD && this.#chunk.length > 0) {
+      this.#push();
+      this.#decrypt();
+    }
     if (this.#inFlight.length === 0) return false;
     const plain = await this.#inFlight.shift();
     if (!plain) throw new BullaError("reply_broken", "a record of the reply cannot be opened");
     this.#unsealer.opened(plain);
     return true;
+  }
+
+  /** Gives WebCrypto what is in the module. */
+  #decrypt() {
+    const { key, nonce } = this.#key;
+    for (let record; (record = this.#unsealer.record(nonce)); ) this.#inFlight.push(decrypt(key, record));
   }
 
   /** Takes more cipher text. */
@@ -144,6 +156,10 @@ export class SealedContent {
       }
       this.#chunk = value;
     }
+    this.#push();
+  }
+
+  #push() {
     this.#unsealer.push(this.#chunk.subarray(0, SLICE));
     this.#chunk = this.#chunk.subarray(SLICE);
   }

@@ -96,7 +96,7 @@ function stated({ mode, destination, referrer }, isOurs) {
   ];
   if (!isOurs) fields.push(["origin", "null"]);
   if (isOurs && namesUs(referrer)) fields.push(["referer", referrer]);
-  return fields.flat();
+  return fields;
 }
 
 /** What the page gets where there is no reply. */

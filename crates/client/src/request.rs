@@ -4,6 +4,7 @@ use core::fmt;
 
 use bulla_keys::body::Sealing;
 use bulla_keys::ece;
+use bulla_protocol::digest::ContentDigest;
 use bulla_protocol::error::Code;
 use bulla_protocol::field;
 use bulla_protocol::limits::{BULK_RECORD_SIZE, STREAM_RECORD_SIZE};
@@ -169,7 +170,13 @@ impl Outgoing {
         nonce: ProofNonce,
         body: &Bytes,
     ) -> Result<Prepared, Error> {
-        let (proof, signature) = self.sign(client, live, kind, &nonce, Bound::Content(body))?;
+        let (proof, signature) = self.sign(
+            client,
+            live,
+            kind,
+            &nonce,
+            Bound::Digest(ContentDigest::of(body)),
+        )?;
         let outer_path = match mode {
             Mode::Signed => {
                 let (method, target) = (self.0.method(), self.0.target());
@@ -199,7 +206,7 @@ impl Outgoing {
         live: &Live,
         kind: ProofKind,
         nonce: &ProofNonce,
-        content: Bound<'_>,
+        content: Bound,
     ) -> Result<(Proof, Vec<u8>), Error> {
         let created = client.clock.unix_seconds();
         let proof = self

@@ -2,7 +2,7 @@
 
 use bulla_protocol::error::{Code, Error};
 use bulla_protocol::seal::{
-    CEK_INFO, Header, Joiner, NONCE_INFO, Piece, Record, RecordNonce, TAG_LEN, pieces,
+    CEK_INFO, Header, Joiner, NONCE_INFO, Piece, Record, RecordNonce, TAG_LEN, pieces, sealed_len,
 };
 use zeroize::Zeroizing;
 
@@ -132,11 +132,9 @@ impl Opener {
 /// As [`MessageKey::seal`].
 pub fn seal_whole(ikm: &[u8; 32], header: &Header, plain: &[u8]) -> Result<Vec<u8>, Error> {
     let key = MessageKey::derive(ikm, &header.salt);
-    let pieces = pieces(plain, header.record_size);
-    let overhead = pieces.clone().count() * (1 + TAG_LEN);
     let mut sealed = header.encode();
-    sealed.reserve_exact(plain.len() + overhead);
-    for piece in pieces {
+    sealed.reserve_exact(sealed_len(plain.len(), header.record_size));
+    for piece in pieces(plain, header.record_size) {
         key.seal_piece(piece, &mut sealed)?;
     }
     Ok(sealed)

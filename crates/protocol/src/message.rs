@@ -63,15 +63,15 @@ impl Head {
         control + fields + 8
     }
 
-    /// Leaves room for this much content.
-    fn write(self, mode: Mode, content_len: usize) -> Result<Vec<u8>, Error> {
+    /// Leaves room for this much behind it.
+    fn write(self, mode: Mode, room: usize) -> Result<Vec<u8>, Error> {
         let framing = match (&self.control, mode) {
             (Control::Request { .. }, Mode::KnownLength) => 0,
             (Control::Response(_), Mode::KnownLength) => 1,
             (Control::Request { .. }, Mode::IndeterminateLength) => 2,
             (Control::Response(_), Mode::IndeterminateLength) => 3,
         };
-        let mut bytes = Vec::with_capacity(padme(self.len() + content_len));
+        let mut bytes = Vec::with_capacity(padme(self.len() + room));
         bytes.push(framing);
         let control = match self.control {
             Control::Request {
@@ -153,9 +153,26 @@ pub fn whole(head: Head, content: &[u8]) -> Result<Vec<u8>, Error> {
     let mut bytes = head.write(Mode::KnownLength, content.len())?;
     write_varint(content.len(), &mut bytes);
     bytes.extend_from_slice(content);
-    bytes.push(0); // an empty trailer section
-    bytes.resize(padme(bytes.len()), 0);
+    bytes.resize(bytes.len() + zeros_behind(bytes.len()), 0);
     Ok(bytes)
+}
+
+/// Writes what stands before the content of a [`whole`] message, for a content that comes in pieces. Behind it stand
+/// [`zeros_behind`].
+///
+/// # Errors
+///
+/// As [`whole`].
+pub fn before(head: Head, content_len: usize) -> Result<Vec<u8>, Error> {
+    let mut bytes = head.write(Mode::KnownLength, 0)?;
+    write_varint(content_len, &mut bytes);
+    Ok(bytes)
+}
+
+/// How many zeros stand behind the content of a [`whole`] message that has this length up to there: an empty trailer
+/// section, which is one, and the padding.
+pub fn zeros_behind(len: usize) -> usize {
+    padme(len + 1) - len
 }
 
 /// Writes the head of a message of indeterminate length.

@@ -75,6 +75,21 @@ pub struct Handout {
 }
 
 impl Handout {
+    /// Whether there is nothing in it but a server nonce that is this one, if that.
+    pub fn is_known(&self, nonce: &str) -> bool {
+        let Self {
+            nonce: now,
+            ticket,
+            carry_over,
+            rotate: _,
+            ended,
+        } = self;
+        now.as_deref().is_none_or(|now| now == nonce)
+            && ticket.is_none()
+            && carry_over.is_none()
+            && !ended
+    }
+
     /// Reads the fields of a reply that the session's keys, or TLS, vouch for.
     ///
     /// # Errors

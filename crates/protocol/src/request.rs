@@ -23,9 +23,9 @@ pub struct Outgoing {
 
 /// What the proof binds the content by.
 #[derive(Clone, Copy)]
-pub enum Bound<'a> {
+pub enum Bound {
     /// By the digest of the whole content.
-    Content(&'a [u8]),
+    Digest(ContentDigest),
     /// By the salt of the envelope that holds it, where it is a stream.
     Salt([u8; 16]),
 }
@@ -88,14 +88,14 @@ impl Outgoing {
         session: SessionId,
         ticket: &Ticket,
         nonce: &ProofNonce,
-        content: Bound<'_>,
+        content: Bound,
         created: u64,
     ) -> Result<Proof, Error> {
         let mut fields = self.fields.clone();
         let mut push = |name: &str, value| fields.push((name.to_owned(), value));
         let (binding, stated) = match content {
-            Bound::Content(content) => {
-                push(field::CONTENT_DIGEST, ContentDigest::of(content).to_field());
+            Bound::Digest(digest) => {
+                push(field::CONTENT_DIGEST, digest.to_field());
                 (Binding::Digest, 1)
             }
             Bound::Salt(salt) => {
@@ -229,7 +229,7 @@ mod tests {
             let session = SessionId([1; 16]);
             outgoing.prove(ProofKind::Device, session, &ticket, &nonce, content, 5)
         };
-        let whole = || prove(Bound::Content(b"content")).unwrap();
+        let whole = || prove(Bound::Digest(ContentDigest::of(b"content"))).unwrap();
         let covered = String::from_utf8(whole().base().to_vec()).unwrap();
         assert!(covered.contains("\"bulla-ticket\": ") && covered.contains("\"x-app\": 1"));
         let signed = whole().signed(b"");

@@ -130,6 +130,12 @@ pub fn pieces(plain: &[u8], record_size: u32) -> impl Iterator<Item = Piece<'_>>
     })
 }
 
+/// How long the records of a plain text of this length are, sealed.
+pub fn sealed_len(len: usize, record_size: u32) -> usize {
+    let records = len.saturating_sub(1) / capacity(record_size) + 1;
+    len + records * (1 + TAG_LEN)
+}
+
 /// How many bytes of data a record of this size holds.
 fn capacity(record_size: u32) -> usize {
     record_size.clamp(18, MAX_RECORD_SIZE) as usize - TAG_LEN - 1
@@ -404,6 +410,7 @@ mod tests {
         for len in [0_u8, 1, 7, 8, 9, 15, 16, 17, 100] {
             let plain: Vec<u8> = (0..len).collect();
             let wanted = sealed(&plain, 100, false, 25);
+            assert_eq!(sealed_len(plain.len(), 25), wanted.len(), "{len}");
             let whole: Vec<_> = pieces(&plain, 25).flat_map(seal_piece).collect();
             assert_eq!(whole, wanted, "{len}");
 

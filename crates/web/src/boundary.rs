@@ -1,21 +1,41 @@
-//! What crosses between the scripts and the rules in another shape than either has it: fields as one flat
-//! list, times as floats, kinds as booleans.
+//! What crosses between the scripts and the rules in another shape than either has it: fields as one text, since each
+//! text costs a call, records as bytes, times as floats, kinds as booleans.
 
 use core::time::Duration;
 
 use bulla_protocol::proof::ProofKind;
+use bulla_protocol::seal::{Record, RecordNonce};
 
 use crate::error::{Failure, wrong};
 
-/// Names and values in turn, as fields.
-pub(crate) fn pairs(flat: Vec<String>) -> Vec<(String, String)> {
-    let mut flat = flat.into_iter();
-    core::iter::from_fn(|| Some((flat.next()?, flat.next()?))).collect()
+/// Stands between names and values, in none of which it can be (RFC 9110 section 5.5).
+const BETWEEN: char = '\n';
+
+/// Lines, which are names and values in turn, as fields.
+pub(crate) fn pairs(lines: &str) -> Vec<(String, String)> {
+    let mut lines = lines.split(BETWEEN).map(str::to_owned);
+    core::iter::from_fn(|| Some((lines.next()?, lines.next()?))).collect()
 }
 
-/// Fields, as names and values in turn.
-pub(crate) fn flat(fields: Vec<(String, String)>) -> Vec<String> {
-    fields.into_iter().flat_map(<[_; 2]>::from).collect()
+/// Fields, as lines: names and values in turn.
+pub(crate) fn lines<'a>(fields: impl Iterator<Item = &'a (String, String)>) -> String {
+    let mut lines = String::new();
+    for text in fields.flat_map(|(name, value)| [name, value]) {
+        if !lines.is_empty() {
+            lines.push(BETWEEN);
+        }
+        lines.push_str(text);
+    }
+    lines
+}
+
+/// What WebCrypto is given for a record: its nonce, of 12 bytes, from the one that was derived for the message; and its
+/// bytes.
+pub(crate) fn behind_nonce(record: Record, base: &[u8]) -> Result<Vec<u8>, Failure> {
+    let nonce = RecordNonce::new(array(base)?).at(record.number);
+    let mut bytes = record.bytes;
+    bytes.splice(..0, nonce);
+    Ok(bytes)
 }
 
 pub(crate) fn proof_kind(session_proof: bool) -> ProofKind {
@@ -53,11 +73,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn fields_cross_flat() {
+    fn fields_cross_as_lines() {
         let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
-        let fields = vec![pair("a", "1"), pair("b", "2")];
-        assert_eq!(flat(fields.clone()), ["a", "1", "b", "2"]);
-        assert_eq!(pairs(flat(fields.clone())), fields);
+        let fields = [pair("a", "1"), pair("b", "2"), pair("c", "")];
+        assert_eq!(lines(fields.iter()), "a\n1\nb\n2\nc\n");
+        for some in [&fields[..], &fields[..1], &fields[2..], &[]] {
+            assert_eq!(pairs(&lines(some.iter())), some);
+        }
+    }
+
+    #[test]
+    fn records_cross_behind_their_nonces() {
+        let record = || Record {
+            number: 258,
+            bytes: vec![7; 5],
+        };
+        let nonce = [9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9 ^ 1, 9 ^ 2];
+        let crossed = behind_nonce(record(), &[9; 12]).unwrap();
+        assert_eq!(crossed, [&nonce[..], &[7; 5]].concat());
+        assert!(behind_nonce(record(), &[9; 11]).is_err());
     }
 
     #[test]

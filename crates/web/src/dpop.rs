@@ -8,8 +8,8 @@ use crate::boundary::{array, seconds};
 use crate::error::{Failure, wrong};
 use crate::public_key;
 
-/// What the device key signs, without a signature; with it, the proof. `claims` are the `jti`, the `htm`, the `htu`
-/// without query and fragment, and the access token and the nonce, each empty if there is none. `created` is in seconds
+/// What the device key signs, without a signature; with it, the proof. `claims` are lines: the `jti`, the `htm`, the
+/// `htu` without query and fragment, and the access token and the nonce, each empty if there is none. `created` is in seconds
 /// since 1970.
 ///
 /// # Errors
@@ -19,22 +19,24 @@ use crate::public_key;
 #[wasm_bindgen(js_name = dpopProof)]
 pub fn proof(
     device: &[u8],
-    claims: Vec<String>,
+    claims: &str,
     created: f64,
     signature: &[u8],
 ) -> Result<String, Failure> {
-    let claims = claims.try_into().map_err(|_| wrong("not five claims"))?;
-    let [jti, htm, htu, token, nonce]: [String; 5] = claims;
+    let claims: Vec<_> = claims.split('\n').collect();
+    let [jti, htm, htu, token, nonce] = claims[..] else {
+        return Err(wrong("not five claims"));
+    };
     if !htu.starts_with("https://") && !htu.starts_with("http://") {
         return Err(wrong("not a URL of the web"));
     }
     let claims = Claims {
-        jti,
-        htm,
-        htu,
+        jti: jti.to_owned(),
+        htm: htm.to_owned(),
+        htu: htu.to_owned(),
         iat: seconds(created),
-        ath: (!token.is_empty()).then(|| token_hash(&token)),
-        nonce: (!nonce.is_empty()).then_some(nonce),
+        ath: (!token.is_empty()).then(|| token_hash(token)),
+        nonce: (!nonce.is_empty()).then(|| nonce.to_owned()),
     };
     let to_sign = dpop::to_sign(&public_key(device)?, &claims)?;
     if signature.is_empty() {
@@ -47,6 +49,7 @@ pub fn proof(
 mod tests {
     use bulla_protocol::base64;
     use bulla_protocol::dpop::ReceivedProof;
+    use bulla_protocol::error::Code;
     use bulla_protocol::jwk::PublicKey;
 
     use super::*;
@@ -65,9 +68,9 @@ mod tests {
         let point = [&[4][..], &x_y].concat();
         for (token, nonce) in [("", ""), (TOKEN, ""), ("", "n"), (TOKEN, "n")] {
             let claims = ["a", "POST", "https://server.example/token", token, nonce];
-            let claims: Vec<_> = claims.map(str::to_owned).into();
-            let to_sign = proof(&point, claims.clone(), 1_562_265_296.7, &[]).unwrap();
-            let made = proof(&point, claims, 1_562_265_296.7, &[7; 64]).unwrap();
+            let claims = claims.join("\n");
+            let to_sign = proof(&point, &claims, 1_562_265_296.7, &[]).unwrap();
+            let made = proof(&point, &claims, 1_562_265_296.7, &[7; 64]).unwrap();
             let received = ReceivedProof::parse(&made).unwrap();
             assert_eq!(received.key, PublicKey::from_uncompressed(&point).unwrap());
             assert_eq!((received.signed, received.signature), (&*to_sign, [7; 64]));
@@ -88,12 +91,24 @@ mod tests {
         let x_y = X_Y.map(|part| base64::decode(part).unwrap()).concat();
         let point = [&[4][..], &x_y].concat();
         let of = |htu: &str| {
-            let claims = ["a", "GET", htu, "", ""].map(str::to_owned);
-            proof(&point, claims.into(), 1.0, &[])
+            let claims = ["a", "GET", htu, "", ""].join("\n");
+            proof(&point, &claims, 1.0, &[])
         };
         assert!(of("https://a/").is_ok() && of("http://localhost:1/").is_ok());
         for htu in ["", "data:,", "blob:https://a/b", "ftp://a/", "file:///a"] {
             assert!(of(htu).is_err(), "{htu}");
+        }
+    }
+
+    #[test]
+    fn a_claim_of_two_lines_is_refused() {
+        let point = [4; 65];
+        for claims in [
+            "a\nGET\nhttps://server.example/\n\nb\nc",
+            "a\nGET\nhttps://server.example/\n",
+        ] {
+            let error = proof(&point, claims, 0.0, &[]).unwrap_err();
+            assert_eq!(error.0.code, Code::RequestInvalid);
         }
     }
 }

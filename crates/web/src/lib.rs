@@ -32,11 +32,10 @@ use bulla_protocol::error::Code;
 use bulla_protocol::jwk::{PublicKey, Thumbprint};
 use bulla_protocol::limits::DEFAULT_PREFIX;
 use bulla_protocol::opening::{check_prefix, sealed_path, session_path};
-use bulla_protocol::seal::{CEK_INFO, NONCE_INFO, RecordNonce};
+use bulla_protocol::seal::{CEK_INFO, NONCE_INFO};
 use bulla_protocol::target::Origin;
 use wasm_bindgen::prelude::*;
 
-use crate::boundary::array;
 use crate::error::{Failure, wrong};
 
 /// A quarter of the code of the standard library's allocator.
@@ -129,25 +128,4 @@ pub fn key_info() -> Vec<u8> {
 #[wasm_bindgen(js_name = nonceInfo)]
 pub fn nonce_info() -> Vec<u8> {
     NONCE_INFO.to_vec()
-}
-
-/// A record, to be sealed or to be opened.
-#[wasm_bindgen]
-pub struct Record(bulla_protocol::seal::Record);
-
-#[wasm_bindgen]
-impl Record {
-    /// Its nonce, from the 12 bytes that were derived for the message.
-    ///
-    /// # Errors
-    ///
-    /// `request_invalid` if there are not 12.
-    pub fn nonce(&self, base: &[u8]) -> Result<Vec<u8>, Failure> {
-        Ok(RecordNonce::new(array(base)?).at(self.0.number).to_vec())
-    }
-
-    /// Its bytes; the record is used up.
-    pub fn bytes(self) -> Vec<u8> {
-        self.0.bytes
-    }
 }

@@ -7,7 +7,7 @@ use bulla_protocol::opening::{
 use bulla_protocol::proof::ProofKind;
 use wasm_bindgen::prelude::*;
 
-use crate::boundary::{array, flat, pairs, seconds};
+use crate::boundary::{array, lines, pairs, seconds};
 use crate::error::Failure;
 use crate::{Server, public_key};
 
@@ -92,10 +92,10 @@ pub struct Sent(SentOpening);
 
 #[wasm_bindgen]
 impl Sent {
-    /// The header fields: names and values in turn.
+    /// The header fields, as lines.
     #[wasm_bindgen(getter)]
-    pub fn fields(&self) -> Vec<String> {
-        flat(self.0.fields().to_vec())
+    pub fn fields(&self) -> String {
+        lines(self.0.fields().iter())
     }
 
     /// The body.
@@ -105,7 +105,7 @@ impl Sent {
     }
 
     /// The work that the answer asks for, if it does.
-    pub fn work(&self, status: u16, fields: Vec<String>, body: &[u8]) -> Option<Work> {
+    pub fn work(&self, status: u16, fields: &str, body: &[u8]) -> Option<Work> {
         self.0.work(status, &pairs(fields), body).map(Work)
     }
 
@@ -114,12 +114,7 @@ impl Sent {
     /// # Errors
     ///
     /// The server's refusal; `identity_changed`; `reply_invalid` for all else that is wrong with it.
-    pub fn read(
-        self,
-        status: u16,
-        fields: Vec<String>,
-        body: &[u8],
-    ) -> Result<Unverified, Failure> {
+    pub fn read(self, status: u16, fields: &str, body: &[u8]) -> Result<Unverified, Failure> {
         Ok(Unverified(self.0.read(status, &pairs(fields), body)?))
     }
 }

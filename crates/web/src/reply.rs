@@ -5,8 +5,7 @@ use bulla_protocol::limits::{MAX_OPENING_LEN, MAX_PROBLEM_LEN};
 use bulla_protocol::reply::{self, Part, check_in_reply_to};
 use wasm_bindgen::prelude::*;
 
-use crate::Record;
-use crate::boundary::{flat, pairs};
+use crate::boundary::{behind_nonce, lines, pairs};
 use crate::error::{BullaError, Failure};
 
 /// The status and the fields of a reply.
@@ -18,9 +17,9 @@ pub struct Head {
 
 #[wasm_bindgen]
 impl Head {
-    /// Of a reply as the platform hands it out. `fields` are names and values in turn.
+    /// Of a reply as the platform hands it out. `fields` are lines: names and values in turn.
     #[wasm_bindgen(constructor)]
-    pub fn new(status: u16, fields: Vec<String>) -> Self {
+    pub fn new(status: u16, fields: &str) -> Self {
         let fields = pairs(fields);
         Self { status, fields }
     }
@@ -31,11 +30,10 @@ impl Head {
         self.status
     }
 
-    /// The fields that are the application's: names and values in turn.
+    /// The fields that are the application's, as lines.
     #[wasm_bindgen(getter)]
-    pub fn fields(&self) -> Vec<String> {
-        let fields = self.fields.iter();
-        flat(fields.filter(|(name, _)| !is_ours(name)).cloned().collect())
+    pub fn fields(&self) -> String {
+        lines(self.fields.iter().filter(|(name, _)| !is_ours(name)))
     }
 
     /// Whether it may be a refusal.
@@ -59,18 +57,20 @@ impl Head {
         Ok(check_in_reply_to(&self.fields, nonce)?)
     }
 
-    /// What the server hands out. `vouched` says that the session's keys, or TLS alone if nothing is
-    /// sealed, vouch for it.
+    /// What the server hands out, if that is more than the server nonce that is `known`. `vouched` says that the
+    /// session's keys, or TLS alone if nothing is sealed, vouch for it.
     ///
     /// # Errors
     ///
     /// `reply_invalid` if a field of the protocol cannot be read.
-    pub fn handout(&self, vouched: bool) -> Result<Handout, Failure> {
-        Ok(Handout(if vouched {
+    pub fn handout(&self, vouched: bool, known: &str) -> Result<Option<Handout>, Failure> {
+        let handout = if vouched {
             reply::Handout::read(&self.fields)?
         } else {
             reply::Handout::read_unsealed(&self.fields)?
-        }))
+        };
+        let more = Some(handout).filter(|handout| !handout.is_known(known));
+        Ok(more.map(Handout))
     }
 }
 
@@ -165,9 +165,15 @@ impl Unsealer {
         self.reply.salt().map(|salt| salt.to_vec())
     }
 
-    /// The next record to be deciphered, if it is there and not too many are on their way.
-    pub fn record(&mut self) -> Option<Record> {
-        self.reply.record().map(Record)
+    /// The next record to be deciphered, if it is there and not too many are on their way: behind its nonce, from the
+    /// 12 bytes that were derived for the message.
+    ///
+    /// # Errors
+    ///
+    /// `request_invalid` if there are not 12.
+    pub fn record(&mut self, nonce: &[u8]) -> Result<Option<Vec<u8>>, Failure> {
+        let record = self.reply.record();
+        record.map(|record| behind_nonce(record, nonce)).transpose()
     }
 
     /// Takes the plain text of the oldest record on its way.

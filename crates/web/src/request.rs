@@ -1,31 +1,33 @@
 //! A request as the application made it, and how it leaves: signed, and sealed.
 
-use std::vec;
+use std::collections::VecDeque;
 
+use bulla_protocol::digest::ContentDigest;
 use bulla_protocol::field;
-use bulla_protocol::limits::{BULK_RECORD_SIZE, MAX_RECORDS_IN_FLIGHT};
+use bulla_protocol::limits::BULK_RECORD_SIZE;
 use bulla_protocol::message;
 use bulla_protocol::opening::Ticket;
 use bulla_protocol::proof::ProofNonce;
 use bulla_protocol::request::{self, Bound};
-use bulla_protocol::seal::{Header, Splitter};
+use bulla_protocol::seal::{Header, Record, Splitter, sealed_len};
 use wasm_bindgen::prelude::*;
 
-use crate::boundary::{array, flat, pairs, proof_kind, seconds};
-use crate::error::{Failure, invalid};
-use crate::{Record, Server};
+use crate::Server;
+use crate::boundary::{array, behind_nonce, lines, pairs, proof_kind, seconds};
+use crate::error::{Failure, invalid, wrong};
 
 /// A request that can be sent, again and again if need be.
 #[wasm_bindgen]
 pub struct Outgoing {
     rules: request::Outgoing,
-    body: Vec<u8>,
+    content: ContentDigest,
+    content_len: usize,
 }
 
 #[wasm_bindgen]
 impl Outgoing {
-    /// Takes a request apart. `target` is the path with the query, as the platform serialises them;
-    /// `fields` are names and values in turn.
+    /// Takes a request without content apart. `target` is the path with the query, as the platform serialises them;
+    /// `fields` are lines: names and values in turn.
     ///
     /// # Errors
     ///
@@ -35,20 +37,33 @@ impl Outgoing {
         server: &Server,
         method: String,
         target: &str,
-        fields: Vec<String>,
+        fields: &str,
     ) -> Result<Self, Failure> {
         let (origin, target) = (server.origin.clone(), encode_rest(target));
         let rules = request::Outgoing::new(origin, method, target, pairs(fields));
         Ok(Self {
             rules: rules.map_err(invalid)?,
-            body: Vec::new(),
+            content: ContentDigest::of(&[]),
+            content_len: 0,
         })
     }
 
-    /// Sets the body.
-    #[wasm_bindgen(setter)]
-    pub fn set_body(&mut self, body: Vec<u8>) {
-        self.body = body;
+    /// Tells the content.
+    pub fn holds(&mut self, content: &[u8]) {
+        self.content = ContentDigest::of(content);
+        self.content_len = content.len();
+    }
+
+    /// Tells the SHA-256 hash of a content of this length, which would take long here.
+    ///
+    /// # Errors
+    ///
+    /// `request_invalid` if that has not 32 bytes.
+    #[wasm_bindgen(js_name = holdsLong)]
+    pub fn holds_long(&mut self, hash: &[u8], len: usize) -> Result<(), Failure> {
+        self.content = ContentDigest(array(hash)?);
+        self.content_len = len;
+        Ok(())
     }
 
     /// Path and query as they are signed and sent.
@@ -89,7 +104,7 @@ impl Outgoing {
             session.parse().map_err(invalid)?,
             &ticket,
             &nonce,
-            Bound::Content(&self.body),
+            Bound::Digest(self.content),
             seconds(created),
         );
         Ok(Proof {
@@ -122,9 +137,9 @@ impl Proof {
         self.nonce.to_param()
     }
 
-    /// The fields of a request that is only signed: names and values in turn.
-    pub fn signed(self, signature: &[u8]) -> Vec<String> {
-        flat(self.rules.signed(signature))
+    /// The fields of a request that is only signed, as lines.
+    pub fn signed(self, signature: &[u8]) -> String {
+        lines(self.rules.signed(signature).iter())
     }
 
     /// The sealed message, before its encryption. `salt` has 16 bytes, drawn for this one.
@@ -137,56 +152,108 @@ impl Proof {
         outgoing: &Outgoing,
         signature: &[u8],
         salt: &[u8],
-    ) -> Result<Sealing, Failure> {
+    ) -> Result<Sealer, Failure> {
         let head = self.rules.sealed(&outgoing.rules, signature);
         let header = Header {
             salt: array(salt)?,
             record_size: BULK_RECORD_SIZE,
             keyid: self.ticket.as_bytes().to_vec(),
         };
-        let inner = message::whole(head, &outgoing.body).map_err(invalid)?;
-        let mut splitter = Splitter::new(header.record_size);
-        let mut records = splitter.push(&inner);
-        records.push(splitter.finish());
-        Ok(Sealing {
-            header,
-            records: records.into_iter(),
+        let len = outgoing.content_len;
+        let before = message::before(head, len).map_err(invalid)?;
+        let zeros = message::zeros_behind(before.len() + len);
+        let mut splitter = Splitter::new(BULK_RECORD_SIZE);
+        Ok(Sealer {
+            header: header.encode(),
+            sealed_len: sealed_len(before.len() + len + zeros, BULK_RECORD_SIZE),
+            records: splitter.push(&before).into(),
+            splitter: Some(splitter),
+            missing: len,
+            zeros,
         })
     }
 }
 
-/// The fields that say that a message is sealed: names and values in turn.
+/// The fields that say that a message is sealed, as lines.
 #[wasm_bindgen(js_name = sealedFields)]
-pub fn sealed_fields() -> Vec<String> {
-    [
-        "content-type",
-        field::BHTTP,
-        "content-encoding",
-        field::AES128GCM,
-    ]
-    .map(str::to_owned)
-    .into()
+pub fn sealed_fields() -> String {
+    let fields = [
+        ("content-type", field::BHTTP),
+        ("content-encoding", field::AES128GCM),
+    ];
+    lines(
+        fields
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .iter(),
+    )
 }
 
-/// A message that is being sealed.
+/// A message that is being sealed, with the cipher left to WebCrypto. Its content comes piece by piece, so that it never
+/// lies here as a whole.
 #[wasm_bindgen]
-pub struct Sealing {
-    header: Header,
-    records: vec::IntoIter<bulla_protocol::seal::Record>,
+pub struct Sealer {
+    header: Vec<u8>,
+    sealed_len: usize,
+    records: VecDeque<Record>,
+    /// Until there are no more records to come.
+    splitter: Option<Splitter>,
+    /// How much of the content is still to come.
+    missing: usize,
+    /// How many zeros stand behind it.
+    zeros: usize,
 }
 
 #[wasm_bindgen]
-impl Sealing {
+impl Sealer {
     /// The header, which is sent first.
     #[wasm_bindgen(getter)]
     pub fn header(&self) -> Vec<u8> {
-        self.header.encode()
+        self.header.clone()
     }
 
-    /// The next records, as many as WebCrypto is given at once; none at the end.
-    pub fn records(&mut self) -> Vec<Record> {
-        let some = self.records.by_ref().take(MAX_RECORDS_IN_FLIGHT);
-        some.map(Record).collect()
+    /// How long the whole will be, the header included.
+    #[wasm_bindgen(getter)]
+    pub fn length(&self) -> usize {
+        self.header.len() + self.sealed_len
+    }
+
+    /// Adds content.
+    ///
+    /// # Errors
+    ///
+    /// `request_invalid` if there is more of it than was told.
+    pub fn push(&mut self, content: &[u8]) -> Result<(), Failure> {
+        const TOO_LONG: &str = "there is more content than was told";
+        let missing = self.missing.checked_sub(content.len());
+        self.missing = missing.ok_or_else(|| wrong(TOO_LONG))?;
+        if let Some(splitter) = &mut self.splitter {
+            self.records.extend(splitter.push(content));
+        }
+        Ok(())
+    }
+
+    /// The next record, if the content that it takes is there, and none at the end: behind its nonce, from the 12 bytes
+    /// that were derived for the message.
+    ///
+    /// # Errors
+    ///
+    /// `request_invalid` if there are not 12.
+    pub fn record(&mut self, nonce: &[u8]) -> Result<Option<Vec<u8>>, Failure> {
+        while self.records.is_empty()
+            && self.missing == 0
+            && let Some(mut splitter) = self.splitter.take()
+        {
+            let zeros = self.zeros.min(BULK_RECORD_SIZE as usize);
+            self.records.extend(splitter.push(&vec![0; zeros]));
+            self.zeros -= zeros;
+            if self.zeros > 0 {
+                self.splitter = Some(splitter);
+            } else {
+                self.records.push_back(splitter.finish());
+            }
+        }
+        let record = self.records.pop_front();
+        record.map(|record| behind_nonce(record, nonce)).transpose()
     }
 }
 
@@ -213,9 +280,96 @@ fn encode_rest(target: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use bulla_protocol::error::Code;
+    use bulla_protocol::seal::{TAG_LEN, pieces};
     use bulla_protocol::target::Target;
 
     use super::*;
+
+    fn outgoing(len: usize) -> Outgoing {
+        let server = Server::new("https://bank.example", None).unwrap();
+        let fields = "content-type\ntext/plain";
+        let mut outgoing = Outgoing::new(&server, "POST".to_owned(), "/notes", fields).unwrap();
+        outgoing.holds(&content(len));
+        outgoing
+    }
+
+    fn content(len: usize) -> Vec<u8> {
+        (0..=u8::MAX).cycle().take(len).collect()
+    }
+
+    fn sealer(outgoing: &Outgoing) -> Sealer {
+        let (session, ticket) = (
+            "AAAAAAAAAAAAAAAAAAAAAA",
+            ":AAAAAAAAAAAAAAAAAAAAAAAAAAAAAA==:",
+        );
+        let proof = outgoing.prove(session, ticket, "nonce", &[1; 16], false, 5.0);
+        proof.unwrap().sealed(outgoing, &[2; 64], &[3; 16]).unwrap()
+    }
+
+    /// Numbers and bytes of the records that come of a content in slices.
+    fn records(outgoing: &Outgoing, content: &[u8], slice: usize) -> Vec<Vec<u8>> {
+        let mut sealer = sealer(outgoing);
+        let mut records = Vec::new();
+        for slice in content.chunks(slice).chain([&[][..]]) {
+            sealer.push(slice).unwrap();
+            while let Some(record) = sealer.record(&[0; 12]).unwrap() {
+                records.push(record);
+            }
+        }
+        let written: usize = records
+            .iter()
+            .map(|record| record.len() - 12 + TAG_LEN)
+            .sum();
+        assert_eq!(sealer.header().len() + written, sealer.length());
+        records
+    }
+
+    #[test]
+    fn a_content_in_slices_is_sealed_as_one_that_is_whole() {
+        for len in [0, 1, 1000, 65_000, 65_519, 65_520, 200_000, 5_000_000] {
+            let (outgoing, content) = (outgoing(len), content(len));
+            let session = "AAAAAAAAAAAAAAAAAAAAAA".parse().unwrap();
+            let ticket = Ticket::from_field(":AAAAAAAAAAAAAAAAAAAAAAAAAAAAAA==:").unwrap();
+            let nonce = ProofNonce {
+                server: "nonce".to_owned(),
+                random: [1; 16],
+            };
+            let bound = Bound::Digest(ContentDigest::of(&content));
+            let proof = outgoing
+                .rules
+                .prove(proof_kind(false), session, &ticket, &nonce, bound, 5);
+            let head = proof.unwrap().sealed(&outgoing.rules, &[2; 64]);
+            let whole = message::whole(head, &content).unwrap();
+            let wanted: Vec<_> = pieces(&whole, BULK_RECORD_SIZE)
+                .map(|piece| {
+                    let bytes = [piece.data, &[piece.delimiter]].concat();
+                    let number = piece.number;
+                    behind_nonce(Record { number, bytes }, &[0; 12]).unwrap()
+                })
+                .collect();
+            for slice in [1 << 16, 777_777] {
+                assert!(
+                    records(&outgoing, &content, slice) == wanted,
+                    "{len} {slice}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn there_is_no_record_without_its_content() {
+        let outgoing = outgoing(10);
+        let mut sealer = sealer(&outgoing);
+        assert_eq!(sealer.record(&[0; 12]).unwrap(), None);
+        sealer.push(&[0; 9]).unwrap();
+        assert_eq!(sealer.record(&[0; 12]).unwrap(), None);
+        let error = sealer.push(&[0; 2]).unwrap_err();
+        assert_eq!(error.0.code, Code::RequestInvalid);
+        sealer.push(&[0]).unwrap();
+        assert!(sealer.record(&[0; 12]).unwrap().is_some());
+        assert_eq!(sealer.record(&[0; 12]).unwrap(), None);
+    }
 
     #[test]
     fn what_browsers_leave_in_urls_can_be_signed() {
