@@ -49,6 +49,8 @@ pub(crate) struct NodeVersions {
 pub(crate) struct Budget {
     pub(crate) wasm_brotli: u64,
     pub(crate) script_gzip: u64,
+    /// What the service worker's script may have beyond that one.
+    pub(crate) worker_gzip: u64,
 }
 
 impl Recipe {

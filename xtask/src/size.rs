@@ -9,16 +9,24 @@ use crate::recipe::Budget;
 pub(crate) struct Sizes {
     wasm_brotli: u64,
     script_gzip: u64,
+    /// How much larger the service worker's script is.
+    worker_gzip: u64,
 }
 
 impl Sizes {
     /// Measures the built package, says how large it is, and leaves the result for the benchmarks in
     /// `<target>/wasm/sizes.json`.
-    pub(crate) fn measure(project: &Project, module: &Path, script: &Path) -> Outcome<Self> {
+    pub(crate) fn measure(
+        project: &Project,
+        module: &Path,
+        script: &Path,
+        worker: &Path,
+    ) -> Outcome<Self> {
         let script_gzip = compressed(project, "gzipSync", script)?;
         let sizes = Self {
             wasm_brotli: compressed(project, "brotliCompressSync", module)?,
             script_gzip,
+            worker_gzip: compressed(project, "gzipSync", worker)?.saturating_sub(script_gzip),
         };
         for (what, size, most) in sizes.rows(&project.recipe.budget) {
             say(&format!("{what}: {size} of {most} bytes"));
@@ -27,9 +35,10 @@ impl Sizes {
         let Self {
             wasm_brotli,
             script_gzip,
+            worker_gzip,
         } = sizes;
         let json = format!(
-            "{{\n  \"size/wasm-brotli\": {wasm_brotli},\n  \"size/glue-gzip\": {script_gzip}\n}}\n"
+            "{{\n  \"size/wasm-brotli\": {wasm_brotli},\n  \"size/glue-gzip\": {script_gzip},\n  \"size/worker-gzip\": {worker_gzip}\n}}\n"
         );
         fs::write(project.target.join("wasm/sizes.json"), json)?;
         Ok(sizes)
@@ -46,10 +55,15 @@ impl Sizes {
     }
 
     /// What was measured, its size, and the largest one allowed.
-    fn rows(&self, budget: &Budget) -> [(&'static str, u64, u64); 2] {
+    fn rows(&self, budget: &Budget) -> [(&'static str, u64, u64); 3] {
         [
             ("wasm, brotli", self.wasm_brotli, budget.wasm_brotli),
             ("script, gzip", self.script_gzip, budget.script_gzip),
+            (
+                "service worker beyond it, gzip",
+                self.worker_gzip,
+                budget.worker_gzip,
+            ),
         ]
     }
 }
@@ -65,4 +79,33 @@ fn compressed(project: &Project, function: &str, file: &Path) -> Outcome<u64> {
     Ok(size
         .ok_or("Node could not compress the package's files")?
         .parse()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_beyond_its_budget_is_named() {
+        let budget = Budget {
+            wasm_brotli: 30,
+            script_gzip: 20,
+            worker_gzip: 10,
+        };
+        let of = |wasm_brotli, script_gzip, worker_gzip| {
+            let sizes = Sizes {
+                wasm_brotli,
+                script_gzip,
+                worker_gzip,
+            };
+            sizes.beyond(&budget).unwrap_or_default()
+        };
+        assert_eq!(of(30, 20, 10), "");
+        assert_eq!(of(31, 20, 10), "wasm, brotli is 1 bytes too large");
+        assert_eq!(of(30, 22, 10), "script, gzip is 2 bytes too large");
+        assert_eq!(
+            of(31, 20, 13),
+            "wasm, brotli is 1 bytes too large; service worker beyond it, gzip is 3 bytes too large"
+        );
+    }
 }

@@ -55,7 +55,12 @@ pub(crate) fn build(project: &mut Project) -> Outcome<(Node, Sizes)> {
         fs::write(&stamp, fingerprint(&files)?)?;
     }
 
-    let sizes = Sizes::measure(project, &package.shipped(), &package.script(MAIN))?;
+    let sizes = Sizes::measure(
+        project,
+        &package.shipped(),
+        &package.script(MAIN),
+        &package.script("sw.js"),
+    )?;
     if let Some(beyond) = sizes.beyond(&project.recipe.budget) {
         say(&format!("WARNING: {beyond}"));
     }
