@@ -5,7 +5,7 @@
 //! `{ id, unit, median, baseline, ratio, against, goal, pass }`. All ratios come out of one run, with
 //! samples taken in turn (A B C A B C …), so that whatever else the machine does hits all alike.
 //! `cargo xtask bench profile ID COUNT` runs one of the native paths that often and nothing else, for
-//! profilers.
+//! profilers; of `browser/ENGINE/sealed-fetch` it prints the calls.
 #![forbid(unsafe_code)]
 
 mod browser;
@@ -48,7 +48,11 @@ fn run(arguments: &[&str]) -> Outcome {
     const PARTS: [&str; 5] = ["native", "memory", "e2e", "browser", "size"];
 
     if let ["profile", id, count] = arguments {
-        return native::profile(id, count.parse()?);
+        let count = count.parse()?;
+        return match id.strip_prefix("browser/") {
+            Some(path) => browser::profile(path, count),
+            None => native::profile(id, count),
+        };
     }
     if let ["memory", id] = arguments {
         return memory::one(id);

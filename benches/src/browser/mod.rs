@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;
 use std::io;
+use std::path::Path;
 
 use aws_lc_rs::aead::{AES_128_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use axum::Router;
@@ -13,31 +14,41 @@ use axum::http::header::CONTENT_LENGTH;
 use axum::response::IntoResponse;
 use axum::routing::{MethodRouter, get, post};
 use bulla_client::SystemRandom;
-use bulla_server::{Bulla, Identity, MemoryStore, Openings};
+use bulla_server::{Bulla, Identity, MemoryStore, Openings, ProofKind, Require};
 use bulla_tests::bank::package;
 use bulla_tests::browser::{Browser, Engine};
 use bulla_tests::serve::{self, Server};
 use bytes::Bytes;
 use futures_util::stream;
+use serde_json::json;
 
 use crate::Outcome;
 use crate::measure::median;
-use crate::report::{Entry, Goal};
+use crate::report::{Entry, Goal, target};
 
 /// What is measured in one page.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Part {
+    FirstSealed,
     SealedFetch,
+    Proofs,
     Bulk,
 }
 
 impl Part {
-    const ALL: [Self; 2] = [Self::SealedFetch, Self::Bulk];
+    const ALL: [Self; 4] = [
+        Self::FirstSealed,
+        Self::SealedFetch,
+        Self::Proofs,
+        Self::Bulk,
+    ];
 
     /// The page's script is named so, too.
     fn name(self) -> &'static str {
         match self {
+            Self::FirstSealed => "first-sealed",
             Self::SealedFetch => "sealed-fetch",
+            Self::Proofs => "proofs",
             Self::Bulk => "bulk",
         }
     }
@@ -45,8 +56,16 @@ impl Part {
     /// How many samples are taken.
     fn rounds(self) -> usize {
         match self {
-            Self::SealedFetch => 40,
-            Self::Bulk => 15,
+            Self::SealedFetch | Self::Proofs => 40,
+            Self::FirstSealed | Self::Bulk => 15,
+        }
+    }
+
+    /// The weakest proof that the server takes.
+    fn proof(self) -> ProofKind {
+        match self {
+            Self::Proofs => ProofKind::Session,
+            _ => ProofKind::Device,
         }
     }
 
@@ -54,6 +73,25 @@ impl Part {
     fn entries(self, engine: Engine, samples: &Samples) -> Vec<Entry> {
         let id = |what| format!("browser/{}/{what}", engine.name());
         match self {
+            Self::FirstSealed => {
+                let raw = Entry::raw(id("first-raw"), "ms", samples.median("first-raw"));
+                let sealed = samples.median("first-sealed");
+                let sealed = Entry::compared(id("first-sealed"), sealed, &raw);
+                vec![raw, sealed]
+            }
+            Self::Proofs => {
+                let raw = |what| Entry::raw(id(what), "µs", samples.median(what));
+                let device = raw("device-proof");
+                let session = samples.median("session-proof");
+                let session =
+                    Entry::relative(id("session-proof"), session, &device, Goal::AtMost(0.333));
+                let signed = samples.median_beyond("signed", "plumbing");
+                let signed = Entry::raw(id("signed-fetch"), "µs", signed);
+                let peer = samples.median("peer-dpop");
+                let peer = Entry::relative(id("peer-dpop"), peer, &signed, Goal::AtLeast(1.0));
+                let [ecdsa, hmac] = ["raw-ecdsa", "raw-hmac"].map(raw);
+                vec![ecdsa, hmac, device, session, signed, peer]
+            }
             Self::SealedFetch => {
                 let raw = Entry::raw(id("raw-webcrypto"), "µs", samples.median("raw"));
                 let sealed = samples.median_beyond("sealed", "plumbing");
@@ -155,51 +193,114 @@ pub(crate) fn run(selection: &Selection) -> Outcome<Vec<Entry>> {
     })
 }
 
+/// Prints what a path spends its time with, so many times, in the engine of its id.
+pub(crate) fn profile(id: &str, count: usize) -> Outcome {
+    let engine = Engine::ALL
+        .into_iter()
+        .find(|engine| id == format!("{}/sealed-fetch", engine.name()));
+    let engine = engine.ok_or_else(|| format!("there is no path `browser/{id}`"))?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
+    let rows: Vec<(String, f64, f64)> = runtime.block_on(async {
+        let server = serve(ProofKind::Device).await?;
+        let browser = Browser::launch(engine).await?;
+        load(&browser, &server, "profile").await?;
+        let profile = "return (await script).profile(args[0])";
+        let rows = browser.eval(profile, [json!(count)]).await?;
+        browser.quit().await?;
+        Ok::<_, crate::Failure>(serde_json::from_value(rows)?)
+    })?;
+    println!("{:<30} {:>8} {:>10}", "of one request", "calls", "µs");
+    for (name, calls, time) in rows {
+        println!("{name:<30} {calls:>8.2} {time:>10.2}");
+    }
+    Ok(())
+}
+
 async fn measure(engine: Engine, part: Part) -> Outcome<Samples> {
-    let server = serve().await?;
+    let server = serve(part.proof()).await?;
     let browser = Browser::launch(engine).await?;
-    let page = format!("/bench/page?/bench/{}.js", part.name());
-    browser.goto(&server.url(&page)).await?;
     let mut samples = Samples::default();
+    if part != Part::FirstSealed {
+        load(&browser, &server, part.name()).await?;
+    }
     // The first round warms up.
     for round in 0..=part.rounds() {
-        let sample = browser.eval("return (await script).measure()", []).await?;
+        let mut sample = BTreeMap::new();
+        if part == Part::FirstSealed {
+            for way in ["first-raw", "first-sealed"] {
+                // Of another origin, the browser has nothing yet.
+                let server = serve(part.proof()).await?;
+                load(&browser, &server, part.name()).await?;
+                sample.extend(take(&browser, Some(way)).await?);
+            }
+        } else {
+            sample = take(&browser, None).await?;
+        }
         if round > 0 {
-            samples.add(serde_json::from_value(sample)?);
+            samples.add(sample);
         }
     }
     browser.quit().await?;
     Ok(samples)
 }
 
+async fn load(browser: &Browser, server: &Server, script: &str) -> Outcome {
+    let page = format!("/bench/page?/bench/{script}.js");
+    browser.goto(&server.url(&page)).await?;
+    Ok(())
+}
+
+/// One sample of each that the page compares, or of one.
+async fn take(browser: &Browser, way: Option<&str>) -> Outcome<BTreeMap<String, f64>> {
+    const MEASURE: &str = "return (await script).measure(args[0])";
+    let sample = browser.eval(MEASURE, [json!(way)]).await?;
+    Ok(serde_json::from_value(sample)?)
+}
+
 /// What is bare lies below `/bench/`, beside the verifier; the same behind it below `/api/`.
-async fn serve() -> Outcome<Server> {
+async fn serve(proof: ProofKind) -> Outcome<Server> {
     let package = package()?;
     let bulk = bulk()?;
+    let dpop = fs::read(target()?.join("tools/clients/node_modules/dpop/build/index.js"))?;
     let server = Server::start_with(|origin| {
-        let bulla = verifier(origin).map_err(io::Error::other)?;
+        let bulla = verifier(origin, proof).map_err(io::Error::other)?;
+        let device = Require::session().device_proof();
         let echo = || post(|body: Bytes| async { body });
-        let routes = Router::new()
+        // The pages' own, and those that the package is made of.
+        let scripts = scripts("/bench/", "benches/src/browser")?
+            .merge(scripts("/bench/src/", "npm/src")?)
+            .merge(scripts("/bench/build/", "npm/build")?);
+        let routes = scripts
             .route("/bench/page", page())
             .route("/bench/worker/page", page())
             .route("/bench/echo", echo())
             .route("/api/echo", echo())
+            .route("/api/device", echo().layer(device))
             .route("/bench/bulk", bulk)
-            .route("/api/bulk", get(zeros));
-        Ok(bulla.protect(routes.merge(scripts()?).merge(package)))
+            .route("/api/bulk", get(zeros))
+            .route(
+                "/bench/dpop/index.js",
+                serve::bytes("text/javascript", dpop),
+            );
+        Ok(bulla.protect(routes.merge(package)))
     });
     Ok(server.await?)
 }
 
-/// The pages' scripts, which lie beside this file.
-fn scripts() -> io::Result<Router> {
+/// The scripts of a folder, from the repository's root.
+fn scripts(below: &str, folder: &str) -> io::Result<Router> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("..")
+        .join(folder);
     let mut routes = Router::new();
-    for entry in fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/src/browser"))? {
+    for entry in fs::read_dir(folder)? {
         let file = entry?.path();
         let name = file.file_name().and_then(OsStr::to_str).unwrap_or_default();
         if name.ends_with(".js") {
             let script = serve::bytes("text/javascript", fs::read(&file)?);
-            routes = routes.route(&format!("/bench/{name}"), script);
+            routes = routes.route(&format!("{below}{name}"), script);
         }
     }
     Ok(routes)
@@ -248,11 +349,12 @@ fn sealed(length: usize) -> Outcome<Bytes> {
     Ok(record.into())
 }
 
-fn verifier(origin: &str) -> Outcome<Bulla> {
+fn verifier(origin: &str, proof: ProofKind) -> Outcome<Bulla> {
     Ok(Bulla::builder()
         .origin(origin)
         .identity(Identity::generate(&SystemRandom)?)
         .store(MemoryStore::new()?)
+        .proof(proof)
         .unsigned("/npm/")
         .unsigned("/bench/")
         .openings(Openings::FREE)

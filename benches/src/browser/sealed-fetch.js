@@ -1,20 +1,10 @@
 // `session.fetch`, the platform's own share of it, and the bare WebCrypto calls: microseconds of one, in turn.
 
+import { sample } from "./network.js";
 import { open } from "/npm/index.js";
 
 const { subtle } = crypto;
 const body = new Uint8Array(1024).fill(120);
-
-// The network's time is taken out: `fetch` here reads the whole reply and adds up how long that took.
-let network = 0;
-const platform = window.fetch;
-window.fetch = async (...given) => {
-  const start = performance.now();
-  const reply = await platform(...given);
-  const content = await reply.arrayBuffer();
-  network += performance.now() - start;
-  return new Response(content, reply);
-};
 
 const session = await open({ server: location.origin });
 const sealed = async () => {
@@ -74,15 +64,6 @@ const raw = async () => {
   const sealed = await subtle.encrypt(...toSeal, request);
   await window.fetch("/bench/echo", { method: "POST", body: sealed });
   await subtle.decrypt(...(await record(known, "decrypt")), reply);
-};
-
-/** Operations in one sample: enough of them that a coarse clock will do. */
-const BATCH = 20;
-const sample = async (operate) => {
-  network = 0;
-  const start = performance.now();
-  for (let left = BATCH; left > 0; left -= 1) await operate();
-  return ((performance.now() - start - network) * 1000) / BATCH;
 };
 
 export const measure = async () => ({
