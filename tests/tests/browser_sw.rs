@@ -18,6 +18,7 @@ async fn an_application_that_knows_of_nothing_is_sealed(engine: Engine) -> Outco
     pages_and_forms_are_sealed(&browser, &shop).await?;
     redirects_lead_where_the_platform_leads(&browser, &shop).await?;
     parts_can_be_asked_for(&browser, &shop).await?;
+    downloads_say_how_long_they_are(&browser, &shop).await?;
     streams_come_as_they_are_sent(&browser, &shop).await?;
     refusals_are_told_in_a_way_that_fits(&browser, &shop).await?;
     browser.quit().await?;
@@ -234,6 +235,39 @@ async fn parts_can_be_asked_for(browser: &Browser, shop: &Shop) -> Outcome {
     assert_eq!(
         found,
         json!({ "part": [206, "bytes 0-3/8044", "RIFF"], "is_played": true })
+    );
+    Ok(())
+}
+
+async fn downloads_say_how_long_they_are(browser: &Browser, shop: &Shop) -> Outcome {
+    visit(browser, shop, "/app/home").await?;
+    let found = browser
+        .eval(
+            "const path = '/app/download';
+             const reply = await fetch(path);
+             const head = await fetch(path, { method: 'HEAD' });
+             const xhr = new XMLHttpRequest();
+             const told = new Set();
+             xhr.open('GET', path);
+             xhr.onprogress = ({ total, lengthComputable }) => told.add(`${total} ${lengthComputable}`);
+             await new Promise((resolve) => {
+               xhr.onloadend = resolve;
+               xhr.send();
+             });
+             const length = ({ headers }) => headers.get('content-length');
+             return { fetch: [length(reply), (await reply.arrayBuffer()).byteLength],
+                      head: [length(head), await head.text()],
+                      xhr: [[...told], xhr.response.length] };",
+            [],
+        )
+        .await?;
+    assert_eq!(
+        found,
+        json!({
+            "fetch": ["100000", 100_000],
+            "head": ["100000", ""],
+            "xhr": [["100000 true"], 100_000],
+        })
     );
     Ok(())
 }

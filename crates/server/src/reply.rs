@@ -13,7 +13,7 @@ use bulla_protocol::retry::is_renewal_due;
 use bulla_protocol::seal::Header;
 use bulla_protocol::structured;
 use http::header::{CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, SET_COOKIE};
-use http::{HeaderMap, HeaderName, HeaderValue, Response};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
 
@@ -141,7 +141,7 @@ impl Bulla {
             structured::from_string(nonce)?,
         )];
         for (name, value) in &parts.headers {
-            if !stays_outside(name)
+            if !stays_outside(name, parts.status)
                 && let Ok(value) = field::check_value(value.as_bytes())
             {
                 fields.push((name.as_str().to_owned(), value.to_owned()));
@@ -198,9 +198,14 @@ impl Bulla {
     }
 }
 
-/// Of no use to whoever opens the seal.
-fn stays_outside(name: &HeaderName) -> bool {
-    field::is_of_one_hop(name.as_str()) || *name == SET_COOKIE
+/// Of no use to whoever opens the seal. How long the content is, the outer length does not tell; where there can be none, no
+/// reply has that field (RFC 9110 section 8.6).
+fn stays_outside(name: &HeaderName, status: StatusCode) -> bool {
+    match *name {
+        CONTENT_LENGTH => status == StatusCode::NO_CONTENT,
+        SET_COOKIE => true,
+        _ => field::is_of_one_hop(name.as_str()),
+    }
 }
 
 /// Security fields and cookies work on the outer reply only, since the browser reads that one.

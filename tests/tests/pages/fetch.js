@@ -111,6 +111,12 @@ const cases = {
     const reply = await fetch(`${at}/echo`, { method: "HEAD" });
     return [seen(reply), reply.headers.get("content-type"), await reply.text()];
   },
+  "how long the content is": async (fetch, at) => {
+    const length = async (reply) => [reply.headers.get("content-length"), (await reply.text()).length];
+    const problem = `${at}/problem/100000`;
+    return [await length(await fetch(problem)), await length(await fetch(problem, { method: "HEAD" })),
+      await length(await fetch(`${at}/none`)), await length(await fetch(`${at}/ticks/2/1`))];
+  },
 
   // Fields.
   "headers": (fetch, at) => post(fetch, at, "", new Headers([["x-a", "1"], ["x-a", "2"], ["X-B", " 3 "]])),

@@ -125,8 +125,8 @@ window.tell = () => {
 };
 
 /** In a service worker, which has no XMLHttpRequest. */
-window.serving = async () => {
-  const registration = await navigator.serviceWorker.register("/sw-of-progress.js", { type: "module" });
+window.serving = async (script) => {
+  const registration = await navigator.serviceWorker.register(script, { type: "module" });
   const worker = registration.installing ?? registration.waiting ?? registration.active;
   const { port1, port2 } = new MessageChannel();
   const told = new Promise((resolve) => {

@@ -14,11 +14,9 @@ window.compared = async (twin, own, isSealed) => {
     xhr.addEventListener("readystatechange", () => say(`${xhr.readyState}`));
     for (const type of TYPES) {
       xhr.addEventListener(type, ({ loaded, total, lengthComputable, target, currentTarget }) => {
-        // A sealed reply does not tell its length before it is there.
-        const of = isSealed && ["load", "loadend"].includes(type) ? "" : `/${total} ${lengthComputable}`;
         // Firefox tells of none, too.
         if (type === "progress") loaded > 0 && say(type);
-        else say(`${type} ${loaded}${of} ${target === xhr && currentTarget === xhr}`);
+        else say(`${type} ${loaded}/${total} ${lengthComputable} ${target === xhr && currentTarget === xhr}`);
       });
     }
     return log;

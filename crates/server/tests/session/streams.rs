@@ -217,3 +217,51 @@ async fn records_are_large_where_the_length_is_known() {
         assert_eq!((status, content), (200, vec![b'x'; 300_000]));
     }
 }
+
+/// For progress alone: nobody checks it, and the content ends where the message does.
+#[tokio::test]
+async fn a_sealed_reply_says_what_the_application_says_of_its_length() {
+    for (status, stated, content) in [
+        (200, Some("5"), "clay!"),
+        (200, None, "clay!"),
+        // As in a reply to `HEAD`.
+        (200, Some("5"), ""),
+        (304, Some("5"), ""),
+        // Which no server sends.
+        (204, Some("0"), ""),
+        (200, Some("1000000"), "clay!"),
+        (200, Some("1"), "clay!"),
+    ] {
+        let server = Server::around(
+            |builder| builder,
+            move |bulla| {
+                let routes = service_fn(move |_: Request<bulla_server::Body>| async move {
+                    let mut response = answer(status, content);
+                    let headers = response.headers_mut();
+                    headers.insert("connection", http::HeaderValue::from_static("close"));
+                    if let Some(stated) = stated {
+                        let stated = http::HeaderValue::from_static(stated);
+                        headers.insert("content-length", stated);
+                    }
+                    Ok::<_, Infallible>(response)
+                });
+                app(bulla.layer().layer(routes))
+            },
+        );
+        let device = Device::new();
+        let client = device.open(&server, None).await.unwrap();
+        let sealed = client.sealed(&device, ProofKind::Device, ECHO, b"");
+        let response = server.send(concealed(&sealed.bytes)).await;
+        // What is outside is as long as it is.
+        assert!(!response.headers().contains_key("content-length"));
+        let (found, fields, opened) = client.open_reply(&response, &sealed.nonce);
+        assert_eq!((found, &*opened), (status, content.as_bytes()));
+        let line = |name| {
+            let field = fields.iter().find(|(field, _)| field == name);
+            field.map(|(_, value)| &**value)
+        };
+        let stated = stated.filter(|_| status != 204);
+        assert_eq!(line("content-length"), stated, "{status} {content}");
+        assert_eq!(line("connection"), None);
+    }
+}
