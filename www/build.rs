@@ -4,7 +4,14 @@ use std::path::Path;
 
 fn main() {
     let dist = Path::new("../npm/dist");
-    for name in ["index.js", "bulla_web_bg.wasm"] {
+    for name in [
+        "index.js",
+        "later/debug.js",
+        "later/events.js",
+        "later/form.js",
+        "later/progress.js",
+        "bulla_web_bg.wasm",
+    ] {
         let file = dist.join(name);
         println!("cargo::rerun-if-changed={}", file.display());
         if !file.is_file() {

@@ -24,6 +24,7 @@ async fn everything_works(engine: Engine) -> Outcome {
         it_does_what_the_platform_does(&browser, seal).await?;
         the_server_sees_that_the_page_gives_up(&browser, &bank).await?;
         pieces_come_as_they_are_read(&browser).await?;
+        it_can_be_installed(&browser).await?;
     }
     errors_cross_as_what_they_are(&browser).await?;
     the_page_hears_what_the_worker_knows(&browser).await?;
@@ -87,6 +88,54 @@ async fn it_does_what_the_platform_does(browser: &Browser, seal: bool) -> Outcom
         json!([]),
         "sealed: {seal}\n{:#}",
         found["differences"]
+    );
+    Ok(())
+}
+
+async fn it_can_be_installed(browser: &Browser) -> Outcome {
+    let found = in_page(
+        browser,
+        "const { install } = await import('/npm/install.js');
+         const byXhr = (method, path, body) => new Promise((resolve) => {
+           const told = { up: [], down: [] };
+           const add = (list) => ({ loaded, total, lengthComputable }) => list.push([loaded, total, lengthComputable]);
+           const xhr = new XMLHttpRequest();
+           if (body) xhr.upload.onprogress = add(told.up);
+           xhr.onprogress = add(told.down);
+           xhr.open(method, path);
+           xhr.onloadend = () => resolve({ ...told, status: xhr.status, text: xhr.responseText });
+           xhr.send(body);
+         });
+         const byFetch = async (path, init) => {
+           const reply = await fetch(path, init);
+           return [reply.status, reply.url, await reply.text()];
+         };
+         const uninstall = install(session, { paths: ['/api/'] });
+         const found = {
+           sent: await byXhr('POST', '/api/mirror', 'by XHR'),
+           asked: await byXhr('GET', '/api/form'),
+           fetched: await byFetch('/api/mirror', { method: 'POST', body: 'by fetch' }),
+           elsewhere: await byFetch('/twin/form').then(([status]) => status),
+         };
+         uninstall();
+         found.after = await byFetch('/api/form').then(([status]) => status);
+         found.url = location.origin + '/api/mirror';
+         return found;",
+        json!([]),
+    )
+    .await?;
+    let form = "one=1&two=2+%26+3";
+    let whole = json!([[form.len(), form.len(), true]]);
+    assert_eq!(
+        found,
+        json!({
+            "sent": { "up": [[6, 6, true]], "down": [[6, 6, true]], "status": 200, "text": "by XHR" },
+            "asked": { "up": [], "down": whole, "status": 200, "text": form },
+            "fetched": [200, found["url"], "by fetch"],
+            "elsewhere": 200,
+            "after": 401,
+            "url": found["url"],
+        })
     );
     Ok(())
 }

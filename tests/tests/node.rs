@@ -68,6 +68,7 @@ async fn a_session_from_import_to_end() -> Outcome {
     assert_eq!(told["elsewhere"], "authority_mismatch");
     assert_eq!(told["misspelt"], "request_invalid");
     assert_eq!(told["named"], "BullaError", "as it is printed");
+    assert_eq!(told["isolated"], "BullaError unsupported");
     let refusals = bank.ledger.refusals();
     let (first, rest) = refusals.split_at_checked(4).ok_or("little was refused")?;
     // A transfer after an end, and twice where a login came in between.

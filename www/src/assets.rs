@@ -51,6 +51,10 @@ files! {
     "/page/hanken-grotesk.woff2" WOFF2 "page/hanken-grotesk.woff2",
     "/favicon.ico" SVG "page/seal.svg",
     "/bulla/index.js" SCRIPT "../npm/dist/index.js",
+    "/bulla/later/debug.js" SCRIPT "../npm/dist/later/debug.js",
+    "/bulla/later/events.js" SCRIPT "../npm/dist/later/events.js",
+    "/bulla/later/form.js" SCRIPT "../npm/dist/later/form.js",
+    "/bulla/later/progress.js" SCRIPT "../npm/dist/later/progress.js",
     "/bulla/bulla_web_bg.wasm" WASM "../npm/dist/bulla_web_bg.wasm",
 }
 
@@ -101,4 +105,25 @@ fn new_visitor() -> Option<HeaderValue> {
     let name = u128::from_be_bytes(random);
     let cookie = format!("{VISITOR}={name:032x}; Path=/; HttpOnly; SameSite=Strict");
     HeaderValue::from_str(&cookie).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whatever_the_package_fetches_later_is_there() {
+        let served = |path: &str| FILES.iter().find(|(served, ..)| *served == path);
+        let (.., script) = served("/bulla/index.js").unwrap();
+        let script = str::from_utf8(script).unwrap();
+        let names: Vec<_> = script
+            .split("import(\"./")
+            .skip(1)
+            .filter_map(|rest| Some(rest.split_once('"')?.0))
+            .collect();
+        assert!(names.contains(&"later/events.js"), "{names:?}");
+        for name in names {
+            assert!(served(&format!("/bulla/{name}")).is_some(), "{name}");
+        }
+    }
 }

@@ -104,4 +104,7 @@ const elsewhere = server.replace("localhost", "127.0.0.1");
 told.elsewhere = await bulla.open({ server: elsewhere, identity }).catch(({ code }) => code);
 told.misspelt = await bulla.open({ server, identiti: identity }).catch(({ code }) => code);
 told.named = inspect(await bulla.open({ server: 7 }).catch((error) => error)).split(": ", 1)[0];
+// There is no Worker of the browsers' kind.
+const isolated = await import("bulla/worker");
+told.isolated = await isolated.open({ server, identity, paths: ["/"] }).catch(({ name, code }) => `${name} ${code}`);
 console.log(JSON.stringify(told));
