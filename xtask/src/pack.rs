@@ -36,16 +36,9 @@ pub(crate) fn run(project: &mut Project) -> Outcome<(Node, PathBuf)> {
             .args(["run", "--strict"])
             .arg(tarball),
     )?;
-    // The package is for `import` alone, and its Wasm module has no types to get wrong.
+    // The package is for `import` alone.
     let mut types = node.tool(project, "attw");
-    types.args([
-        "--profile",
-        "esm-only",
-        "--exclude-entrypoints",
-        "./wasm",
-        "--",
-    ]);
-    project::run(types.arg(tarball))?;
+    project::run(types.args(["--profile", "esm-only", "--"]).arg(tarball))?;
 
     say(&format!("packed {}", tarball.display()));
     let tarball = tarball.clone();

@@ -48,9 +48,10 @@ pub(crate) struct NodeVersions {
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(crate) struct Budget {
     pub(crate) wasm_brotli: u64,
+    /// Of `dist/index.js` alone.
     pub(crate) script_gzip: u64,
-    /// What the service worker's script may have beyond that one.
-    pub(crate) worker_gzip: u64,
+    /// What `dist/sw.js` may have beyond that one.
+    pub(crate) sw_gzip: u64,
 }
 
 impl Recipe {

@@ -10,7 +10,7 @@ pub(crate) struct Sizes {
     wasm_brotli: u64,
     script_gzip: u64,
     /// How much larger the service worker's script is.
-    worker_gzip: u64,
+    sw_gzip: u64,
 }
 
 impl Sizes {
@@ -20,13 +20,13 @@ impl Sizes {
         project: &Project,
         module: &Path,
         script: &Path,
-        worker: &Path,
+        sw: &Path,
     ) -> Outcome<Self> {
         let script_gzip = compressed(project, "gzipSync", script)?;
         let sizes = Self {
             wasm_brotli: compressed(project, "brotliCompressSync", module)?,
             script_gzip,
-            worker_gzip: compressed(project, "gzipSync", worker)?.saturating_sub(script_gzip),
+            sw_gzip: compressed(project, "gzipSync", sw)?.saturating_sub(script_gzip),
         };
         for (what, size, most) in sizes.rows(&project.recipe.budget) {
             say(&format!("{what}: {size} of {most} bytes"));
@@ -35,10 +35,10 @@ impl Sizes {
         let Self {
             wasm_brotli,
             script_gzip,
-            worker_gzip,
+            sw_gzip,
         } = sizes;
         let json = format!(
-            "{{\n  \"size/wasm-brotli\": {wasm_brotli},\n  \"size/glue-gzip\": {script_gzip},\n  \"size/worker-gzip\": {worker_gzip}\n}}\n"
+            "{{\n  \"size/wasm-brotli\": {wasm_brotli},\n  \"size/script-gzip\": {script_gzip},\n  \"size/sw-gzip\": {sw_gzip}\n}}\n"
         );
         fs::write(project.target.join("wasm/sizes.json"), json)?;
         Ok(sizes)
@@ -61,8 +61,8 @@ impl Sizes {
             ("script, gzip", self.script_gzip, budget.script_gzip),
             (
                 "service worker beyond it, gzip",
-                self.worker_gzip,
-                budget.worker_gzip,
+                self.sw_gzip,
+                budget.sw_gzip,
             ),
         ]
     }
@@ -90,13 +90,13 @@ mod tests {
         let budget = Budget {
             wasm_brotli: 30,
             script_gzip: 20,
-            worker_gzip: 10,
+            sw_gzip: 10,
         };
-        let of = |wasm_brotli, script_gzip, worker_gzip| {
+        let of = |wasm_brotli, script_gzip, sw_gzip| {
             let sizes = Sizes {
                 wasm_brotli,
                 script_gzip,
-                worker_gzip,
+                sw_gzip,
             };
             sizes.beyond(&budget).unwrap_or_default()
         };

@@ -12,7 +12,7 @@ use crate::size::Sizes;
 
 const TARGET: &str = "wasm32-unknown-unknown";
 
-/// Builds the package's `dist` folder, the Wasm module and the scripts as one file, and says how large
+/// Builds the package's `dist` folder, the Wasm module and each script as one file, and says how large
 /// they are. What did not change is not built again. The scripts find the module's glue in `build`.
 pub(crate) fn build(project: &mut Project) -> Outcome<(Node, Sizes)> {
     if !project
