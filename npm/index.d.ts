@@ -6,6 +6,8 @@ export type WasmSource = string | URL | Request | Response | BufferSource | WebA
  * module lies elsewhere, for instance behind a bundler: `init(wasmUrl)` with `wasmUrl` from
  * `bulla/wasm`. It loads once; later calls wait for the same module, and a failed load can be
  * repeated.
+ *
+ * @throws {BullaError} `unsupported` if it cannot be loaded: it is not there, or a policy forbids Wasm, or there is none.
  */
 export function init(source?: WasmSource | Promise<Response>): Promise<void>;
 
@@ -37,6 +39,20 @@ export interface OpenOptions {
  * wrong options, or what the server refuses.
  */
 export function open(options: OpenOptions): Promise<Session>;
+
+/** Which of the server's paths `bulla/install`, `bulla/sw` and `bulla/worker` are for. */
+export interface Scope {
+  /**
+   * Each with all that is below it: `"/api/"` covers what begins so, `"/api"` also itself. They are compared as they
+   * stand in URLs; one that no URL has is refused.
+   */
+  paths: readonly string[];
+  /**
+   * What of these is not covered, in other spellings, too: encoded letters, doubled slashes, parameters (`;`). Default:
+   * nothing.
+   */
+  except?: readonly string[];
+}
 
 /** How far an upload or a download has come, in bytes of what the application sends or gets. */
 export interface Progress {
@@ -95,7 +111,8 @@ export class Session {
    * it. Each is for one request. Tokens that are got with one are bound to this device: their `cnf.jkt` is `device`. When
    * the key is rotated, or deleted by `forget`, nobody can use them any more.
    *
-   * @throws {BullaError} `request_invalid` for what is no request, `session_closed` after `end`.
+   * @throws {BullaError} `request_invalid` for what is no request, or has members that are none of these,
+   * `session_closed` after `end`.
    */
   dpop(request: DpopRequest): Promise<string>;
 
@@ -126,7 +143,10 @@ export class Session {
    */
   on(type: "change", listener: (about: SessionState) => void): () => void;
 
-  /** Hears what the session does, step by step. Returns what takes the listener off again. */
+  /**
+   * Hears what the session does, step by step, from when it is open: the first opening is told by `debug` alone.
+   * Returns what takes the listener off again.
+   */
   on(type: "event", listener: (event: SessionEvent) => void): () => void;
 
   /**
@@ -139,7 +159,9 @@ export class Session {
 
   /**
    * Ends the session and deletes the device key, so that the next session cannot be linked to this
-   * one by its key. The server's identity stays pinned. Throws what `end` throws, when all is done.
+   * one by its key. The server's identity stays pinned.
+   *
+   * @throws {BullaError} what `end` throws, when all is done; `unsupported` if the device key could not be deleted.
    */
   forget(): Promise<void>;
 }
@@ -164,59 +186,84 @@ export interface SessionState {
   readonly storage: "indexeddb" | "memory";
 }
 
+/** What the events of one request have in common. */
+export interface RequestEvent {
+  /** The request's number. */
+  readonly request: number;
+  readonly method: string;
+  /** Without the query. */
+  readonly path: string;
+}
+
+/** What comes of an opening. */
+export interface OpeningEvent {
+  /** Whether a session is carried over, by a login or since its ticket is old. */
+  readonly carries: boolean;
+  /** Whether the device key is another one from now on. */
+  readonly rotates: boolean;
+}
+
 /**
  * A step of what a session does, for people who look for what went wrong. It holds no ticket, nonce, key or signature, no
- * query, header or body. More kinds may come.
+ * query, header or body. More kinds may come, so leave alone what you do not know.
  */
-export interface SessionEvent {
-  /**
-   * Of a session: `opening`, then `working` if the server wants work for it, and `opened`; `found` in storage; `ended`.
-   * Of a request: `signing`, `sealed`, `sent`, and `refused` by the server's verifier or `replied`. `failed` of both.
-   */
-  readonly type:
-    | "opening"
-    | "working"
-    | "opened"
-    | "found"
-    | "ended"
-    | "signing"
-    | "sealed"
-    | "sent"
-    | "refused"
-    | "replied"
-    | "failed";
-  /** Of a request: its number. */
-  readonly request?: number;
-  readonly method?: string;
-  /** The path, without the query. */
-  readonly path?: string;
-  /** `opening`, `opened`: whether a session is carried over, by a login or since its ticket is old. */
-  readonly carries?: boolean;
-  /** `opening`, `opened`: whether the device key is another one from now on. */
-  readonly rotates?: boolean;
-  /** `opened`: whether somebody is logged in. */
-  readonly authenticated?: boolean;
-  /** `signing`: by the device key, or by the session's. */
-  readonly proof?: "device" | "session";
-  /** `sealed`: how much is sent. */
-  readonly bytes?: number;
-  /** `refused`, `replied`. */
-  readonly status?: number;
-  /** `refused`, `replied`: whether that came sealed. */
-  readonly sealed?: boolean;
-  /** `refused`, `failed`: of the error; empty if that is none of Bulla's, such as an abort. */
-  readonly code?: BullaErrorCode | "" | (string & {});
-  /** `refused`: what comes of it. `prove` sends it again with a device proof, `reopen` through another session. */
-  readonly next?:
-    | "retry"
-    | "prove"
-    | "prove-anew"
-    | "prove-and-fail"
-    | "reopen"
-    | "reopen-and-fail"
-    | "ended"
-    | "fail";
-}
+export type SessionEvent =
+  | (OpeningEvent & { readonly type: "opening" })
+  /** The server wants work for it. */
+  | { readonly type: "working" }
+  | (OpeningEvent & {
+      readonly type: "opened";
+      /** Whether somebody is logged in. */
+      readonly authenticated: boolean;
+    })
+  /** A session was in storage; it has ended. */
+  | { readonly type: "found" | "ended" }
+  | (RequestEvent & {
+      readonly type: "signing";
+      /** By the device key, or by the session's. */
+      readonly proof: "device" | "session";
+    })
+  | (RequestEvent & {
+      readonly type: "sealed";
+      /** How much is sent. */
+      readonly bytes: number;
+    })
+  | (RequestEvent & { readonly type: "sent" })
+  /** By the server's verifier. */
+  | (RequestEvent & {
+      readonly type: "refused";
+      readonly code: BullaErrorCode | (string & {});
+      readonly status: number;
+      /** Whether that came sealed. */
+      readonly sealed: boolean;
+      /**
+       * What comes of it. `retry` sends it again, `prove` and `prove-anew` with a device proof, `reopen` through
+       * another session; `prove-and-fail` and `reopen-and-fail` do so for the next request alone. After `ended`, of
+       * a request that was to end the session, and `fail` nothing is sent.
+       */
+      readonly next:
+        | "retry"
+        | "prove"
+        | "prove-anew"
+        | "prove-and-fail"
+        | "reopen"
+        | "reopen-and-fail"
+        | "ended"
+        | "fail"
+        | (string & {});
+    })
+  | (RequestEvent & {
+      readonly type: "replied";
+      readonly status: number;
+      /** Whether that came sealed. */
+      readonly sealed: boolean;
+    })
+  /** An opening, or a request. */
+  | (Partial<RequestEvent> & {
+      readonly type: "failed";
+      /** Of the error; empty if that is none of Bulla's, such as an abort. */
+      readonly code: BullaErrorCode | "" | (string & {});
+    });
 
 /** The stable codes of {@link BullaError}. More may come. */
 export type BullaErrorCode =

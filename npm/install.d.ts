@@ -1,23 +1,15 @@
-import type { Session } from "./index.js";
+import type { Scope, Session } from "./index.js";
 
-/** What {@link install} takes. */
-export interface InstallOptions {
-  /**
-   * The paths whose requests go through the session, with all that is below them: `"/api/"` covers what begins so,
-   * `"/api"` also itself. They are compared as URLs are written.
-   */
-  paths: string[];
-  /** Paths below those that do not. */
-  except?: string[];
-}
+/** What {@link install} takes: the paths whose requests go through the session. */
+export interface InstallOptions extends Scope {}
 
 /**
  * Has the `fetch` and the `XMLHttpRequest` of this page, or worker, go through the session where a URL is of the
  * session's origin and under one of `paths`. All else goes to the platform as before.
  *
  * `fetch` then does what `session.fetch` does, and an `XMLHttpRequest` what the platform's does; a refusal, which
- * `fetch` throws as a `BullaError`, is an `error` event, and its code is in the console. `open` throws an
- * `InvalidAccessError` for what is synchronous, which cannot be signed.
+ * `fetch` throws as a `BullaError`, is an `error` event, and its code is in the console. `XMLHttpRequest.open` throws
+ * an `InvalidAccessError` for what is synchronous, which cannot be signed.
  *
  * ```js
  * import { open } from "bulla";

@@ -1,18 +1,11 @@
-import type { OpenOptions } from "./index.js";
+import type { OpenOptions, Scope } from "./index.js";
 
 export { BullaError } from "./index.js";
 
-/** What {@link protect} takes. */
-export interface ProtectOptions extends Omit<OpenOptions, "server" | "seal"> {
+/** What {@link protect} takes: the paths whose requests go through the session, and more. */
+export interface ProtectOptions extends Omit<OpenOptions, "server" | "seal">, Scope {
   /** The server's origin. Default: the worker's own. */
   server?: string;
-  /**
-   * The paths whose requests go through the session, with all that is below them: `"/api/"` covers what begins so,
-   * `"/api"` also itself. They are compared as URLs are written.
-   */
-  paths: string[];
-  /** Paths below those that do not. */
-  except?: string[];
   /** Where a person is sent who goes to a page that wants a login (`login_required`). Without it a page says so. */
   login?: string;
   /** Where the Wasm module lies. Default: beside this script. It is checked to be the one that belongs to it. */
