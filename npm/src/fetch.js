@@ -212,7 +212,7 @@ async function exchange(client, request, ends) {
     client.tell("failed", { code: codeOf(error) }, request);
     throw error;
   } finally {
-    // With it goes a copy of the body.
+    // Else it stays in the module's memory until it is collected.
     request.rules.free();
   }
 }
@@ -315,7 +315,7 @@ async function seal(sealer, content, { key, nonce }) {
   put(sealer.header);
   for (let at = 0; at === 0 || at < content.length; at += SLICE) {
     sealer.push(content.subarray(at, at + SLICE));
-    for (let record; (record = sealer.record(nonce)); ) put(await encrypt(key, record));
+    for (let record; (record = sealer.record()); ) put(await encrypt(key, sealer.nonce(nonce), record));
   }
   sealer.free();
   return sealed;

@@ -93,19 +93,17 @@ export function messageKey(base, salt, usage) {
   });
 }
 
-/** A record is its nonce and its bytes. */
-const gcm = (record) => ({ name: "AES-GCM", iv: record.subarray(0, 12) });
-const bytes = (record) => record.subarray(12);
+const gcm = (iv) => ({ name: "AES-GCM", iv });
 
 /** Seals a record. */
-export function encrypt(key, record) {
-  return webCrypto(async (subtle) => new Uint8Array(await subtle.encrypt(gcm(record), key, bytes(record))));
+export function encrypt(key, iv, record) {
+  return webCrypto(async (subtle) => new Uint8Array(await subtle.encrypt(gcm(iv), key, record)));
 }
 
 /** Opens a record; nothing comes of one that is broken. */
-export async function decrypt(key, record) {
+export async function decrypt(key, iv, record) {
   try {
-    return new Uint8Array(await crypto.subtle.decrypt(gcm(record), key, bytes(record)));
+    return new Uint8Array(await crypto.subtle.decrypt(gcm(iv), key, record));
   } catch {
     return undefined;
   }

@@ -10,7 +10,7 @@ const PIECE = 64 * 1024;
 /** How much goes into the module at once, whatever size the network's pieces have: a record. */
 const SLICE = PIECE;
 /** How many records WebCrypto has at least, if they are here, while the thread waits for one. */
-const AHEAD = 2;
+const AHEAD = 4;
 
 /** The content of a sealed reply. */
 export class SealedContent {
@@ -139,7 +139,9 @@ export class SealedContent {
   /** Gives WebCrypto what is in the module. */
   #decrypt() {
     const { key, nonce } = this.#key;
-    for (let record; (record = this.#unsealer.record(nonce)); ) this.#inFlight.push(decrypt(key, record));
+    for (let record; (record = this.#unsealer.record()); ) {
+      this.#inFlight.push(decrypt(key, this.#unsealer.nonce(nonce), record));
+    }
   }
 
   /** Takes more cipher text. */

@@ -1,10 +1,9 @@
 //! What crosses between the scripts and the rules in another shape than either has it: fields as one text, since each
-//! text costs a call, records as bytes, times as floats, kinds as booleans.
+//! text costs a call, times as floats, kinds as booleans.
 
 use core::time::Duration;
 
 use bulla_protocol::proof::ProofKind;
-use bulla_protocol::seal::{Record, RecordNonce};
 
 use crate::error::{Failure, wrong};
 
@@ -27,15 +26,6 @@ pub(crate) fn lines<'a>(fields: impl Iterator<Item = &'a (String, String)>) -> S
         lines.push_str(text);
     }
     lines
-}
-
-/// What WebCrypto is given for a record: its nonce, of 12 bytes, from the one that was derived for the message; and its
-/// bytes.
-pub(crate) fn behind_nonce(record: Record, base: &[u8]) -> Result<Vec<u8>, Failure> {
-    let nonce = RecordNonce::new(array(base)?).at(record.number);
-    let mut bytes = record.bytes;
-    bytes.splice(..0, nonce);
-    Ok(bytes)
 }
 
 pub(crate) fn proof_kind(session_proof: bool) -> ProofKind {
@@ -80,18 +70,6 @@ mod tests {
         for some in [&fields[..], &fields[..1], &fields[2..], &[]] {
             assert_eq!(pairs(&lines(some.iter())), some);
         }
-    }
-
-    #[test]
-    fn records_cross_behind_their_nonces() {
-        let record = || Record {
-            number: 258,
-            bytes: vec![7; 5],
-        };
-        let nonce = [9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9 ^ 1, 9 ^ 2];
-        let crossed = behind_nonce(record(), &[9; 12]).unwrap();
-        assert_eq!(crossed, [&nonce[..], &[7; 5]].concat());
-        assert!(behind_nonce(record(), &[9; 11]).is_err());
     }
 
     #[test]

@@ -24,6 +24,7 @@ mod boundary;
 pub mod dpop;
 pub mod error;
 pub mod opening;
+mod record;
 pub mod reply;
 pub mod request;
 pub mod retry;

@@ -5,8 +5,9 @@ use bulla_protocol::limits::{MAX_OPENING_LEN, MAX_PROBLEM_LEN};
 use bulla_protocol::reply::{self, Part, check_in_reply_to};
 use wasm_bindgen::prelude::*;
 
-use crate::boundary::{behind_nonce, lines, pairs};
+use crate::boundary::{lines, pairs};
 use crate::error::{BullaError, Failure};
+use crate::record::Handed;
 
 /// The status and the fields of a reply.
 #[wasm_bindgen]
@@ -129,6 +130,7 @@ impl Handout {
 #[derive(Default)]
 pub struct Unsealer {
     reply: reply::Unsealer,
+    handed: Handed,
     head: Option<Head>,
     content: Vec<u8>,
 }
@@ -165,15 +167,19 @@ impl Unsealer {
         self.reply.salt().map(|salt| salt.to_vec())
     }
 
-    /// The next record to be deciphered, if it is there and not too many are on their way: behind its nonce, from the
-    /// 12 bytes that were derived for the message.
+    /// The next record to be deciphered, if it is there and not too many are on their way.
+    pub fn record(&mut self) -> Option<Vec<u8>> {
+        let record = self.reply.record()?;
+        Some(self.handed.bytes(record))
+    }
+
+    /// The nonce of the last one, from the 12 bytes that were derived for the message; once.
     ///
     /// # Errors
     ///
-    /// `request_invalid` if there are not 12.
-    pub fn record(&mut self, nonce: &[u8]) -> Result<Option<Vec<u8>>, Failure> {
-        let record = self.reply.record();
-        record.map(|record| behind_nonce(record, nonce)).transpose()
+    /// `request_invalid` if there are not 12, or there is no record without its nonce.
+    pub fn nonce(&mut self, base: &[u8]) -> Result<Vec<u8>, Failure> {
+        self.handed.nonce(base)
     }
 
     /// Takes the plain text of the oldest record on its way.

@@ -13,8 +13,9 @@ use bulla_protocol::seal::{Header, Record, Splitter, sealed_len};
 use wasm_bindgen::prelude::*;
 
 use crate::Server;
-use crate::boundary::{array, behind_nonce, lines, pairs, proof_kind, seconds};
+use crate::boundary::{array, lines, pairs, proof_kind, seconds};
 use crate::error::{Failure, invalid, wrong};
+use crate::record::Handed;
 
 /// A request that can be sent, again and again if need be.
 #[wasm_bindgen]
@@ -167,6 +168,7 @@ impl Proof {
             header: header.encode(),
             sealed_len: sealed_len(before.len() + len + zeros, BULK_RECORD_SIZE),
             records: splitter.push(&before).into(),
+            handed: Handed::default(),
             splitter: Some(splitter),
             missing: len,
             zeros,
@@ -195,6 +197,7 @@ pub struct Sealer {
     header: Vec<u8>,
     sealed_len: usize,
     records: VecDeque<Record>,
+    handed: Handed,
     /// Until there are no more records to come.
     splitter: Option<Splitter>,
     /// How much of the content is still to come.
@@ -232,13 +235,8 @@ impl Sealer {
         Ok(())
     }
 
-    /// The next record, if the content that it takes is there, and none at the end: behind its nonce, from the 12 bytes
-    /// that were derived for the message.
-    ///
-    /// # Errors
-    ///
-    /// `request_invalid` if there are not 12.
-    pub fn record(&mut self, nonce: &[u8]) -> Result<Option<Vec<u8>>, Failure> {
+    /// The next record, if the content that it takes is there, and none at the end.
+    pub fn record(&mut self) -> Option<Vec<u8>> {
         while self.records.is_empty()
             && self.missing == 0
             && let Some(mut splitter) = self.splitter.take()
@@ -252,8 +250,17 @@ impl Sealer {
                 self.records.push_back(splitter.finish());
             }
         }
-        let record = self.records.pop_front();
-        record.map(|record| behind_nonce(record, nonce)).transpose()
+        let record = self.records.pop_front()?;
+        Some(self.handed.bytes(record))
+    }
+
+    /// The nonce of the last one, from the 12 bytes that were derived for the message; once.
+    ///
+    /// # Errors
+    ///
+    /// `request_invalid` if there are not 12, or there is no record without its nonce.
+    pub fn nonce(&mut self, base: &[u8]) -> Result<Vec<u8>, Failure> {
+        self.handed.nonce(base)
     }
 }
 
@@ -281,7 +288,7 @@ fn encode_rest(target: &str) -> String {
 #[cfg(test)]
 mod tests {
     use bulla_protocol::error::Code;
-    use bulla_protocol::seal::{TAG_LEN, pieces};
+    use bulla_protocol::seal::{RecordNonce, TAG_LEN, pieces};
     use bulla_protocol::target::Target;
 
     use super::*;
@@ -313,14 +320,13 @@ mod tests {
         let mut records = Vec::new();
         for slice in content.chunks(slice).chain([&[][..]]) {
             sealer.push(slice).unwrap();
-            while let Some(record) = sealer.record(&[0; 12]).unwrap() {
+            while let Some(record) = sealer.record() {
+                let nonce = RecordNonce::new([9; 12]).at(records.len() as u64);
+                assert_eq!(sealer.nonce(&[9; 12]).unwrap(), nonce);
                 records.push(record);
             }
         }
-        let written: usize = records
-            .iter()
-            .map(|record| record.len() - 12 + TAG_LEN)
-            .sum();
+        let written: usize = records.iter().map(|record| record.len() + TAG_LEN).sum();
         assert_eq!(sealer.header().len() + written, sealer.length());
         records
     }
@@ -342,11 +348,7 @@ mod tests {
             let head = proof.unwrap().sealed(&outgoing.rules, &[2; 64]);
             let whole = message::whole(head, &content).unwrap();
             let wanted: Vec<_> = pieces(&whole, BULK_RECORD_SIZE)
-                .map(|piece| {
-                    let bytes = [piece.data, &[piece.delimiter]].concat();
-                    let number = piece.number;
-                    behind_nonce(Record { number, bytes }, &[0; 12]).unwrap()
-                })
+                .map(|piece| [piece.data, &[piece.delimiter]].concat())
                 .collect();
             for slice in [1 << 16, 777_777] {
                 assert!(
@@ -361,14 +363,14 @@ mod tests {
     fn there_is_no_record_without_its_content() {
         let outgoing = outgoing(10);
         let mut sealer = sealer(&outgoing);
-        assert_eq!(sealer.record(&[0; 12]).unwrap(), None);
+        assert_eq!(sealer.record(), None);
         sealer.push(&[0; 9]).unwrap();
-        assert_eq!(sealer.record(&[0; 12]).unwrap(), None);
+        assert_eq!(sealer.record(), None);
         let error = sealer.push(&[0; 2]).unwrap_err();
         assert_eq!(error.0.code, Code::RequestInvalid);
         sealer.push(&[0]).unwrap();
-        assert!(sealer.record(&[0; 12]).unwrap().is_some());
-        assert_eq!(sealer.record(&[0; 12]).unwrap(), None);
+        assert!(sealer.record().is_some());
+        assert_eq!(sealer.record(), None);
     }
 
     #[test]
