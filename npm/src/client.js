@@ -1,7 +1,7 @@
 // What stands behind a `Session` object: the device, the current session and how to come by one.
 
 import { Opening, Server, checkThumbprint, isOver, maxAnswer, openingTimeout, sealedFields, thumbprint } from "../build/bulla_web.js";
-import { BullaError, answered, codeOf, foreign, unreachable } from "./error.js";
+import { BullaError, answered, codeOf, foreign, refuseOthers, unreachable, wrong } from "./error.js";
 import { agree, generateAgreement, generateDevice, randomBytes, sign, verify } from "./keys.js";
 import { News } from "./news.js";
 import { ignore, lines, locked, pairs, readAtMost, seconds } from "./platform.js";
@@ -9,13 +9,10 @@ import { isKey, isSession, seemsOver } from "./session.js";
 import { change, findStorage, get, put, remove } from "./storage.js";
 
 /** What the application wants. */
-function settings(options) {
-  const wrong = (message) => new BullaError("request_invalid", message);
+export function settings(options) {
   const is = (value, type) => value === undefined || value === null || typeof value === type;
   const { server, identity, prefix, seal, debug, ...others } = options ?? {};
-  const [unknown] = Object.keys(others);
-  // A pin whose name is misspelt would be none.
-  if (unknown !== undefined) throw wrong(`open knows no option "${unknown}"`);
+  refuseOthers("open", others);
   const areRight = is(identity, "string") && is(prefix, "string") && is(seal, "boolean") && is(debug, "boolean");
   if (typeof server !== "string" || !areRight) throw wrong("open wants { server, identity?, prefix?, seal?, debug? }");
   const url = parsed(server);

@@ -1,7 +1,7 @@
 // DPoP proofs (RFC 9449) by the device key.
 
 import { dpopProof } from "../build/bulla_web.js";
-import { BullaError } from "./error.js";
+import { BullaError, refuseOthers } from "./error.js";
 import { base } from "./fetch.js";
 import { sign } from "./keys.js";
 import { seconds } from "./platform.js";
@@ -15,7 +15,8 @@ export async function dpop(client, wanted) {
   const proof = (signature) => dpopProof(device.public, claims, now, signature);
   try {
     // What is no URL, for none: the platform takes `undefined` for a path.
-    const { url = "//", method, token = "", nonce = "" } = wanted;
+    const { url = "//", method, token = "", nonce = "", ...others } = wanted;
+    refuseOthers("dpop", others);
     const request = new Request(new URL(url, base(client)), { method });
     // Without query and fragment.
     claims = [crypto.randomUUID(), request.method, request.url.split(/[?#]/)[0], token, nonce].join("\n");

@@ -12,9 +12,23 @@ export class BullaError extends Error {
     super(message, options);
     this.code = code;
   }
+
+  /** Also one of another entry of the package, which has this class once more. */
+  static [Symbol.hasInstance](value) {
+    return value?.name === BullaError.name;
+  }
 }
 // On the prototype, like the platform's own errors.
 BullaError.prototype.name = BullaError.name;
+
+/** What the application asks for is wrong. */
+export const wrong = (message) => new BullaError("request_invalid", message);
+
+/** Refuses options that nobody knows: a pin whose name is misspelt would be none. */
+export function refuseOthers(by, others) {
+  const [unknown] = Object.keys(others);
+  if (unknown !== undefined) throw wrong(`${by} knows no option "${unknown}"`);
+}
 
 /**
  * The code of whatever was thrown; empty if it has none.

@@ -1,14 +1,13 @@
 // `bulla/install`: has the page's own `fetch` and `XMLHttpRequest` go through a session.
 
-import { BullaError } from "./error.js";
+import { refuseOthers, wrong } from "./error.js";
 import { covers, scopeOf } from "./paths.js";
 import { through } from "./xhr.js";
 
 /** Puts both in place, and returns what takes them out again. */
 export function install(session, options) {
   const { paths, except, ...others } = options ?? {};
-  const [unknown] = Object.keys(others);
-  if (unknown !== undefined) throw wrong(`install knows no option "${unknown}"`);
+  refuseOthers("install", others);
   const scope = scopeOf({ paths, except });
   if (typeof session?.fetch !== "function" || typeof session.origin !== "string") {
     throw wrong("install wants a session");
@@ -29,8 +28,6 @@ export function install(session, options) {
     for (const take of takeOut) take();
   };
 }
-
-const wrong = (message) => new BullaError("request_invalid", message);
 
 /** What lies below those of ours that do nothing any more. */
 const idle = new WeakMap();

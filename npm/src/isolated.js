@@ -3,7 +3,7 @@
 
 import { Client } from "./client.js";
 import { dpop } from "./dpop.js";
-import { BullaError } from "./error.js";
+import { BullaError, wrong } from "./error.js";
 import { end, run } from "./fetch.js";
 import { covers, scopeOf } from "./paths.js";
 import { load } from "./wasm.js";
@@ -21,12 +21,12 @@ const calls = {
 
   /** Once only: script in the page must not widen what the page itself has set. */
   async open(_port, { paths, except, ...options }, wasm) {
-    if (isBegun) throw refused("this worker has a session already");
+    if (isBegun) throw wrong("this worker has a session already");
     isBegun = true;
     const scope = scopeOf({ paths, except });
     await load(wasm, () => new URL("./bulla_web_bg.wasm", import.meta.url));
     client = await Client.start(options, (url) => {
-      if (!covers(scope, new URL(url).pathname)) throw refused("this session does not reach that path");
+      if (!covers(scope, new URL(url).pathname)) throw wrong("this session does not reach that path");
     });
     client.on("change", (state) => tell("change", state));
     return [];
@@ -67,8 +67,6 @@ const calls = {
     return [await end(client, true)];
   },
 };
-
-const refused = (why) => new BullaError("request_invalid", why);
 
 async function piece(reader) {
   const { value } = await reader.read();

@@ -1,6 +1,6 @@
 // Which paths go through the session, where that is not said by calling `session.fetch`.
 
-import { BullaError } from "./error.js";
+import { wrong } from "./error.js";
 
 /**
  * Whether a path, as the platform serialises it in a URL, is under one of `paths` and under none of `except`.
@@ -9,16 +9,19 @@ import { BullaError } from "./error.js";
  */
 export function covers({ paths, except = [] }, pathname) {
   const isUnder = (pathname, prefix) => pathname === prefix || pathname.startsWith(prefix.replace(/\/?$/, "/"));
-  const isExcepted = (prefix) => isUnder(pathname, prefix) || isUnder(plain(pathname), prefix);
+  const isExcepted = (prefix) => isUnder(pathname, prefix) || isUnder(plain(pathname), plain(prefix));
   return paths.some((prefix) => isUnder(pathname, prefix)) && !except.some(isExcepted);
 }
 
 /**
  * The path as a lenient application may read it: without parameters of segments (RFC 3986 section 3.3), without empty
- * segments, and without encoding that is not needed.
+ * segments, and with no more encoding than it takes to write it down.
  */
 function plain(pathname) {
-  const decoded = pathname.replace(/%([2-7][0-9a-f])/gi, (_, hex) => String.fromCharCode(parseInt(hex, 16)));
+  const decoded = pathname.replace(/%[0-9a-f]{2}/gi, (octet) => {
+    const code = parseInt(octet.slice(1), 16);
+    return code > 0x20 && code < 0x7f ? String.fromCharCode(code) : octet.toUpperCase();
+  });
   return decoded.replace(/;[^/]*/g, "").replace(/\/{2,}/g, "/");
 }
 
@@ -49,5 +52,3 @@ function serialised(path) {
     return undefined;
   }
 }
-
-const wrong = (message) => new BullaError("request_invalid", message);

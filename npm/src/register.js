@@ -1,7 +1,7 @@
 // `bulla/register`: what a page does for its service worker.
 
 import { ENDS_SILENTLY } from "./engines.js";
-import { BullaError } from "./error.js";
+import { BullaError, wrong } from "./error.js";
 import { AWAKE, CLAIM, COMPLETE, STREAM } from "./kept.js";
 import { described } from "./platform.js";
 
@@ -12,6 +12,8 @@ const PATIENCE = 5000;
 /** How often it is looked whether the worker is there, in milliseconds. */
 const SOON = 200;
 
+let isPrepared = false;
+
 /**
  * Registers the worker, and resolves when it stands between this page and the network. Until then the page's `fetch` of
  * its own origin waits.
@@ -19,22 +21,30 @@ const SOON = 200;
 export async function register(script, options = undefined) {
   const workers = globalThis.navigator?.serviceWorker;
   if (!workers) throw new BullaError("unsupported", "there are no service workers: is the page a secure context, https or http://localhost?");
+  if (!isPrepared) prepare(workers);
+  isPrepared = true;
+  const controlled = taken(workers, script, options);
+  if (!workers.controller) holdFetch(controlled);
+  return controlled;
+}
+
+/** What the page does once, however often it registers. */
+function prepare(workers) {
   // Keeps the worker alive while it streams, which needs an event now and then.
   workers.addEventListener("message", ({ data, source }) => {
     if (data === AWAKE) source.postMessage(AWAKE);
   });
   workers.startMessages();
   if (ENDS_SILENTLY) wrapFetch((fetch) => checking(workers, fetch));
-  const controlled = taken(workers, script, options);
-  if (!workers.controller) holdFetch(controlled);
-  await controlled;
 }
 
 async function taken(workers, script, options) {
   const registration = await workers.register(script, { type: "module", ...options }).catch((cause) => {
     throw new BullaError("unsupported", "the service worker was refused: is its script served, and does the page's policy allow it in worker-src?", { cause });
   });
-  const { installing } = registration;
+  const { installing, scope } = registration;
+  // It would never take this page.
+  if (!location.href.startsWith(scope)) throw wrong(`this page is not below ${scope}: pass another scope`);
   let timer;
   let look;
   await new Promise((resolve, reject) => {
@@ -53,6 +63,7 @@ async function taken(workers, script, options) {
     clearInterval(timer);
     workers.removeEventListener("controllerchange", look);
   });
+  return registration;
 }
 
 /** Puts a function in the place of `fetch`. Gives one that puts it back, unless others have come on top. */
@@ -88,7 +99,11 @@ const checking = (workers, fetch) => async (input, init) => {
     if (!(await ask(workers.controller, [COMPLETE, name]))) throw new TypeError("the reply is cut off");
   };
   const body = response.body.pipeThrough(new TransformStream({ flush }));
-  return described(new Response(body, response), response.url, response.redirected);
+  const { status, statusText, url, redirected } = response;
+  const headers = new Headers(response.headers);
+  // Another copy of this script would ask once more.
+  headers.delete(STREAM);
+  return described(new Response(body, { status, statusText, headers }), url, redirected);
 };
 
 /** The worker's answer, or nothing if there is none in time. */

@@ -1,12 +1,12 @@
 // `bulla/sw`: a service worker that signs and seals the requests of pages which know nothing of it.
 
-import { Client } from "./client.js";
-import { BullaError } from "./error.js";
+import { Client, settings } from "./client.js";
+import { BullaError, refuseOthers, wrong } from "./error.js";
 import { explained } from "./explained.js";
 import { forward } from "./fetch.js";
 import { Kept } from "./kept.js";
 import { covers, scopeOf } from "./paths.js";
-import { pinned } from "./pinned.js";
+import { pinned, unpinOthers } from "./pinned.js";
 import { load } from "./wasm.js";
 
 export { BullaError };
@@ -16,11 +16,12 @@ const worker = /** @type {any} */ (globalThis);
 
 /** Takes over the requests of this worker's pages. To be called once, while its script first runs. */
 export function protect(options) {
-  const { paths, except, login, wasm, seal, ...rest } = options ?? {};
+  const { paths, except, login, wasm, seal, server, identity, prefix, debug, ...others } = options ?? {};
+  refuseOthers("protect", others);
   // Browsers would put other fields in the place of those that say who has begun a request.
-  if (seal === false) throw new BullaError("request_invalid", "a service worker always seals");
+  if (seal === false) throw wrong("a service worker always seals");
   const scope = scopeOf({ paths, except });
-  const given = { server: worker.location.origin, ...rest };
+  const given = { server: originOf(server ?? worker.location.origin), identity, prefix, debug };
   const kept = new Kept(worker);
   const init = () => load(undefined, () => pinned(wasm ?? new URL("./bulla_web_bg.wasm", import.meta.url)));
   let starting;
@@ -37,9 +38,13 @@ export function protect(options) {
   worker.addEventListener("install", (event) => {
     // An update waits until the pages of the worker before it are gone: their streams would end with it.
     if (!worker.registration.active) event.waitUntil(worker.skipWaiting());
-    event.waitUntil(init());
+    // A worker whose pin is misspelt must not come to life.
+    event.waitUntil(init().then(() => settings(given)));
   });
-  worker.addEventListener("activate", (event) => event.waitUntil(worker.clients.claim()));
+  worker.addEventListener("activate", (event) => {
+    event.waitUntil(worker.clients.claim());
+    event.waitUntil(unpinOthers());
+  });
   worker.addEventListener("message", (event) => kept.hear(event));
   worker.addEventListener("fetch", (event) => {
     const { request } = event;
@@ -50,11 +55,19 @@ export function protect(options) {
   async function answer(request) {
     try {
       const isOurs = request.mode !== "navigate" || (await isFromHere(request));
-      if (!isOurs && !isLooking(request)) throw new BullaError("request_invalid", "it came by way of another site");
+      if (!isOurs && !isLooking(request)) throw wrong("it came by way of another site");
       return await forward(await started(), request, stated(request, isOurs), kept.watch);
     } catch (error) {
       return refused(request, error, login);
     }
+  }
+}
+
+function originOf(server) {
+  try {
+    return new URL(server).origin;
+  } catch {
+    throw wrong("the server is not an origin");
   }
 }
 
@@ -70,7 +83,7 @@ function takes(server, scope, { url, method, mode, referrer, destination, cache 
 /** Whether it is a page that is asked for, in a tab. */
 const isLooking = ({ method, destination }) => method === "GET" && destination === "document";
 
-const namesUs = (referrer) => referrer.startsWith(`${worker.location.origin}/`);
+const namesUs = (url) => url.startsWith(`${worker.location.origin}/`);
 
 /** Policies (W3C Referrer Policy) by which a whole referrer comes along from another site, too. */
 const LOOSE = ["unsafe-url", "no-referrer-when-downgrade"];
@@ -88,9 +101,9 @@ async function isFromHere({ referrer, referrerPolicy, headers }) {
 }
 
 /** What the browser would have said of a request (Fetch Metadata), which the worker's own says of the worker. */
-function stated({ mode, destination, referrer }, isOurs) {
+function stated({ url, mode, destination, referrer }, isOurs) {
   const fields = [
-    ["sec-fetch-site", isOurs ? "same-origin" : "cross-site"],
+    ["sec-fetch-site", isOurs && namesUs(url) ? "same-origin" : "cross-site"],
     ["sec-fetch-mode", mode],
     ["sec-fetch-dest", destination || "empty"],
   ];
@@ -104,11 +117,11 @@ function refused({ mode, method, signal }, error, login) {
   // What the page would see without the worker.
   if (signal.aborted || !(error instanceof BullaError)) return Response.error();
   const { code, status, message, sealed } = error;
+  console.warn(`bulla: ${code}: ${message}`);
   if (mode === "navigate") {
     if (code === "login_required" && sealed && login && method === "GET") return Response.redirect(login);
     return code === "network" ? Response.error() : explained(error);
   }
-  console.warn(`bulla: ${code}: ${message}`);
   // Whoever ends TLS must not speak for the application.
   if (!sealed) return Response.error();
   const problem = JSON.stringify({ status, code, detail: message });

@@ -121,7 +121,6 @@ async fn what_no_worker_sees_is_refused(engine: Engine) -> Outcome {
         if is_not_made(engine, kind) {
             continue;
         }
-        eprintln!("{engine} {kind}");
         visit(&browser, &shop, "/start").await?;
         let path = format!("/app/kind/{kind}");
         let script = format!(
