@@ -105,6 +105,39 @@ fn what_is_imported_asks_for_nothing() -> Outcome {
     Ok(())
 }
 
+/// What another site may have begun it leaves to the browser, or refuses: else its request would pass for one of ours.
+#[test]
+fn a_service_worker_sends_what_its_own_pages_have_begun() -> Outcome {
+    let told = run(include_str!("pages/sw.mjs"), &[], &[])?;
+    let (sent, left, refused) = ("sent", "left", "refused");
+    assert_eq!(
+        told,
+        json!({
+            "unsealed": ["request_invalid", true],
+            "request": sent,
+            "elsewhere": left,
+            "otherPath": left,
+            "excepted": left,
+            "onlyIfCached": left,
+            "form": sent,
+            "formOfNobody": left,
+            "formOfAnother": left,
+            "formOfSimilar": left,
+            "formOfPort": left,
+            "frame": sent,
+            "frameOfAnother": left,
+            "formSentOn": refused,
+            "formSentOnPastAPage": refused,
+            "formOfFirstPage": sent,
+            "formOfLoosePolicy": refused,
+            "formOfOlderPolicy": refused,
+            "formWithoutOrigin": refused,
+            "frameSentOn": refused,
+        })
+    );
+    Ok(())
+}
+
 /// Runs a script where the package is installed, to its end. Gives what it prints.
 fn run(script: &str, flags: &[&str], arguments: &[&str]) -> std::io::Result<Value> {
     let folder = tempfile::tempdir()?;
