@@ -114,6 +114,8 @@ fn a_service_worker_sends_what_its_own_pages_have_begun() -> Outcome {
         told,
         json!({
             "unsealed": ["request_invalid", true],
+            // What could not be loaded is asked for again.
+            "attempts": [sent, 1, sent, 2],
             "request": sent,
             "elsewhere": left,
             "otherPath": left,

@@ -11,7 +11,12 @@ Object.assign(globalThis, {
   addEventListener: (type, listener) => { listeners[type] = listener; },
 });
 // Nothing is there: whatever is to be sent fails for that.
-globalThis.fetch = async () => { throw new TypeError("no network"); };
+let attempts = 0;
+globalThis.fetch = async () => {
+  attempts += 1;
+  throw new TypeError("no network");
+};
+globalThis.caches = { open: async () => { throw new TypeError("no storage"); } };
 console.warn = () => {};
 
 const { protect } = await import("bulla/sw");
@@ -46,6 +51,7 @@ const frame = { mode: "navigate", destination: "iframe" };
 const bare = { referrer: `${here}/` };
 console.log(JSON.stringify({
   unsealed: [unsealed, isSilent],
+  attempts: [await ask({}), attempts, await ask({}), attempts],
 
   request: await ask({}),
   elsewhere: await ask({ url: "https://bank.example.org/app/pay" }),
