@@ -17,9 +17,22 @@ const read = async (response) => {
   return length;
 };
 
-/** A stream as it comes, cut into records. */
-async function* records(stream) {
-  const reader = stream.getReader();
+/** The server seals one record, with a key of zeros, and sends it again and again. */
+const key = await crypto.subtle.importKey("raw", new Uint8Array(16), "AES-GCM", false, ["decrypt"]);
+const gcm = { name: "AES-GCM", iv: new Uint8Array(12) };
+
+/** A stream as it comes, cut into records, each of them opened. */
+const readRecords = async (response) => {
+  const inFlight = [];
+  let length = 0;
+  const settle = async () => {
+    length += (await inFlight.shift()).byteLength;
+  };
+  const open = async (record) => {
+    inFlight.push(crypto.subtle.decrypt(gcm, key, record));
+    if (inFlight.length === IN_FLIGHT) await settle();
+  };
+  const reader = response.body.getReader();
   let record = new Uint8Array(RECORD);
   let filled = 0;
   for (let piece; !(piece = await reader.read()).done; ) {
@@ -27,7 +40,7 @@ async function* records(stream) {
     while (value.length > 0) {
       // One that lies in the piece as a whole is not copied.
       if (filled === 0 && value.length >= RECORD) {
-        yield value.subarray(0, RECORD);
+        await open(value.subarray(0, RECORD));
         value = value.subarray(RECORD);
         continue;
       }
@@ -36,26 +49,11 @@ async function* records(stream) {
       filled += part.length;
       value = value.subarray(part.length);
       if (filled < RECORD) continue;
-      yield record;
+      await open(record);
       [record, filled] = [new Uint8Array(RECORD), 0];
     }
   }
-  if (filled > 0) yield record.subarray(0, filled);
-}
-
-/** The server seals one record, with a key of zeros, and sends it again and again. */
-const key = await crypto.subtle.importKey("raw", new Uint8Array(16), "AES-GCM", false, ["decrypt"]);
-const gcm = { name: "AES-GCM", iv: new Uint8Array(12) };
-const readRecords = async (response) => {
-  const inFlight = [];
-  let length = 0;
-  const settle = async () => {
-    length += (await inFlight.shift()).byteLength;
-  };
-  for await (const record of records(response.body)) {
-    inFlight.push(crypto.subtle.decrypt(gcm, key, record));
-    if (inFlight.length === IN_FLIGHT) await settle();
-  }
+  if (filled > 0) await open(record.subarray(0, filled));
   while (inFlight.length > 0) await settle();
   return length;
 };

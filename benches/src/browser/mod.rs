@@ -297,8 +297,8 @@ fn scripts(below: &str, folder: &str) -> io::Result<Router> {
     let mut routes = Router::new();
     for entry in fs::read_dir(folder)? {
         let file = entry?.path();
-        let name = file.file_name().and_then(OsStr::to_str).unwrap_or_default();
-        if name.ends_with(".js") {
+        if file.extension() == Some(OsStr::new("js")) {
+            let name = file.file_name().and_then(OsStr::to_str).unwrap_or_default();
             let script = serve::bytes("text/javascript", fs::read(&file)?);
             routes = routes.route(&format!("{below}{name}"), script);
         }
@@ -359,4 +359,22 @@ fn verifier(origin: &str, proof: ProofKind) -> Outcome<Bulla> {
         .unsigned("/bench/")
         .openings(Openings::FREE)
         .build()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_choose_engines_and_parts() {
+        let chosen = |names: &[&str]| {
+            Selection::of(names).map(|chosen| (chosen.engines.len(), chosen.parts.len()))
+        };
+        let (engines, parts) = (Engine::ALL.len(), Part::ALL.len());
+        assert_eq!(chosen(&[]), Some((engines, parts)));
+        assert_eq!(chosen(&["firefox", "webkit"]), Some((2, parts)));
+        assert_eq!(chosen(&["bulk"]), Some((engines, 1)));
+        assert_eq!(chosen(&["bulk", "chromium"]), Some((1, 1)));
+        assert_eq!(chosen(&["chromium", "size"]), None);
+    }
 }
