@@ -9,8 +9,8 @@ use std::time::Duration;
 use axum::body::{Body, Bytes};
 use axum::extract::{Path, Request, State};
 use axum::http::header::{
-    ACCEPT_RANGES, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_RANGE, CONTENT_SECURITY_POLICY,
-    CONTENT_TYPE, LOCATION, RANGE, SET_COOKIE,
+    ACCEPT_RANGES, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_RANGE,
+    CONTENT_SECURITY_POLICY, CONTENT_TYPE, LOCATION, RANGE, SET_COOKIE,
 };
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use axum::middleware::{Next, from_fn_with_state};
@@ -309,6 +309,7 @@ fn routes(counter: Counter) -> Router {
         .route("/app/away", any(away))
         .route("/app/picture.svg", get(picture))
         .route("/app/download", get(download))
+        .route("/app/stated/{length}", get(stated))
         .route("/app/sound.wav", get(sound))
         .route("/app/ticks/{count}/{milliseconds}", get(ticks))
         .with_state(counter)
@@ -465,6 +466,12 @@ async fn download(
         (CONTENT_DISPOSITION, "attachment; filename=clay.bin"),
     ];
     (kind, vec![7; 100_000])
+}
+
+/// What says that it is so long, and is not.
+async fn stated(_session: Session, Path(length): Path<u64>) -> impl IntoResponse {
+    let content = stream::iter([Ok::<_, io::Error>("clay "), Ok("and seals")]);
+    ([(CONTENT_LENGTH, length)], Body::from_stream(content))
 }
 
 /// A second of silence, of which parts can be asked for.

@@ -89,6 +89,7 @@ async fn everything_works(engine: Engine) -> Outcome {
         what_cannot_be_followed_is_heard_of_once(&browser).await?;
         a_second_sending_is_not_told_as_another(&browser, &bank).await?;
         a_callback_that_throws_stops_nothing(&browser).await?;
+        a_length_that_is_not_the_contents_is_not_told(&browser).await?;
         it_does_what_the_platform_does(&browser, sealed).await?;
     }
     browser.quit().await?;
@@ -240,6 +241,19 @@ async fn a_second_sending_is_not_told_as_another(browser: &Browser, bank: &Bank)
 async fn a_callback_that_throws_stops_nothing(browser: &Browser) -> Outcome {
     let told = call(browser, "throwing", json!([])).await?;
     assert_eq!(told, json!([200, "a body", [true, true]]));
+    Ok(())
+}
+
+async fn a_length_that_is_not_the_contents_is_not_told(browser: &Browser) -> Outcome {
+    let fields = json!([
+        { "content-length": "6" },
+        { "content-length": "6", "content-encoding": "gzip" },
+        { "content-length": "six" },
+        {},
+    ]);
+    let told = call(browser, "watching", json!([fields])).await?;
+    let unknown = json!([6, 0, false]);
+    assert_eq!(told, json!([[6, 6, true], unknown, unknown, unknown]));
     Ok(())
 }
 

@@ -254,8 +254,11 @@ async fn downloads_say_how_long_they_are(browser: &Browser, shop: &Shop) -> Outc
                xhr.onloadend = resolve;
                xhr.send();
              });
+             // The content ends where the message does, whatever is said of it.
+             const stated = [2, 1000].map((length) => fetch(`/app/stated/${length}`).then((reply) => reply.text()));
              const length = ({ headers }) => headers.get('content-length');
              return { fetch: [length(reply), (await reply.arrayBuffer()).byteLength],
+                      stated: await Promise.all(stated),
                       head: [length(head), await head.text()],
                       xhr: [[...told], xhr.response.length] };",
             [],
@@ -265,6 +268,7 @@ async fn downloads_say_how_long_they_are(browser: &Browser, shop: &Shop) -> Outc
         found,
         json!({
             "fetch": ["100000", 100_000],
+            "stated": ["clay and seals", "clay and seals"],
             "head": ["100000", ""],
             "xhr": [["100000 true"], 100_000],
         })

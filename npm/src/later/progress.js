@@ -85,7 +85,7 @@ export function watched(response, tell) {
 
 /** How long the content is, if that is known, else 0: where it was encoded, the field tells another length. */
 export function lengthOf(headers) {
-  return headers.has("content-encoding") ? 0 : Number(headers.get("content-length"));
+  return headers.has("content-encoding") ? 0 : Number(headers.get("content-length")) || 0;
 }
 
 /** What the application throws is its own, as in a listener of an event, and does not stop the request. */

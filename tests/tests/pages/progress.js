@@ -111,6 +111,17 @@ window.throwing = async () => {
   return [reply.status, text, errors];
 };
 
+/** What is told of a reply of six bytes with each of these fields. */
+window.watching = async (given) => {
+  const { watched } = await import("/npm/later/progress.js");
+  const told = [];
+  for (const headers of given) {
+    const tell = ({ loaded, total, lengthComputable }) => told.push([loaded, total, lengthComputable]);
+    await watched(new Response("a body", { headers }), tell).text();
+  }
+  return told;
+};
+
 /** A session that always tells how far it is, for the cases that hold `fetch` against the platform's. */
 window.tell = () => {
   const { fetch } = session;
