@@ -1,25 +1,25 @@
 // What stands behind a `Session` object: the device, the current session and how to come by one.
 
-import { Opening, Server, checkThumbprint, isOver, maxAnswer, openingTimeout, sealedFields, thumbprint } from "../build/bulla_web.js";
-import { BullaError, answered, codeOf, foreign, refuseOthers, unreachable, wrong } from "./error.js";
-import { agree, generateAgreement, generateDevice, randomBytes, sign, verify } from "./keys.js";
-import { News } from "./news.js";
-import { ignore, lines, locked, pairs, readAtMost, seconds } from "./platform.js";
-import { isKey, isSession, seemsOver } from "./session.js";
+import { Opening, Server, checkThumbprint, isOver, sealedFields, thumbprint } from "../build/bulla_web.js";
+import { BullaError, codeOf, checkOptions, wrong } from "./error.js";
+import { isKey, isSession, seemsOver } from "./held.js";
+import { agree, generateAgreement, generateDevice, randomBytes } from "./keys.js";
+import { exchanged } from "./opening.js";
+import { ignore, locked, pairs, seconds } from "./platform.js";
 import { change, findStorage, get, put, remove } from "./storage.js";
+import { News } from "./tabs.js";
+
+const OPTIONS = { server: "string", identity: "string", prefix: "string", seal: "boolean", debug: "boolean" };
 
 /** What the application wants. */
 export function settings(options) {
-  const is = (value, type) => value === undefined || value === null || typeof value === type;
-  const { server, identity, prefix, seal, debug, ...others } = options ?? {};
-  refuseOthers("open", others);
-  const areRight = is(identity, "string") && is(prefix, "string") && is(seal, "boolean") && is(debug, "boolean");
-  if (typeof server !== "string" || !areRight) throw wrong("open wants { server, identity?, prefix?, seal?, debug? }");
+  checkOptions("open", options, OPTIONS);
+  const { server, identity, prefix, seal, debug } = options ?? {};
   const url = parsed(server);
   if (url?.pathname !== "/" || url.search) throw wrong("the server is not an origin");
-  if (typeof identity === "string") checkThumbprint(identity);
+  if (identity !== undefined) checkThumbprint(identity);
   const { origin } = url;
-  return { origin, server: new Server(origin, prefix ?? undefined), pin: identity ?? undefined, seal: seal ?? true, debug };
+  return { origin, server: new Server(origin, prefix), pin: identity, seal: seal ?? true, debug };
 }
 
 function parsed(url) {
@@ -232,14 +232,14 @@ export class Client {
     this.#isClosed = true;
     try {
       if (last) await this.drop(last);
-      if (forgets) await this.forgetDevice();
+      if (forgets) await this.#forgetDevice();
     } finally {
       this.#leave();
     }
   }
 
   /** Removes the device key, so that the next opening is another device's. */
-  async forgetDevice() {
+  async #forgetDevice() {
     try {
       await remove(this.#home, this.#key("device"));
       this.#news?.tell();
@@ -290,7 +290,7 @@ export class Client {
     try {
       const next = await generateDevice();
       await put(this.storage, this.#key("device"), next);
-      this.#take(next);
+      this.#useDevice(next);
       return device;
     } catch {
       return undefined;
@@ -330,14 +330,23 @@ export class Client {
       seconds(),
       previous?.public,
     );
-    const opened = await this.#exchange(opening, device, previous);
+    const opened = await exchanged(this, opening, device, previous);
     const keys = await agree(agreement.private, opened);
     const { id, identity, authenticated, sessionProof, nonceLife, ticketLife, ticket, nonce } = opened;
     opened.free();
     // Whoever has closed the client meanwhile must not find it with a session again.
     this.#checkOpen();
     const session = {
-      ...{ id, identity, key: device.private, device: thumbprint, authenticated, sessionProof, nonceLife, ticketLife, ticket, nonce },
+      id,
+      identity,
+      key: device.private,
+      device: thumbprint,
+      authenticated,
+      sessionProof,
+      nonceLife,
+      ticketLife,
+      ticket,
+      nonce,
       ticketCame: seconds(),
       /** A device proof has been seen by the server: it has handed out a further ticket. */
       confirmed: false,
@@ -349,45 +358,6 @@ export class Client {
     this.#news?.read();
     await this.#storeOpened(session);
     return session;
-  }
-
-  /** Signs an opening, sends it, does what work the server asks for, and reads and verifies the answer. */
-  async #exchange(opening, device, previous) {
-    const { rotationBase } = opening;
-    const rotation = rotationBase && (await sign(previous.private, rotationBase));
-    const sent = opening.signed(await sign(device.private, opening.base), rotation);
-    const { fields, body } = sent;
-    const response = await fetch(this.origin + this.server.sessionPath, {
-      method: "POST",
-      headers: pairs(fields),
-      body,
-      redirect: "manual",
-      cache: "no-store",
-      // The cookies that are bound to the key before, for the server to bind anew.
-      credentials: previous ? "include" : "same-origin",
-      signal: AbortSignal.timeout(openingTimeout()),
-    }).catch((cause) => {
-      throw unreachable(cause, this.sealedUrl);
-    });
-    const answer = await readAtMost(response, maxAnswer()).catch((cause) => {
-      throw unreachable(cause);
-    });
-    if (!answer) throw new BullaError("reply_invalid", "the answer is too long");
-    const { status } = response;
-    const given = lines(response.headers);
-    const work = sent.work(status, given, answer);
-    if (work) {
-      this.tell("working");
-      return this.#exchange(await done(work), device, previous);
-    }
-    let unverified;
-    try {
-      unverified = sent.read(status, given, answer);
-    } catch (error) {
-      if (codeOf(error) === "reply_invalid") throw foreign("reply_invalid", /** @type {Error} */ (error).message, response);
-      throw status < 400 ? error : answered(error, status, pairs(given));
-    }
-    return unverified.verified(await verify(unverified.identity, unverified.signature, unverified.base));
   }
 
   /** Stores a new session and tells the other tabs. What cannot be stored lives as long as this page. */
@@ -415,11 +385,11 @@ export class Client {
       this.storage = "memory";
       this.device = await this.#storedDevice();
     }
-    this.#take(this.device);
+    this.#useDevice(this.device);
     this.#home = this.storage;
   }
 
-  #take(device) {
+  #useDevice(device) {
     this.device = device;
     this.thumbprint = thumbprint(device.public);
   }
@@ -428,7 +398,7 @@ export class Client {
   async #reloadDevice() {
     try {
       const stored = await get(this.storage, this.#key("device"));
-      if (isDevice(stored)) this.#take(stored);
+      if (isDevice(stored)) this.#useDevice(stored);
       else this.#standAlone();
     } catch {
       // It may be there the next time.
@@ -506,15 +476,6 @@ export class Client {
         this.#changed();
       }
     });
-  }
-}
-
-/** Works in slices, so that the page can go on in between. */
-async function done(work) {
-  for (;;) {
-    const opening = work.run();
-    if (opening) return opening;
-    await new Promise((resolve) => setTimeout(resolve));
   }
 }
 

@@ -1,10 +1,10 @@
 // DPoP proofs (RFC 9449) by the device key.
 
 import { dpopProof } from "../build/bulla_web.js";
-import { BullaError, refuseOthers } from "./error.js";
-import { base } from "./fetch.js";
+import { BullaError, checkOptions } from "./error.js";
 import { sign } from "./keys.js";
 import { seconds } from "./platform.js";
+import { base } from "./request.js";
 
 /** A proof for a request as `fetch` would send it, wherever it goes. */
 export async function dpop(client, wanted) {
@@ -16,7 +16,7 @@ export async function dpop(client, wanted) {
   try {
     // What is no URL, for none: the platform takes `undefined` for a path.
     const { url = "//", method, token = "", nonce = "", ...others } = wanted;
-    refuseOthers("dpop", others);
+    checkOptions("dpop", { token, nonce, ...others }, { token: "string", nonce: "string" });
     const request = new Request(new URL(url, base(client)), { method });
     // Without query and fragment.
     claims = [crypto.randomUUID(), request.method, request.url.split(/[?#]/)[0], token, nonce].join("\n");

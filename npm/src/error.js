@@ -24,10 +24,13 @@ BullaError.prototype.name = BullaError.name;
 /** What the application asks for is wrong. */
 export const wrong = (message) => new BullaError("request_invalid", message);
 
-/** Refuses options that nobody knows: a pin whose name is misspelt would be none. */
-export function refuseOthers(by, others) {
-  const [unknown] = Object.keys(others);
-  if (unknown !== undefined) throw wrong(`${by} knows no option "${unknown}"`);
+/** Refuses options of other types, and those that nobody knows: a pin whose name is misspelt would be none. */
+export function checkOptions(by, options, types) {
+  for (const [name, value] of Object.entries(options ?? {})) {
+    const type = types[name];
+    if (!type) throw wrong(`${by} knows no option "${name}"`);
+    if (value !== undefined && typeof value !== type) throw wrong(`${name} is no ${type}`);
+  }
 }
 
 /**
@@ -74,3 +77,9 @@ export function unreachable(cause, url) {
   const why = isForeign ? ", or its allow_origin does not name this page's origin (CORS), or connect-src the server" : "";
   return new BullaError("network", `the server could not be reached${why}`, { cause });
 }
+
+/** What becomes of a connection that breaks: the application may have given up. */
+export const lost = (signal, url = undefined) => (cause) => {
+  signal.throwIfAborted();
+  throw unreachable(cause, url);
+};

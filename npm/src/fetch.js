@@ -1,19 +1,19 @@
 // `fetch` through a session: sign, seal and send; check the reply, and do what a refusal asks for.
 
-import { Attempt, Head, Outgoing, isSealed, maxAnswer, openingTimeout, outranks } from "../build/bulla_web.js";
+import { Attempt, openingTimeout, outranks } from "../build/bulla_web.js";
 import { LOSES_BODIES } from "./engines.js";
-import { BullaError, answered, codeOf, foreign, unreachable } from "./error.js";
-import { digest, encrypt, mac, messageKey, randomBytes, sign } from "./keys.js";
-import { described, discard, ignore, lines, pairs, readAtMost, seconds, unlessAborted } from "./platform.js";
-import { SealedContent } from "./reply.js";
-import { provesBySession } from "./session.js";
+import { BullaError, codeOf, lost, unreachable } from "./error.js";
+import { provesBySession } from "./held.js";
+import { encrypt, mac, messageKey, randomBytes, sign } from "./keys.js";
+import { described, pairs, seconds, unlessAborted } from "./platform.js";
+import { openSealed, readPlain } from "./reply.js";
+import { SLICE, addBody, isServers, outgoing, read, redirected } from "./request.js";
 
 /** As many as the platform's own `fetch` follows. */
 const MAX_REDIRECTS = 20;
-/** How much of a content goes into the module at once: as much as a record can hold, about. */
-const SLICE = 64 * 1024;
 
-/** @typedef {{ refusal: import("../index.js").BullaError, wasSealed: boolean }} Refused The server's refusal, and whether it came sealed. */
+/** @typedef {import("./reply.js").Reply} Reply */
+/** @typedef {import("./reply.js").Refused} Refused */
 
 /** What the platform's `fetch` does, through a session. */
 export async function run(client, input, init) {
@@ -64,8 +64,6 @@ export async function forward(client, request, stated, watch) {
   }
 }
 
-const isServers = (client, url) => url.startsWith(`${client.origin}/`);
-
 /** Ends the session at the server and here. Whoever wants to be forgotten is, too. */
 export async function end(client, forgets = false) {
   let session = await client.latest();
@@ -102,105 +100,6 @@ async function endOne(client) {
     // Unless it had ended already.
     if (codeOf(error) !== "session_closed") throw error;
   }
-}
-
-/** Reads what the application has given to `fetch`. The platform serialises the body. */
-async function read(client, input, init) {
-  const request = requested(client, input, init);
-  if (request.integrity) {
-    throw new BullaError("request_invalid", "subresource integrity is not checked inside the seal");
-  }
-  const { method, signal, redirect, credentials, keepalive, referrerPolicy } = request;
-  const carried = { credentials, keepalive, referrerPolicy };
-  const parts = { method, url: request.url, fields: [...request.headers], redirect, signal, carried };
-  // Before the body is read, so that what cannot be sent is refused at once.
-  const whole = outgoing(client, { ...parts, body: new Uint8Array() });
-  await addBody(whole, request);
-  const tell = init?.onUploadProgress;
-  if (tell) whole.carried.upload = { tell, loaded: 0, total: whole.body.length };
-  return whole;
-}
-
-/** What the platform makes of it. The origin is what relative URLs lead to. */
-export function requested({ origin }, input, init) {
-  const request = new Request(isRequest(input) ? input : resolved({ origin }, String(input)), init);
-  if (init?.body instanceof FormData) {
-    // WebKit does not read files of a form back.
-    const [read, parts] = [request.arrayBuffer(), [...init.body]];
-    ignore(read);
-    request.arrayBuffer = () =>
-      read.catch(async () => {
-        const { encoded } = await import("./later/form.js").catch(lost(request.signal));
-        return encoded(parts, request.headers.get("content-type")).arrayBuffer();
-      });
-  }
-  return request;
-}
-
-async function addBody(whole, request) {
-  if (request.method === "GET" || request.method === "HEAD") return;
-  whole.body = new Uint8Array(await unlessAborted(request.signal, () => request.arrayBuffer()));
-  await tellContent(whole);
-}
-
-/** Tells the rules what a request holds. What is long is not hashed on this thread. */
-async function tellContent({ rules, body }) {
-  if (body.length > SLICE) rules.holdsLong(await digest(body), body.length);
-  else rules.holds(body);
-}
-
-/** Also one of another frame, which is no instance of this one's `Request`. */
-const isRequest = (input) => Object.prototype.toString.call(input) === "[object Request]";
-
-/** A request that can be sent, again and again if need be. */
-function outgoing(client, parts) {
-  // As the platform has serialised it, so the path comes next. The fragment is not sent.
-  if (!isServers(client, parts.url)) throw elsewhere();
-  const [target] = parts.url.slice(client.origin.length).split("#", 1);
-  const rules = new Outgoing(client.server, parts.method, target, lines(parts.fields));
-  // What makes the proof unique: drawn once, kept when the request is sent again.
-  const number = parts.number ?? (client.requests += 1);
-  return { ...parts, url: client.origin + rules.target, rules, random: randomBytes(16), number };
-}
-
-const elsewhere = () => new BullaError("request_invalid", "a session reaches its own server's origin only");
-
-/** A URL, if it is one; else it is left for the platform to refuse in its own words. */
-export function resolved(client, url) {
-  try {
-    return new URL(url, base(client)).href;
-  } catch {
-    return url;
-  }
-}
-
-/** What URLs are relative to: this page, if it is the server's, else the server. */
-export function base(client) {
-  const here = globalThis.document?.baseURI ?? globalThis.location?.href;
-  // Not a `blob:` URL, which has an origin and no hierarchy.
-  return here?.startsWith(`${client.origin}/`) ? here : client.origin;
-}
-
-/** The request that follows a redirect (Fetch standard, HTTP-redirect fetch). */
-async function redirected(client, request, status, location) {
-  let { method, fields, body } = request;
-  const becomesGet =
-    status === 303 ? method !== "GET" && method !== "HEAD" : (status === 301 || status === 302) && method === "POST";
-  if (becomesGet) {
-    method = "GET";
-    body = new Uint8Array();
-    const describesBody = /^content-(encoding|language|location|type)$/;
-    fields = fields.filter(([name]) => !describesBody.test(name));
-  }
-  let url;
-  try {
-    url = new URL(location, request.url).href;
-  } catch {
-    throw elsewhere();
-  }
-  const next = outgoing(client, { ...request, method, url, fields, body });
-  await tellContent(next);
-  return next;
 }
 
 /** Sends a request until there is a reply or nothing more to try. */
@@ -298,12 +197,6 @@ async function transmit(client, request, url, init) {
   return await sent.catch(lost(init.signal, url));
 }
 
-/** What becomes of a connection that breaks: the application may have given up. */
-const lost = (signal, url = undefined) => (cause) => {
-  signal.throwIfAborted();
-  throw unreachable(cause, url);
-};
-
 /** Encrypts a message, record by record, so that no turn of this thread is longer than one takes. */
 async function seal(sealer, content, { key, nonce }) {
   const sealed = new Uint8Array(sealer.length);
@@ -319,114 +212,4 @@ async function seal(sealer, content, { key, nonce }) {
   }
   sealer.free();
   return sealed;
-}
-
-/** Opens the reply to a sealed request. One that is not sealed can only be a refusal. */
-async function openSealed(client, session, request, nonce, response) {
-  const contentType = response.headers.get("content-type") ?? undefined;
-  if (!isSealed(response.status, contentType) || !response.body) {
-    const outer = headOf(response);
-    const refusal = await readRefusal(outer, response, request.signal);
-    if (!refusal) {
-      discard(response);
-      throw foreign("reply_unsealed", "the reply is not sealed", response);
-    }
-    // Nobody vouches for this answer.
-    await client.take(session, outer.handout(false, session.nonce));
-    return { refusal, wasSealed: false };
-  }
-  const content = new SealedContent(response.body, request.signal);
-  try {
-    const head = await content.head(session.response);
-    head.checkInReplyTo(nonce);
-    const problem = head.isProblem ? await content.peek(maxAnswer()) : undefined;
-    const refusal = problem && refusalOf(head, problem);
-    if (refusal) refusal.sealed = true;
-    await client.take(session, head.handout(true, session.nonce));
-    return refusal ? { refusal, wasSealed: true } : { reply: new Reply(head, content, undefined) };
-  } catch (error) {
-    content.cancel();
-    throw error;
-  }
-}
-
-/** Reads the reply to a request that was signed only. TLS alone vouches for it. */
-async function readPlain(client, session, signal, response) {
-  const head = headOf(response);
-  try {
-    const refusal = head.isProblem ? await readRefusal(head, response.clone(), signal) : undefined;
-    await client.take(session, head.handout(true, session.nonce));
-    return refusal ? { refusal, wasSealed: false } : { reply: new Reply(head, undefined, response) };
-  } catch (error) {
-    discard(response);
-    throw error;
-  }
-}
-
-async function readRefusal(head, response, signal) {
-  if (!head.isProblem) return undefined;
-  const content = await readAtMost(response, maxAnswer()).catch(lost(signal));
-  return content && refusalOf(head, content);
-}
-
-function refusalOf(head, content) {
-  const refusal = head.refusal(content);
-  return refusal && answered(refusal, head.status, pairs(head.fields));
-}
-
-function headOf(response) {
-  return new Head(response.status, lines(response.headers));
-}
-
-/** A reply that has been checked as far as it has come. */
-class Reply {
-  status;
-  #fields;
-  #content;
-  #plain;
-
-  constructor(head, content, plain) {
-    this.status = head.status;
-    this.#fields = pairs(head.fields);
-    head.free();
-    this.#content = content;
-    this.#plain = plain;
-  }
-
-  /** Where a redirect leads. */
-  location() {
-    const isRedirect = [301, 302, 303, 307, 308].includes(this.status);
-    // Browsers hide where it leads; Node does not, and whoever ends TLS could have written it: what was
-    // carried out already would be signed anew, for a target of his choice.
-    if (this.#plain && (isRedirect || this.#plain.type === "opaqueredirect")) {
-      this.cancel();
-      throw new BullaError("reply_invalid", "a redirect is followed only if the request is sealed");
-    }
-    if (!isRedirect) return undefined;
-    return this.#fields.find(([name]) => name === "location")?.[1];
-  }
-
-  cancel() {
-    this.#content?.cancel();
-    if (this.#plain) discard(this.#plain);
-  }
-
-  /** What the application gets. */
-  async intoResponse(isHead, watch = (stream, _fields) => stream) {
-    const hasNoBody = isHead || [204, 205, 304].includes(this.status);
-    /** @type {ResponseInit} */
-    const init = { status: this.status, headers: this.#fields };
-    if (this.#plain) {
-      init.statusText = this.#plain.statusText;
-      // Platforms give a body of no bytes where there can be none.
-      return new Response(hasNoBody ? null : this.#plain.body, init);
-    }
-    const content = this.#content;
-    if (hasNoBody) {
-      // Nothing may follow, and the final record must be there.
-      while (await content.next());
-      return new Response(null, init);
-    }
-    return new Response(content.isComplete ? await content.rest() : watch(content.stream(), this.#fields), init);
-  }
 }

@@ -1,10 +1,10 @@
 // `bulla`: the Wasm module lies beside this script.
 
-import { start } from "./handle.js";
+import { start } from "./session.js";
 import { load } from "./wasm.js";
 
 export { BullaError } from "./error.js";
-export { Session } from "./handle.js";
+export { Session } from "./session.js";
 
 export function init(source) {
   return load(source, bundled);

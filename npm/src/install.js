@@ -1,13 +1,13 @@
 // `bulla/install`: has the page's own `fetch` and `XMLHttpRequest` go through a session.
 
-import { refuseOthers, wrong } from "./error.js";
+import { checkOptions, wrong } from "./error.js";
 import { covers, scopeOf } from "./paths.js";
 import { through } from "./xhr.js";
 
 /** Puts both in place, and returns what takes them out again. */
 export function install(session, options) {
   const { paths, except, ...others } = options ?? {};
-  refuseOthers("install", others);
+  checkOptions("install", others, {});
   const scope = scopeOf({ paths, except });
   if (typeof session?.fetch !== "function" || typeof session.origin !== "string") {
     throw wrong("install wants a session");

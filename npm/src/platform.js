@@ -107,10 +107,9 @@ export function ignore(promise) {
 
 /** Makes a constructed response tell what a fetched one would: it has no URL, and `clone` loses what was defined. */
 export function described(response, url, redirected) {
-  const define = (name, value) => Object.defineProperty(response, name, { value, configurable: true });
-  define("url", url);
-  define("redirected", redirected);
-  define("type", "basic");
-  define("clone", () => described(Response.prototype.clone.call(response), url, redirected));
+  const clone = () => described(Response.prototype.clone.call(response), url, redirected);
+  for (const [name, value] of Object.entries({ url, redirected, type: "basic", clone })) {
+    Object.defineProperty(response, name, { value, configurable: true });
+  }
   return response;
 }

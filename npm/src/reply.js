@@ -1,168 +1,118 @@
-// A sealed reply, opened as it comes.
+// A reply: checked, whether it came sealed or not, and told from a refusal.
 
-import { Unsealer } from "../build/bulla_web.js";
-import { BullaError } from "./error.js";
-import { decrypt, messageKey } from "./keys.js";
-import { ignore, joined } from "./platform.js";
+import { Head, isSealed, maxAnswer } from "../build/bulla_web.js";
+import { SealedContent } from "./content.js";
+import { BullaError, answered, foreign, lost } from "./error.js";
+import { discard, lines, pairs, readAtMost } from "./platform.js";
 
-/** How much content is handed on in one piece, about: each piece costs a turn of the stream. */
-const PIECE = 64 * 1024;
-/** How much goes into the module at once, whatever size the network's pieces have: a record. */
-const SLICE = PIECE;
-/** How many records WebCrypto has at least, if they are here, while the thread waits for one. */
-const AHEAD = 4;
+/** @typedef {{ refusal: import("../index.js").BullaError, wasSealed: boolean }} Refused The server's refusal, and whether it came sealed. */
 
-/** The content of a sealed reply. */
-export class SealedContent {
-  #source;
-  #signal;
-  #unsealer = new Unsealer();
-  #key;
-  /** Records that WebCrypto is working at, in order. */
-  #inFlight = [];
-  /** What came from the network and is not in the module yet. */
-  #chunk = new Uint8Array();
-  #isDrained = false;
-  /** Nothing is missing, and nothing will come. */
-  #isDone = false;
-  /** Content that was read ahead. */
-  #ahead = [];
-
-  constructor(body, signal) {
-    this.#source = body.getReader();
-    this.#signal = signal;
-  }
-
-  /** Reads up to the end of the inner head, and gives that. */
-  async head(base) {
-    let salt;
-    while (!(salt = this.#unsealer.salt)) await this.#take();
-    this.#key = await messageKey(base, salt, "decrypt");
-    for (;;) {
-      const head = this.#unsealer.head();
-      if (head) return head;
-      if (await this.#openRecord()) continue;
-      if (this.#isDrained) {
-        this.#unsealer.finish();
-        throw new BullaError("reply_invalid", "there is no message inside");
-      }
-      await this.#take();
+/** Opens the reply to a sealed request. One that is not sealed can only be a refusal. */
+export async function openSealed(client, session, request, nonce, response) {
+  const contentType = response.headers.get("content-type") ?? undefined;
+  if (!isSealed(response.status, contentType) || !response.body) {
+    const outer = headOf(response);
+    const refusal = await readRefusal(outer, response, request.signal);
+    if (!refusal) {
+      discard(response);
+      throw foreign("reply_unsealed", "the reply is not sealed", response);
     }
+    // Nobody vouches for this answer.
+    await client.take(session, outer.handout(false, session.nonce));
+    return { refusal, wasSealed: false };
+  }
+  const content = new SealedContent(response.body, request.signal);
+  try {
+    const head = await content.head(session.response);
+    head.checkInReplyTo(nonce);
+    const problem = head.isProblem ? await content.peek(maxAnswer()) : undefined;
+    const refusal = problem && refusalOf(head, problem);
+    if (refusal) refusal.sealed = true;
+    await client.take(session, head.handout(true, session.nonce));
+    return refusal ? { refusal, wasSealed: true } : { reply: new Reply(head, content, undefined) };
+  } catch (error) {
+    content.cancel();
+    throw error;
+  }
+}
+
+/** Reads the reply to a request that was signed only. TLS alone vouches for it. */
+export async function readPlain(client, session, signal, response) {
+  const head = headOf(response);
+  try {
+    const refusal = head.isProblem ? await readRefusal(head, response.clone(), signal) : undefined;
+    await client.take(session, head.handout(true, session.nonce));
+    return refusal ? { refusal, wasSealed: false } : { reply: new Reply(head, undefined, response) };
+  } catch (error) {
+    discard(response);
+    throw error;
+  }
+}
+
+async function readRefusal(head, response, signal) {
+  if (!head.isProblem) return undefined;
+  const content = await readAtMost(response, maxAnswer()).catch(lost(signal));
+  return content && refusalOf(head, content);
+}
+
+function refusalOf(head, content) {
+  const refusal = head.refusal(content);
+  return refusal && answered(refusal, head.status, pairs(head.fields));
+}
+
+function headOf(response) {
+  return new Head(response.status, lines(response.headers));
+}
+
+/** A reply that has been checked as far as it has come. */
+export class Reply {
+  status;
+  #fields;
+  #content;
+  #plain;
+
+  constructor(head, content, plain) {
+    this.status = head.status;
+    this.#fields = pairs(head.fields);
+    head.free();
+    this.#content = content;
+    this.#plain = plain;
   }
 
-  /** The next piece of content; nothing when the final record has been seen and nothing is missing. */
-  async next() {
-    if (this.#ahead.length > 0) return this.#ahead.shift();
-    if (this.#isDone) return undefined;
-    try {
-      return await this.#read();
-    } catch (error) {
+  /** Where a redirect leads. */
+  location() {
+    const isRedirect = [301, 302, 303, 307, 308].includes(this.status);
+    // Browsers hide where it leads; Node does not, and whoever ends TLS could have written it: what was
+    // carried out already would be signed anew, for a target of his choice.
+    if (this.#plain && (isRedirect || this.#plain.type === "opaqueredirect")) {
       this.cancel();
-      throw error;
+      throw new BullaError("reply_invalid", "a redirect is followed only if the request is sealed");
     }
+    if (!isRedirect) return undefined;
+    return this.#fields.find(([name]) => name === "location")?.[1];
   }
 
-  /** The whole content, if it is no longer than this; else nothing. It can be read once more. */
-  async peek(limit) {
-    const pieces = [];
-    let length = 0;
-    let piece;
-    while (length <= limit && (piece = await this.next())) {
-      pieces.push(piece);
-      length += piece.length;
-    }
-    this.#ahead = pieces;
-    return piece ? undefined : joined(pieces);
-  }
-
-  /** Whether the final record is here already, so that there is nothing to wait for. */
-  get isComplete() {
-    return this.#isDone || this.#unsealer.isComplete;
-  }
-
-  /** The content to its end. */
-  async rest() {
-    const pieces = [];
-    for (let piece; (piece = await this.next()); ) pieces.push(piece);
-    return joined(pieces);
-  }
-
-  /** A stream of the content. It ends in an error if the seal is broken or the final record is missing. */
-  stream() {
-    return new ReadableStream({
-      pull: async (controller) => {
-        const piece = await this.next();
-        if (piece) controller.enqueue(piece);
-        else controller.close();
-      },
-      cancel: (reason) => this.#source.cancel(reason),
-    });
-  }
-
-  /** Stops the reply. */
   cancel() {
-    ignore(this.#source.cancel());
+    this.#content?.cancel();
+    if (this.#plain) discard(this.#plain);
   }
 
-  /** Opens what is here, and takes more until there is something to hand on. */
-  async #read() {
-    const unsealer = this.#unsealer;
-    for (;;) {
-      // Small records that came together go on together.
-      const isOpened = unsealer.held < PIECE && (await this.#openRecord());
-      if (isOpened) continue;
-      if (unsealer.held > 0) return unsealer.content();
-      if (this.#isDrained) {
-        unsealer.finish();
-        unsealer.free();
-        this.#isDone = true;
-        return undefined;
-      }
-      await this.#take();
+  /** What the application gets. */
+  async intoResponse(isHead, watch = (stream, _fields) => stream) {
+    const hasNoBody = isHead || [204, 205, 304].includes(this.status);
+    /** @type {ResponseInit} */
+    const init = { status: this.status, headers: this.#fields };
+    if (this.#plain) {
+      init.statusText = this.#plain.statusText;
+      // Platforms give a body of no bytes where there can be none.
+      return new Response(hasNoBody ? null : this.#plain.body, init);
     }
-  }
-
-  /** Opens the next record of those that are here. Resolves with whether there was one. */
-  async #openRecord() {
-    this.#decrypt();
-    while (this.#inFlight.length < AHEAD && this.#chunk.length > 0) {
-      this.#push();
-      this.#decrypt();
+    const content = this.#content;
+    if (hasNoBody) {
+      // Nothing may follow, and the final record must be there.
+      while (await content.next());
+      return new Response(null, init);
     }
-    if (this.#inFlight.length === 0) return false;
-    const plain = await this.#inFlight.shift();
-    if (!plain) throw new BullaError("reply_broken", "a record of the reply cannot be opened");
-    this.#unsealer.opened(plain);
-    return true;
-  }
-
-  /** Gives WebCrypto what is in the module. */
-  #decrypt() {
-    const { key, nonce } = this.#key;
-    for (let record; (record = this.#unsealer.record()); ) {
-      this.#inFlight.push(decrypt(key, this.#unsealer.nonce(nonce), record));
-    }
-  }
-
-  /** Takes more cipher text. */
-  async #take() {
-    if (this.#chunk.length === 0) {
-      const { done, value } = await this.#source.read().catch(() => {
-        this.#signal.throwIfAborted();
-        throw new BullaError("reply_truncated", "the reply ends before its final record");
-      });
-      if (done) {
-        this.#isDrained = true;
-        this.#unsealer.end();
-        return;
-      }
-      this.#chunk = value;
-    }
-    this.#push();
-  }
-
-  #push() {
-    this.#unsealer.push(this.#chunk.subarray(0, SLICE));
-    this.#chunk = this.#chunk.subarray(SLICE);
+    return new Response(content.isComplete ? await content.rest() : watch(content.stream(), this.#fields), init);
   }
 }

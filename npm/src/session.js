@@ -1,37 +1,78 @@
-// A session as the client holds and stores it: plain data, and handles of keys.
+// What the application holds: a session, as a handle on the client behind it.
 
-import { takesSessionProof } from "../build/bulla_web.js";
-import { seconds } from "./platform.js";
+import { Client } from "./client.js";
+import { dpop } from "./dpop.js";
+import { eventSource } from "./events.js";
+import { end, run } from "./fetch.js";
+import { base } from "./request.js";
 
-/** Whether a record from the store can be used as a session. */
-export function isSession(stored) {
-  const are = (names, is) => names.every((name) => is(stored[name]));
-  return (
-    typeof stored === "object" &&
-    are(["id", "ticket", "nonce"], (value) => typeof value === "string") &&
-    are(["nonceLife", "ticketLife", "ticketCame"], Number.isFinite) &&
-    are(["request", "response"], (key) => isKey(key, "HKDF")) &&
-    isKey(stored.key, "ECDSA") &&
-    isKey(stored.mac, "HMAC")
-  );
+/** Opens a session, once the Wasm module is there. */
+export async function start(options) {
+  return new Session(ours, await Client.start(options));
 }
 
-/** Whether it is the handle of a key for this algorithm. */
-export const isKey = (value, algorithm) => value instanceof CryptoKey && value.algorithm.name === algorithm;
+const ours = Symbol();
 
-/** Whether the session MAC key is to prove the next request, and not the device key. */
-export function provesBySession(session) {
-  const { sessionProof, confirmed, wantsDevice, ticketLife } = session;
-  return takesSessionProof(sessionProof, confirmed, wantsDevice, ticketAge(session), ticketLife);
+export class Session {
+  #client;
+
+  constructor(token, client) {
+    if (token !== ours) throw new TypeError("Illegal constructor");
+    this.#client = client;
+    // An own property, so that it can be handed on by itself, like the platform's.
+    Object.defineProperty(this, "fetch", {
+      /**
+       * @param {RequestInfo | URL} input
+       * @param {RequestInit | undefined} init
+       */
+      async value(input, init = undefined) {
+        if (arguments.length === 0) throw new TypeError("fetch wants a request");
+        return run(client, input, init);
+      },
+    });
+  }
+
+  events(url, init = undefined) {
+    return eventSource(/** @type {any} */ (this).fetch, base(this.#client), url, init);
+  }
+
+  dpop(request) {
+    return dpop(this.#client, request);
+  }
+
+  get origin() {
+    return this.#client.origin;
+  }
+
+  get id() {
+    return this.#client.about.id;
+  }
+
+  get authenticated() {
+    return this.#client.about.authenticated;
+  }
+
+  get storage() {
+    return this.#client.storage;
+  }
+
+  get identity() {
+    return this.#client.pin;
+  }
+
+  get device() {
+    return this.#client.thumbprint;
+  }
+
+  on(type, listener) {
+    return this.#client.on(type, listener);
+  }
+
+  end() {
+    return end(this.#client);
+  }
+
+  forget() {
+    return end(this.#client, true);
+  }
 }
-
-/**
- * Whether the ticket is at its end, as far as the client's clock can be believed. Only the server knows;
- * asking it first saves the application a refusal.
- */
-export function seemsOver(session) {
-  const age = ticketAge(session);
-  return !(age >= 0 && age < session.ticketLife);
-}
-
-const ticketAge = (session) => seconds() - session.ticketCame;

@@ -1,7 +1,7 @@
 // `bulla/sw`: a service worker that signs and seals the requests of pages which know nothing of it.
 
 import { Client, settings } from "./client.js";
-import { BullaError, refuseOthers, wrong } from "./error.js";
+import { BullaError, checkOptions, wrong } from "./error.js";
 import { explained } from "./explained.js";
 import { forward } from "./fetch.js";
 import { Kept } from "./kept.js";
@@ -17,7 +17,7 @@ const worker = /** @type {any} */ (globalThis);
 /** Takes over the requests of this worker's pages. To be called once, while its script first runs. */
 export function protect(options) {
   const { paths, except, login, wasm, seal, server, identity, prefix, debug, ...others } = options ?? {};
-  refuseOthers("protect", others);
+  checkOptions("protect", others, {});
   // Browsers would put other fields in the place of those that say who has begun a request.
   if (seal === false) throw wrong("a service worker always seals");
   const scope = scopeOf({ paths, except });

@@ -46,6 +46,6 @@ function reason() {
     new WebAssembly.Instance(new WebAssembly.Module(NOTHING));
     return "the Wasm module could not be loaded: is it served where the package's script is?";
   } catch {
-    return "the Content-Security-Policy of this script forbids Wasm: add 'wasm-unsafe-eval' to its script-src";
+    return "the Content-Security-Policy in force here forbids Wasm: add 'wasm-unsafe-eval' to its script-src";
   }
 }

@@ -2,8 +2,8 @@
 
 import { BullaError } from "./error.js";
 import { eventSource } from "./events.js";
-import { base, requested, resolved } from "./fetch.js";
 import { described, ignore, unlessAborted } from "./platform.js";
+import { base, requested, resolved } from "./request.js";
 
 export { BullaError };
 

@@ -8,10 +8,10 @@
 //!
 //! | step | here | script |
 //! | --- | --- | --- |
-//! | find or open a session | [`opening`] | `client.js`, on `keys.js` and `storage.js` |
-//! | sign and seal a request | [`request`] | `fetch.js` |
-//! | open the reply as it comes | [`reply`] | `reply.js` |
-//! | retry, reopen, prove more | [`retry`] | `fetch.js`, on `session.js` |
+//! | find or open a session | [`opening`] | `client.js` and `opening.js`, on `keys.js` and `storage.js` |
+//! | sign and seal a request | [`request`] | `request.js`, `fetch.js` |
+//! | open the reply as it comes | [`reply`] | `reply.js`, `content.js` |
+//! | retry, reopen, prove more | [`retry`] | `fetch.js`, on `held.js` |
 //! | prove a request of OAuth | [`dpop`] | `dpop.js` |
 //!
 //! Keys are WebCrypto's and `extractable: false`; this module sees neither their bytes nor their
