@@ -151,7 +151,7 @@ impl World {
         let found = browser
             .eval(
                 "const url = location.href;
-                 const wrong = [undefined, null, {}, { url: 'http://[' }, { url: 'data:,' }, { url: 'ftp://a/' },
+                 const wrong = [undefined, null, {}, { url: 'http://[' }, { url: '/a', accessToken: 'b' }, { url: 'data:,' }, { url: 'ftp://a/' },
                    { url: `blob:${url}` }, { url: 'https://ann:secret@a/' }, { url: Symbol() }, { url, method: 'CONNECT' },
                    { url, method: () => {} }, { url, token: 7 }, { url, token: null }, { url, nonce: {} }];
                  const said = wrong.map((request) => oauth.session.dpop(request).catch(({ name, code }) => `${name} ${code}`));

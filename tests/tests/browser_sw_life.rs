@@ -20,6 +20,7 @@ bulla_tests::in_each_engine!(a_worker_may_be_stopped_and_replaced);
 async fn a_worker_may_be_stopped_and_replaced(engine: Engine) -> Outcome {
     let shop = Shop::open().await?;
     let browser = Browser::launch(engine).await?;
+    modules_of_versions_before_are_let_go(&browser, &shop).await?;
     one_that_cannot_live_says_so(&browser, &shop).await?;
     log_in(&browser, &shop).await?;
     match engine {
@@ -33,6 +34,7 @@ async fn a_worker_may_be_stopped_and_replaced(engine: Engine) -> Outcome {
         }
     }
     all_tabs_share_it(&browser, &shop).await?;
+    a_page_may_register_again(&browser, &shop).await?;
     versions_live_side_by_side(&browser, &shop).await?;
     browser.quit().await?;
     Ok(())
@@ -43,31 +45,46 @@ async fn visit(browser: &Browser, shop: &Shop, path: &str) -> Result<Value, Brow
     browser.wait_until("return window.ready", PATIENCE).await
 }
 
-/// Because of its policy, or with another module than its own. The page is not kept waiting for it.
+/// Because of its policy, with another module than its own, or with options that are none; or since the page is not below
+/// it. The page is not kept waiting for it.
 async fn one_that_cannot_live_says_so(browser: &Browser, shop: &Shop) -> Outcome {
     let identity = shop.bulla.identity().to_string();
     let good = worker(&identity);
-    let bad = good.replace("paths:", "wasm: \"/npm/index.js\", paths:");
-    assert_ne!(good, bad);
-    for (script, address) in [
-        (&good, "/sw.js?strict"),
-        (&bad, "/sw.js?other"),
-        (&good, "/none.js"),
+    let with = |option: &str| good.replace("paths:", &format!("{option}, paths:"));
+    for (script, address, scope, expected) in [
+        (&good, "/sw.js?strict", "/", "unsupported"),
+        (
+            &with("wasm: '/npm/index.js'"),
+            "/sw.js?1",
+            "/",
+            "unsupported",
+        ),
+        (&with("pin: 'abc'"), "/sw.js?2", "/", "unsupported"),
+        (&with("prefix: 'none'"), "/sw.js?3", "/", "unsupported"),
+        (&with("server: 'bank'"), "/sw.js?4", "/", "unsupported"),
+        (&good, "/none.js", "/", "unsupported"),
+        (&good, "/sw.js?5", "/app/", "request_invalid"),
+        (
+            &with("server: `${location.origin}/`"),
+            "/sw.js?6",
+            "/",
+            "ready",
+        ),
     ] {
         shop.counter.change_worker(script);
         browser.goto(&shop.server.url("/bare")).await?;
         let refused = browser
             .eval(
                 "const { register } = await import('/npm/register.js');
-                 const registered = register(args[0]);
+                 const registered = register(args[0], { scope: args[1] });
                  const waited = fetch('/start').then((reply) => reply.status);
                  window.found = [await registered.then(() => 'ready', ({ code }) => code), await waited];
                  for (const registration of await navigator.serviceWorker.getRegistrations()) await registration.unregister();
                  return found;",
-                [json!(address)],
+                [json!(address), json!(scope)],
             )
             .await?;
-        assert_eq!(refused, json!(["unsupported", 200]), "{address}");
+        assert_eq!(refused, json!([expected, 200]), "{address}");
     }
     shop.counter.change_worker(&good);
     Ok(())
@@ -157,6 +174,42 @@ async fn all_tabs_share_it(browser: &Browser, shop: &Shop) -> Outcome {
     browser.switch(&second).await?;
     browser.driver().close_window().await?;
     browser.switch(&first).await?;
+    Ok(())
+}
+
+/// As where a script is loaded anew beside its page. Streams are asked for once all the same.
+async fn a_page_may_register_again(browser: &Browser, shop: &Shop) -> Outcome {
+    visit(browser, shop, "/app/home").await?;
+    let read = browser
+        .eval(
+            "const { register } = await import('/npm/register.js');
+             const again = await import('/npm/register.js?copy');
+             const scopes = [];
+             for (const once of [register, register, again.register]) scopes.push((await once('/sw.js')).scope);
+             const reply = await fetch('/app/ticks/3/1');
+             return [new Set(scopes).size, await reply.text()];",
+            [],
+        )
+        .await?;
+    let events = "data: 0\n\ndata: 1\n\ndata: 2\n\n";
+    assert_eq!(read, json!([1, events]));
+    Ok(())
+}
+
+async fn modules_of_versions_before_are_let_go(browser: &Browser, shop: &Shop) -> Outcome {
+    browser.goto(&shop.server.url("/bare")).await?;
+    let names = browser
+        .eval(
+            "const { register } = await import('/npm/register.js');
+             for (const name of ['bulla before', 'ours']) await caches.open(name);
+             const registration = await register('/sw.js');
+             while ((await caches.keys()).length > 2) await new Promise((done) => setTimeout(done, 20));
+             await registration.unregister();
+             return (await caches.keys()).map((name) => name.replace(/^bulla .{64}$/, 'bulla now')).sort();",
+            [],
+        )
+        .await?;
+    assert_eq!(names, json!(["bulla now", "ours"]));
     Ok(())
 }
 

@@ -359,7 +359,8 @@ async fn proofs_are_made_in_the_worker(browser: &Browser) -> Outcome {
 
 async fn nothing_but_the_given_paths_is_reached(browser: &Browser) -> Outcome {
     let bank = Bank::open().await?;
-    let scope = json!({ "paths": ["/api/"], "except": ["/api/transfer", "/api/echo"] });
+    let except = ["/api/transfer", "/api/echo", "/api/a%20b", "/api/%C3%BC"];
+    let scope = json!({ "paths": ["/api/"], "except": except });
     visit(browser, &bank, scope).await?;
     browser
         .eval("await post('/api/login', { user: 'ann' })", [])
@@ -370,6 +371,8 @@ async fn nothing_but_the_given_paths_is_reached(browser: &Browser) -> Outcome {
         "'/api/me/../transfer'",
         "'/api//transfer'",
         "'/api/%74ransfer'",
+        "'/api/%61%20b'",
+        "'/api/%c3%bc'",
         "'/api/%2e%2e/npm/worker.js'",
         "'/page'",
         "'/apix'",

@@ -138,6 +138,21 @@ fn every_entry_can_be_imported_where_there_is_no_window_and_does_nothing() -> Ou
 }
 
 #[test]
+fn errors_of_one_entry_are_instances_of_anothers_class() -> Outcome {
+    let project = Project::empty("errors")?;
+    project.write(
+        "errors.mjs",
+        "import { BullaError } from 'bulla';
+         import { BullaError as Other, open } from 'bulla/worker';
+         const error = await open({}).catch((error) => error);
+         console.log(BullaError === Other, error instanceof BullaError, new Error() instanceof BullaError, error.code);",
+    )?;
+    let told = said(&mut project.node("errors.mjs"))?;
+    assert_eq!(told, "false true false unsupported\n");
+    Ok(())
+}
+
+#[test]
 fn every_entry_exports_what_its_types_say() -> Outcome {
     let project = Project::empty("exports")?;
     let exported = imported(&project)?.exported;
