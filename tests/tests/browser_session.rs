@@ -92,6 +92,7 @@ async fn what_is_no_option_is_refused_at_once(browser: &Browser) -> Outcome {
         "{ server: location.origin + '/?a' }",
         "{ server: location.origin, identity: 'none' }",
         "{ server: location.origin, identity: 7 }",
+        "{ server: location.origin, identity: null }",
         "{ server: location.origin, identiti: '' }",
         "{ server: location.origin, prefix: 7 }",
         "{ server: location.origin, prefix: 'api' }",
