@@ -41,7 +41,7 @@ const SOON: Duration = Duration::from_millis(100);
 /// more than they have to.
 const OFFERED: u64 = 256;
 
-/// How much of that there may be in the session's hands, in bytes.
+/// How much of that there may be in the session's hands when it asks for more, in bytes.
 const IN_HAND: u64 = MEBIBYTE;
 
 /// And in all hands: those of the system, which may hold more than thirty megabytes, and of the browser, too.
@@ -89,17 +89,19 @@ const PAGE: &str = r#"<!doctype html>
 </script>
 "#;
 
-/// What counts how much is taken of what the platform's `fetch` gives, and what leaves garbage behind.
+/// What counts how much of what the platform's `fetch` gives is taken when more is asked for, and what leaves garbage behind.
 const HELPERS: &str = r#"
 export const counted = (fetch) => async (...given) => {
   const response = await fetch(...given);
   if (!response.url.endsWith("/sealed")) return response;
   const reader = response.body.getReader();
-  globalThis.taken = 0;
+  let taken = 0;
   const pull = async (controller) => {
+    // Whoever asks has so much. How large the next piece is, is for the engine to say.
+    globalThis.taken = taken;
     const { done, value } = await reader.read();
     if (done) return controller.close();
-    globalThis.taken += value.length;
+    taken += value.length;
     controller.enqueue(value);
   };
   const cancel = () => reader.cancel();
