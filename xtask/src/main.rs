@@ -94,7 +94,8 @@ fn bench(project: &mut Project, arguments: &[&str]) -> Outcome {
         return Err(USAGE.into());
     }
     let (node, _) = wasm::build(project)?;
-    if arguments.is_empty() || arguments.contains(&"browser") {
+    let is_browsers = |argument: &&str| argument.starts_with("browser");
+    if arguments.is_empty() || arguments.iter().any(is_browsers) {
         browsers::set_up(project)?;
     }
     if arguments.is_empty()
