@@ -25,9 +25,9 @@ const TRANSFER: &str = "/api/transfer";
 /// Longer than a nonce is taken, shorter than a ticket lives.
 const STALE: i64 = 150;
 
-bulla_tests::in_each_engine!(everything_works);
+bulla_tests::in_each_engine!(nothing_between_changes_what_was_asked);
 
-async fn everything_works(engine: Engine) -> Outcome {
+async fn nothing_between_changes_what_was_asked(engine: Engine) -> Outcome {
     let browser = Browser::launch(engine).await?;
     the_first_identity_is_the_only_one(&browser).await?;
     whoever_ends_tls_can_have_a_browser_forget(&browser).await?;

@@ -43,7 +43,7 @@ const SCREENSHOTS: &str = "BULLA_SCREENSHOTS";
 const DESK: (u32, u32) = (1280, 1000);
 const PHONE: (u32, u32) = (390, 844);
 
-bulla_tests::in_each_engine!(everything_works);
+bulla_tests::in_each_engine!(a_visitor_finds_what_the_demo_promises);
 
 /// Run alone with `BULLA_SCREENSHOTS=docs/screenshots` to make them anew.
 #[tokio::test(flavor = "multi_thread")]
@@ -61,7 +61,7 @@ async fn screenshots_for_the_readme() -> Outcome {
     Ok(())
 }
 
-async fn everything_works(engine: Engine) -> Outcome {
+async fn a_visitor_finds_what_the_demo_promises(engine: Engine) -> Outcome {
     let demo = demo().await?;
     let browser = Browser::launch(engine).await?;
     visit(&browser, &demo).await?;

@@ -20,9 +20,9 @@ const BODY: &str = "the-text-of-a-body";
 /// Keeps what is told from now on in `window.told`.
 const LISTEN: &str = "window.told = []; session.on('event', (event) => told.push(event));";
 
-bulla_tests::in_each_engine!(everything_works);
+bulla_tests::in_each_engine!(a_session_tells_its_story_and_no_secret);
 
-async fn everything_works(engine: Engine) -> Outcome {
+async fn a_session_tells_its_story_and_no_secret(engine: Engine) -> Outcome {
     let browser = Browser::launch(engine).await?;
     a_request_is_told_step_by_step(&browser).await?;
     a_refusal_is_told_with_what_comes_of_it(&browser).await?;

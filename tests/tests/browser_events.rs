@@ -26,9 +26,9 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::time::sleep;
 
-bulla_tests::in_each_engine!(everything_works);
+bulla_tests::in_each_engine!(events_come_as_by_the_platforms_event_source);
 
-async fn everything_works(engine: Engine) -> Outcome {
+async fn events_come_as_by_the_platforms_event_source(engine: Engine) -> Outcome {
     let browser = Browser::launch(engine).await?;
     let server = stage()?.await?;
     visit(&browser, &server).await?;

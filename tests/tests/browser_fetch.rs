@@ -6,9 +6,9 @@ use serde_json::{Value, json};
 
 type Outcome<T = ()> = Result<T, Box<dyn std::error::Error>>;
 
-bulla_tests::in_each_engine!(everything_works);
+bulla_tests::in_each_engine!(fetch_does_what_the_platforms_does);
 
-async fn everything_works(engine: Engine) -> Outcome {
+async fn fetch_does_what_the_platforms_does(engine: Engine) -> Outcome {
     let bank = Bank::open().await?;
     let browser = Browser::launch(engine).await?;
     for sealed in [true, false] {

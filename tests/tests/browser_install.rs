@@ -6,9 +6,9 @@ use serde_json::{Value, json};
 
 type Outcome<T = ()> = Result<T, Box<dyn std::error::Error>>;
 
-bulla_tests::in_each_engine!(everything_works);
+bulla_tests::in_each_engine!(a_page_goes_through_its_session_as_it_is);
 
-async fn everything_works(engine: Engine) -> Outcome {
+async fn a_page_goes_through_its_session_as_it_is(engine: Engine) -> Outcome {
     let bank = Bank::open().await?;
     let browser = Browser::launch(engine).await?;
     for sealed in [true, false] {

@@ -27,9 +27,9 @@ const STALE: i64 = 150;
 
 const PAY: &str = "return post('/api/transfer', { to: 'bob', amount: 7 })";
 
-bulla_tests::in_each_engine!(everything_works);
+bulla_tests::in_each_engine!(a_session_outlasts_bad_networks);
 
-async fn everything_works(engine: Engine) -> Outcome {
+async fn a_session_outlasts_bad_networks(engine: Engine) -> Outcome {
     let browser = Browser::launch(engine).await?;
     a_line_that_comes_back_finds_the_session(&browser).await?;
     who_begins_without_a_line_begins_when_it_is_there(&browser).await?;

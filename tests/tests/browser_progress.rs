@@ -62,9 +62,9 @@ addEventListener("message", ({ ports: [port] }) => {
 });
 "#;
 
-bulla_tests::in_each_engine!(everything_works);
+bulla_tests::in_each_engine!(progress_is_told_as_by_the_platform);
 
-async fn everything_works(engine: Engine) -> Outcome {
+async fn progress_is_told_as_by_the_platform(engine: Engine) -> Outcome {
     let browser = Browser::launch(engine).await?;
     let warehouse = Warehouse::open().await?;
     for sealed in [true, false] {

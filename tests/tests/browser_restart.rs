@@ -20,9 +20,9 @@ const ASK: &str = "
 const { subject } = await session.fetch('/api/me').then((reply) => reply.json());
 return { subject, about: about(session), openings: openings() };";
 
-bulla_tests::in_each_engine!(everything_works);
+bulla_tests::in_each_engine!(a_page_goes_on_after_a_restart);
 
-async fn everything_works(engine: Engine) -> Outcome {
+async fn a_page_goes_on_after_a_restart(engine: Engine) -> Outcome {
     let browser = Browser::launch(engine).await?;
     let mut bank = Process::start(env!("CARGO_BIN_EXE_restarted"))?;
     browser.goto(&format!("{}/page", bank.origin())).await?;

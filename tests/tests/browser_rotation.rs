@@ -17,9 +17,9 @@ const COOKIE: &str = "
     const reply = await session.fetch('/api/cookie/me');
     return reply.ok ? (await reply.json()).subject : reply.status;";
 
-bulla_tests::in_each_engine!(everything_works);
+bulla_tests::in_each_engine!(a_device_key_takes_the_place_of_another);
 
-async fn everything_works(engine: Engine) -> Outcome {
+async fn a_device_key_takes_the_place_of_another(engine: Engine) -> Outcome {
     let browser = Browser::launch(engine).await?;
     let tabs = [browser.tab().await?, browser.new_tab().await?];
     the_new_key_goes_on_where_the_old_one_was(&browser, &tabs).await?;

@@ -14,10 +14,10 @@ const DAY: i64 = 24 * 60 * 60;
 /// Beyond 2038, and before the server was made.
 const DECADES: i64 = 40 * 365 * DAY;
 
-bulla_tests::in_each_engine!(everything_works);
+bulla_tests::in_each_engine!(a_session_lives_from_its_opening_to_its_end);
 
 /// One launch for all of it. Each bank is an origin of its own, which the browser has never seen.
-async fn everything_works(engine: Engine) -> Outcome {
+async fn a_session_lives_from_its_opening_to_its_end(engine: Engine) -> Outcome {
     let browser = Browser::launch(engine).await?;
     a_module_that_is_not_there_can_be_loaded_later(&browser).await?;
     what_is_no_option_is_refused_at_once(&browser).await?;

@@ -5,9 +5,9 @@ use bulla_tests::bank::{Bank, PATIENCE};
 use bulla_tests::browser::{Browser, Engine};
 use serde_json::{Value, json};
 
-bulla_tests::in_each_engine!(everything_works);
+bulla_tests::in_each_engine!(a_page_that_can_keep_nothing_says_so);
 
-async fn everything_works(engine: Engine) -> Outcome {
+async fn a_page_that_can_keep_nothing_says_so(engine: Engine) -> Outcome {
     let browser = Browser::launch(engine).await?;
     without_a_database_sessions_live_in_memory(&browser).await?;
     what_cannot_be_put_lives_in_memory(&browser).await?;

@@ -15,9 +15,9 @@ const ROUNDS: usize = 3;
 
 const PAY: &str = "await post('/api/transfer', { to: 'bob', amount: 7 })";
 
-bulla_tests::in_each_engine!(everything_works);
+bulla_tests::in_each_engine!(tabs_agree_on_one_session);
 
-async fn everything_works(engine: Engine) -> Outcome {
+async fn tabs_agree_on_one_session(engine: Engine) -> Outcome {
     let browser = Browser::launch(engine).await?;
     let tabs = [browser.tab().await?, browser.new_tab().await?];
     for forgets in [false, true] {

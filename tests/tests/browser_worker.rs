@@ -14,9 +14,9 @@ use bulla_tests::serve::{Server, bytes, html};
 use serde_json::{Value, json};
 use tower_http::set_header::SetResponseHeaderLayer;
 
-bulla_tests::in_each_engine!(everything_works);
+bulla_tests::in_each_engine!(an_isolated_session_does_what_one_in_the_page_does);
 
-async fn everything_works(engine: Engine) -> Outcome {
+async fn an_isolated_session_does_what_one_in_the_page_does(engine: Engine) -> Outcome {
     let browser = Browser::launch(engine).await?;
     for seal in [true, false] {
         let bank = Bank::open().await?;

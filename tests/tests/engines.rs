@@ -70,7 +70,7 @@ return {
 };
 "#;
 
-bulla_tests::in_each_engine!(everything_works);
+bulla_tests::in_each_engine!(the_harness_drives_this_engine);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn webkit_is_dark_from_its_launch() -> Outcome {
@@ -91,7 +91,7 @@ async fn webkit_is_dark_from_its_launch() -> Outcome {
 }
 
 /// One launch for all of it: launching costs more than the rest together.
-async fn everything_works(engine: Engine) -> Outcome {
+async fn the_harness_drives_this_engine(engine: Engine) -> Outcome {
     let server = server().await?;
     let browser = Browser::launch(engine).await?;
     browser.goto(&server.url("/")).await?;
