@@ -1,7 +1,7 @@
 // What stands behind a `Session` object: the device, the current session and how to come by one.
 
 import { Opening, Server, checkThumbprint, isOver, sealedFields, thumbprint } from "../build/bulla_web.js";
-import { BullaError, codeOf, checkOptions, wrong } from "./error.js";
+import { BullaError, codeOf, checked, wrong } from "./error.js";
 import { isKey, isSession, seemsOver } from "./held.js";
 import { agree, generateAgreement, generateDevice, randomBytes } from "./keys.js";
 import { exchanged } from "./opening.js";
@@ -9,12 +9,11 @@ import { ignore, locked, pairs, seconds } from "./platform.js";
 import { change, findStorage, get, put, remove } from "./storage.js";
 import { News } from "./tabs.js";
 
-const OPTIONS = { server: "string", identity: "string", prefix: "string", seal: "boolean", debug: "boolean" };
+export const OPTIONS = { server: "string", identity: "string", prefix: "string", seal: "boolean", debug: "boolean" };
 
 /** What the application wants. */
 export function settings(options) {
-  checkOptions("open", options, OPTIONS);
-  const { server, identity, prefix, seal, debug } = options ?? {};
+  const { server, identity, prefix, seal, debug } = checked("open", options, OPTIONS);
   const url = parsed(server);
   if (url?.pathname !== "/" || url.search) throw wrong("the server is not an origin");
   if (identity !== undefined) checkThumbprint(identity);

@@ -1,10 +1,12 @@
 // DPoP proofs (RFC 9449) by the device key.
 
 import { dpopProof } from "../build/bulla_web.js";
-import { BullaError, checkOptions } from "./error.js";
+import { BullaError, checked } from "./error.js";
 import { sign } from "./keys.js";
 import { seconds } from "./platform.js";
 import { base } from "./request.js";
+
+const OPTIONS = { url: "string, object", method: "string", token: "string", nonce: "string" };
 
 /** A proof for a request as `fetch` would send it, wherever it goes. */
 export async function dpop(client, wanted) {
@@ -15,8 +17,7 @@ export async function dpop(client, wanted) {
   const proof = (signature) => dpopProof(device.public, claims, now, signature);
   try {
     // What is no URL, for none: the platform takes `undefined` for a path.
-    const { url = "//", method, token = "", nonce = "", ...others } = wanted;
-    checkOptions("dpop", { token, nonce, ...others }, { token: "string", nonce: "string" });
+    const { url = "//", method, token = "", nonce = "" } = checked("dpop", wanted, OPTIONS);
     const request = new Request(new URL(url, base(client)), { method });
     // Without query and fragment.
     claims = [crypto.randomUUID(), request.method, request.url.split(/[?#]/)[0], token, nonce].join("\n");

@@ -15,7 +15,7 @@ export class BullaError extends Error {
 
   /** Also one of another entry of the package, which has this class once more. */
   static [Symbol.hasInstance](value) {
-    return value?.name === BullaError.name;
+    return this === BullaError ? value?.name === this.name : super[Symbol.hasInstance](value);
   }
 }
 // On the prototype, like the platform's own errors.
@@ -24,13 +24,17 @@ BullaError.prototype.name = BullaError.name;
 /** What the application asks for is wrong. */
 export const wrong = (message) => new BullaError("request_invalid", message);
 
-/** Refuses options of other types, and those that nobody knows: a pin whose name is misspelt would be none. */
-export function checkOptions(by, options, types) {
-  for (const [name, value] of Object.entries(options ?? {})) {
-    const type = types[name];
-    if (!type) throw wrong(`${by} knows no option "${name}"`);
-    if (value !== undefined && typeof value !== type) throw wrong(`${name} is no ${type}`);
+/**
+ * An application's options, without what all objects may have got from somebody else. Refuses those of other types, and
+ * those that nobody knows: a pin whose name is misspelt would be none.
+ */
+export function checked(by, options, types) {
+  const own = { __proto__: null, ...options };
+  for (const name in own) {
+    const isRight = own[name] === undefined || types[name]?.includes?.(typeof own[name]);
+    if (!isRight || !Object.hasOwn(types, name)) throw wrong(`${by} has no option "${name}" of this type`);
   }
+  return own;
 }
 
 /**

@@ -1,14 +1,12 @@
 // `bulla/install`: has the page's own `fetch` and `XMLHttpRequest` go through a session.
 
-import { checkOptions, wrong } from "./error.js";
-import { covers, scopeOf } from "./paths.js";
+import { checked, wrong } from "./error.js";
+import { SCOPE, covers, scopeOf } from "./paths.js";
 import { through } from "./xhr.js";
 
 /** Puts both in place, and returns what takes them out again. */
 export function install(session, options) {
-  const { paths, except, ...others } = options ?? {};
-  checkOptions("install", others, {});
-  const scope = scopeOf({ paths, except });
+  const scope = scopeOf(checked("install", options, SCOPE));
   if (typeof session?.fetch !== "function" || typeof session.origin !== "string") {
     throw wrong("install wants a session");
   }

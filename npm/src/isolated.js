@@ -26,7 +26,8 @@ const calls = {
     const scope = scopeOf({ paths, except });
     await load(wasm, () => new URL("./bulla_web_bg.wasm", import.meta.url));
     client = await Client.start(options, (url) => {
-      if (!covers(scope, new URL(url).pathname)) throw wrong("this session does not reach that path");
+      const { pathname } = new URL(url);
+      if (!covers(scope, pathname)) throw wrong(`this session does not reach ${pathname}`);
     });
     client.on("change", (state) => tell("change", state));
     return [];

@@ -2,6 +2,9 @@
 
 import { wrong } from "./error.js";
 
+/** The types of the options that say it. */
+export const SCOPE = { paths: "object", except: "object" };
+
 /**
  * Whether a path, as the platform serialises it in a URL, is under one of `paths` and under none of `except`.
  * @param {{ paths: string[], except?: string[] }} scope
@@ -36,8 +39,9 @@ export function scopeOf({ paths, except }) {
 function prefixes(name, given) {
   if (!Array.isArray(given)) throw wrong(`${name} is a list of paths, such as ["/api/"]`);
   for (const path of given) {
-    // One that is written otherwise than in URLs would be met by none.
-    if (typeof path !== "string" || serialised(path) !== path) {
+    // One that is written otherwise than in URLs would be met by none, and one with parameters of segments or without a
+    // segment is not the path that a lenient application reads.
+    if (typeof path !== "string" || serialised(path) !== path || /;|%3b|\/\//i.test(path)) {
       throw wrong(`${name} holds paths as they are in URLs, such as "/api/", and not "${String(path)}"`);
     }
   }

@@ -2,7 +2,8 @@
 
 /** SHA-384 of the module, as the build has made it. */
 const HASH = WASM_SHA384;
-const CACHE = "bulla ";
+/** What this registration keeps, at this origin. */
+const CACHE = `bulla ${globalThis.registration?.scope} `;
 
 /** The module's bytes: from the cache or else from where they lie, and none but those that this script was made with. */
 export async function pinned(url) {

@@ -40,7 +40,7 @@ function prepare(workers) {
 
 async function taken(workers, script, options) {
   const registration = await workers.register(script, { type: "module", ...options }).catch((cause) => {
-    throw new BullaError("unsupported", "the service worker was refused: is its script served, and does the page's policy allow it in worker-src?", { cause });
+    throw new BullaError("unsupported", "the service worker was refused: is its script served by this origin, at or above the scope or with Service-Worker-Allowed; does worker-src allow it; or does it throw, as its console would say?", { cause });
   });
   const { installing, scope } = registration;
   // It would never take this page.
@@ -93,7 +93,7 @@ function holdFetch(controlled) {
 /** `fetch`, with streams that end in an error unless the worker says that nothing is missing. */
 const checking = (workers, fetch) => async (input, init) => {
   const response = await fetch(input, init);
-  const name = response.headers.get(STREAM);
+  const name = new URL(response.url).origin === location.origin && response.headers.get(STREAM);
   if (!name || !response.body) return response;
   const flush = async () => {
     if (!(await ask(workers.controller, [COMPLETE, name]))) throw new TypeError("the reply is cut off");

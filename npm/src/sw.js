@@ -1,11 +1,11 @@
 // `bulla/sw`: a service worker that signs and seals the requests of pages which know nothing of it.
 
-import { Client, settings } from "./client.js";
-import { BullaError, checkOptions, wrong } from "./error.js";
+import { Client, OPTIONS as CLIENT, settings } from "./client.js";
+import { BullaError, checked, wrong } from "./error.js";
 import { explained } from "./explained.js";
 import { forward } from "./fetch.js";
 import { Kept } from "./kept.js";
-import { covers, scopeOf } from "./paths.js";
+import { SCOPE, covers, scopeOf } from "./paths.js";
 import { pinned, unpinOthers } from "./pinned.js";
 import { load } from "./wasm.js";
 
@@ -14,10 +14,11 @@ export { BullaError };
 /** @type {ServiceWorkerGlobalScope} */
 const worker = /** @type {any} */ (globalThis);
 
+const OPTIONS = { ...CLIENT, ...SCOPE, login: "string", wasm: "string, object" };
+
 /** Takes over the requests of this worker's pages. To be called once, while its script first runs. */
 export function protect(options) {
-  const { paths, except, login, wasm, seal, server, identity, prefix, debug, ...others } = options ?? {};
-  checkOptions("protect", others, {});
+  const { paths, except, login, wasm, seal, server, identity, prefix, debug } = checked("protect", options, OPTIONS);
   // Browsers would put other fields in the place of those that say who has begun a request.
   if (seal === false) throw wrong("a service worker always seals");
   const scope = scopeOf({ paths, except });

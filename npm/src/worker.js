@@ -8,7 +8,7 @@ import { base, requested, resolved } from "./request.js";
 export { BullaError };
 
 export async function open(options) {
-  const { worker, ...given } = options ?? {};
+  const { worker, ...given } = { __proto__: null, ...options };
   // Bundlers give files other names, and only this script is told of it.
   const wasm = worker ? undefined : new URL("./bulla_web_bg.wasm", import.meta.url).href;
   const link = new Link(worker);

@@ -124,7 +124,7 @@ async fn send(port: u16, request: &[u8]) -> Outcome<u16> {
 }
 
 /// Heads of requests without a proof, without the empty line at their end.
-const FOREIGN: [&str; 41] = [
+const FOREIGN: [&str; 44] = [
     "GET /api/secret HTTP/1.1\r\nHost: HOST",
     "HEAD /api/secret HTTP/1.1\r\nHost: HOST",
     "POST /api/secret HTTP/1.1\r\nHost: HOST\r\nContent-Length: 0",
@@ -146,6 +146,9 @@ const FOREIGN: [&str; 41] = [
     "GET /public%2f..%2fapi/secret HTTP/1.1\r\nHost: HOST",
     "GET /public/%00/../api/secret HTTP/1.1\r\nHost: HOST",
     "GET /public/.. HTTP/1.1\r\nHost: HOST",
+    "GET /public/..;/api/secret HTTP/1.1\r\nHost: HOST",
+    "GET /public/.;a=b/..%3Ba=b/api/secret HTTP/1.1\r\nHost: HOST",
+    "GET /public/..%3b/api/secret HTTP/1.1\r\nHost: HOST",
     "GET /public HTTP/1.1\r\nHost: HOST",
     "GET /PUBLIC/x HTTP/1.1\r\nHost: HOST",
     "GET //public/x HTTP/1.1\r\nHost: HOST",
@@ -182,17 +185,21 @@ async fn without_a_proof_no_spelling_reaches_a_handler() -> Outcome {
         assert!(seen.is_empty(), "{head}: {seen:?}");
     }
     let open =
-        "POST /public/a%20b/..;/c?d=/../e HTTP/1.1\r\nHost: HOST\r\nContent-Length: 0\r\n\r\n";
+        "POST /public/a%20b/...;/c?d=/../e HTTP/1.1\r\nHost: HOST\r\nContent-Length: 0\r\n\r\n";
     let (status, seen) = house.send(open).await?;
     assert_eq!(
         (status, &*seen[0]),
-        (200, "POST /public/a%20b/..;/c?d=/../e")
+        (200, "POST /public/a%20b/...;/c?d=/../e")
     );
 
     // The twin without a verifier serves whoever asks, at any of these spellings.
     let seen = Seen::default();
     let twin = Server::start(routes(&seen)).await?;
-    for path in ["/public/..%2fapi/secret", "/public/%2e%2e/api/secret"] {
+    for path in [
+        "/public/..%2fapi/secret",
+        "/public/%2e%2e/api/secret",
+        "/public/..;/api/secret",
+    ] {
         let request = format!("GET {path} HTTP/1.1\r\nHost: twin\r\n\r\n");
         assert_eq!(send(twin.port(), request.as_bytes()).await?, 200);
         assert!(!take(&seen).is_empty());

@@ -75,6 +75,11 @@ impl ProofNonce {
     /// Length of the server's part at most, in characters.
     pub const MAX_SERVER_LEN: usize = 64;
 
+    /// Whether a server's part has a length that there can be.
+    pub fn takes(server: &str) -> bool {
+        (1..=Self::MAX_SERVER_LEN).contains(&server.len())
+    }
+
     /// Reads the parameter.
     ///
     /// # Errors
@@ -84,7 +89,7 @@ impl ProofNonce {
     pub fn parse(text: &str) -> Result<Self, Error> {
         const MALFORMED: Error = Code::Malformed.because("the nonce could not be parsed");
         let (server, random) = text.rsplit_once('.').ok_or(MALFORMED)?;
-        if server.is_empty() || server.len() > Self::MAX_SERVER_LEN {
+        if !Self::takes(server) {
             return Err(MALFORMED);
         }
         Ok(Self {

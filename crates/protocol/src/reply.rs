@@ -8,6 +8,7 @@ use crate::field::{self, Fields};
 use crate::limits::{Limits, MAX_PROBLEM_LEN, MAX_RECORDS_IN_FLIGHT};
 use crate::message::{Control, Event, Reader};
 use crate::opening::Ticket;
+use crate::proof::ProofNonce;
 use crate::seal::{Header, Joiner, Record};
 use crate::structured;
 
@@ -115,8 +116,15 @@ impl Handout {
     ///
     /// [`Code::ReplyInvalid`].
     pub fn read_unsealed(fields: &dyn Fields) -> Result<Self, Error> {
+        let nonce = of_reply(fields, field::NONCE, structured::string)?;
+        if nonce
+            .as_ref()
+            .is_some_and(|nonce| !ProofNonce::takes(nonce))
+        {
+            return Err(Code::ReplyInvalid.because("the server nonce has a length that none has"));
+        }
         Ok(Self {
-            nonce: of_reply(fields, field::NONCE, structured::string)?,
+            nonce,
             ..Self::default()
         })
     }

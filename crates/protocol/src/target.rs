@@ -96,7 +96,7 @@ impl<'a> Target<'a> {
     /// # Errors
     ///
     /// [`Code::PathRefused`] for anything that two parsers could read in two ways: dot segments
-    /// (also encoded ones), encoded slashes and backslashes, encoded NUL, a fragment, and bytes that
+    /// (also encoded ones, and such with parameters), encoded slashes and backslashes, encoded NUL, a fragment, and bytes that
     /// a URI cannot hold.
     pub fn parse(text: &'a str) -> Result<Self, Error> {
         let wanted = |b: u8| matches!(b, b'!'..=b'~') && !b"\"#<>\\^`{|}".contains(&b);
@@ -125,10 +125,22 @@ fn check_path(path: &str) -> Result<(), Error> {
     {
         return Err(Code::PathRefused.because("the path has an encoded slash, dot or NUL"));
     }
-    if path.split('/').any(|segment| matches!(segment, "." | "..")) {
+    if path.split('/').any(is_dots) {
         return Err(Code::PathRefused.because("the path has a dot segment"));
     }
     Ok(())
+}
+
+/// Whether a segment is one of dots, also for a server that takes its parameters off (RFC 3986 section 3.3) before it
+/// looks.
+fn is_dots(segment: &str) -> bool {
+    let rest = segment.trim_start_matches('.');
+    let begins_with = |start: &str| {
+        rest.get(..start.len())
+            .is_some_and(|begin| begin.eq_ignore_ascii_case(start))
+    };
+    matches!(segment.len() - rest.len(), 1 | 2)
+        && (rest.is_empty() || begins_with(";") || begins_with("%3b"))
 }
 
 /// A method token (RFC 9110 section 9.1) that can be carried: not `CONNECT`, not `TRACE`.
@@ -210,6 +222,9 @@ mod tests {
             "/a b",
             "/\u{e9}",
             "/a%00",
+            "/a/..;/b",
+            "/a/.;c=d",
+            "/a/..%3Bc/b",
             "/a\r\n",
             "https://a/b",
         ] {

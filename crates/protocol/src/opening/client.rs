@@ -183,6 +183,9 @@ impl SentOpening {
                 // What the client expects is the pin.
                 Code::IdentityMismatch => Code::IdentityChanged
                     .because("the server says that its identity is not the pinned one"),
+                // It takes the path for one of the application's.
+                Code::ProofMissing => Code::ReplyInvalid
+                    .because("the server has no endpoint there: is the prefix the server's"),
                 _ => refusal,
             });
         }
@@ -200,7 +203,7 @@ impl SentOpening {
         body: &[u8],
     ) -> Result<UnverifiedOpened, Error> {
         const INVALID: Error = Code::ReplyInvalid
-            .because("no verifier has answered the opening: is one mounted at this origin?");
+            .because("no verifier has answered the opening; is one mounted at this origin");
         if status != 200
             || body.len() > MAX_OPENING_LEN
             || fields.line("content-type")? != Some(JSON)
