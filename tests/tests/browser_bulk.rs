@@ -141,6 +141,12 @@ async fn a_long_download_is_let_through_and_not_held(engine: Engine) -> Outcome 
 /// much there is in between is for the engine: garbage of a hundred megabytes and more, also of its own `fetch`.
 async fn it_comes_whole_at_flat_memory(browser: &Browser, depot: &Depot, by: &str) -> Outcome {
     let engine = browser.engine();
+    if engine == Engine::WebKit {
+        // Nothing makes it collect its garbage, and give back what that was. `browser_stream` sees by downloads that are
+        // longer than what it lets gather that they are not held.
+        nearly(browser, depot, DOWNLOAD, false).await?;
+        return end(browser, depot, DOWNLOAD, false).await;
+    }
     let fresh = settled_memory(browser).await?;
     nearly(browser, depot, DOWNLOAD / 4, false).await?;
     end(browser, depot, DOWNLOAD / 4, false).await?;
@@ -243,9 +249,7 @@ async fn settled_memory(browser: &Browser) -> Outcome<u64> {
 
 /// The least memory that the browser has in the moments after it was made to collect garbage, in bytes.
 async fn least_memory(browser: &Browser) -> Outcome<u64> {
-    if browser.engine() != Engine::WebKit {
-        browser.collect_garbage().await?;
-    }
+    browser.collect_garbage().await?;
     // In the page and in its worker, by making more of it: no driver reaches all of them.
     browser.eval("await litter()", []).await?;
     let mut least = u64::MAX;

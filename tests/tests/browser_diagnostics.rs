@@ -293,7 +293,7 @@ async fn a_listener_disturbs_nobody(browser: &Browser) -> Outcome {
 
 async fn the_console_is_told_on_demand(browser: &Browser) -> Outcome {
     let bank = Bank::open().await?;
-    for debug in [json!(false), json!(true), Value::Null] {
+    for debug in [json!(false), json!(true)] {
         browser.goto(&bank.page()).await?;
         browser.wait_until("return window.bulla", PATIENCE).await?;
         browser

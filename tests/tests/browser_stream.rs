@@ -64,16 +64,21 @@ async fn a_download_passes_in_bounded_memory(engine: Engine) -> Outcome {
     let fresh = browser.memory()?;
     download(&browser, DOWNLOAD / 8, false).await?;
     let before = browser.memory()?.min(fresh);
-    // The better of two: an engine collects its garbage when it likes, but what is held shows each time.
-    let once = download(&browser, DOWNLOAD, false).await?;
-    let passing = download(&browser, DOWNLOAD, false).await?.min(once);
-    let kept = download(&browser, DOWNLOAD, true).await?;
-
-    let grown = |peak: u64| peak.saturating_sub(before) / MEBIBYTE;
-    let (passing, kept) = (grown(passing), grown(kept));
-    println!("{engine}: {passing} MiB more at most for what passes, {kept} MiB for what is kept");
     // More than ever was seen of what passes, and less than ever was seen of what is kept.
     let limit = DOWNLOAD * 3 / 4;
+    let grown = |peak: u64| peak.saturating_sub(before) / MEBIBYTE;
+    // The best of some: an engine collects its garbage when it likes, but what is held shows each time.
+    let mut passing = u64::MAX;
+    for _ in 0..4 {
+        passing = passing.min(download(&browser, DOWNLOAD, false).await?);
+        if grown(passing) < limit / 2 {
+            break;
+        }
+    }
+    let kept = download(&browser, DOWNLOAD, true).await?;
+
+    let (passing, kept) = (grown(passing), grown(kept));
+    println!("{engine}: {passing} MiB more at most for what passes, {kept} MiB for what is kept");
     assert!(passing < limit, "{engine}: {passing} MiB");
     assert!(kept > limit, "{engine}: {kept} MiB");
     browser.quit().await?;
