@@ -21,7 +21,8 @@ export function settings(options) {
   return { origin, server: new Server(origin, prefix), pin: identity, seal: seal ?? true, debug };
 }
 
-function parsed(url) {
+/** A URL, if it is one. */
+export function parsed(url) {
   try {
     return new URL(url);
   } catch {

@@ -3,12 +3,10 @@
 import { Unsealer } from "../build/bulla_web.js";
 import { BullaError } from "./error.js";
 import { decrypt, messageKey } from "./keys.js";
-import { ignore, joined } from "./platform.js";
+import { SLICE, ignore, joined } from "./platform.js";
 
 /** How much content is handed on in one piece, about: each piece costs a turn of the stream. */
 const PIECE = 64 * 1024;
-/** How much goes into the module at once, whatever size the network's pieces have: a record. */
-const SLICE = PIECE;
 /** How many records WebCrypto has at least, if they are here, while the thread waits for one. */
 const AHEAD = 4;
 

@@ -32,7 +32,7 @@ export function checked(by, options, types) {
   const own = { __proto__: null, ...options };
   for (const name in own) {
     const isRight = own[name] === undefined || types[name]?.includes?.(typeof own[name]);
-    if (!isRight || !Object.hasOwn(types, name)) throw wrong(`${by} has no option "${name}" of this type`);
+    if (!isRight || !Object.hasOwn(types, name)) throw wrong(`${by} takes no "${name}" of this type`);
   }
   return own;
 }

@@ -5,9 +5,9 @@ import { LOSES_BODIES } from "./engines.js";
 import { BullaError, codeOf, lost, unreachable } from "./error.js";
 import { provesBySession } from "./held.js";
 import { encrypt, mac, messageKey, randomBytes, sign } from "./keys.js";
-import { described, pairs, seconds, unlessAborted } from "./platform.js";
+import { SLICE, described, pairs, seconds, unlessAborted } from "./platform.js";
 import { openSealed, readPlain } from "./reply.js";
-import { SLICE, addBody, isServers, outgoing, read, redirected } from "./request.js";
+import { addBody, isServers, outgoing, read, redirected } from "./request.js";
 
 /** As many as the platform's own `fetch` follows. */
 const MAX_REDIRECTS = 20;

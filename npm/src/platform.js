@@ -3,6 +3,9 @@
 /** Seconds since 1970 by the client's clock, which nobody relies on. */
 export const seconds = () => Date.now() / 1000;
 
+/** How much goes into the module at once, whatever size the pieces of a network or of an application have: a record. */
+export const SLICE = 64 * 1024;
+
 const queues = new Map();
 
 /** Does something while nobody else holds the lock: across tabs with `navigator.locks`, else within this realm. */

@@ -3,10 +3,7 @@
 import { Outgoing } from "../build/bulla_web.js";
 import { lost, wrong } from "./error.js";
 import { digest, randomBytes } from "./keys.js";
-import { ignore, lines, unlessAborted } from "./platform.js";
-
-/** How much of a content goes into the module at once: as much as a record can hold, about. */
-export const SLICE = 64 * 1024;
+import { SLICE, ignore, lines, unlessAborted } from "./platform.js";
 
 /** Reads what the application has given to `fetch`. The platform serialises the body. */
 export async function read(client, input, init) {

@@ -1,6 +1,6 @@
 // `bulla/sw`: a service worker that signs and seals the requests of pages which know nothing of it.
 
-import { Client, OPTIONS as CLIENT, settings } from "./client.js";
+import { Client, OPTIONS as CLIENT, parsed, settings } from "./client.js";
 import { BullaError, checked, wrong } from "./error.js";
 import { explained } from "./explained.js";
 import { forward } from "./fetch.js";
@@ -18,11 +18,13 @@ const OPTIONS = { ...CLIENT, ...SCOPE, login: "string", wasm: "string, object" }
 
 /** Takes over the requests of this worker's pages. To be called once, while its script first runs. */
 export function protect(options) {
-  const { paths, except, login, wasm, seal, server, identity, prefix, debug } = checked("protect", options, OPTIONS);
+  const { paths, except, login, wasm, seal, ...others } = checked("protect", options, OPTIONS);
   // Browsers would put other fields in the place of those that say who has begun a request.
   if (seal === false) throw wrong("a service worker always seals");
   const scope = scopeOf({ paths, except });
-  const given = { server: originOf(server ?? worker.location.origin), identity, prefix, debug };
+  const given = { ...others, server: others.server ?? worker.location.origin };
+  // What is no origin keeps the worker from coming to life.
+  const server = parsed(given.server)?.origin;
   const kept = new Kept(worker);
   const init = () => load(undefined, () => pinned(wasm ?? new URL("./bulla_web_bg.wasm", import.meta.url)));
   let starting;
@@ -39,7 +41,7 @@ export function protect(options) {
   worker.addEventListener("install", (event) => {
     // An update waits until the pages of the worker before it are gone: their streams would end with it.
     if (!worker.registration.active) event.waitUntil(worker.skipWaiting());
-    // A worker whose pin is misspelt must not come to life.
+    // Nor must one whose pin is misspelt.
     event.waitUntil(init().then(() => settings(given)));
   });
   worker.addEventListener("activate", (event) => {
@@ -50,7 +52,7 @@ export function protect(options) {
   worker.addEventListener("fetch", (event) => {
     const { request } = event;
     kept.heard();
-    if (takes(given.server, scope, request)) event.respondWith(answer(request));
+    if (takes(server, scope, request)) event.respondWith(answer(request));
   });
 
   async function answer(request) {
@@ -61,14 +63,6 @@ export function protect(options) {
     } catch (error) {
       return refused(request, error, login);
     }
-  }
-}
-
-function originOf(server) {
-  try {
-    return new URL(server).origin;
-  } catch {
-    throw wrong("the server is not an origin");
   }
 }
 

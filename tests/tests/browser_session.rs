@@ -113,6 +113,15 @@ async fn what_is_no_option_is_refused_at_once(browser: &Browser) -> Outcome {
         )
         .await?;
     assert_eq!(done, json!([0, 0]));
+    // The verifier takes the path for one of the application's.
+    let elsewhere = "await bulla.open({ server: location.origin, prefix: '/elsewhere' })";
+    let refused = browser.eval(elsewhere, []).await.expect_err(elsewhere);
+    assert_eq!(refused.code(), Some("reply_invalid"));
+    assert!(refused.to_string().contains("prefix"), "{refused}");
+    // What all objects have got from somebody is no option.
+    let polluted = "Object.prototype.identity = 'none';
+        try { await bulla.open({ server: location.origin }); } finally { delete Object.prototype.identity; }";
+    browser.eval(polluted, []).await?;
     Ok(())
 }
 

@@ -327,6 +327,20 @@ mod tests {
     }
 
     #[test]
+    fn no_server_nonce_is_taken_that_no_proof_could_hold() {
+        let read = |len: usize| {
+            let nonce = format!("\"{}\"", "n".repeat(len));
+            Handout::read_unsealed(&vec![(field::NONCE.to_owned(), nonce)])
+        };
+        for len in [1, 64] {
+            assert_eq!(read(len).unwrap().nonce.unwrap().len(), len);
+        }
+        for len in [0, 65] {
+            assert_eq!(read(len).err().unwrap().code, Code::ReplyInvalid);
+        }
+    }
+
+    #[test]
     fn a_final_record_does_not_make_a_message_whole() {
         let content = b"the content";
         let head = Head {

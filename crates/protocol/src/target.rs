@@ -96,8 +96,8 @@ impl<'a> Target<'a> {
     /// # Errors
     ///
     /// [`Code::PathRefused`] for anything that two parsers could read in two ways: dot segments
-    /// (also encoded ones, and such with parameters), encoded slashes and backslashes, encoded NUL, a fragment, and bytes that
-    /// a URI cannot hold.
+    /// (also encoded ones, and such with parameters), encoded slashes and backslashes, encoded NUL, a
+    /// fragment, and bytes that a URI cannot hold.
     pub fn parse(text: &'a str) -> Result<Self, Error> {
         let wanted = |b: u8| matches!(b, b'!'..=b'~') && !b"\"#<>\\^`{|}".contains(&b);
         if !text.starts_with('/') || !text.bytes().all(wanted) {
