@@ -1,1 +1,19 @@
-//! The verifier as a reverse proxy, before a backend that nobody may change. Not written yet.
+//! The Bulla verifier as a reverse proxy: protection for a backend that nobody may change.
+//!
+//! A [`Gateway`] stands before an application, whatever it is written in. Pages get a small script as the first of theirs,
+//! which sets a service worker before them; from then on every request of theirs is signed and sealed. The gateway
+//! verifies and unseals it, and the application sees a plain one, with who it is from in fields that nobody else can set.
+//!
+//! For whoever reads the code: a request's way, and where its rules are.
+//!
+//! | step | file |
+//! | --- | --- |
+//! | connections, TLS, the end without loss | `serve` |
+//! | the gateway's own files, the first visit, what does not exist for others | `edge` |
+//! | the verifier | `bulla-server` |
+//! | to the application and back: which one, what it is told, what is taken off | `upstream` |
+//! | what is put into pages and their policies | `html` |
+//! | what the operator says | [`config`] |
+#![forbid(unsafe_code)]
+
+pub mod config;
