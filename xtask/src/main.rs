@@ -4,6 +4,7 @@
 
 mod browsers;
 mod fuzz;
+mod gateway;
 mod node;
 mod pack;
 mod project;

@@ -4,6 +4,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 
 use crate::Outcome;
+use crate::gateway;
 use crate::node::Node;
 use crate::project::{self, Project, cargo_home, say};
 use crate::recipe::Package;
@@ -44,6 +45,7 @@ pub(crate) fn build(project: &mut Project) -> Outcome<(Node, Sizes)> {
         files.extend(project::files(folder, "js").unwrap_or_default());
     }
     files.push(package.shipped());
+    files.extend(gateway::files()?);
     let work = project.target.join("wasm");
     let stamp = work.join("stamp");
     let seen = fs::read_to_string(&stamp).ok();
@@ -51,6 +53,12 @@ pub(crate) fn build(project: &mut Project) -> Outcome<(Node, Sizes)> {
         say("npm/dist is up to date");
     } else {
         package.make(project, &node, &module)?;
+        gateway::make(
+            project,
+            &node,
+            &package.dist,
+            &pin(project, &package.shipped())?,
+        )?;
         fs::create_dir_all(&work)?;
         fs::write(&stamp, fingerprint(&files)?)?;
     }
@@ -129,9 +137,7 @@ impl Parts {
         }
         fs::create_dir_all(&staged)?;
         fs::copy(&optimised, staged.join(&self.module))?;
-        // What a service worker takes for its module.
-        let hash = integrity(project, &optimised)?.replace("sha384-", "");
-        let pin = format!("--define:WASM_SHA384=\"{hash}\"");
+        let pin = pin(project, &optimised)?;
         let later = project::files(self.sources.join("later"), "js")?;
         let parted = PARTED.map(|entry| self.sources.join(entry));
         let others = ENTRIES.map(|entry| self.sources.join(entry));
@@ -192,6 +198,12 @@ impl Parts {
         let json = format!("{{\n{}\n}}\n", members.join(",\n"));
         Ok(fs::write(folder.join("integrity.json"), json)?)
     }
+}
+
+/// What a service worker takes for its module, for esbuild.
+fn pin(project: &Project, module: &Path) -> Outcome<String> {
+    let hash = integrity(project, module)?.replace("sha384-", "");
+    Ok(format!("--define:WASM_SHA384=\"{hash}\""))
 }
 
 /// The integrity metadata of a file.

@@ -8,12 +8,25 @@
 //!
 //! | step | file |
 //! | --- | --- |
-//! | connections, TLS, the end without loss | `serve` |
+//! | connections, TLS, the end without loss | [`serve`] |
 //! | the gateway's own files, the first visit, what does not exist for others | `edge` |
 //! | the verifier | `bulla-server` |
+//! | what is asked for at which paths | `access` |
 //! | to the application and back: which one, what it is told, what is taken off | `upstream` |
 //! | what is put into pages and their policies | `html` |
 //! | what the operator says | [`config`] |
 #![forbid(unsafe_code)]
 
+mod access;
 pub mod config;
+mod edge;
+mod gateway;
+mod html;
+mod policy;
+pub mod serve;
+mod site;
+mod upstream;
+
+pub use crate::access::RuleError;
+pub use crate::gateway::{Gateway, StartError};
+pub use crate::upstream::UpstreamError;

@@ -1,9 +1,10 @@
 //! `bulla-gateway`: the Bulla verifier as a reverse proxy.
 #![forbid(unsafe_code)]
 
+mod cli;
+
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    eprintln!("bulla-gateway does not run yet");
-    ExitCode::FAILURE
+    cli::main()
 }

@@ -4,7 +4,7 @@
 //! also sees through what a lenient application would take for the same path.
 
 use bulla_protocol::error::Error;
-use bulla_protocol::target::Target;
+use bulla_protocol::target::{Target, plain};
 
 use crate::bulla::Bulla;
 use crate::event::{About, EventKind};
@@ -88,45 +88,6 @@ fn begins_with_any(path: &str, prefixes: &[String]) -> bool {
     prefixes
         .iter()
         .any(|prefix| path.starts_with(prefix.as_str()))
-}
-
-/// The path as a lenient application may read it: without empty segments, without parameters of segments
-/// (RFC 3986 section 3.3), and with no more encoding than it takes to write it down.
-fn plain(path: &str) -> String {
-    let mut plain = String::with_capacity(path.len());
-    let segments = path
-        .split('/')
-        .filter_map(|segment| segment.split(';').next());
-    for segment in segments.filter(|segment| !segment.is_empty()) {
-        plain.push('/');
-        let mut pieces = segment.split('%');
-        plain.push_str(pieces.next().unwrap_or_default());
-        for piece in pieces {
-            let octet = piece
-                .split_at_checked(2)
-                .and_then(|(hex, rest)| Some((octet(hex)?, rest)));
-            match octet {
-                Some((b'%', rest)) => plain.extend(["%25", rest]),
-                Some((octet, rest)) if octet.is_ascii_graphic() => {
-                    plain.push(octet.into());
-                    plain.push_str(rest);
-                }
-                Some((octet, rest)) => plain.extend([&format!("%{octet:02X}"), rest]),
-                None => plain.extend(["%", piece]),
-            }
-        }
-    }
-    if plain.is_empty() || path.ends_with('/') {
-        plain.push('/');
-    }
-    plain
-}
-
-/// What two hexadecimal digits stand for.
-fn octet(hex: &str) -> Option<u8> {
-    // Else a sign would do.
-    let is_hex = hex.bytes().all(|digit| digit.is_ascii_hexdigit());
-    is_hex.then(|| u8::from_str_radix(hex, 16).ok()).flatten()
 }
 
 /// Stands in the extensions of a request whose path is only monitored.

@@ -1,13 +1,29 @@
 //! What an operator says: `bulla.toml`, or nothing but where the application is.
+//!
+//! Every key, with its default, is in `docs/gateway.md`.
 
-use std::net::SocketAddr;
-use std::path::PathBuf;
+mod file;
+mod network;
+mod notes;
+mod reader;
+mod values;
+
+use std::fmt;
+use std::fs;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use bulla_protocol::target::Origin;
 use http::Uri;
 
-/// How a gateway is set up. [`Config::for_upstream`] is what it takes without a file.
-#[derive(Clone, Debug)]
+pub use network::{Network, stated_address};
+pub use reader::Problem;
+pub use values::{address, origin, upstream};
+
+/// How a gateway is set up. [`Config::for_upstream`] is what it takes without a file, [`Config::load`] reads one.
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Config {
     /// Where it listens.
@@ -32,21 +48,38 @@ pub struct Config {
     pub bound_cookies: Vec<String>,
     /// How large and how slow things may be.
     pub limits: Limits,
+    /// Where clients are.
+    pub network: Network,
     /// The operator's page, if there is one.
     pub operator: Option<Operator>,
 }
 
 /// What a path asks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Access {
     /// Nothing: for what everybody may fetch, such as styles, pictures and webhooks. No bound cookie gets there.
     Public,
     /// A verified session, sealed or not.
     Signed,
     /// A sealed request.
+    #[default]
     Sealed,
     /// A sealed request whose path nobody on the way has seen. For everybody else the path does not exist.
     Concealed,
+}
+
+impl Access {
+    const ALL: [Self; 4] = [Self::Public, Self::Signed, Self::Sealed, Self::Concealed];
+
+    /// What it is called in a file.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Public => "public",
+            Self::Signed => "signed",
+            Self::Sealed => "sealed",
+            Self::Concealed => "concealed",
+        }
+    }
 }
 
 /// What is asked for at the paths that begin so.
@@ -66,6 +99,18 @@ pub enum Mode {
     Enforce,
     /// They are only reported, and nothing is protected.
     Monitor,
+}
+
+impl Mode {
+    const ALL: [Self; 2] = [Self::Enforce, Self::Monitor];
+
+    /// What it is called in a file.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Enforce => "enforce",
+            Self::Monitor => "monitor",
+        }
+    }
 }
 
 /// The files of a certificate chain and its key, in PEM. They are read again on SIGHUP.
@@ -97,8 +142,11 @@ pub struct Limits {
     pub connect: Duration,
     /// How long an upstream may take to the first byte of its answer.
     pub answer: Duration,
-    /// How long a client may take for the head of a request.
+    /// How long a client may take for TLS, and then for the head of its first request.
     pub head: Duration,
+    /// How long a connection of HTTP/1.1 may take from one request to the end of the next one's head. Longer than what
+    /// stands before the gateway keeps idle connections for, or it sends requests on some that have just been closed.
+    pub idle: Duration,
     /// How long what is in flight may take at the end.
     pub shutdown: Duration,
 }
@@ -110,25 +158,127 @@ pub struct Operator {
     pub listen: SocketAddr,
 }
 
+/// Where it listens if nobody says where.
+const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
+
+/// Where its state is if nobody says where, from where the file is.
+const STATE: &str = "bulla";
+
+/// What the command line says. It wins over the file.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Overrides {
+    /// [`Config::listen`].
+    pub listen: Option<SocketAddr>,
+    /// [`Config::origins`], if there are any, as by [`origin`].
+    pub origins: Vec<String>,
+    /// [`Config::upstreams`], if there are any, as by [`upstream`].
+    pub upstreams: Vec<Uri>,
+    /// [`Config::state`].
+    pub state: Option<PathBuf>,
+}
+
+/// Why there is no configuration.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum LoadError {
+    /// The file cannot be read.
+    File(PathBuf, io::Error),
+    /// What is wrong with it, in the order of lines.
+    Invalid(Vec<Problem>),
+}
+
+/// A line for each thing that is wrong.
+impl fmt::Display for LoadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path, error) => write!(f, "{} cannot be read: {error}", path.display()),
+            Self::Invalid(problems) => {
+                let lines: Vec<_> = problems.iter().map(ToString::to_string).collect();
+                f.write_str(&lines.join("\n"))
+            }
+        }
+    }
+}
+
+impl std::error::Error for LoadError {}
+
 impl Config {
     /// What a gateway takes for an application without a file: `http://localhost:8080`, everything sealed, the usual
     /// names of session cookies.
     pub fn for_upstream(upstream: Uri) -> Self {
         Self {
-            listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
-            origins: vec!["http://localhost:8080".to_owned()],
+            listen: LISTEN,
+            origins: vec![own_origin(LISTEN.port(), false)],
             upstreams: vec![upstream],
             health: Health::default(),
             tls: None,
-            state: PathBuf::from("bulla"),
-            access: Access::Sealed,
+            state: PathBuf::from(STATE),
+            access: Access::default(),
             paths: Vec::new(),
-            mode: Mode::Enforce,
-            bound_cookies: USUAL.iter().map(|&name| name.to_owned()).collect(),
+            mode: Mode::default(),
+            bound_cookies: usual_cookies(),
             limits: Limits::default(),
+            network: Network::default(),
             operator: None,
         }
     }
+
+    /// Reads a file, if there is to be one. What it does not say has its default, and paths in it begin at its folder.
+    /// The files that it names are not looked at.
+    ///
+    /// # Errors
+    ///
+    /// [`LoadError`], with all that is wrong.
+    pub fn load(file: Option<&Path>, over: &Overrides) -> Result<Self, LoadError> {
+        let text = file.map(fs::read_to_string).transpose();
+        let text = text.map_err(|error| {
+            LoadError::File(file.map(Path::to_owned).unwrap_or_default(), error)
+        })?;
+        file::read(&text.unwrap_or_default(), file, over).map_err(LoadError::Invalid)
+    }
+
+    /// The file of the identity that clients pin, in PEM.
+    pub fn identity(&self) -> PathBuf {
+        self.state.join("identity.pem")
+    }
+
+    /// The keys whose values are others than here.
+    pub fn changed(&self, new: &Self) -> Vec<&'static str> {
+        let keys = [
+            ("listen", self.listen != new.listen),
+            ("origins", self.origins != new.origins),
+            ("upstreams", self.upstreams != new.upstreams),
+            ("state", self.state != new.state),
+            ("access", self.access != new.access),
+            ("mode", self.mode != new.mode),
+            ("bound_cookies", self.bound_cookies != new.bound_cookies),
+            ("paths", self.paths != new.paths),
+            ("tls", self.tls != new.tls),
+            ("health", self.health != new.health),
+            ("limits", self.limits != new.limits),
+            ("network", self.network != new.network),
+            ("operator", self.operator != new.operator),
+        ];
+        let changed = keys.into_iter().filter(|(_, is_new)| *is_new);
+        changed.map(|(key, _)| key).collect()
+    }
+
+    /// What an operator may not have meant, in sentences. None of it is wrong.
+    pub fn notes(&self) -> Vec<String> {
+        notes::all(self)
+    }
+}
+
+/// How a browser on the same machine reaches a port.
+fn own_origin(port: u16, has_tls: bool) -> String {
+    let scheme = if has_tls { "https" } else { "http" };
+    let written = format!("{scheme}://localhost:{port}");
+    // In its one spelling, without a default port.
+    Origin::parse(&written).map_or(written, |origin| origin.as_str().to_owned())
+}
+
+fn usual_cookies() -> Vec<String> {
+    USUAL.iter().map(|&name| name.to_owned()).collect()
 }
 
 /// What well-known frameworks call the cookie of a session.
@@ -162,6 +312,7 @@ impl Default for Limits {
             connect: Duration::from_secs(5),
             answer: Duration::from_secs(60),
             head: Duration::from_secs(20),
+            idle: Duration::from_secs(75),
             shutdown: Duration::from_secs(30),
         }
     }

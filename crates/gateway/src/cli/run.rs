@@ -1,0 +1,102 @@
+//! It runs.
+
+use std::env;
+use std::io;
+use std::sync::Arc;
+
+use bulla_gateway::Gateway;
+use bulla_gateway::config::Config;
+use bulla_gateway::serve::{Certificate, Server};
+use tokio::runtime::Runtime;
+use tracing_subscriber::EnvFilter;
+
+use super::check::before;
+use super::{Failure, Options};
+
+/// What is told where `RUST_LOG` says nothing: all of Bulla's targets begin so.
+const TOLD: &str = "warn,bulla=info";
+
+pub(super) fn run(options: &Options) -> Result<(), Failure> {
+    let config = options.load()?;
+    let told = env::var("RUST_LOG").unwrap_or_default();
+    let told = EnvFilter::try_new(if told.is_empty() { TOLD } else { &told })
+        .map_err(|error| format!("RUST_LOG is no filter: {error}"))?;
+    tracing_subscriber::fmt()
+        .with_env_filter(told)
+        .with_writer(io::stderr)
+        .init();
+    Runtime::new()?.block_on(serve(options.clone(), config))
+}
+
+async fn serve(options: Options, config: Config) -> Result<(), Failure> {
+    let server = Server::bind(&config).await?;
+    let gateway = Gateway::build(&config)?;
+    tell(&server, &gateway, &config);
+    tokio::spawn(gateway.watch());
+    let running = Arc::new(Running {
+        options,
+        certificate: server.certificate(),
+        config,
+    });
+    let well = gateway.clone();
+    server
+        .ready(move || well.is_ready())
+        .on_reload(move || {
+            let running = Arc::clone(&running);
+            async move { running.reload() }
+        })
+        .run(gateway.router())
+        .await?;
+    Ok(())
+}
+
+fn tell(server: &Server, gateway: &Gateway, config: &Config) {
+    let origins = config.origins.join(", ");
+    tracing::info!("it listens at {}, for {origins}", server.address());
+    if let Some(address) = server.operator_address() {
+        tracing::info!("it listens at {address} for its operator");
+    }
+    tracing::info!("it stands before {}", before(config));
+    tracing::info!("its identity is {}", gateway.identity());
+    for note in config.notes() {
+        tracing::warn!("{note}");
+    }
+}
+
+/// What runs, and by which configuration.
+struct Running {
+    options: Options,
+    certificate: Option<Certificate>,
+    config: Config,
+}
+
+impl Running {
+    /// Reads the file and the certificate again. Where something is wrong with one, the one that is in use stays.
+    fn reload(&self) {
+        let read = self.options.load();
+        let config = match &read {
+            Ok(config) => config,
+            Err(failure) => {
+                tracing::error!("the configuration stays as it was: {failure}");
+                &self.config
+            }
+        };
+        let is_new =
+            |key: &&str| *key != "tls" || config.tls.is_some() != self.config.tls.is_some();
+        let waiting: Vec<_> = self
+            .config
+            .changed(config)
+            .into_iter()
+            .filter(is_new)
+            .collect();
+        if !waiting.is_empty() {
+            tracing::warn!("it takes a start for what is new in {}", waiting.join(", "));
+        }
+        if let (Some(certificate), Some(tls)) = (&self.certificate, &config.tls) {
+            match certificate.reload(tls) {
+                Ok(()) => tracing::info!("it has read the certificate again"),
+                Err(error) => tracing::error!("the certificate stays as it was: {error}"),
+            }
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! `bulla.toml`, key by key.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use super::reader::{Place, Problem, Reader, Section};
+use super::{Config, Health, Limits, Network, Operator, Overrides, PathRule, Tls, values};
+use crate::access::{RuleError, Rules};
+
+/// Reads the text of a file, or of none.
+///
+/// # Errors
+///
+/// All that is wrong, in the order of lines.
+pub(super) fn read(
+    text: &str,
+    file: Option<&Path>,
+    over: &Overrides,
+) -> Result<Config, Vec<Problem>> {
+    let name = file.map(|file| file.display().to_string());
+    let folder = file.and_then(Path::parent).unwrap_or(Path::new(""));
+    let reader = Reader::new(name, text);
+    let config = config(reader.root(), folder, over);
+    let problems = reader.into_problems();
+    if problems.is_empty() {
+        Ok(config)
+    } else {
+        Err(problems)
+    }
+}
+
+/// What is wrong is reported, and has its default here.
+fn config(mut root: Section<'_, '_>, folder: &Path, over: &Overrides) -> Config {
+    let listen = root.text("listen", values::address);
+    let listen = over.listen.or(listen).unwrap_or(super::LISTEN);
+    let tls = root.section("tls").and_then(|section| tls(section, folder));
+    let state = root.text("state", values::file);
+    let state = state.unwrap_or_else(|| PathBuf::from(super::STATE));
+    let (paths, places) = paths(&mut root);
+    let config = Config {
+        listen,
+        origins: origins(&mut root, over, listen, tls.is_some()),
+        upstreams: upstreams(&mut root, over),
+        tls,
+        state: over.state.clone().unwrap_or_else(|| folder.join(state)),
+        access: root.text("access", values::access).unwrap_or_default(),
+        mode: root.text("mode", values::mode).unwrap_or_default(),
+        bound_cookies: root
+            .texts("bound_cookies", values::cookie, |one, other| one == other)
+            .unwrap_or_else(super::usual_cookies),
+        paths,
+        health: root.section("health").map(health).unwrap_or_default(),
+        limits: root.section("limits").map(limits).unwrap_or_default(),
+        network: root.section("network").map(network).unwrap_or_default(),
+        operator: root
+            .section("operator")
+            .and_then(|section| operator(section, listen)),
+    };
+    root.end();
+    check_rules(&config, &places);
+    config
+}
+
+fn origins(
+    root: &mut Section<'_, '_>,
+    over: &Overrides,
+    listen: SocketAddr,
+    has_tls: bool,
+) -> Vec<String> {
+    let place = root.place("origins");
+    let is_empty = root.is_empty_list("origins");
+    // A request says which authority it is for, and not by which scheme.
+    let are_same = |one: &String, other: &String| authority(one) == authority(other);
+    let in_file = root.texts("origins", values::origin, are_same);
+    if !over.origins.is_empty() {
+        return over.origins.clone();
+    }
+    if is_empty {
+        place.problem("is empty; name one, such as https://bank.example");
+    }
+    in_file.unwrap_or_else(|| {
+        if listen.port() == 0 {
+            place.problem(
+                "is missing: nobody knows the port yet, as listen leaves it to the system",
+            );
+        }
+        vec![super::own_origin(listen.port(), has_tls)]
+    })
+}
+
+fn authority(origin: &str) -> Option<&str> {
+    origin.split_once("://").map(|(_, authority)| authority)
+}
+
+fn upstreams(root: &mut Section<'_, '_>, over: &Overrides) -> Vec<http::Uri> {
+    let place = root.place("upstreams");
+    let is_empty = root.is_empty_list("upstreams");
+    let in_file = root.texts("upstreams", values::upstream, |one, other| one == other);
+    if !over.upstreams.is_empty() {
+        return over.upstreams.clone();
+    }
+    if is_empty || in_file.is_none() {
+        let what = if is_empty { "is empty" } else { "is missing" };
+        place.problem(format!(
+            "{what}; say where the application is, by upstreams = [\"http://127.0.0.1:8000\"] or by --upstream \
+             http://127.0.0.1:8000"
+        ));
+    }
+    in_file.unwrap_or_default()
+}
+
+fn tls(mut section: Section<'_, '_>, folder: &Path) -> Option<Tls> {
+    let certificate = section.needed("certificate", values::file);
+    let key = section.needed("key", values::file);
+    section.end();
+    Some(Tls {
+        certificate: folder.join(certificate?),
+        key: folder.join(key?),
+    })
+}
+
+/// The rules, and where the prefix of each is.
+fn paths<'r, 't>(root: &mut Section<'r, 't>) -> (Vec<PathRule>, Vec<Place<'r, 't>>) {
+    let mut rules: Vec<PathRule> = Vec::new();
+    let mut places: Vec<Place<'r, 't>> = Vec::new();
+    for mut section in root.sections("paths").unwrap_or_default() {
+        let place = section.place("prefix");
+        let prefix = section.needed("prefix", values::prefix);
+        let access = section.needed("access", values::access);
+        section.end();
+        let (Some(prefix), Some(access)) = (prefix, access) else {
+            continue;
+        };
+        match rules.iter().position(|rule| rule.prefix == prefix) {
+            Some(first) => {
+                let line = places[first].line();
+                place.problem(format!("{prefix:?} has a rule in line {line} already"));
+            }
+            None => {
+                rules.push(PathRule { prefix, access });
+                places.push(place);
+            }
+        }
+    }
+    (rules, places)
+}
+
+/// Reports the rules that cannot be kept, one by one.
+fn check_rules(config: &Config, places: &[Place<'_, '_>]) {
+    let mut rest = config.clone();
+    while let Err(error) = Rules::new(&rest) {
+        let (RuleError::Path(wrong) | RuleError::BelowPublic(wrong, _)) = &error;
+        let is_wrong = |rule: &PathRule| rule.prefix == *wrong;
+        if let Some(index) = config.paths.iter().position(is_wrong) {
+            places[index].problem(error.to_string());
+        }
+        rest.paths.retain(|rule| !is_wrong(rule));
+    }
+}
+
+fn health(mut section: Section<'_, '_>) -> Health {
+    let default = Health::default();
+    let health = Health {
+        path: section.text("path", values::target),
+        interval: section
+            .text("interval", values::some_time)
+            .unwrap_or(default.interval),
+        timeout: section
+            .text("timeout", values::some_time)
+            .unwrap_or(default.timeout),
+    };
+    section.end();
+    health
+}
+
+fn limits(mut section: Section<'_, '_>) -> Limits {
+    let default = Limits::default();
+    let mut time = |key, default| section.text(key, values::some_time).unwrap_or(default);
+    let limits = Limits {
+        connect: time("connect", default.connect),
+        answer: time("answer", default.answer),
+        head: time("head", default.head),
+        idle: time("idle", default.idle),
+        body: section.text("body", values::size).unwrap_or(default.body),
+        shutdown: section
+            .text("shutdown", values::any_time)
+            .unwrap_or(default.shutdown),
+    };
+    section.end();
+    limits
+}
+
+fn network(mut section: Section<'_, '_>) -> Network {
+    let network = Network {
+        client_address: section.text("client_address", values::field),
+    };
+    section.end();
+    network
+}
+
+fn operator(mut section: Section<'_, '_>, public: SocketAddr) -> Option<Operator> {
+    let place = section.place("listen");
+    let listen = section.needed("listen", values::address);
+    section.end();
+    if listen == Some(public) && public.port() != 0 {
+        place.problem(format!(
+            "{public} is where everybody comes; take another port"
+        ));
+    }
+    Some(Operator { listen: listen? })
+}

@@ -1,0 +1,210 @@
+//! The gateway: the verifier, with an application behind it.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use bulla_protocol::target::Origin;
+use bulla_server::{
+    Builder, Bulla, ConfigError, Cookies, EmbeddedStore, Identity, Lifetimes, MemoryStore, Ring,
+    SystemRandom, Thumbprint,
+};
+use http::{Request, Response};
+use tower::{Layer as _, ServiceExt as _, service_fn};
+
+use crate::access::{RuleError, Rules, required};
+use crate::config::{Config, Mode};
+use crate::edge::{Asked, PREFIX};
+use crate::html;
+use crate::site::{self, Site};
+use crate::upstream::{UpstreamError, Upstreams};
+
+/// The verifier as a reverse proxy. Cheap to clone.
+#[derive(Clone)]
+pub struct Gateway(Arc<Inner>);
+
+struct Inner {
+    bulla: Bulla,
+    rules: Rules,
+    sites: Vec<Arc<Site>>,
+    upstreams: Upstreams,
+}
+
+/// Why a gateway cannot be built.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The rules for paths.
+    #[error(transparent)]
+    Rules(#[from] RuleError),
+    /// The verifier.
+    #[error(transparent)]
+    Verifier(#[from] ConfigError),
+    /// The upstreams.
+    #[error(transparent)]
+    Upstreams(#[from] UpstreamError),
+}
+
+/// Applications end their sessions by themselves. As long as most of their cookies live.
+const SESSION: Duration = Duration::from_hours(14 * 24);
+
+impl Gateway {
+    /// Builds a gateway whose keys and sessions are kept in the folder that the configuration names.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`].
+    pub fn build(config: &Config) -> Result<Self, StartError> {
+        let state = &config.state;
+        let builder = Bulla::builder()
+            .ring(Ring::in_file(state.join("ring.json"))?)
+            .store(EmbeddedStore::open(state.join("store.redb"))?);
+        let identity = Identity::load_or_create(state.join("identity.pem"))?;
+        Self::with(config, builder, identity)
+    }
+
+    /// Builds one that keeps nothing: its keys and sessions live as long as the process. For tests and demonstrations.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::build`].
+    pub fn build_in_memory(config: &Config) -> Result<Self, StartError> {
+        let builder = Bulla::builder().store(MemoryStore::new()?);
+        Self::with(config, builder, Identity::generate(&SystemRandom)?)
+    }
+
+    fn with(config: &Config, builder: Builder, identity: Identity) -> Result<Self, StartError> {
+        let rules = Rules::new(config)?;
+        let lifetimes = Lifetimes {
+            session: SESSION,
+            ..Lifetimes::default()
+        };
+        let limits = bulla_server::Limits {
+            max_body_len: config.limits.body,
+            ..bulla_server::Limits::default()
+        };
+        let mut builder = builder
+            .prefix(PREFIX)
+            .cookies(Cookies::Named(config.bound_cookies.clone()))
+            .lifetimes(lifetimes)
+            .limits(limits)
+            .identity(identity);
+        for origin in &config.origins {
+            builder = builder.origin(origin);
+        }
+        for prefix in rules.public() {
+            builder = builder.unsigned(prefix);
+        }
+        if config.mode == Mode::Monitor {
+            builder = builder.monitor("/");
+        }
+        let bulla = builder.build()?;
+        let identity = bulla.identity().to_string();
+        // The verifier has taken them, so they are origins.
+        let origins = config
+            .origins
+            .iter()
+            .filter_map(|origin| Origin::parse(origin).ok());
+        let site = |origin| Arc::new(Site::new(origin, &identity, &rules));
+        Ok(Self(Arc::new(Inner {
+            sites: origins.map(site).collect(),
+            bulla,
+            upstreams: Upstreams::new(config)?,
+            rules,
+        })))
+    }
+
+    /// What clients pin.
+    pub fn identity(&self) -> Thumbprint {
+        self.0.bulla.identity()
+    }
+
+    /// The verifier: its events, and what ends sessions.
+    pub fn bulla(&self) -> &Bulla {
+        &self.0.bulla
+    }
+
+    /// Whether the application can be reached.
+    pub fn is_ready(&self) -> bool {
+        self.0.upstreams.is_ready()
+    }
+
+    /// Looks after the upstreams, for as long as it is polled.
+    pub fn watch(&self) -> impl Future<Output = ()> + Send + 'static {
+        self.0.upstreams.clone().watch()
+    }
+
+    /// The whole gateway, to be served with the peers' addresses
+    /// ([`ConnectInfo`](axum::extract::ConnectInfo) of a `SocketAddr`).
+    pub fn router(&self) -> Router {
+        let gateway = self.clone();
+        Router::new().fallback_service(service_fn(move |request| {
+            let gateway = gateway.clone();
+            async move { Ok::<_, Infallible>(gateway.answer(request).await) }
+        }))
+    }
+
+    async fn answer(&self, mut request: Request<Body>) -> Response<Body> {
+        let Inner {
+            bulla,
+            rules,
+            sites,
+            ..
+        } = &*self.0;
+        let site = site::asked(sites, &request).cloned();
+        if let Some(file) = site.as_ref().and_then(|site| site.files.answer(&request)) {
+            return file;
+        }
+        let asked = Asked::by(&request);
+        if let Some(site) = site.clone() {
+            request.extensions_mut().insert(site);
+        }
+        let gateway = self.clone();
+        let application = service_fn(move |request| {
+            let gateway = gateway.clone();
+            async move { Ok::<_, Infallible>(gateway.pass(request).await) }
+        });
+        let Ok(response) = bulla.layer().layer(application).oneshot(request).await;
+        let response = response.map(Body::new);
+        match site {
+            Some(site) => asked.refused(response, rules, &site.files),
+            None => response,
+        }
+    }
+
+    /// What the verifier has let through, to the application and back, if its path asks for no more.
+    async fn pass(&self, request: Request<bulla_server::Body>) -> Response<Body> {
+        let access = self.0.rules.at(request.uri().path());
+        let gateway = self.clone();
+        let application = service_fn(move |request: Request<bulla_server::Body>| {
+            let gateway = gateway.clone();
+            async move { Ok::<_, Infallible>(gateway.forward(request.map(Body::new)).await) }
+        });
+        if let Some(require) = required(access) {
+            let Ok(response) = require.layer(application).oneshot(request).await;
+            return response.map(Body::new);
+        }
+        let Ok(response) = application.oneshot(request).await;
+        response
+    }
+
+    async fn forward(&self, request: Request<Body>) -> Response<Body> {
+        let site = request.extensions().get::<Arc<Site>>().cloned();
+        let response = self.0.upstreams.forward(request).await;
+        match site {
+            Some(site) => html::rewrite(response, &site.loader),
+            None => response,
+        }
+    }
+}
+
+impl fmt::Debug for Gateway {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Gateway")
+            .field("bulla", &self.0.bulla)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,350 @@
+//! The program, as an operator starts it.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::io::{BufRead as _, BufReader, Lines, Read as _, Write as _};
+use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::{Child, ChildStderr, Command, Output, Stdio};
+
+use rcgen::{CertificateParams, KeyPair};
+use rustix::process::{Pid, Signal, kill_process};
+
+const UPSTREAM: &str = "upstreams = [\"http://127.0.0.1:8000\"]\n";
+
+fn program(folder: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_bulla-gateway"));
+    command.current_dir(folder).env_remove("RUST_LOG");
+    command
+}
+
+/// What comes of a call: its code, and what it has said.
+fn call<A: AsRef<OsStr>>(folder: &Path, arguments: &[A]) -> (i32, String, String) {
+    let output = program(folder).args(arguments).output().unwrap();
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = output;
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (status.code().unwrap(), text(stdout), text(stderr))
+}
+
+/// A certificate and its key, written as these files.
+fn write_certificate(certificate: &Path, key: &Path) {
+    let pair = KeyPair::generate().unwrap();
+    let params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+    fs::write(certificate, params.self_signed(&pair).unwrap().pem()).unwrap();
+    fs::write(key, pair.serialize_pem()).unwrap();
+}
+
+#[test]
+fn who_calls_it_wrongly_is_told_how_it_is_called() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let nothing: [&str; 0] = [];
+    let where_it_is = "Say where the application is: by --upstream http://127.0.0.1:8000, or by a bulla.toml in this folder.\n";
+    assert_eq!(
+        call(folder, &nothing),
+        (2, String::new(), where_it_is.to_owned())
+    );
+    assert_eq!(
+        call(folder, &["check"]),
+        (2, String::new(), where_it_is.to_owned())
+    );
+    for (arguments, says) in [
+        (
+            &["--upstream", "127.0.0.1:8000"][..],
+            "is no upstream such as http://127.0.0.1:8000",
+        ),
+        (&["--listen", "8080"], "is no address with a port"),
+        (
+            &["--upstream", "http://a", "--origin", "bank.example"],
+            "is no origin such as https://bank.example",
+        ),
+        (&["--upstrem", "http://a"], "--upstrem"),
+        (&["serve"], "serve"),
+        (&["--config", "a.toml", "check"], "check"),
+        (&["keygen", "--state", "a", "--config", "b"], "--config"),
+    ] {
+        let (code, out, error) = call(folder, arguments);
+        assert_eq!((code, out.as_str()), (2, ""), "{arguments:?}");
+        assert!(error.contains(says), "{error}");
+    }
+    // Nothing of it has left anything.
+    assert_eq!(fs::read_dir(folder).unwrap().count(), 0);
+}
+
+#[test]
+fn check_says_what_it_would_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let said = "\
+        it listens at 127.0.0.1:8080, for http://localhost:8080\n\
+        it stands before http://127.0.0.1:8000\n\
+        it asks for a sealed request\n\
+        it has no identity yet, and will make one: bulla/identity.pem\n";
+    let upstream = ["check", "--upstream", "http://127.0.0.1:8000"];
+    assert_eq!(call(folder, &upstream), (0, said.to_owned(), String::new()));
+    assert_eq!(fs::read_dir(folder).unwrap().count(), 0);
+
+    write_certificate(&folder.join("bank.pem"), &folder.join("bank.key"));
+    let text = "\
+        listen = \"[::]:443\"\n\
+        upstreams = [\"http://127.0.0.1:8000\", \"https://app.internal\"]\n\
+        access = \"signed\"\n\
+        mode = \"monitor\"\n\
+        [tls]\n\
+        certificate = \"bank.pem\"\n\
+        key = \"bank.key\"\n\
+        [[paths]]\n\
+        prefix = \"/static/\"\n\
+        access = \"public\"\n\
+        [[paths]]\n\
+        prefix = \"/api/\"\n\
+        access = \"concealed\"\n";
+    fs::write(folder.join("bulla.toml"), text).unwrap();
+    let (_, thumbprint, _) = call(folder, &["keygen"]);
+    let said = format!(
+        "it listens at [::]:443 by TLS, for https://bank.example\n\
+         it stands before http://127.0.0.1:8000, https://app.internal\n\
+         it asks for a verified session\n\
+         it asks for nothing below /static/\n\
+         it asks for a sealed request with a concealed path below /api/\n\
+         its identity is {thumbprint}\
+         note: mode is monitor: refusals are only reported, and nothing is protected\n"
+    );
+    let checked = call(folder, &["check", "--origin", "https://bank.example"]);
+    assert_eq!(checked, (0, said, String::new()));
+}
+
+#[test]
+fn check_says_all_that_is_wrong() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let wrong = |text: &str| {
+        fs::write(folder.join("bulla.toml"), text).unwrap();
+        let (code, out, error) = call(folder, &["check"]);
+        assert_eq!((code, out.as_str()), (1, ""), "{error}");
+        error
+    };
+    assert_eq!(
+        wrong("upstreams = [\"a\"]\nmode = \"off\""),
+        "bulla.toml:1: upstreams[0]: \"a\" is no upstream such as http://127.0.0.1:8000: http or https, host and port, \
+         with no path\n\
+         bulla.toml:2: mode: \"off\" is not one of enforce, monitor\n"
+    );
+    let tls = format!("{UPSTREAM}[tls]\ncertificate = \"c.pem\"\nkey = \"k.pem\"");
+    let (certificate, key) = (folder.join("c.pem"), folder.join("k.pem"));
+    assert_eq!(
+        wrong(&tls),
+        "c.pem cannot be read: No such file or directory (os error 2)\n"
+    );
+    fs::write(&certificate, "no PEM").unwrap();
+    assert_eq!(wrong(&tls), "c.pem has no certificate in PEM\n");
+    fs::write(
+        &certificate,
+        "-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n",
+    )
+    .unwrap();
+    assert_eq!(wrong(&tls), "c.pem cannot be read: it is no PEM\n");
+    write_certificate(&certificate, &folder.join("other.pem"));
+    assert_eq!(
+        wrong(&tls),
+        "k.pem cannot be read: No such file or directory (os error 2)\n"
+    );
+    fs::write(&key, fs::read(&certificate).unwrap()).unwrap();
+    assert_eq!(
+        wrong(&tls),
+        "k.pem cannot be read: it has no private key in PEM\n"
+    );
+    write_certificate(&folder.join("other.pem"), &key);
+    let error = wrong(&tls);
+    assert!(
+        error.starts_with("c.pem and k.pem do not go together: "),
+        "{error}"
+    );
+
+    // With the certificate, all is said of the identity, too.
+    fs::create_dir(folder.join("bulla")).unwrap();
+    fs::write(folder.join("bulla/identity.pem"), "secret").unwrap();
+    let error = wrong(&tls);
+    let lines: Vec<_> = error.lines().collect();
+    assert!(lines[0].starts_with("c.pem and k.pem"), "{error}");
+    assert!(lines[1].contains("bulla/identity.pem"), "{error}");
+    assert!(!error.contains("secret"), "{error}");
+}
+
+#[test]
+fn an_identity_is_made_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let (code, out, error) = call(folder, &["thumbprint"]);
+    assert_eq!((code, out.as_str()), (1, ""));
+    assert_eq!(
+        error,
+        "bulla/identity.pem cannot be read: No such file or directory (os error 2); `bulla-gateway keygen` makes one\n"
+    );
+    assert!(!folder.join("bulla").exists());
+
+    let (code, made, error) = call(folder, &["keygen"]);
+    assert_eq!((code, made.len(), error.as_str()), (0, 44, ""));
+    let file = folder.join("bulla/identity.pem");
+    assert_eq!(
+        fs::metadata(&file).unwrap().permissions().mode() & 0o777,
+        0o600
+    );
+    let same = (0, made.clone(), String::new());
+    assert_eq!(call(folder, &["keygen"]), same);
+    assert_eq!(call(folder, &["thumbprint"]), same);
+
+    // Where the configuration says that state is, and where the command line says.
+    fs::write(folder.join("bulla.toml"), "state = \"there\"").unwrap();
+    let (_, there, _) = call(folder, &["keygen"]);
+    assert_ne!(there, made);
+    assert!(folder.join("there/identity.pem").exists());
+    assert_eq!(
+        call(folder, &["thumbprint", "--config", "bulla.toml"]).1,
+        there
+    );
+    assert_eq!(call(folder, &["thumbprint", "--state", "bulla"]), same);
+    fs::write(folder.join("bulla.toml"), "state = 1").unwrap();
+    let (code, _, error) = call(folder, &["keygen"]);
+    assert_eq!(
+        (code, error.as_str()),
+        (1, "bulla.toml:1: state: is a number; write it in quotes\n")
+    );
+}
+
+/// A gateway that runs. It ends with the test.
+struct Running {
+    child: Child,
+    lines: Lines<BufReader<ChildStderr>>,
+}
+
+impl Running {
+    fn start(folder: &Path, arguments: &[&str]) -> Self {
+        let mut child = program(folder)
+            .args(arguments)
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        Self { child, lines }
+    }
+
+    /// Waits until it says something with this in it, and returns what follows.
+    fn says(&mut self, what: &str) -> String {
+        let said = self.lines.by_ref().find_map(|line| {
+            let line = line.unwrap();
+            line.split_once(what).map(|(_, rest)| rest.to_owned())
+        });
+        said.unwrap()
+    }
+
+    fn signal(&self, signal: Signal) {
+        let id = i32::try_from(self.child.id()).unwrap();
+        kill_process(Pid::from_raw(id).unwrap(), signal).unwrap();
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The head of the answer to a request for the gateway's main page.
+fn ask(address: &str) -> String {
+    let mut stream = TcpStream::connect(address).unwrap();
+    let request = "GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut reply = Vec::new();
+    stream.read_to_end(&mut reply).unwrap();
+    String::from_utf8_lossy(&reply).into_owned()
+}
+
+#[test]
+fn it_runs_and_says_what_it_does_and_ends_when_it_is_asked() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let arguments = [
+        "--upstream",
+        "http://127.0.0.1:1",
+        "--listen",
+        "127.0.0.1:0",
+        "--origin",
+        "http://localhost",
+    ];
+    let mut running = Running::start(folder, &arguments);
+    let rest = running.says("it listens at ");
+    let (address, origins) = rest.split_once(", for ").unwrap();
+    assert_eq!(origins, "http://localhost");
+    assert_eq!(running.says("it stands before "), "http://127.0.0.1:1");
+    let identity = running.says("its identity is ");
+    assert_eq!(call(folder, &["thumbprint"]).1.trim_end(), identity);
+    assert!(ask(address).starts_with("HTTP/1.1 "));
+    running.signal(Signal::TERM);
+    assert!(running.child.wait().unwrap().success());
+
+    // And again, with what it has kept.
+    let mut running = Running::start(folder, &arguments);
+    assert_eq!(running.says("its identity is "), identity);
+}
+
+#[test]
+fn what_is_wrong_on_reload_changes_nothing_and_what_is_right_does() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let file = folder.join("bulla.toml");
+    let common = format!("listen = \"127.0.0.1:0\"\norigins = [\"https://localhost\"]\n{UPSTREAM}");
+    let tls = |name: &str| format!("[tls]\ncertificate = \"{name}.pem\"\nkey = \"{name}.key\"\n");
+    write_certificate(&folder.join("a.pem"), &folder.join("a.key"));
+    fs::write(&file, format!("{common}{}", tls("a"))).unwrap();
+    let mut running = Running::start(folder, &[]);
+    running.says("its identity is ");
+
+    // The old certificate is read again all the same.
+    fs::write(&file, format!("{common}mode = \"off\"\n{}", tls("a"))).unwrap();
+    running.signal(Signal::HUP);
+    let said = running.says("the configuration stays as it was: ");
+    assert_eq!(
+        said,
+        "bulla.toml:4: mode: \"off\" is not one of enforce, monitor"
+    );
+    running.says("it has read the certificate again");
+
+    fs::write(&file, format!("{common}mode = \"monitor\"\n{}", tls("b"))).unwrap();
+    running.signal(Signal::HUP);
+    assert_eq!(running.says("it takes a start for what is new in "), "mode");
+    let said = running.says("the certificate stays as it was: ");
+    assert!(said.starts_with("b.pem cannot be read: "), "{said}");
+    write_certificate(&folder.join("b.pem"), &folder.join("b.key"));
+    fs::remove_file(folder.join("a.pem")).unwrap();
+    running.signal(Signal::HUP);
+    running.says("it has read the certificate again");
+}
+
+#[test]
+fn what_keeps_it_from_running_is_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let arguments = ["--upstream", "http://a", "--listen", &address];
+    let said = format!("it cannot listen at {address}: Address already in use (os error 98)\n");
+    assert_eq!(call(folder, &arguments), (1, String::new(), said));
+    // And it has not made an identity.
+    assert_eq!(fs::read_dir(folder).unwrap().count(), 0);
+
+    let output = program(folder)
+        .args(["--upstream", "http://a"])
+        .env("RUST_LOG", "bulla=much")
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(error.starts_with("RUST_LOG is no filter: "), "{error}");
+}
