@@ -1,4 +1,5 @@
 //! The program, as an operator starts it.
+#![allow(clippy::unwrap_used)] // in tests a surprise may panic
 
 use std::ffi::OsStr;
 use std::fs;

@@ -1,4 +1,5 @@
 //! `bulla.toml`: what is right, what is wrong, and what the docs say of it.
+#![allow(clippy::unwrap_used)] // in tests a surprise may panic
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -1,4 +1,5 @@
 //! Connections, by real processes and real sockets.
+#![allow(clippy::unwrap_used)] // in tests a surprise may panic
 
 use std::fs;
 use std::io;

@@ -131,15 +131,12 @@ fn paths<'r, 't>(root: &mut Section<'r, 't>) -> (Vec<PathRule>, Vec<Place<'r, 't
         let (Some(prefix), Some(access)) = (prefix, access) else {
             continue;
         };
-        match rules.iter().position(|rule| rule.prefix == prefix) {
-            Some(first) => {
-                let line = places[first].line();
-                place.problem(format!("{prefix:?} has a rule in line {line} already"));
-            }
-            None => {
-                rules.push(PathRule { prefix, access });
-                places.push(place);
-            }
+        if let Some(first) = rules.iter().position(|rule| rule.prefix == prefix) {
+            let line = places[first].line();
+            place.problem(format!("{prefix:?} has a rule in line {line} already"));
+        } else {
+            rules.push(PathRule { prefix, access });
+            places.push(place);
         }
     }
     (rules, places)

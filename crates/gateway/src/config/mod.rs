@@ -310,7 +310,7 @@ impl Default for Limits {
         Self {
             body: 10 * 1024 * 1024,
             connect: Duration::from_secs(5),
-            answer: Duration::from_secs(60),
+            answer: Duration::from_mins(1),
             head: Duration::from_secs(20),
             idle: Duration::from_secs(75),
             shutdown: Duration::from_secs(30),

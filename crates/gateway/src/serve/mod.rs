@@ -126,7 +126,7 @@ impl Server {
 
     /// Answers until the process is asked to end, by SIGTERM or SIGINT. Then nobody new is let in, idle connections are
     /// closed, and what is in flight has [`Limits::shutdown`]; who asks again ends it at once. Until the last one is
-    /// through the operator is told that it is not ready. WebSockets end with the process.
+    /// through the operator is told that it is not ready. What has become a `WebSocket` ends with the process.
     ///
     /// Requests have axum's `ConnectInfo` of the peer's `SocketAddr` in their extensions.
     ///
@@ -240,10 +240,15 @@ fn set_up<A>(
     server
         .handle(Handle::with_control(control.clone()))
         .first_request_timeout(limits.head)
-        .accept_error_handler(|peer: Option<&SocketAddr>, error| match peer {
-            Some(peer) => tracing::debug!(%peer, %error, "a connection was not taken"),
-            None => tracing::warn!(%error, "no connection can be taken"),
-        })
+        .accept_error_handler(report)
+}
+
+fn report(peer: Option<&SocketAddr>, error: &io::Error) {
+    if let Some(peer) = peer {
+        tracing::debug!(%peer, %error, "a connection was not taken");
+    } else {
+        tracing::warn!(%error, "no connection can be taken");
+    }
 }
 
 impl fmt::Debug for Server {

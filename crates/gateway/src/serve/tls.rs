@@ -102,8 +102,8 @@ fn chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let chain: Vec<_> = CertificateDer::pem_file_iter(path)
         .and_then(Iterator::collect)
         .map_err(unreadable)?;
-    match chain.is_empty() {
-        true => Err(TlsError::NoCertificate(path.to_owned())),
-        false => Ok(chain),
+    if chain.is_empty() {
+        return Err(TlsError::NoCertificate(path.to_owned()));
     }
+    Ok(chain)
 }
