@@ -9,10 +9,11 @@ use axum::Router;
 use axum::body::Body;
 use bulla_protocol::target::Origin;
 use bulla_server::{
-    Builder, Bulla, ConfigError, Cookies, EmbeddedStore, Identity, Lifetimes, MemoryStore, Ring,
-    SystemRandom, Thumbprint,
+    Builder, Bulla, ConfigError, Cookies, EmbeddedStore, Identity, Lifetimes, MemoryStore, Paths,
+    Ring, SystemRandom, Thumbprint,
 };
 use http::{Request, Response};
+use tokio::sync::watch;
 use tower::{Layer as _, ServiceExt as _, service_fn};
 
 use crate::access::{RuleError, Rules, required};
@@ -28,6 +29,12 @@ pub struct Gateway(Arc<Inner>);
 
 struct Inner {
     bulla: Bulla,
+    /// What can be changed while it runs. Each request goes by what there is when it comes.
+    current: watch::Sender<Arc<Current>>,
+}
+
+struct Current {
+    config: Config,
     rules: Rules,
     sites: Vec<Arc<Site>>,
     upstreams: Upstreams,
@@ -46,6 +53,9 @@ pub enum StartError {
     /// The upstreams.
     #[error(transparent)]
     Upstreams(#[from] UpstreamError),
+    /// What a running gateway cannot change.
+    #[error("{0} cannot be changed while the gateway runs: restart it")]
+    Fixed(&'static str),
 }
 
 /// Applications end their sessions by themselves. As long as most of their cookies live.
@@ -77,7 +87,6 @@ impl Gateway {
     }
 
     fn with(config: &Config, builder: Builder, identity: Identity) -> Result<Self, StartError> {
-        let rules = Rules::new(config)?;
         let lifetimes = Lifetimes {
             session: SESSION,
             ..Lifetimes::default()
@@ -95,26 +104,25 @@ impl Gateway {
         for origin in &config.origins {
             builder = builder.origin(origin);
         }
-        for prefix in rules.public() {
-            builder = builder.unsigned(prefix);
-        }
-        if config.mode == Mode::Monitor {
-            builder = builder.monitor("/");
-        }
         let bulla = builder.build()?;
-        let identity = bulla.identity().to_string();
-        // The verifier has taken them, so they are origins.
-        let origins = config
-            .origins
-            .iter()
-            .filter_map(|origin| Origin::parse(origin).ok());
-        let site = |origin| Arc::new(Site::new(origin, &identity, &rules));
-        Ok(Self(Arc::new(Inner {
-            sites: origins.map(site).collect(),
-            bulla,
-            upstreams: Upstreams::new(config)?,
-            rules,
-        })))
+        let current = Current::new(config, &bulla.identity().to_string())?;
+        bulla.set_paths(current.paths())?;
+        let current = watch::Sender::new(Arc::new(current));
+        Ok(Self(Arc::new(Inner { bulla, current })))
+    }
+
+    /// Goes by another configuration from now on: rules for paths, mode, upstreams. If it cannot, all stays as it is.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`]; [`StartError::Fixed`] for what takes a restart.
+    pub fn reload(&self, config: &Config) -> Result<(), StartError> {
+        let Inner { bulla, current } = &*self.0;
+        current.borrow().config.check_fixed(config)?;
+        let next = Current::new(config, &bulla.identity().to_string())?;
+        bulla.set_paths(next.paths())?;
+        current.send_replace(Arc::new(next));
+        Ok(())
     }
 
     /// What clients pin.
@@ -129,12 +137,29 @@ impl Gateway {
 
     /// Whether the application can be reached.
     pub fn is_ready(&self) -> bool {
-        self.0.upstreams.is_ready()
+        self.current().upstreams.is_ready()
     }
 
     /// Looks after the upstreams, for as long as it is polled.
     pub fn watch(&self) -> impl Future<Output = ()> + Send + 'static {
-        self.0.upstreams.clone().watch()
+        let mut current = self.0.current.subscribe();
+        async move {
+            loop {
+                let upstreams = current.borrow_and_update().upstreams.clone();
+                tokio::select! {
+                    () = upstreams.watch() => {}
+                    changed = current.changed() => {
+                        if changed.is_err() {
+                            return;
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn current(&self) -> Arc<Current> {
+        Arc::clone(&self.0.current.borrow())
     }
 
     /// The whole gateway, to be served with the peers' addresses
@@ -148,13 +173,8 @@ impl Gateway {
     }
 
     async fn answer(&self, mut request: Request<Body>) -> Response<Body> {
-        let Inner {
-            bulla,
-            rules,
-            sites,
-            ..
-        } = &*self.0;
-        let site = site::asked(sites, &request).cloned();
+        let current = self.current();
+        let site = site::asked(&current.sites, &request).cloned();
         if let Some(file) = site.as_ref().and_then(|site| site.files.answer(&request)) {
             return file;
         }
@@ -162,26 +182,63 @@ impl Gateway {
         if let Some(site) = site.clone() {
             request.extensions_mut().insert(site);
         }
-        let gateway = self.clone();
+        let behind = Arc::clone(&current);
         let application = service_fn(move |request| {
-            let gateway = gateway.clone();
-            async move { Ok::<_, Infallible>(gateway.pass(request).await) }
+            let current = Arc::clone(&behind);
+            async move { Ok::<_, Infallible>(current.pass(request).await) }
         });
-        let Ok(response) = bulla.layer().layer(application).oneshot(request).await;
+        let Ok(response) = self
+            .0
+            .bulla
+            .layer()
+            .layer(application)
+            .oneshot(request)
+            .await;
         let response = response.map(Body::new);
         match site {
-            Some(site) => asked.refused(response, rules, &site.files),
+            Some(site) => asked.refused(response, &current.rules, &site.files),
             None => response,
+        }
+    }
+}
+
+impl Current {
+    /// # Errors
+    ///
+    /// [`StartError`].
+    fn new(config: &Config, identity: &str) -> Result<Self, StartError> {
+        let rules = Rules::new(config)?;
+        // The verifier has taken them, so they are origins.
+        let origins = config
+            .origins
+            .iter()
+            .filter_map(|origin| Origin::parse(origin).ok());
+        let site = |origin| Arc::new(Site::new(origin, identity, &rules));
+        Ok(Self {
+            sites: origins.map(site).collect(),
+            upstreams: Upstreams::new(config)?,
+            config: config.clone(),
+            rules,
+        })
+    }
+
+    /// What the verifier is to ask for. What a path needs beyond a session is asked for behind it: there the longest
+    /// beginning counts.
+    fn paths(&self) -> Paths {
+        let public = self.rules.public().into_iter();
+        let paths = public.fold(Paths::default(), Paths::unsigned);
+        match self.config.mode {
+            Mode::Enforce => paths,
+            Mode::Monitor => paths.monitor("/"),
         }
     }
 
     /// What the verifier has let through, to the application and back, if its path asks for no more.
-    async fn pass(&self, request: Request<bulla_server::Body>) -> Response<Body> {
-        let access = self.0.rules.at(request.uri().path());
-        let gateway = self.clone();
+    async fn pass(self: Arc<Self>, request: Request<bulla_server::Body>) -> Response<Body> {
+        let access = self.rules.at(request.uri().path());
         let application = service_fn(move |request: Request<bulla_server::Body>| {
-            let gateway = gateway.clone();
-            async move { Ok::<_, Infallible>(gateway.forward(request.map(Body::new)).await) }
+            let current = Arc::clone(&self);
+            async move { Ok::<_, Infallible>(current.forward(request.map(Body::new)).await) }
         });
         if let Some(require) = required(access) {
             let Ok(response) = require.layer(application).oneshot(request).await;
@@ -193,10 +250,30 @@ impl Gateway {
 
     async fn forward(&self, request: Request<Body>) -> Response<Body> {
         let site = request.extensions().get::<Arc<Site>>().cloned();
-        let response = self.0.upstreams.forward(request).await;
+        let response = self.upstreams.forward(request).await;
         match site {
             Some(site) => html::rewrite(response, &site.loader),
             None => response,
+        }
+    }
+}
+
+impl Config {
+    /// # Errors
+    ///
+    /// [`StartError::Fixed`] if another configuration differs in what cannot be changed while a gateway runs.
+    fn check_fixed(&self, next: &Self) -> Result<(), StartError> {
+        let fixed = [
+            ("listen", self.listen == next.listen),
+            ("origins", self.origins == next.origins),
+            ("state", self.state == next.state),
+            ("cookies", self.bound_cookies == next.bound_cookies),
+            ("limits", self.limits == next.limits),
+            ("operator", self.operator == next.operator),
+        ];
+        match fixed.into_iter().find(|(_, is_same)| !is_same) {
+            Some((name, _)) => Err(StartError::Fixed(name)),
+            None => Ok(()),
         }
     }
 }

@@ -2,8 +2,8 @@
 
 use std::fmt;
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
+use std::sync::{Arc, RwLock};
 
 use bulla_keys::{Random, SystemRandom};
 use bulla_protocol::limits::{DEFAULT_PREFIX, Limits};
@@ -27,7 +27,7 @@ use crate::live::{self, News};
 use crate::network::Finder;
 use crate::nonce::Nonces;
 use crate::pace::Pace;
-use crate::policy::Policy;
+use crate::policy::Paths;
 use crate::rates::{Meters, Rates};
 use crate::registry::{Concurrency, Registry};
 use crate::require::Require;
@@ -51,7 +51,7 @@ pub struct Builder {
     pace: Option<Pace>,
     lifetimes: Lifetimes,
     proof: ProofKind,
-    policy: Policy,
+    paths: Paths,
     upstream: Vec<HeaderName>,
     cors: Vec<String>,
     cookies: Cookies,
@@ -78,7 +78,7 @@ impl Builder {
             pace: Some(Pace::default()),
             lifetimes: Lifetimes::default(),
             proof: ProofKind::Device,
-            policy: Policy::default(),
+            paths: Paths::default(),
             upstream: Vec::new(),
             cors: Vec::new(),
             cookies: Cookies::Off,
@@ -160,7 +160,7 @@ impl Builder {
     /// events, which are silent while nothing happens. Text is compared, as by [`Self::unsigned`]. What the verifier reads
     /// before the handler has the request is held to the [pace](Self::pace) there, too.
     pub fn unpaced(mut self, path_prefix: impl Into<String>) -> Self {
-        self.policy.unpaced.push(path_prefix.into());
+        self.paths = self.paths.unpaced(path_prefix);
         self
     }
 
@@ -175,7 +175,7 @@ impl Builder {
     /// compared: begin with `/`, and end a folder with it. A request with a wrong proof is refused all the
     /// same.
     pub fn unsigned(mut self, path_prefix: impl Into<String>) -> Self {
-        self.policy.unsigned.push(path_prefix.into());
+        self.paths = self.paths.unsigned(path_prefix);
         self
     }
 
@@ -187,7 +187,7 @@ impl Builder {
     /// unsealed, or was streamed. Handlers see all fields of a signed request. Cookies are not bound there, and those
     /// that are not bound reach handlers.
     pub fn monitor(mut self, path_prefix: impl Into<String>) -> Self {
-        self.policy.monitored.push(path_prefix.into());
+        self.paths = self.paths.monitor(path_prefix);
         self
     }
 
@@ -195,7 +195,7 @@ impl Builder {
     /// For routes that take no layer, and for whatever is behind a gateway. The path is compared as it came, and also without
     /// empty segments, parameters of segments and percent-encoding that is not needed; case matters.
     pub fn require(mut self, path_prefix: impl Into<String>, require: Require) -> Self {
-        self.policy.ask(path_prefix.into(), require);
+        self.paths = self.paths.require(path_prefix, require);
         self
     }
 
@@ -298,9 +298,7 @@ impl Builder {
         if check_prefix(&self.prefix).is_err() {
             return Err(ConfigError::Prefix(self.prefix));
         }
-        if let Some(path) = self.policy.wrong() {
-            return Err(ConfigError::Path(path.to_owned()));
-        }
+        self.paths.check_prefixes()?;
         self.rules.check()?;
         self.rates.check()?;
         self.openings.check()?;
@@ -364,7 +362,7 @@ impl Builder {
             lifetimes: self.lifetimes,
             keep,
             proof: self.proof,
-            policy: self.policy,
+            paths: RwLock::new(Arc::new(self.paths)),
             upstream: self.upstream,
             cors,
             cookies: self.cookies,

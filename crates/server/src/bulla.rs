@@ -1,8 +1,8 @@
 //! The verifier: what it knows, what has ended, and what time it is.
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use bulla_keys::Random;
@@ -29,7 +29,7 @@ use crate::live::News;
 use crate::network::Finder;
 use crate::nonce::{Nonce, Nonces};
 use crate::pace::Pace;
-use crate::policy::Policy;
+use crate::policy::Paths;
 use crate::rates::Meters;
 use crate::registry::{Concurrency, Registry};
 use crate::ring::{Ring, RingKey};
@@ -63,7 +63,7 @@ pub(crate) struct Inner {
     /// How long anything that a key of the ring sealed can be valid.
     pub(crate) keep: Duration,
     pub(crate) proof: ProofKind,
-    pub(crate) policy: Policy,
+    pub(crate) paths: RwLock<Arc<Paths>>,
     pub(crate) upstream: Vec<HeaderName>,
     pub(crate) cors: Vec<Origin>,
     pub(crate) cookies: Cookies,

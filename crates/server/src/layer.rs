@@ -279,7 +279,7 @@ impl Bulla {
         about: &About,
     ) -> Result<Result<Response<Body>, E>, Error> {
         let passes = |request: &Request<Body>| {
-            self.0.policy.is_monitored(request.uri().path()) && !client_goes_on(refusal.code)
+            self.paths().is_monitored(request.uri().path()) && !client_goes_on(refusal.code)
         };
         match request.filter(passes) {
             Some(request) => self.pass(request, Some(refusal), inner, about).await,
@@ -354,9 +354,9 @@ impl Bulla {
 
     /// What its path asks for beyond the default.
     fn ask(&self, request: &mut Request<Body>, about: &About) -> Result<(), Error> {
-        let (policy, path) = (&self.0.policy, request.uri().path());
-        let asked = policy.check(path, request.extensions().get());
-        let monitored = policy
+        let (paths, path) = (self.paths(), request.uri().path());
+        let asked = paths.check(path, request.extensions().get());
+        let monitored = paths
             .is_monitored(path)
             .then(|| Monitored::new(self, about));
         request.extensions_mut().remove::<Monitored>();
@@ -383,8 +383,8 @@ impl Bulla {
         } else {
             "the request carries no proof"
         });
-        if self.0.policy.is_unsigned(path) {
-            if let Err(refusal) = self.0.policy.check(path, None) {
+        if self.paths().is_unsigned(path) {
+            if let Err(refusal) = self.paths().check(path, None) {
                 return self.reject(received.rejected(refusal), inner, about).await;
             }
             self.pass(received.into_request(), None, inner, about).await
@@ -414,7 +414,7 @@ impl Bulla {
         let extensions = request.extensions_mut();
         extensions.remove::<Session>();
         extensions.remove::<Monitored>();
-        if self.0.policy.is_monitored(&path) {
+        if self.paths().is_monitored(&path) {
             extensions.insert(Monitored::new(self, about));
         }
         let bound = self.hide_bound(request.headers_mut(), &path);

@@ -99,6 +99,7 @@ pub use crate::layer::{BullaLayer, BullaService};
 pub use crate::lifetimes::Lifetimes;
 pub use crate::network::Network;
 pub use crate::pace::Pace;
+pub use crate::policy::Paths;
 pub use crate::rates::{Rate, Rates};
 pub use crate::refused::Refused;
 #[cfg(feature = "embedded")]

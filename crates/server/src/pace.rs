@@ -111,7 +111,7 @@ impl Bulla {
         let bulla = self.clone();
         let inner: Inner<E> = Box::new(move |request| {
             // By now the path is the inner one.
-            let is_unpaced = bulla.0.policy.is_unpaced(request.uri().path());
+            let is_unpaced = bulla.paths().is_unpaced(request.uri().path());
             free.store(is_unpaced, Ordering::Relaxed);
             inner(request)
         });

@@ -3,20 +3,25 @@
 //! Each is for the paths that begin so. What lets something pass compares the path as it came; what asks for more
 //! also sees through what a lenient application would take for the same path.
 
+use std::sync::{Arc, PoisonError};
+
 use bulla_protocol::error::Error;
 use bulla_protocol::target::{Target, plain};
 
 use crate::bulla::Bulla;
+use crate::error::ConfigError;
 use crate::event::{About, EventKind};
 use crate::require::Require;
 use crate::session::Session;
 
-/// What a verifier asks for, by the beginnings of paths.
+/// What a verifier asks for, by the beginnings of paths. A [`Builder`](crate::Builder) has the same methods;
+/// [`Bulla::set_paths`] puts another one in the place of what it was built with.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Policy {
-    pub(crate) unsigned: Vec<String>,
-    pub(crate) monitored: Vec<String>,
-    pub(crate) unpaced: Vec<String>,
+#[must_use]
+pub struct Paths {
+    unsigned: Vec<String>,
+    monitored: Vec<String>,
+    unpaced: Vec<String>,
     required: Vec<Asked>,
 }
 
@@ -29,7 +34,36 @@ struct Asked {
     require: Require,
 }
 
-impl Policy {
+impl Paths {
+    /// As [`Builder::unpaced`](crate::Builder::unpaced).
+    pub fn unpaced(mut self, path_prefix: impl Into<String>) -> Self {
+        self.unpaced.push(path_prefix.into());
+        self
+    }
+
+    /// As [`Builder::unsigned`](crate::Builder::unsigned).
+    pub fn unsigned(mut self, path_prefix: impl Into<String>) -> Self {
+        self.unsigned.push(path_prefix.into());
+        self
+    }
+
+    /// As [`Builder::monitor`](crate::Builder::monitor).
+    pub fn monitor(mut self, path_prefix: impl Into<String>) -> Self {
+        self.monitored.push(path_prefix.into());
+        self
+    }
+
+    /// As [`Builder::require`](crate::Builder::require).
+    pub fn require(mut self, path_prefix: impl Into<String>, require: Require) -> Self {
+        let prefix = path_prefix.into();
+        self.required.push(Asked {
+            plain: plain(&prefix),
+            prefix,
+            require,
+        });
+        self
+    }
+
     /// Whether requests without any proof pass.
     pub(crate) fn is_unsigned(&self, path: &str) -> bool {
         begins_with_any(path, &self.unsigned)
@@ -65,17 +99,15 @@ impl Policy {
         asked.try_for_each(|asked| asked.require.check(session))
     }
 
-    /// Asks for more at the paths that begin so.
-    pub(crate) fn ask(&mut self, prefix: String, require: Require) {
-        self.required.push(Asked {
-            plain: plain(&prefix),
-            prefix,
-            require,
-        });
+    /// # Errors
+    ///
+    /// [`ConfigError::Path`] for the first beginning that no path has which ever comes.
+    pub(crate) fn check_prefixes(&self) -> Result<(), ConfigError> {
+        let wrong = self.wrong().map(|path| ConfigError::Path(path.to_owned()));
+        wrong.map_or(Ok(()), Err)
     }
 
-    /// The first beginning that no path has which ever comes.
-    pub(crate) fn wrong(&self) -> Option<&str> {
+    fn wrong(&self) -> Option<&str> {
         let required = self.required.iter().map(|asked| &asked.prefix);
         let passing = [&self.unsigned, &self.monitored, &self.unpaced];
         let all = passing.into_iter().flatten().chain(required);
@@ -88,6 +120,28 @@ fn begins_with_any(path: &str, prefixes: &[String]) -> bool {
     prefixes
         .iter()
         .any(|prefix| path.starts_with(prefix.as_str()))
+}
+
+impl Bulla {
+    /// What is asked for now. A request asks more than once: what is decided by one answer stays so.
+    pub(crate) fn paths(&self) -> Arc<Paths> {
+        let paths = self.0.paths.read();
+        Arc::clone(&paths.unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Asks for something else at paths from now on, in place of all that the builder was told of them: for whoever turns a
+    /// roll-out from monitoring to enforcing, say, without a restart. Requests that are under way may still go by what was
+    /// asked for before.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::Path`]; then all stays as it is.
+    pub fn set_paths(&self, paths: Paths) -> Result<(), ConfigError> {
+        paths.check_prefixes()?;
+        let mut current = self.0.paths.write().unwrap_or_else(PoisonError::into_inner);
+        *current = Arc::new(paths);
+        Ok(())
+    }
 }
 
 /// Stands in the extensions of a request whose path is only monitored.
@@ -117,8 +171,7 @@ mod tests {
 
     #[test]
     fn what_is_asked_for_is_asked_however_the_path_is_written() {
-        let mut policy = Policy::default();
-        policy.ask("/api/transfer".to_owned(), Require::session());
+        let policy = Paths::default().require("/api/transfer", Require::session());
         for asked in [
             "/api/transfer",
             "/api/transfers",
@@ -157,8 +210,7 @@ mod tests {
             ("/", "/;x"),
             ("/", "//"),
         ] {
-            let mut policy = Policy::default();
-            policy.ask(rule.to_owned(), Require::session());
+            let policy = Paths::default().require(rule, Require::session());
             assert!(policy.wrong().is_none(), "{rule}");
             assert!(policy.check(path, None).is_err(), "{rule} {path}");
         }
@@ -173,13 +225,9 @@ mod tests {
             "/a%2fb",
             "/a#b",
         ] {
-            let mut policy = Policy::default();
-            policy.ask(rule.to_owned(), Require::session());
+            let policy = Paths::default().require(rule, Require::session());
             assert_eq!(policy.wrong(), Some(rule));
-            let open = Policy {
-                unsigned: vec![rule.to_owned()],
-                ..Policy::default()
-            };
+            let open = Paths::default().unsigned(rule);
             assert_eq!(open.wrong(), Some(rule));
         }
     }
@@ -187,11 +235,7 @@ mod tests {
     /// Else an application could be had to read a path in its way.
     #[test]
     fn what_passes_passes_as_it_is_written_only() {
-        let policy = Policy {
-            unsigned: vec!["/static/".to_owned()],
-            monitored: vec!["/old/".to_owned()],
-            ..Policy::default()
-        };
+        let policy = Paths::default().unsigned("/static/").monitor("/old/");
         assert!(policy.is_unsigned("/static/a") && policy.is_monitored("/old/a"));
         for other in ["//static/a", "/%73tatic/a", "/static", "/;/static/a"] {
             assert!(!policy.is_unsigned(other), "{other}");

@@ -221,7 +221,7 @@ impl Ticketed {
             ticket,
             state,
         } = self;
-        let cookies = if bulla.0.cookies.are_on() || bulla.0.policy.monitors() {
+        let cookies = if bulla.0.cookies.are_on() || bulla.paths().monitors() {
             headers.get_all(COOKIE).iter().cloned().collect()
         } else {
             Vec::new()
@@ -385,7 +385,7 @@ impl Unsealed {
             kind: proof.kind,
             nonce: proof.nonce,
             device: device.thumbprint,
-            hidden: if self.salt.is_none() && bulla.0.policy.is_monitored(&self.path) {
+            hidden: if self.salt.is_none() && bulla.paths().is_monitored(&self.path) {
                 // Which cookies pass is decided apart.
                 proof_fields().chain([COOKIE]).collect()
             } else {

@@ -118,7 +118,7 @@ impl Bulla {
         about: &About,
     ) -> (Option<HeaderValue>, Vec<String>) {
         let (mut passed, mut dead, mut alive) = (Line::default(), Vec::new(), Vec::new());
-        let is_monitored = self.0.policy.is_monitored(path);
+        let is_monitored = self.paths().is_monitored(path);
         let is_cross_site = headers
             .get("sec-fetch-site")
             .is_some_and(|site| site == "cross-site");
@@ -198,7 +198,7 @@ impl Bulla {
             device: &facts.device,
         };
         let lines = take_set(headers);
-        if !self.0.cookies.are_on() && !self.0.policy.is_monitored(path) {
+        if !self.0.cookies.are_on() && !self.paths().is_monitored(path) {
             return Ok(());
         }
         for line in &lines {
@@ -251,7 +251,7 @@ impl Bulla {
             return Vec::new();
         }
         let is_by_name =
-            matches!(self.0.cookies, Cookies::Named(_)) && !self.0.policy.is_monitored(path);
+            matches!(self.0.cookies, Cookies::Named(_)) && !self.paths().is_monitored(path);
         let (mut bound, mut others) = (Vec::new(), Line::default());
         for cookie in headers.get_all(COOKIE).iter().flat_map(parse) {
             let (name, value) = cookie.name_value();
@@ -286,7 +286,7 @@ impl Bulla {
 
     /// Whether a cookie is bound that is set there.
     fn binds_at(&self, path: &str, cookie: &Cookie<'_>) -> bool {
-        self.0.cookies.binds(cookie) && !self.0.policy.is_monitored(path)
+        self.0.cookies.binds(cookie) && !self.paths().is_monitored(path)
     }
 
     fn bind(

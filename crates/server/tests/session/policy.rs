@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex};
 use bulla_protocol::error::Code;
 use bulla_protocol::field;
 use bulla_server::{
-    Assurance, Builder, Cookies, EventKind, MemoryStore, ProofKind, Refused, Require, Session,
+    Assurance, Builder, ConfigError, Cookies, EventKind, MemoryStore, Paths, ProofKind, Refused,
+    Require, Session,
 };
 use bytes::Bytes;
 use http::{Request, Response};
@@ -180,6 +181,30 @@ async fn a_path_that_asks_for_more_is_not_open_with_the_rest() {
         assert_eq!(code(&reply), Some(Code::ProofMissing), "{path}");
     }
     assert_eq!(server.send(plain("/a", &[])).await.status(), 200);
+}
+
+#[tokio::test]
+async fn what_is_asked_for_changes_while_the_verifier_runs() {
+    let (server, _) = server(|builder| builder.monitor("/"));
+    let status = async || server.send(plain("/a", &[])).await.status().as_u16();
+    assert_eq!(status().await, 200);
+    let wrong = server
+        .bulla
+        .set_paths(Paths::default().require("a", Require::session()));
+    assert!(matches!(wrong, Err(ConfigError::Path(path)) if path == "a"));
+    assert_eq!(status().await, 200);
+    server.bulla.set_paths(Paths::default()).unwrap();
+    assert_eq!(status().await, 401);
+    server
+        .bulla
+        .set_paths(Paths::default().unsigned("/a"))
+        .unwrap();
+    assert_eq!(status().await, 200);
+    let both = Paths::default()
+        .unsigned("/")
+        .require("/a", Require::session());
+    server.bulla.set_paths(both).unwrap();
+    assert_eq!(status().await, 401);
 }
 
 /// Everything that the application can be given, it is given; and nothing of it as a session.
