@@ -13,7 +13,7 @@ const FUZZ: u32 = 5;
 ///
 /// A test program in `tests/tests` belongs to a suite by its name: `attack_*` to the attacks,
 /// `browser_*` and `engines` to the browsers, `stores*` and `nodes` to the stores, `faults_*` to the faults,
-/// `lifecycle_*` to the lifecycle, `proxies` to the proxies, `dpop_*` to DPoP, `npm_*` to the npm package as it is packed,
+/// `lifecycle_*` to the lifecycle, `gateway_*` to the gateway, `proxies` to the proxies, `dpop_*` to DPoP, `npm_*` to the npm package as it is packed,
 /// any other to the unit tests, with all tests outside of `tests`. The first two need browsers, the next three Redis,
 /// DPoP Node, the browsers and the npm package both Node and browsers.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -28,10 +28,11 @@ pub(crate) enum Suite {
     Browsers,
     Npm,
     Attacks,
+    Gateway,
 }
 
 impl Suite {
-    pub(crate) const ALL: [Self; 10] = [
+    pub(crate) const ALL: [Self; 11] = [
         Self::Unit,
         Self::Fuzz,
         Self::Stores,
@@ -42,6 +43,7 @@ impl Suite {
         Self::Browsers,
         Self::Npm,
         Self::Attacks,
+        Self::Gateway,
     ];
 
     pub(crate) fn named(name: &str) -> Outcome<Self> {
@@ -61,6 +63,7 @@ impl Suite {
             Self::Browsers => "browsers",
             Self::Npm => "npm",
             Self::Attacks => "attacks",
+            Self::Gateway => "gateway",
         }
     }
 
@@ -70,6 +73,8 @@ impl Suite {
             Self::Attacks
         } else if program.starts_with("browser_") || program == "engines" {
             Self::Browsers
+        } else if program.starts_with("gateway_") {
+            Self::Gateway
         } else if program.starts_with("npm_") {
             Self::Npm
         } else if program.starts_with("stores") || program == "nodes" {
@@ -104,6 +109,7 @@ impl Suite {
             Self::Browsers => self.with_issuer(project),
             Self::Attacks => self.in_browsers(project),
             Self::Npm => self.as_packed(project),
+            Self::Gateway => self.with_applications(project),
         };
         let steps = match steps {
             Ok(steps) => steps,
@@ -142,6 +148,13 @@ impl Suite {
     fn with_issuer(self, project: &mut Project) -> Outcome<Vec<Command>> {
         Node::set_up(project)?.install_issuer(project)?;
         self.in_browsers(project)
+    }
+
+    fn with_applications(self, project: &mut Project) -> Outcome<Vec<Command>> {
+        let mut steps =
+            vec![project.cargo(&["test", "--package", "bulla-gateway", "--no-fail-fast"])];
+        steps.extend(self.in_browsers(project)?);
+        Ok(steps)
     }
 
     fn as_packed(self, project: &mut Project) -> Outcome<Vec<Command>> {
@@ -241,6 +254,8 @@ fn unit(project: &Project) -> Outcome<Vec<Command>> {
     // xtask-bindgen has no tests, and takes minutes to compile for them.
     let mut all = project.cargo(&["test", "--workspace", "--no-fail-fast"]);
     all.args(["--exclude", "bulla-tests", "--exclude", "xtask-bindgen"]);
+    // It has a suite of its own.
+    all.args(["--exclude", "bulla-gateway"]);
     steps.push(all);
 
     let mut whole = of_programs(project, &Suite::Unit.programs()?);
@@ -334,6 +349,7 @@ mod tests {
         assert!(Suite::of("browser_session") == Suite::Browsers);
         assert!(Suite::of("engines") == Suite::Browsers);
         assert!(Suite::of("npm_examples") == Suite::Npm);
+        assert!(Suite::of("gateway_concealed") == Suite::Gateway);
         assert!(Suite::of("dpop_cases") == Suite::Dpop);
         assert!(Suite::of("stores_registry") == Suite::Stores);
         assert!(Suite::of("lifecycle_end") == Suite::Lifecycle);

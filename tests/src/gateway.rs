@@ -1,0 +1,149 @@
+//! An application that knows of nothing, and a gateway before it.
+
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use axum::extract::State;
+use axum::http::header::{CONTENT_TYPE, LOCATION, SET_COOKIE};
+use axum::http::{HeaderMap, Method, StatusCode, Uri};
+use axum::response::{Html, IntoResponse, Response};
+use axum::routing::{any, get};
+use axum::{Json, Router};
+use bulla_gateway::Gateway;
+use bulla_gateway::config::{Access, Config, PathRule};
+use serde_json::{Value, json};
+
+use crate::serve::Server;
+
+/// A running application with a gateway before it.
+pub struct Behind {
+    /// What has come to the application.
+    pub seen: Seen,
+    /// The application by itself: what there is without a gateway.
+    pub application: Server,
+    /// The gateway.
+    pub server: Server,
+    /// Its inside.
+    pub gateway: Gateway,
+}
+
+/// What has come to an application.
+#[derive(Clone, Default)]
+pub struct Seen(Arc<Mutex<Vec<Value>>>);
+
+impl Seen {
+    fn push(&self, method: &Method, uri: &Uri, headers: &HeaderMap, body: &str) -> Value {
+        let mut fields = serde_json::Map::new();
+        for (name, value) in headers {
+            let value = String::from_utf8_lossy(value.as_bytes());
+            fields.insert(name.as_str().to_owned(), value.into());
+        }
+        let method = method.as_str();
+        let seen =
+            json!({ "method": method, "target": uri.to_string(), "fields": fields, "body": body });
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.push(seen.clone());
+        seen
+    }
+
+    /// All of it, in order: `{ method, target, fields, body }`.
+    pub fn all(&self) -> Vec<Value> {
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.clone()
+    }
+
+    /// What has come for this path and query.
+    pub fn at(&self, target: &str) -> Vec<Value> {
+        let mut all = self.all();
+        all.retain(|seen| seen["target"] == target);
+        all
+    }
+}
+
+impl Behind {
+    /// Starts an application, and before it a gateway on a free port, with keys and a store of its own in memory. `/static/`
+    /// is public, all else has to come sealed, if `configure` changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// If no port can be had, or the gateway cannot be built.
+    pub async fn start(configure: impl FnOnce(&mut Config)) -> io::Result<Self> {
+        let seen = Seen::default();
+        let application = Server::start(routes(seen.clone())).await?;
+        let upstream = format!("http://127.0.0.1:{}", application.port());
+        let mut built = None;
+        let server = Server::start_with(|origin| {
+            let mut config = Config::for_upstream(upstream.parse().map_err(io::Error::other)?);
+            config.origins = vec![origin.to_owned()];
+            config.paths = vec![PathRule {
+                prefix: "/static/".to_owned(),
+                access: Access::Public,
+            }];
+            configure(&mut config);
+            let gateway = Gateway::build_in_memory(&config).map_err(io::Error::other)?;
+            let router = gateway.router();
+            built = Some(gateway);
+            Ok(router)
+        })
+        .await?;
+        let gateway = built.ok_or_else(|| io::Error::other("the gateway was not built"))?;
+        Ok(Self {
+            seen,
+            application,
+            server,
+            gateway,
+        })
+    }
+}
+
+const PAGE: &str =
+    "<!doctype html><title>The account</title><link rel=icon href=data:,><h1>The account</h1>
+<form id=order method=post action=/order><input name=what value=clay></form>";
+
+fn routes(seen: Seen) -> Router {
+    let style = || async { ([(CONTENT_TYPE, "text/css")], "h1 { color: teal }") };
+    Router::new()
+        .route("/account", get(page))
+        .route("/echo", any(echo))
+        .route("/order", any(order))
+        .route("/static/style.css", get(style))
+        .fallback(missing)
+        .with_state(seen)
+}
+
+async fn page(State(seen): State<Seen>, method: Method, uri: Uri, headers: HeaderMap) -> Response {
+    seen.push(&method, &uri, &headers, "");
+    let cookie = "sessionid=s3cret; Path=/; HttpOnly; SameSite=Lax";
+    ([(SET_COOKIE, cookie)], Html(PAGE)).into_response()
+}
+
+async fn order(
+    State(seen): State<Seen>,
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+    body: String,
+) -> Response {
+    seen.push(&method, &uri, &headers, &body);
+    (StatusCode::SEE_OTHER, [(LOCATION, "/account?ordered")]).into_response()
+}
+
+async fn echo(
+    State(seen): State<Seen>,
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+    body: String,
+) -> Json<Value> {
+    Json(seen.push(&method, &uri, &headers, &body))
+}
+
+async fn missing(
+    State(seen): State<Seen>,
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+) -> StatusCode {
+    seen.push(&method, &uri, &headers, "");
+    StatusCode::NOT_FOUND
+}
