@@ -94,32 +94,25 @@ pub(crate) fn edits(policy: &[u8], needs: &Needs) -> Vec<Edit> {
 
     // A script element's request: CSP3, section 6.8.1 and the fallbacks of section 6.8.3.
     let scripts = effective(&all, &["script-src-elem", "script-src", "default-src"]);
-    let mut has_new_scripts = false;
     if let Some(scripts) = scripts
         && let Some(source) = script_source(scripts, needs)
     {
-        if scripts.is("default-src") {
-            edits.push(scripts.copied("script-src", Some(source)));
-            has_new_scripts = true;
+        edits.push(if scripts.is("default-src") {
+            scripts.copied("script-src", source)
         } else {
-            edits.push(scripts.with(source));
-        }
+            scripts.with(source)
+        });
     }
 
-    let workers = effective(
-        &all,
-        &["worker-src", "child-src", "script-src", "default-src"],
-    );
-    if let Some(workers) = workers {
-        match worker_source(workers, needs) {
-            Some(source) if workers.is("worker-src") => edits.push(workers.with(source)),
-            Some(source) => edits.push(workers.copied("worker-src", Some(source))),
-            // Workers would go by the new scripts' directive, which reads 'strict-dynamic' otherwise.
-            None if has_new_scripts && workers.is("default-src") => {
-                edits.push(workers.copied("worker-src", None));
-            }
-            None => {}
-        }
+    let names = ["worker-src", "child-src", "script-src", "default-src"];
+    if let Some(workers) = effective(&all, &names)
+        && let Some(source) = worker_source(workers, needs)
+    {
+        edits.push(if workers.is("worker-src") {
+            workers.with(source)
+        } else {
+            workers.copied("worker-src", source)
+        });
     }
 
     // It is about names also where this policy asks for no trusted types.
@@ -155,8 +148,9 @@ fn script_source<'a>(list: &Directive<'_>, needs: &'a Needs) -> Option<&'a str> 
 
 /// What the list for workers lacks for the service worker. Requests for workers have neither nonce nor integrity.
 fn worker_source<'a>(list: &Directive<'_>, needs: &'a Needs) -> Option<&'a str> {
-    // A script has asked for it, no parser: CSP3, section 6.7.1.1.
-    let is_trusted = list.is("script-src") && list.has("'strict-dynamic'");
+    // A script that was let through has asked for it: CSP3, section 6.7.1.1. Engines do the same by `default-src`.
+    let is_for_scripts = list.is("script-src") || list.is("default-src");
+    let is_trusted = is_for_scripts && list.has("'strict-dynamic'");
     (!is_trusted && !list.has_address(&needs.worker, needs)).then_some(&needs.worker)
 }
 
@@ -224,9 +218,9 @@ impl Directive<'_> {
     }
 
     /// A directive of its own, before all others, with the same sources and one more.
-    fn copied(&self, name: &str, source: Option<&str>) -> Edit {
-        let mut text = name.to_owned();
-        for source in source.into_iter().chain(self.sources()) {
+    fn copied(&self, name: &str, source: &str) -> Edit {
+        let mut text = format!("{name} {source}");
+        for source in self.sources() {
             text.push(' ');
             text.push_str(source);
         }

@@ -86,16 +86,14 @@ const TABLE: &[(&str, &str)] = &[
         "script-src 'self' 'Strict-Dynamic' https: 'unsafe-inline' 'nonce-abc'",
         "script-src HASH 'self' 'Strict-Dynamic' https: 'unsafe-inline' 'nonce-abc'",
     ),
-    // A worker's check of `default-src` does not know it, and must not come to know it.
     (
         "default-src 'self' 'nonce-abc' 'strict-dynamic'",
-        "script-src HASH 'self' 'nonce-abc' 'strict-dynamic'; worker-src 'self' 'nonce-abc' 'strict-dynamic'; \
-         default-src 'self' 'nonce-abc' 'strict-dynamic'",
+        "script-src HASH 'self' 'nonce-abc' 'strict-dynamic'; default-src 'self' 'nonce-abc' 'strict-dynamic'",
     ),
     (
-        "default-src 'nonce-abc' 'strict-dynamic'",
-        "script-src HASH 'nonce-abc' 'strict-dynamic'; worker-src SW 'nonce-abc' 'strict-dynamic'; \
-         default-src 'nonce-abc' 'strict-dynamic'",
+        "child-src 'none'; default-src 'nonce-abc' 'strict-dynamic'",
+        "script-src HASH 'nonce-abc' 'strict-dynamic'; worker-src SW; \
+         child-src 'none'; default-src 'nonce-abc' 'strict-dynamic'",
     ),
     // The directive for elements comes before that for scripts, which stays that for workers.
     (
