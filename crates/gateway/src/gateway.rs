@@ -17,7 +17,7 @@ use tokio::sync::watch;
 use tower::{Layer as _, ServiceExt as _, service_fn};
 
 use crate::access::{RuleError, Rules, required};
-use crate::config::{Config, Mode};
+use crate::config::{Config, Mode, stated_address};
 use crate::edge::{Asked, PREFIX};
 use crate::html;
 use crate::site::{self, Site};
@@ -53,9 +53,6 @@ pub enum StartError {
     /// The upstreams.
     #[error(transparent)]
     Upstreams(#[from] UpstreamError),
-    /// What a running gateway cannot change.
-    #[error("{0} cannot be changed while the gateway runs: restart it")]
-    Fixed(&'static str),
 }
 
 /// Applications end their sessions by themselves. As long as most of their cookies live.
@@ -101,6 +98,11 @@ impl Gateway {
             .lifetimes(lifetimes)
             .limits(limits)
             .identity(identity);
+        if let Some(field) = config.network.client_address.clone() {
+            builder = builder
+                .upstream_field(field.clone())
+                .network(move |fields, _| stated_address(&field, fields));
+        }
         for origin in &config.origins {
             builder = builder.origin(origin);
         }
@@ -111,18 +113,29 @@ impl Gateway {
         Ok(Self(Arc::new(Inner { bulla, current })))
     }
 
-    /// Goes by another configuration from now on: rules for paths, mode, upstreams. If it cannot, all stays as it is.
+    /// Goes by another configuration from now on, as far as that can be done while it runs: upstreams and their health,
+    /// mode, and what paths ask for. Gives the keys of what waits for a start. If something is wrong, all stays as it is.
     ///
     /// # Errors
     ///
-    /// [`StartError`]; [`StartError::Fixed`] for what takes a restart.
-    pub fn reload(&self, config: &Config) -> Result<(), StartError> {
+    /// [`StartError`].
+    pub fn reload(&self, config: &Config) -> Result<Vec<&'static str>, StartError> {
         let Inner { bulla, current } = &*self.0;
-        current.borrow().config.check_fixed(config)?;
-        let next = Current::new(config, &bulla.identity().to_string())?;
+        let running = self.current().config.clone();
+        let config = config.clone();
+        let next = Config {
+            upstreams: config.upstreams.clone(),
+            health: config.health.clone(),
+            mode: config.mode,
+            access: config.access,
+            paths: config.paths.clone(),
+            ..running
+        };
+        let waiting = next.changed(&config);
+        let next = Current::new(&next, &bulla.identity().to_string())?;
         bulla.set_paths(next.paths())?;
         current.send_replace(Arc::new(next));
-        Ok(())
+        Ok(waiting)
     }
 
     /// What clients pin.
@@ -254,26 +267,6 @@ impl Current {
         match site {
             Some(site) => html::rewrite(response, &site.loader),
             None => response,
-        }
-    }
-}
-
-impl Config {
-    /// # Errors
-    ///
-    /// [`StartError::Fixed`] if another configuration differs in what cannot be changed while a gateway runs.
-    fn check_fixed(&self, next: &Self) -> Result<(), StartError> {
-        let fixed = [
-            ("listen", self.listen == next.listen),
-            ("origins", self.origins == next.origins),
-            ("state", self.state == next.state),
-            ("cookies", self.bound_cookies == next.bound_cookies),
-            ("limits", self.limits == next.limits),
-            ("operator", self.operator == next.operator),
-        ];
-        match fixed.into_iter().find(|(_, is_same)| !is_same) {
-            Some((name, _)) => Err(StartError::Fixed(name)),
-            None => Ok(()),
         }
     }
 }

@@ -3,11 +3,14 @@
 
 use std::ffi::OsStr;
 use std::fs;
-use std::io::{BufRead as _, BufReader, Lines, Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::process::{Child, ChildStderr, Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+use std::time::Duration;
 
 use rcgen::{CertificateParams, KeyPair};
 use rustix::process::{Pid, Signal, kill_process};
@@ -221,7 +224,7 @@ fn an_identity_is_made_once() {
 /// A gateway that runs. It ends with the test.
 struct Running {
     child: Child,
-    lines: Lines<BufReader<ChildStderr>>,
+    lines: Receiver<String>,
 }
 
 impl Running {
@@ -231,17 +234,26 @@ impl Running {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        let lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let stderr = BufReader::new(child.stderr.take().unwrap());
+        let (said, lines) = channel();
+        thread::spawn(move || {
+            for line in stderr.lines().map_while(Result::ok) {
+                // After the test nobody listens.
+                let _ = said.send(line);
+            }
+        });
         Self { child, lines }
     }
 
     /// Waits until it says something with this in it, and returns what follows.
-    fn says(&mut self, what: &str) -> String {
-        let said = self.lines.by_ref().find_map(|line| {
-            let line = line.unwrap();
-            line.split_once(what).map(|(_, rest)| rest.to_owned())
-        });
-        said.unwrap()
+    fn says(&self, what: &str) -> String {
+        loop {
+            // Nothing takes as long. It is what a test fails by that would hang.
+            let line = self.lines.recv_timeout(Duration::from_secs(60)).unwrap();
+            if let Some((_, rest)) = line.split_once(what) {
+                return rest.to_owned();
+            }
+        }
     }
 
     fn signal(&self, signal: Signal) {
@@ -291,7 +303,7 @@ fn it_runs_and_says_what_it_does_and_ends_when_it_is_asked() {
     assert!(running.child.wait().unwrap().success());
 
     // And again, with what it has kept.
-    let mut running = Running::start(folder, &arguments);
+    let running = Running::start(folder, &arguments);
     assert_eq!(running.says("its identity is "), identity);
 }
 
@@ -304,7 +316,7 @@ fn what_is_wrong_on_reload_changes_nothing_and_what_is_right_does() {
     let tls = |name: &str| format!("[tls]\ncertificate = \"{name}.pem\"\nkey = \"{name}.key\"\n");
     write_certificate(&folder.join("a.pem"), &folder.join("a.key"));
     fs::write(&file, format!("{common}{}", tls("a"))).unwrap();
-    let mut running = Running::start(folder, &[]);
+    let running = Running::start(folder, &[]);
     running.says("its identity is ");
 
     // The old certificate is read again all the same.
@@ -317,9 +329,17 @@ fn what_is_wrong_on_reload_changes_nothing_and_what_is_right_does() {
     );
     running.says("it has read the certificate again");
 
-    fs::write(&file, format!("{common}mode = \"monitor\"\n{}", tls("b"))).unwrap();
+    let new = format!(
+        "{common}mode = \"monitor\"\nstate = \"other\"\n{}",
+        tls("b")
+    );
+    fs::write(&file, new).unwrap();
     running.signal(Signal::HUP);
-    assert_eq!(running.says("it takes a start for what is new in "), "mode");
+    running.says("it goes by the configuration as it is now");
+    assert_eq!(
+        running.says("it takes a start for what is new in "),
+        "state"
+    );
     let said = running.says("the certificate stays as it was: ");
     assert!(said.starts_with("b.pem cannot be read: "), "{said}");
     write_certificate(&folder.join("b.pem"), &folder.join("b.key"));

@@ -35,6 +35,7 @@ async fn serve(options: Options, config: Config) -> Result<(), Failure> {
     tokio::spawn(gateway.watch());
     let running = Arc::new(Running {
         options,
+        gateway: gateway.clone(),
         certificate: server.certificate(),
         config,
     });
@@ -63,9 +64,10 @@ fn tell(server: &Server, gateway: &Gateway, config: &Config) {
     }
 }
 
-/// What runs, and by which configuration.
+/// What runs, and by which configuration it began to.
 struct Running {
     options: Options,
+    gateway: Gateway,
     certificate: Option<Certificate>,
     config: Config,
 }
@@ -75,28 +77,36 @@ impl Running {
     fn reload(&self) {
         let read = self.options.load();
         let config = match &read {
-            Ok(config) => config,
+            Ok(config) => {
+                self.take(config);
+                config
+            }
             Err(failure) => {
                 tracing::error!("the configuration stays as it was: {failure}");
                 &self.config
             }
         };
-        let is_new =
-            |key: &&str| *key != "tls" || config.tls.is_some() != self.config.tls.is_some();
-        let waiting: Vec<_> = self
-            .config
-            .changed(config)
-            .into_iter()
-            .filter(is_new)
-            .collect();
-        if !waiting.is_empty() {
-            tracing::warn!("it takes a start for what is new in {}", waiting.join(", "));
-        }
         if let (Some(certificate), Some(tls)) = (&self.certificate, &config.tls) {
             match certificate.reload(tls) {
                 Ok(()) => tracing::info!("it has read the certificate again"),
                 Err(error) => tracing::error!("the certificate stays as it was: {error}"),
             }
+        }
+    }
+
+    fn take(&self, config: &Config) {
+        let mut waiting = match self.gateway.reload(config) {
+            Ok(waiting) => waiting,
+            Err(error) => {
+                tracing::error!("the configuration stays as it was: {error}");
+                return;
+            }
+        };
+        tracing::info!("it goes by the configuration as it is now");
+        let takes_tls = config.tls.is_some() == self.config.tls.is_some();
+        waiting.retain(|key| !(takes_tls && *key == "tls"));
+        if !waiting.is_empty() {
+            tracing::warn!("it takes a start for what is new in {}", waiting.join(", "));
         }
     }
 }
