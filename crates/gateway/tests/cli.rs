@@ -346,6 +346,12 @@ fn what_is_wrong_on_reload_changes_nothing_and_what_is_right_does() {
     fs::remove_file(folder.join("a.pem")).unwrap();
     running.signal(Signal::HUP);
     running.says("it has read the certificate again");
+
+    // What it falls back to is what it goes by, and not what it has begun with.
+    fs::write(&file, "mode = \"off\"").unwrap();
+    running.signal(Signal::HUP);
+    running.says("the configuration stays as it was: ");
+    running.says("it has read the certificate again");
 }
 
 #[test]

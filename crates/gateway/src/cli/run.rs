@@ -2,10 +2,10 @@
 
 use std::env;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bulla_gateway::Gateway;
-use bulla_gateway::config::Config;
+use bulla_gateway::config::{Config, Tls};
 use bulla_gateway::serve::{Certificate, Server};
 use tokio::runtime::Runtime;
 use tracing_subscriber::EnvFilter;
@@ -37,7 +37,7 @@ async fn serve(options: Options, config: Config) -> Result<(), Failure> {
         options,
         gateway: gateway.clone(),
         certificate: server.certificate(),
-        config,
+        tls: Mutex::new(config.tls),
     });
     let well = gateway.clone();
     server
@@ -64,29 +64,30 @@ fn tell(server: &Server, gateway: &Gateway, config: &Config) {
     }
 }
 
-/// What runs, and by which configuration it began to.
+/// What runs, and what it goes by.
 struct Running {
     options: Options,
     gateway: Gateway,
     certificate: Option<Certificate>,
-    config: Config,
+    /// The files of the certificate, as they were named last.
+    tls: Mutex<Option<Tls>>,
 }
 
 impl Running {
     /// Reads the file and the certificate again. Where something is wrong with one, the one that is in use stays.
     fn reload(&self) {
-        let read = self.options.load();
-        let config = match &read {
+        let mut used = self.tls.lock().unwrap_or_else(PoisonError::into_inner);
+        match self.options.load() {
             Ok(config) => {
-                self.take(config);
-                config
+                self.take(&config);
+                // Else it is the next start's.
+                if let (Some(_), Some(tls)) = (&self.certificate, config.tls) {
+                    *used = Some(tls);
+                }
             }
-            Err(failure) => {
-                tracing::error!("the configuration stays as it was: {failure}");
-                &self.config
-            }
-        };
-        if let (Some(certificate), Some(tls)) = (&self.certificate, &config.tls) {
+            Err(failure) => tracing::error!("the configuration stays as it was: {failure}"),
+        }
+        if let (Some(certificate), Some(tls)) = (&self.certificate, &*used) {
             match certificate.reload(tls) {
                 Ok(()) => tracing::info!("it has read the certificate again"),
                 Err(error) => tracing::error!("the certificate stays as it was: {error}"),
@@ -103,7 +104,7 @@ impl Running {
             }
         };
         tracing::info!("it goes by the configuration as it is now");
-        let takes_tls = config.tls.is_some() == self.config.tls.is_some();
+        let takes_tls = config.tls.is_some() == self.certificate.is_some();
         waiting.retain(|key| !(takes_tls && *key == "tls"));
         if !waiting.is_empty() {
             tracing::warn!("it takes a start for what is new in {}", waiting.join(", "));
