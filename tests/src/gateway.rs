@@ -68,6 +68,18 @@ impl Behind {
     ///
     /// If no port can be had, or the gateway cannot be built.
     pub async fn start(configure: impl FnOnce(&mut Config)) -> io::Result<Self> {
+        Self::start_within(configure, |router| router).await
+    }
+
+    /// The same, with something around the gateway: whoever is on the way.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::start`].
+    pub async fn start_within(
+        configure: impl FnOnce(&mut Config),
+        around: impl FnOnce(Router) -> Router,
+    ) -> io::Result<Self> {
         let seen = Seen::default();
         let application = Server::start(routes(seen.clone())).await?;
         let upstream = format!("http://127.0.0.1:{}", application.port());
@@ -81,7 +93,7 @@ impl Behind {
             }];
             configure(&mut config);
             let gateway = Gateway::build_in_memory(&config).map_err(io::Error::other)?;
-            let router = gateway.router();
+            let router = around(gateway.router());
             built = Some(gateway);
             Ok(router)
         })
