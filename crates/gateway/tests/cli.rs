@@ -249,7 +249,7 @@ impl Running {
     fn says(&self, what: &str) -> String {
         loop {
             // Nothing takes as long. It is what a test fails by that would hang.
-            let line = self.lines.recv_timeout(Duration::from_secs(60)).unwrap();
+            let line = self.lines.recv_timeout(Duration::from_mins(1)).unwrap();
             if let Some((_, rest)) = line.split_once(what) {
                 return rest.to_owned();
             }

@@ -171,7 +171,7 @@ impl Process {
 
 /// Nothing that is waited for here takes as long. It is what a test fails by that would hang.
 async fn soon<T>(what: impl Future<Output = T>) -> T {
-    timeout(Duration::from_secs(60), what).await.unwrap()
+    timeout(Duration::from_mins(1), what).await.unwrap()
 }
 
 /// Asks for something that has a short answer, and keeps the connection.

@@ -45,13 +45,13 @@ struct Options {
     /// The configuration [default: bulla.toml in this folder, if there is one]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Where the application is, such as http://127.0.0.1:8000; once for each of its addresses
+    /// Where the application is, such as `http://127.0.0.1:8000`; once for each of its addresses
     #[arg(long, value_name = "URL", value_parser = config::upstream)]
     upstream: Vec<Uri>,
     /// Where to listen [default: 127.0.0.1:8080]
     #[arg(long, value_name = "ADDRESS", value_parser = config::address)]
     listen: Option<SocketAddr>,
-    /// The public origin, such as https://bank.example; once for each [default: http://localhost and the port]
+    /// The public origin, such as `https://bank.example`; once for each [default: `http://localhost` and the port]
     #[arg(long, value_name = "ORIGIN", value_parser = config::origin)]
     origin: Vec<String>,
     /// Where keys and sessions are kept [default: bulla]
