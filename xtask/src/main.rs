@@ -2,6 +2,7 @@
 //!
 //! Each command sets up what it needs and is missing, says so, and is quick when run again.
 
+mod apps;
 mod browsers;
 mod fuzz;
 mod gateway;

@@ -70,6 +70,17 @@ impl Node {
         self.install_locked(project, Path::new("tests/issuer"), "issuer", what)
     }
 
+    /// Installs the single-page application that the tests put behind the gateway into the target folder.
+    pub(crate) fn install_verdaccio(&self, project: &Project) -> Outcome {
+        let what = "a single-page application into the target folder: Verdaccio";
+        self.install_locked(
+            project,
+            Path::new("tests/apps/verdaccio"),
+            "verdaccio",
+            what,
+        )
+    }
+
     /// Installs what the examples of the npm package stand on into the target folder.
     pub(crate) fn install_examples(&self, project: &Project) -> Outcome {
         let what = "what the examples stand on into the target folder: Vite, React, axios, ky";

@@ -85,6 +85,18 @@ pub(crate) const REDIS: [Need; 2] = [
     },
 ];
 
+/// Applications that are written in it.
+pub(crate) const PYTHON: [Need; 1] = [Need {
+    what: "Python 3.10 or newer, with venv",
+    why: "Django runs on it, which the tests put behind the gateway",
+    present: |project| {
+        // Debian keeps the parts of Python that venv needs in a package of their own.
+        const CHECK: &str = "import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 10))";
+        ask(project.command("python3").args(["-c", CHECK])).is_some()
+    },
+    install: Install::Apt(&["python3", "python3-venv"]),
+}];
+
 /// Proxies to stand behind.
 pub(crate) const PROXIES: [Need; 1] = [Need {
     what: "nginx and HAProxy",

@@ -4,7 +4,7 @@ use std::time::Instant;
 use crate::node::Node;
 use crate::project::{self, Project, say, since};
 use crate::setup::Need;
-use crate::{Outcome, benches, browsers, fuzz, pack, setup, wasm};
+use crate::{Outcome, apps, benches, browsers, fuzz, pack, setup, wasm};
 
 /// How long each fuzz target runs within the tests, in seconds.
 const FUZZ: u32 = 5;
@@ -151,6 +151,8 @@ impl Suite {
     }
 
     fn with_applications(self, project: &mut Project) -> Outcome<Vec<Command>> {
+        let node = Node::set_up(project)?;
+        apps::install(project, &node)?;
         let mut steps =
             vec![project.cargo(&["test", "--package", "bulla-gateway", "--no-fail-fast"])];
         steps.extend(self.in_browsers(project)?);

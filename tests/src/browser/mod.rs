@@ -4,7 +4,7 @@ mod display;
 mod engine;
 mod error;
 mod launch;
-mod process;
+pub(crate) mod process;
 mod screen;
 
 use std::io;

@@ -29,7 +29,7 @@ const WATCH: &str = "read -r _; kill -KILL 0";
 ///
 /// Of the programs started here only the crash handlers of Chromium and Firefox leave the group.
 /// Each ends by itself with the browser that it watches.
-pub(super) struct Group {
+pub(crate) struct Group {
     program: &'static str,
     leader: Child,
     watch: Child,
@@ -38,7 +38,7 @@ pub(super) struct Group {
 
 impl Group {
     /// Starts `command` as the leader of a new group. Its output goes to the log.
-    pub(super) fn spawn(
+    pub(crate) fn spawn(
         program: &'static str,
         command: &mut Command,
     ) -> Result<Self, BrowserError> {
@@ -79,7 +79,7 @@ impl Group {
     }
 
     /// Whatever the group has written to its standard output and error, up to 1 MiB of it.
-    pub(super) fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         let mut text = vec![0; 1 << 20];
         // Read at an offset: the file's own position is where the group writes.
         let length = self.log.read_at(&mut text, 0).unwrap_or(0);
@@ -102,7 +102,7 @@ impl Group {
     }
 
     /// Whether the leader has exited.
-    pub(super) fn has_ended(&mut self) -> bool {
+    pub(crate) fn has_ended(&mut self) -> bool {
         !matches!(self.leader.try_wait(), Ok(None))
     }
 
@@ -110,7 +110,7 @@ impl Group {
     ///
     /// Read from `/proc`, because a port chosen here beforehand can be taken by the time that the
     /// program binds it, and not every driver says which one it chose itself.
-    pub(super) fn listening_port(&self) -> Option<u16> {
+    pub(crate) fn listening_port(&self) -> Option<u16> {
         let process = PathBuf::from(format!("/proc/{}", self.leader.id()));
         let sockets: Vec<String> = fs::read_dir(process.join("fd"))
             .ok()?
@@ -205,7 +205,7 @@ pub(super) fn find(names: &[&str]) -> Option<PathBuf> {
 }
 
 /// Looks at `condition` again and again until it holds. False if `patience` ran out first.
-pub(super) fn wait_for(patience: Duration, mut condition: impl FnMut() -> bool) -> bool {
+pub(crate) fn wait_for(patience: Duration, mut condition: impl FnMut() -> bool) -> bool {
     let deadline = Instant::now() + patience;
     loop {
         if condition() {

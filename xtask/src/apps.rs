@@ -1,0 +1,45 @@
+//! Applications that others have written, for the tests to put behind the gateway.
+
+use std::fs;
+use std::path::Path;
+
+use crate::Outcome;
+use crate::node::Node;
+use crate::project::{self, Project, ask, say};
+use crate::setup;
+
+const DJANGO: &str = "tests/apps/django/requirements.txt";
+
+/// Installs them into the target folder, unless it was done before.
+pub(crate) fn install(project: &Project, node: &Node) -> Outcome {
+    node.install_verdaccio(project)?;
+    setup::ensure(project, &[&setup::PYTHON])?;
+    install_locked(
+        project,
+        Path::new(DJANGO),
+        "django",
+        "a web framework with an admin's pages: Django",
+    )
+}
+
+/// Installs what a file of requirements names, exactly that, by its hashes, into a Python of its own.
+fn install_locked(project: &Project, requirements: &Path, name: &str, what: &str) -> Outcome {
+    let folder = project.tools().join(name);
+    // Another Python does not find what was installed for this one.
+    let python = ask(project.command("python3").arg("--version")).unwrap_or_default();
+    let wanted = format!("{python}\n{}", fs::read_to_string(requirements)?);
+    let stamp = folder.join("installed");
+    if fs::read_to_string(&stamp).is_ok_and(|installed| installed == wanted) {
+        return Ok(());
+    }
+    say(&format!("installing {what}, into the target folder"));
+    let mut venv = project.command("python3");
+    project::run(venv.args(["-m", "venv", "--clear"]).arg(&folder))?;
+    let mut pip = project.command(folder.join("bin/pip"));
+    pip.args(["install", "--disable-pip-version-check", "--require-hashes"])
+        .args(["--only-binary", ":all:", "--requirement"])
+        .arg(requirements);
+    project::run(&mut pip)?;
+    fs::write(stamp, wanted)?;
+    Ok(())
+}
