@@ -1,42 +1,317 @@
 //! To the application and back.
+//!
+//! The rules of forwarding are `axum-reverse-proxy`'s, over `hyper-util`'s pool of connections. With `hyper-util` alone
+//! they would be ours to write: fields of one hop, upgrades. Pingora brings its own runtime, server and configuration,
+//! and takes no tower service, which is what the verifier is. Three things are not left to the engine: what
+//! `Connection` names is taken off before the gateway's own fields are set, since the engine would take these off too;
+//! all fields about forwarding, since it appends to the client's; and the time-out, since its own runs while a client
+//! is still sending.
+
+mod fields;
+mod lent;
+mod reply;
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use axum::body::Body;
-use axum_reverse_proxy::ReverseProxy;
-use http::{Request, Response};
+use axum::extract::ConnectInfo;
+use axum_reverse_proxy::{HostBehaviour, ProxyError, ProxyPolicy, ReverseProxy, XForwardedFor};
+use bulla_server::Session;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use http::{HeaderValue, Request, Response, StatusCode, Uri};
+use http_body::Body as _;
+use hyper_rustls::HttpsConnector;
+use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use tokio::net::TcpStream;
+use tokio::time::{sleep, timeout};
 
-use crate::config::Config;
+use self::lent::Lent;
+use self::reply::Reply;
+use crate::config::{Config, stated_address};
+use crate::site::Site;
 
-/// Where the application is.
+/// What is told of upstreams goes by this name.
+const TARGET: &str = "bulla_gateway::upstream";
+
+/// How long an upstream may say nothing in the middle of a reply.
+const QUIET: Duration = Duration::from_mins(1);
+
+type Connector = HttpsConnector<HttpConnector>;
+
+/// Where the application is. Cheap to clone.
 #[derive(Clone)]
-pub(crate) struct Upstreams(Vec<ReverseProxy<HttpConnector>>);
+pub(crate) struct Upstreams(Arc<Inner>);
+
+struct Inner {
+    config: Config,
+    client: Client<Connector, Body>,
+    all: Vec<Upstream>,
+    next: AtomicUsize,
+}
+
+struct Upstream {
+    uri: Uri,
+    proxy: ReverseProxy<Connector>,
+    is_well: AtomicBool,
+}
 
 /// Why no upstream can be asked.
 #[derive(Debug, thiserror::Error)]
-#[error("no upstream can be asked")]
-pub struct UpstreamError;
+#[non_exhaustive]
+pub enum UpstreamError {
+    /// The system's certificates, by which upstreams are known.
+    #[error("the system's certificates cannot be read: {0}")]
+    Roots(#[source] std::io::Error),
+    /// What is asked of TLS.
+    #[error("TLS to upstreams cannot be set up: {0}")]
+    Tls(#[from] rustls::Error),
+}
 
-impl Upstreams {
-    pub(crate) fn new(config: &Config) -> Result<Self, UpstreamError> {
-        let proxy = |to: &http::Uri| ReverseProxy::new("/", to.to_string());
-        Ok(Self(config.upstreams.iter().map(proxy).collect()))
-    }
+/// Why there is no reply from the application.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Failure {
+    Unreachable,
+    Broke,
+    NoUpstream,
+    Timeout,
+    TooLarge,
+    Misdirected,
+    BadTarget,
+}
 
-    pub(crate) async fn forward(&self, request: Request<Body>) -> Response<Body> {
-        match self.0.first() {
-            Some(proxy) => {
-                let Ok(response) = proxy.proxy_request(request).await;
-                response
-            }
-            None => Response::default(),
+impl Failure {
+    fn parts(self) -> (StatusCode, &'static str) {
+        match self {
+            Self::Unreachable => (StatusCode::BAD_GATEWAY, "upstream_unreachable"),
+            Self::Broke => (StatusCode::BAD_GATEWAY, "upstream_broke"),
+            Self::NoUpstream => (StatusCode::SERVICE_UNAVAILABLE, "no_upstream"),
+            Self::Timeout => (StatusCode::GATEWAY_TIMEOUT, "upstream_timeout"),
+            Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "too_large"),
+            Self::Misdirected => (StatusCode::MISDIRECTED_REQUEST, "authority_mismatch"),
+            Self::BadTarget => (StatusCode::BAD_REQUEST, "target_refused"),
         }
     }
 
-    pub(crate) fn is_ready(&self) -> bool {
-        !self.0.is_empty()
-    }
-
-    pub(crate) async fn watch(self) {
-        std::future::pending().await
+    /// Problem Details (RFC 9457). Where the application is, is nobody's business.
+    fn response(self, reason: &str) -> Response<Body> {
+        let (status, code) = self.parts();
+        tracing::warn!(target: TARGET, code, reason, "a request was not answered by the application");
+        let title = status.canonical_reason().unwrap_or_default();
+        let status_code = status.as_u16();
+        let problem = format!(r#"{{"title":"{title}","status":{status_code},"code":"{code}"}}"#);
+        let mut response = Response::new(problem.into());
+        *response.status_mut() = status;
+        let json = HeaderValue::from_static("application/problem+json");
+        response.headers_mut().insert(CONTENT_TYPE, json);
+        response
     }
 }
+
+impl Upstreams {
+    pub(crate) fn new(config: &Config) -> Result<Self, UpstreamError> {
+        let client = Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(Duration::from_secs(60))
+            .build(connector(config)?);
+        let policy = ProxyPolicy::new()
+            .with_host_behaviour(HostBehaviour::Preserve)
+            .with_x_forwarded_for(XForwardedFor::Preserve)
+            .with_websocket_connect_timeout(config.limits.answer);
+        let upstream = |uri: &Uri| Upstream {
+            uri: uri.clone(),
+            proxy: ReverseProxy::new_with_client("/", uri.to_string(), client.clone())
+                .with_policy(policy.clone()),
+            is_well: AtomicBool::new(true),
+        };
+        Ok(Self(Arc::new(Inner {
+            all: config.upstreams.iter().map(upstream).collect(),
+            config: config.clone(),
+            client: client.clone(),
+            next: AtomicUsize::new(0),
+        })))
+    }
+
+    pub(crate) async fn forward(&self, mut request: Request<Body>) -> Response<Body> {
+        if !request.uri().path().starts_with('/') {
+            return Failure::BadTarget.response("the target is no path");
+        }
+        let Some(site) = request.extensions().get::<Arc<Site>>().cloned() else {
+            return Failure::Misdirected.response("the request is for none of the origins");
+        };
+        let client = self.client_of(&request);
+        let session = request.extensions().get::<Session>().cloned();
+        let fields = request.headers_mut();
+        fields::take_off(fields);
+        fields::state(fields, &site.origin, client, session.as_ref());
+        fields::ask_for_plain(fields, session.as_ref().is_some_and(Session::is_sealed));
+        // What is verified has been measured there, and what is streamed sealed has no end.
+        let room = session.is_none().then_some(self.0.config.limits.body);
+        match self.send(request, room).await {
+            Ok(response) => received(response),
+            Err((failure, reason)) => failure.response(&reason),
+        }
+    }
+
+    fn client_of(&self, request: &Request<Body>) -> Option<IpAddr> {
+        if let Some(field) = &self.0.config.network.client_address {
+            return stated_address(field, request.headers());
+        }
+        let peer = request.extensions().get::<ConnectInfo<SocketAddr>>();
+        peer.map(|ConnectInfo(peer)| peer.ip())
+    }
+
+    /// Tries one upstream after the other, as long as nothing has been sent to any.
+    async fn send(
+        &self,
+        request: Request<Body>,
+        room: Option<usize>,
+    ) -> Result<Response<Body>, (Failure, String)> {
+        let (mut parts, body) = request.into_parts();
+        let exact = body.size_hint().exact();
+        if let (Some(len), Some(room)) = (exact, room)
+            && usize::try_from(len).map_or(true, |len| len > room)
+        {
+            return Err((Failure::TooLarge, "by its length".to_owned()));
+        }
+        if exact.is_some() {
+            // Set anew by what there is.
+            parts.headers.remove(CONTENT_LENGTH);
+        }
+        let body = Lent::new(body, room);
+        let mut failure = (Failure::NoUpstream, "all are unwell".to_owned());
+        let first = self.0.next.fetch_add(1, Ordering::Relaxed);
+        let all = &self.0.all;
+        for step in 0..all.len() {
+            let Some(upstream) = all.get(first.wrapping_add(step) % all.len()) else {
+                break;
+            };
+            if !upstream.is_well.load(Ordering::Relaxed) {
+                continue;
+            }
+            let request = Request::from_parts(parts.clone(), Body::new(body.clone()));
+            let response = self.ask(upstream, request, &body).await?;
+            let Some(error) = response.extensions().get::<ProxyError>() else {
+                return Ok(response);
+            };
+            let reason = error.message().to_owned();
+            if body.is_over() {
+                return Err((Failure::TooLarge, reason));
+            }
+            if !error.is_connect() {
+                return Err((Failure::Broke, reason));
+            }
+            upstream.is_well.store(false, Ordering::Relaxed);
+            failure = (Failure::Unreachable, reason);
+            if body.asked() > 0 {
+                break;
+            }
+        }
+        Err(failure)
+    }
+
+    /// Gives up once there has been neither a reply nor a call for more content for so long.
+    async fn ask(
+        &self,
+        upstream: &Upstream,
+        request: Request<Body>,
+        body: &Lent,
+    ) -> Result<Response<Body>, (Failure, String)> {
+        let mut asked = body.asked();
+        let mut reply = Box::pin(upstream.proxy.proxy_request(request));
+        loop {
+            if let Ok(Ok(response)) = timeout(self.0.config.limits.answer, &mut reply).await {
+                return Ok(response);
+            }
+            let now = body.asked();
+            if now == asked {
+                return Err((Failure::Timeout, "no reply in time".to_owned()));
+            }
+            asked = now;
+        }
+    }
+
+    /// Whether any upstream is well.
+    pub(crate) fn is_ready(&self) -> bool {
+        let mut all = self.0.all.iter();
+        all.any(|upstream| upstream.is_well.load(Ordering::Relaxed))
+    }
+
+    /// Looks after the upstreams, without end.
+    pub(crate) fn watch(&self) -> impl Future<Output = ()> + Send + use<> {
+        let upstreams = self.clone();
+        async move {
+            loop {
+                let checks = upstreams.0.all.iter().map(|one| upstreams.check(one));
+                futures_util::future::join_all(checks).await;
+                sleep(upstreams.0.config.health.interval).await;
+            }
+        }
+    }
+
+    async fn check(&self, upstream: &Upstream) {
+        let within = self.0.config.health.timeout;
+        let is_well = timeout(within, self.is_well(upstream))
+            .await
+            .unwrap_or_default();
+        if upstream.is_well.swap(is_well, Ordering::Relaxed) != is_well {
+            tracing::warn!(target: TARGET, upstream = %upstream.uri, is_well, "an upstream has changed");
+        }
+    }
+
+    async fn is_well(&self, upstream: &Upstream) -> bool {
+        let Some(authority) = upstream.uri.authority() else {
+            return false;
+        };
+        let Some(path) = &self.0.config.health.path else {
+            let is_tls = upstream.uri.scheme_str() == Some("https");
+            let port = authority
+                .port_u16()
+                .unwrap_or(if is_tls { 443 } else { 80 });
+            let host = authority.host().trim_matches(['[', ']']);
+            return TcpStream::connect((host, port)).await.is_ok();
+        };
+        let mut uri = upstream.uri.clone().into_parts();
+        uri.path_and_query = path.parse().ok();
+        let Ok(uri) = Uri::from_parts(uri) else {
+            return false;
+        };
+        let reply = self.0.client.get(uri).await;
+        reply.is_ok_and(|reply| reply.status().as_u16() < 500)
+    }
+}
+
+fn received(mut response: Response<Body>) -> Response<Body> {
+    fields::take_off_reply(response.headers_mut());
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        return response;
+    }
+    response.map(|body| Body::new(Reply::new(body, QUIET)))
+}
+
+fn connector(config: &Config) -> Result<Connector, UpstreamError> {
+    let mut tcp = HttpConnector::new();
+    tcp.set_nodelay(true);
+    tcp.enforce_http(false);
+    tcp.set_connect_timeout(Some(config.limits.connect));
+    let provider = rustls::crypto::aws_lc_rs::default_provider();
+    let is_tls = |uri: &Uri| uri.scheme_str() == Some("https");
+    let builder = hyper_rustls::HttpsConnectorBuilder::new();
+    let builder = if config.upstreams.iter().any(is_tls) {
+        let builder = builder.with_provider_and_native_roots(provider);
+        builder.map_err(UpstreamError::Roots)?
+    } else {
+        let tls = rustls::ClientConfig::builder_with_provider(Arc::new(provider));
+        let tls = tls.with_safe_default_protocol_versions()?;
+        let none = rustls::RootCertStore::empty();
+        builder.with_tls_config(tls.with_root_certificates(none).with_no_client_auth())
+    };
+    Ok(builder.https_or_http().enable_http1().wrap_connector(tcp))
+}
+
+#[cfg(test)]
+mod tests;

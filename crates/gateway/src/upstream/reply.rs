@@ -1,0 +1,62 @@
+//! A reply's content, as it comes: without trailers, and with an end to waiting.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use axum::Error;
+use axum::body::Body;
+use bytes::Bytes;
+use http_body::{Frame, SizeHint};
+use tokio::time::{Instant, Sleep, sleep};
+
+/// Ends in an error if an upstream says nothing for so long: never cleanly, since what is missing may matter. Trailers
+/// are dropped: nobody has looked at what they say.
+pub(super) struct Reply {
+    body: Body,
+    quiet: Duration,
+    until: Pin<Box<Sleep>>,
+}
+
+impl Reply {
+    pub(super) fn new(body: Body, quiet: Duration) -> Self {
+        let until = Box::pin(sleep(quiet));
+        Self { body, quiet, until }
+    }
+}
+
+impl http_body::Body for Reply {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        loop {
+            let Poll::Ready(polled) = Pin::new(&mut self.body).poll_frame(cx) else {
+                ready!(self.until.as_mut().poll(cx));
+                tracing::warn!(target: super::TARGET, code = "upstream_timeout", "an upstream hangs in a reply");
+                return Poll::Ready(Some(Err(Error::new("the upstream hangs"))));
+            };
+            let next = Instant::now() + self.quiet;
+            self.until.as_mut().reset(next);
+            match polled {
+                Some(Ok(frame)) if frame.is_trailers() => {}
+                Some(Err(error)) => {
+                    tracing::warn!(target: super::TARGET, code = "upstream_broke", %error, "a reply broke off");
+                    return Poll::Ready(Some(Err(error)));
+                }
+                polled => return Poll::Ready(polled),
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
