@@ -108,7 +108,8 @@ impl Behind {
     }
 }
 
-const PAGE: &str =
+/// What is at `/account`.
+pub const PAGE: &str =
     "<!doctype html><title>The account</title><link rel=icon href=data:,><h1>The account</h1>
 <form id=order method=post action=/order><input name=what value=clay></form>";
 

@@ -7,9 +7,9 @@ use std::io;
 use axum::Router;
 use axum::extract::Path;
 use axum::http::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE};
-use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{MethodRouter, get};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bulla_gateway::Gateway;
@@ -145,11 +145,8 @@ fn script(name: &str) -> String {
     )
 }
 
-fn page(case: &Case, headers: &HeaderMap) -> Response {
-    let host = headers.get("host").and_then(|host| host.to_str().ok());
-    let port = host
-        .and_then(|host| host.rsplit(':').next())
-        .unwrap_or_default();
+/// A page that loads a script from another origin, whose port this is.
+fn page(case: &Case, port: u16) -> Response {
     let meta = match case.meta {
         "" => String::new(),
         policy => format!("<meta http-equiv=content-security-policy content=\"{policy}\">"),
@@ -182,17 +179,19 @@ fn page(case: &Case, headers: &HeaderMap) -> Response {
     response
 }
 
-fn application() -> Router {
-    let file = |name| bytes("text/javascript", script(name));
-    let page = |Path(name): Path<String>, headers: HeaderMap| async move {
+fn file(name: &str) -> MethodRouter {
+    bytes("text/javascript", script(name))
+}
+
+fn application(foreign: u16) -> Router {
+    let page = move |Path(name): Path<String>| async move {
         let case = CASES.iter().find(|case| case.name == name);
-        case.map(|case| page(case, &headers))
+        case.map(|case| page(case, foreign))
             .ok_or(StatusCode::NOT_FOUND)
     };
     Router::new()
         .route("/page/{name}", get(page))
         .route("/own.js", file("own"))
-        .route("/foreign.js", file("foreign"))
         .route("/worker.js", bytes("text/javascript", "postMessage('up')"))
 }
 
@@ -222,7 +221,8 @@ async fn all_that_ran(browser: &Browser) -> Outcome<BTreeSet<String>> {
 }
 
 async fn policies_let_the_loader_through_and_nothing_else(engine: Engine) -> Outcome {
-    let application = Server::start(application()).await?;
+    let foreign = Server::start(Router::new().route("/foreign.js", file("foreign"))).await?;
+    let application = Server::start(application(foreign.port())).await?;
     let browser = Browser::launch(engine).await?;
     for case in CASES {
         let name = case.name;

@@ -18,7 +18,7 @@ use tower::{Layer as _, ServiceExt as _, service_fn};
 
 use crate::access::{RuleError, Rules, required};
 use crate::config::{Config, Mode, stated_address};
-use crate::edge::{Asked, PREFIX};
+use crate::edge::{self, Asked, PREFIX};
 use crate::html;
 use crate::site::{self, Site};
 use crate::upstream::{UpstreamError, Upstreams};
@@ -263,8 +263,10 @@ impl Current {
 
     async fn forward(&self, request: Request<Body>) -> Response<Body> {
         let site = request.extensions().get::<Arc<Site>>().cloned();
+        // What scripts fetch is a part of a page at most, and theirs to put in.
+        let is_page = edge::is_navigation(&request);
         let response = self.upstreams.forward(request).await;
-        match site {
+        match site.filter(|_| is_page) {
             Some(site) => html::rewrite(response, &site.loader),
             None => response,
         }

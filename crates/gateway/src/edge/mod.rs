@@ -92,7 +92,7 @@ fn is_plain(response: &Response<Body>) -> bool {
 }
 
 /// Whether a page is asked for (Fetch Metadata). Browsers say so to secure contexts only; others by what they accept.
-fn is_navigation(request: &Request<Body>) -> bool {
+pub(crate) fn is_navigation(request: &Request<Body>) -> bool {
     let field = |name| {
         request
             .headers()
