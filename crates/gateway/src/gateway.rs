@@ -20,6 +20,7 @@ use crate::access::{RuleError, Rules, required};
 use crate::config::{Config, Mode, stated_address};
 use crate::edge::{self, Asked, PREFIX};
 use crate::html;
+use crate::learnt::Learnt;
 use crate::site::{self, Site};
 use crate::upstream::{UpstreamError, Upstreams};
 
@@ -38,6 +39,7 @@ struct Current {
     rules: Rules,
     sites: Vec<Arc<Site>>,
     upstreams: Upstreams,
+    learnt: Arc<Learnt>,
 }
 
 /// Why a gateway cannot be built.
@@ -107,7 +109,8 @@ impl Gateway {
             builder = builder.origin(origin);
         }
         let bulla = builder.build()?;
-        let current = Current::new(config, &bulla.identity().to_string())?;
+        let identity = bulla.identity().to_string();
+        let current = Current::new(config, &identity, Arc::default())?;
         bulla.set_paths(current.paths())?;
         let current = watch::Sender::new(Arc::new(current));
         Ok(Self(Arc::new(Inner { bulla, current })))
@@ -121,7 +124,8 @@ impl Gateway {
     /// [`StartError`].
     pub fn reload(&self, config: &Config) -> Result<Vec<&'static str>, StartError> {
         let Inner { bulla, current } = &*self.0;
-        let running = self.current().config.clone();
+        let before = self.current();
+        let running = before.config.clone();
         let config = config.clone();
         let next = Config {
             upstreams: config.upstreams.clone(),
@@ -132,7 +136,8 @@ impl Gateway {
             ..running
         };
         let waiting = next.changed(&config);
-        let next = Current::new(&next, &bulla.identity().to_string())?;
+        let (identity, learnt) = (bulla.identity().to_string(), Arc::clone(&before.learnt));
+        let next = Current::new(&next, &identity, learnt)?;
         bulla.set_paths(next.paths())?;
         current.send_replace(Arc::new(next));
         Ok(waiting)
@@ -146,6 +151,12 @@ impl Gateway {
     /// The verifier: its events, and what ends sessions.
     pub fn bulla(&self) -> &Bulla {
         &self.0.bulla
+    }
+
+    /// Names of cookies that the application has kept from script since the gateway began, and that it was not told to bind:
+    /// most of them are sessions.
+    pub fn unbound_cookies(&self) -> Vec<String> {
+        self.current().learnt.names()
     }
 
     /// Whether the application can be reached.
@@ -219,7 +230,7 @@ impl Current {
     /// # Errors
     ///
     /// [`StartError`].
-    fn new(config: &Config, identity: &str) -> Result<Self, StartError> {
+    fn new(config: &Config, identity: &str, learnt: Arc<Learnt>) -> Result<Self, StartError> {
         let rules = Rules::new(config)?;
         // The verifier has taken them, so they are origins.
         let origins = config
@@ -232,6 +243,7 @@ impl Current {
             upstreams: Upstreams::new(config)?,
             config: config.clone(),
             rules,
+            learnt,
         })
     }
 
@@ -266,6 +278,8 @@ impl Current {
         // What scripts fetch is a part of a page at most, and theirs to put in.
         let is_page = edge::is_navigation(&request);
         let response = self.upstreams.forward(request).await;
+        self.learnt
+            .look(response.headers(), &self.config.bound_cookies);
         match site.filter(|_| is_page) {
             Some(site) => html::rewrite(response, &site.loader),
             None => response,

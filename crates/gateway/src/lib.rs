@@ -13,6 +13,7 @@
 //! | the verifier | `bulla-server` |
 //! | what is asked for at which paths | `access` |
 //! | to the application and back: which one, what it is told, what is taken off | `upstream` |
+//! | which cookies it had better bind | `learnt` |
 //! | what is put into pages and their policies | `html` |
 //! | what the operator says | [`config`] |
 #![forbid(unsafe_code)]
@@ -22,6 +23,7 @@ pub mod config;
 mod edge;
 mod gateway;
 mod html;
+mod learnt;
 mod policy;
 pub mod serve;
 mod site;
