@@ -116,7 +116,7 @@ impl Upstreams {
     pub(crate) fn new(config: &Config) -> Result<Self, UpstreamError> {
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(Duration::from_secs(60))
+            .pool_idle_timeout(Duration::from_mins(1))
             .build(connector(config)?);
         let policy = ProxyPolicy::new()
             .with_host_behaviour(HostBehaviour::Preserve)
