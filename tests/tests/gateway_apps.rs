@@ -1,8 +1,12 @@
-//! Applications that others have written, in real browsers: what a thief of their tokens has without a gateway.
+//! Applications that others have written, in real browsers, first as they are, then behind the gateway: people work in
+//! both alike, and what is stolen from them is of use in the first only.
 
-use bulla_tests::apps::{Django, USER, Verdaccio};
+use axum::Router;
+use bulla_gateway::config::{Access, Config, PathRule};
+use bulla_tests::apps::{Django, USER, Verdaccio, gateway};
 use bulla_tests::bank::PATIENCE;
 use bulla_tests::browser::{Browser, Engine};
+use bulla_tests::serve::{Server, html};
 use reqwest::header::{AUTHORIZATION, COOKIE};
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -21,6 +25,21 @@ mod an_admin_works_and_its_cookie_is_the_admin_anywhere {
 mod a_page_of_an_application_works_and_its_token_is_its_user_anywhere {
     bulla_tests::in_each_engine!(stolen_token);
     use super::stolen_token;
+}
+
+mod an_admin_works_behind_the_gateway_and_its_cookie_is_nothing_elsewhere {
+    bulla_tests::in_each_engine!(bound_cookie);
+    use super::bound_cookie;
+}
+
+mod a_page_of_an_application_works_behind_the_gateway {
+    bulla_tests::in_each_engine!(sealed_page);
+    use super::sealed_page;
+}
+
+mod what_another_site_sends_gains_nothing_by_the_gateway {
+    bulla_tests::in_each_engine!(another_site);
+    use super::another_site;
 }
 
 async fn stolen_cookie(engine: Engine) -> Outcome {
@@ -82,6 +101,165 @@ async fn stolen_token(engine: Engine) -> Outcome {
     assert!(requests.contains(&login), "{requests:?}");
     browser.quit().await?;
     Ok(())
+}
+
+async fn bound_cookie(engine: Engine) -> Outcome {
+    let django = Django::start()?;
+    let gateway = gateway(&django.origin(), for_django).await?;
+    let origin = gateway.origin();
+    let admin = Browser::launch(engine).await?;
+    let thief = Browser::launch(engine).await?;
+
+    log_in(&admin, &origin, django.password()).await?;
+    add_group(&admin, &origin, "scribes").await?;
+    let stolen = admin.driver().get_named_cookie("sessionid").await?.value;
+    assert!(stolen.starts_with("bulla."), "{stolen}");
+    let request = echo(&admin).await?;
+    let session = request["cookies"]["sessionid"].as_str();
+    assert_eq!(session.map(str::len), Some(32), "{request}");
+    assert_is_plain(&request);
+
+    let before = django.requests()?;
+    let reply = bare(&origin, "/admin/auth/group/", &stolen).await?;
+    assert_eq!(reply.status(), 401);
+    assert_eq!(django.requests()?, before);
+
+    assert_eq!(seen(&thief, &format!("{origin}/admin/")).await?, LOGIN);
+    plant(&thief, "sessionid", &stolen).await?;
+    assert_eq!(seen(&thief, &format!("{origin}/admin/")).await?, LOGIN);
+    let request = echo(&thief).await?;
+    assert_eq!(request["cookies"]["sessionid"], Value::Null, "{request}");
+    assert_is_plain(&request);
+
+    assert_eq!(seen(&admin, &format!("{origin}/admin/")).await?, ADMIN);
+    log_out(&admin).await?;
+    assert_eq!(seen(&admin, &format!("{origin}/admin/")).await?, LOGIN);
+    admin.quit().await?;
+    thief.quit().await?;
+    Ok(())
+}
+
+async fn sealed_page(engine: Engine) -> Outcome {
+    let verdaccio = Verdaccio::start()?;
+    let gateway = gateway(&verdaccio.origin(), |_| ()).await?;
+    let origin = gateway.origin();
+    let browser = Browser::launch(engine).await?;
+
+    sign_in(&browser, &origin, verdaccio.password()).await?;
+    read_package(&browser).await?;
+    let stolen = browser.eval("return localStorage.token", []).await?;
+    let stolen = stolen.as_str().ok_or("there is no token")?;
+
+    let before = verdaccio.requests()?;
+    let client = reqwest::Client::builder().no_proxy().build()?;
+    let url = format!("{origin}/-/verdaccio/data/sidebar/clay");
+    let bearer = format!("Bearer {stolen}");
+    let thief = client
+        .get(&url)
+        .header(AUTHORIZATION, bearer)
+        .send()
+        .await?;
+    assert_eq!(thief.status(), 401);
+    assert_eq!(verdaccio.requests()?, before);
+
+    sign_out(&browser, &origin).await?;
+    browser.quit().await?;
+    Ok(())
+}
+
+async fn another_site(engine: Engine) -> Outcome {
+    let django = Django::start()?;
+    let gateway = gateway(&django.origin(), for_django).await?;
+    let direct = django.origin().replace("127.0.0.1", "localhost");
+    let added = || -> Outcome<usize> {
+        let requests = django.requests()?;
+        let added = "POST /admin/auth/group/add/";
+        Ok(requests.iter().filter(|request| *request == added).count())
+    };
+
+    for (origin, comes_to_the_application) in [(direct, 1), (gateway.origin(), 0)] {
+        let browser = Browser::launch(engine).await?;
+        log_in(&browser, &origin, django.password()).await?;
+        add_group(&browser, &origin, &format!("scribes of {origin}")).await?;
+        let before = added()?;
+
+        // A form: refused by Django's middleware, or before it comes that far.
+        let other = other_site(&origin).await?;
+        leave_for(&browser, &other, "#form").await?;
+        assert_eq!(added()? - before, comes_to_the_application);
+
+        // A link: the admin's cookie comes along, which is Lax, and a Strict one does not.
+        browser.goto(&format!("{origin}/probe/cookies")).await?;
+        browser.wait_until(HAS_SESSION, PATIENCE).await?;
+        browser.eval("await fetch('/probe/strict')", []).await?;
+        leave_for(&browser, &other, "#link").await?;
+        let found = browser.wait_until(HAS_SESSION, PATIENCE).await?;
+        assert_eq!(found, "csrftoken\nsessionid", "{origin}");
+        let own = "return (await (await fetch('/probe/cookies')).text()).trim()";
+        let found = browser.eval(own, []).await?;
+        assert_eq!(found, "csrftoken\nsessionid\nstrict", "{origin}");
+
+        browser.quit().await?;
+    }
+    Ok(())
+}
+
+/// The names of the cookies that came to Django with the request for the page that is shown.
+const HAS_SESSION: &str = "const names = document.body.textContent.trim();
+    return location.pathname === '/probe/cookies' && names.includes('sessionid') && names";
+
+/// Django's static files are for everybody. Of cookies that are not bound the gateway does not know that they are Strict.
+fn for_django(config: &mut Config) {
+    config.paths = vec![PathRule {
+        prefix: "/static/".to_owned(),
+        access: Access::Public,
+    }];
+    config.bound_cookies.push("strict".to_owned());
+}
+
+/// A page of another site, as browsers see it, which leads to an application.
+async fn other_site(origin: &str) -> Outcome<Server> {
+    let page = format!(
+        "<!doctype html><title>Another site</title><link rel=icon href=data:,>
+        <form id=form method=post action='{origin}/admin/auth/group/add/'><input name=name value=thieves></form>
+        <form id=link action='{origin}/probe/cookies'></form>"
+    );
+    Ok(Server::start(Router::new().route("/", html(page))).await?)
+}
+
+/// Sends a form of another site, and waits for what comes of it.
+async fn leave_for(browser: &Browser, other: &Server, form: &str) -> Outcome {
+    let other = format!("http://127.0.0.1:{}", other.port());
+    browser.goto(&other).await?;
+    let send = "setTimeout(() => document.querySelector(args[0]).submit())";
+    browser.eval(send, [json!(form)]).await?;
+    let gone =
+        format!("return location.origin !== '{other}' && document.readyState === 'complete'");
+    browser.wait_until(&gone, PATIENCE).await?;
+    Ok(())
+}
+
+/// What comes to Django of a request by its page.
+async fn echo(browser: &Browser) -> Outcome<Value> {
+    let script = "return (await fetch('/probe/echo', { method: 'POST', body: 'clay' })).json()";
+    Ok(browser.eval(script, []).await?)
+}
+
+/// An application sees an ordinary request, and whom it is from.
+fn assert_is_plain(request: &Value) {
+    assert_eq!(request["body"], "clay", "{request}");
+    let fields = &request["fields"];
+    assert!(fields["bulla-session"].is_string(), "{request}");
+    assert!(fields["bulla-device"].is_string(), "{request}");
+    assert_eq!(fields["bulla-proof"], "device", "{request}");
+    for name in [
+        "bulla-ticket",
+        "signature",
+        "signature-input",
+        "content-encoding",
+    ] {
+        assert!(fields[name].is_null(), "{name}: {request}");
+    }
 }
 
 const LOGIN: &str = "Log in | Django site admin";

@@ -13,6 +13,11 @@ const DJANGO: &str = "tests/apps/django/requirements.txt";
 /// Installs them into the target folder, unless it was done before.
 pub(crate) fn install(project: &Project, node: &Node) -> Outcome {
     node.install_verdaccio(project)?;
+    install_django(project)
+}
+
+/// Installs Django alone.
+pub(crate) fn install_django(project: &Project) -> Outcome {
     setup::ensure(project, &[&setup::PYTHON])?;
     install_locked(
         project,

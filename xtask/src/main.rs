@@ -4,6 +4,7 @@
 
 mod apps;
 mod browsers;
+mod demo;
 mod fuzz;
 mod gateway;
 mod node;
@@ -26,6 +27,7 @@ const USAGE: &str = "\
 usage: cargo xtask <command>
 
   demo [--port PORT]     the demo bank, on http://localhost:8080
+  demo --gateway         Django's admin behind the gateway, likewise
   test [--suite NAME]    every test, or those of one suite: unit, fuzz, stores, faults, proxies, dpop, lifecycle, browsers, npm, attacks, gateway
   bench [GROUP]...       the benchmarks: native, memory, e2e, browser, size, or all; or `browser [ENGINE]... [PART]...`
   pack                   the npm package, within its size budget, into target/package
@@ -67,10 +69,16 @@ fn run(arguments: &[&str]) -> Outcome {
     }
 }
 
+/// `--gateway` and `--port PORT`, in any order; what the bank takes else is its own to say.
 fn demo(project: &mut Project, arguments: &[&str]) -> Outcome {
-    wasm::build(project)?;
-    let mut demo = project.cargo(&["run", "--release", "--package", "bulla-demo", "--"]);
-    project::run(demo.args(arguments))
+    let mut rest = arguments.to_vec();
+    rest.retain(|given| *given != "--gateway");
+    match rest[..] {
+        _ if rest.len() == arguments.len() => demo::bank(project, arguments),
+        [] => demo::gateway(project, "8080"),
+        ["--port", port] => demo::gateway(project, port),
+        _ => Err(USAGE.into()),
+    }
 }
 
 /// Cargo for the benchmarks: a workspace of their own, built into the same folder.

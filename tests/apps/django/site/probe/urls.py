@@ -8,6 +8,7 @@ urlpatterns = [
     path("echo", views.echo),
     path("chunks", views.chunks),
     path("strict", views.strict),
+    path("cookies", views.cookies),
     path("download/<int:length>", views.download),
     path("upload", views.upload),
 ]

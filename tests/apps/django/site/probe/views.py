@@ -33,6 +33,11 @@ def strict(request):
     return response
 
 
+def cookies(request):
+    """The names of the cookies that have come, one to a line."""
+    return HttpResponse("".join(f"{name}\n" for name in sorted(request.COOKIES)), content_type="text/plain")
+
+
 def download(request, length):
     """So many bytes, the same ones each time, never all of them in memory."""
     block = bytes(range(256)) * (BLOCK // 256)
@@ -50,7 +55,7 @@ def download(request, length):
 
 @csrf_exempt
 def upload(request):
-    """How long the body is, and its SHA-256."""
+    """How long the body is, and its SHA-256. Django reads none of which no length was said."""
     digest = hashlib.sha256()
     length = 0
     while block := request.read(BLOCK):
