@@ -118,6 +118,7 @@ async fn bound_cookie(engine: Engine) -> Outcome {
     let session = request["cookies"]["sessionid"].as_str();
     assert_eq!(session.map(str::len), Some(32), "{request}");
     assert_is_plain(&request);
+    files_come_whole(&admin).await?;
 
     let before = django.requests()?;
     let reply = bare(&origin, "/admin/auth/group/", &stolen).await?;
@@ -133,6 +134,9 @@ async fn bound_cookie(engine: Engine) -> Outcome {
 
     assert_eq!(seen(&admin, &format!("{origin}/admin/")).await?, ADMIN);
     log_out(&admin).await?;
+    assert_eq!(seen(&admin, &format!("{origin}/admin/")).await?, LOGIN);
+    // Its own device's copy is what the application makes of it: nothing.
+    plant(&admin, "sessionid", &stolen).await?;
     assert_eq!(seen(&admin, &format!("{origin}/admin/")).await?, LOGIN);
     admin.quit().await?;
     thief.quit().await?;
@@ -156,11 +160,22 @@ async fn sealed_page(engine: Engine) -> Outcome {
     let bearer = format!("Bearer {stolen}");
     let thief = client
         .get(&url)
-        .header(AUTHORIZATION, bearer)
+        .header(AUTHORIZATION, &bearer)
         .send()
         .await?;
     assert_eq!(thief.status(), 401);
     assert_eq!(verdaccio.requests()?, before);
+
+    // What a page keeps by itself is nobody's in particular: a thief with a session of his own can still send it.
+    let thief = bulla_client::Client::builder(&origin)
+        .build()?
+        .open()
+        .await?;
+    let sidebar = http::Request::get("/-/verdaccio/data/sidebar/clay")
+        .header(AUTHORIZATION, &bearer)
+        .body(bytes::Bytes::new())?;
+    let sidebar = thief.fetch(sidebar).await?.into_body().bytes().await?;
+    assert!(String::from_utf8_lossy(&sidebar).contains("What seals are made of"));
 
     sign_out(&browser, &origin).await?;
     browser.quit().await?;
@@ -243,6 +258,27 @@ async fn leave_for(browser: &Browser, other: &Server, form: &str) -> Outcome {
 async fn echo(browser: &Browser) -> Outcome<Value> {
     let script = "return (await fetch('/probe/echo', { method: 'POST', body: 'clay' })).json()";
     Ok(browser.eval(script, []).await?)
+}
+
+/// A file of some records goes up, and one comes down, byte for byte.
+async fn files_come_whole(browser: &Browser) -> Outcome {
+    let script = "const sha256 = async (bytes) => {
+            const digest = new Uint8Array(await crypto.subtle.digest('SHA-256', bytes));
+            return Array.from(digest, (byte) => byte.toString(16).padStart(2, '0')).join('');
+        };
+        const bytes = Uint8Array.from({ length: 1_500_001 }, (_, at) => at * 31 + (at >> 8));
+        const up = await fetch('/probe/upload', { method: 'POST', body: new File([bytes], 'clay.bin') });
+        const down = await fetch('/probe/download/1500001');
+        return {
+            sent: { length: bytes.length, sha256: await sha256(bytes) },
+            came: await up.json(),
+            made: await sha256(Uint8Array.from({ length: 1_500_001 }, (_, at) => at)),
+            got: await sha256(await down.arrayBuffer()),
+        };";
+    let files = browser.eval(script, []).await?;
+    assert_eq!(files["came"], files["sent"]);
+    assert_eq!(files["got"], files["made"]);
+    Ok(())
 }
 
 /// An application sees an ordinary request, and whom it is from.

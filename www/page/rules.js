@@ -1,9 +1,10 @@
 // Makes rules fire. What they do is done by the server, and seen at the bank.
 
+import { command } from "./attack.js";
 import { ask, spoils } from "./bank.js";
 import { byId, element } from "./dom.js";
 import { DONE } from "./feed.js";
-import { atWork, command } from "./thief.js";
+import { atWork } from "./thief.js";
 
 const RULES = {
   missing_proof: {

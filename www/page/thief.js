@@ -1,12 +1,11 @@
 // The thief's five attacks, and what he does to make rules fire. Here the victim acts; the thief himself is a
 // native client elsewhere, and what he reports is what came back to him.
 
+import { came, command, proof, row, SIDES, verdict } from "./attack.js";
 import { ask, names, spoils } from "./bank.js";
 import { byId, element, money } from "./dom.js";
-import { message } from "./wire.js";
 
 const MALLORY = "4004";
-const SIDES = ["protected", "twin"];
 
 /** `act` is what the victim does once the attack is armed; it returns what the page noticed. */
 const ATTACKS = [
@@ -66,39 +65,10 @@ export function robs(somebody) {
   byId("needs-victim").hidden = Boolean(somebody);
   if (byId("attacks").dataset.victim !== shown.victim) {
     byId("attacks").dataset.victim = shown.victim;
-    byId("attacks").replaceChildren(...ATTACKS.map((attack) => row(attack, shown)));
+    byId("attacks").replaceChildren(...ATTACKS.map((attack) => row(attack, attack.story(shown), tryOne)));
   }
   enable();
   for (const side of SIDES) byId(`taken-${side}`).textContent = money(taken[side]);
-}
-
-function row(attack, somebody) {
-  const { name, title, story } = attack;
-  const text = story(somebody);
-  const cell = (side, label) =>
-    element(
-      "div",
-      { class: "result", "data-side": side },
-      element("p", { class: "whose" }, label),
-      element("div", { class: "came", "aria-live": "polite" }, element("p", { class: "empty" }, "Not tried yet")),
-    );
-  return element(
-    "li",
-    { class: "attack", "data-attack": name, "aria-labelledby": `attack-${name}` },
-    element(
-      "div",
-      { class: "about" },
-      element("h3", { id: `attack-${name}` }, title),
-      element("p", {}, text.charAt(0).toUpperCase() + text.slice(1)),
-      element(
-        "button",
-        { class: "thiefs", type: "button", "aria-label": `Let him try: ${title}`, onclick: () => tryOne(attack) },
-        "Let him try",
-      ),
-    ),
-    cell("protected", "Behind Bulla"),
-    cell("twin", "Without it"),
-  );
 }
 
 async function tryAll() {
@@ -152,35 +122,13 @@ function enable() {
   }
 }
 
-function came(item, side, content) {
-  item.querySelector(`[data-side=${side}] .came`).replaceChildren(...content.filter(Boolean));
-}
-
-/** Tells him what to do. */
-export async function command(act, body) {
-  const reply = await fetch(`/thief/${act}`, {
-    method: "POST",
-    headers: { "content-type": "application/json" },
-    body: JSON.stringify(body),
-  });
-  if (reply.status === 204) return undefined;
-  const answer = await reply.json();
-  if (!reply.ok) throw new Error(`Nothing came of it: ${answer.error}.`);
-  return answer;
-}
-
 /** What came of it on one side. Codes and amounts are those that were reported. */
 function outcome(side, report, noticed) {
   const attempt = report[side];
   const code = attempt.code ?? (attempt.swapped ? noticed[side]?.code : undefined);
   const robbed = attempt.gained > 0;
-  const verdict = element(
-    "p",
-    { class: robbed ? "verdict bad" : "verdict good", "data-verdict": robbed ? "robbed" : "refused" },
-    robbed ? `${money(attempt.gained)} gone` : "Refused",
-    code ? element("code", { "data-code": code }, code) : null,
-  );
-  return [verdict, ...sentences(side, report, noticed).map((text) => element("p", {}, text)), proof(report, attempt)];
+  const found = verdict(robbed, robbed ? `${money(attempt.gained)} gone` : "Refused", code);
+  return [found, ...sentences(side, report, noticed).map((text) => element("p", {}, text)), proof(attempt)];
 }
 
 /** The rest of it in words. */
@@ -197,22 +145,6 @@ function sentences(side, report, noticed) {
   if (!detail && answer && gained > 0) said.push(`The twin answered ${answer.line}.`);
   if (report.later && side === "protected") said.push(`The server’s clock was moved ${report.later / 60} minutes on for this.`);
   return said;
-}
-
-function proof(report, { sent, answer }) {
-  if (!sent) return null;
-  return element(
-    "details",
-    {},
-    element("summary", {}, "What he sent, and what came back"),
-    message(readable(sent)),
-    message(readable(answer)),
-  );
-}
-
-function readable({ line, fields, len, text, hex }) {
-  const bytes = hex ? Uint8Array.from(hex.match(/../g) ?? [], (pair) => parseInt(pair, 16)) : undefined;
-  return { line, fields, text, bytes, length: len };
 }
 
 /** Pays at both banks. What the page noticed: the errors, by side. */

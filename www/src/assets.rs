@@ -25,7 +25,8 @@ const SVG: &str = "image/svg+xml";
 const WASM: &str = "application/wasm";
 const WOFF2: &str = "font/woff2";
 
-const PAGE: &[u8] = include_bytes!("../page/index.html");
+const BANK: &[u8] = include_bytes!("../page/index.html");
+const PANEL: &[u8] = include_bytes!("../page/panel.html");
 
 macro_rules! files {
     ($($path:literal $kind:ident $file:literal,)+) => {
@@ -40,6 +41,9 @@ files! {
     "/page/main.js" SCRIPT "page/main.js",
     "/page/bank.js" SCRIPT "page/bank.js",
     "/page/wire.js" SCRIPT "page/wire.js",
+    "/page/message.js" SCRIPT "page/message.js",
+    "/page/attack.js" SCRIPT "page/attack.js",
+    "/page/panel.js" SCRIPT "page/panel.js",
     "/page/thief.js" SCRIPT "page/thief.js",
     "/page/rules.js" SCRIPT "page/rules.js",
     "/page/places.js" SCRIPT "page/places.js",
@@ -58,10 +62,10 @@ files! {
     "/bulla/bulla_web_bg.wasm" WASM "../npm/dist/bulla_web_bg.wasm",
 }
 
-/// The page at `/`, and what it loads.
-pub(crate) fn routes() -> Router {
+/// The bank's page at `/`, and what it loads.
+pub(crate) fn bank() -> Router {
     let page = get(|headers: HeaderMap| async move {
-        let mut response = file(HTML, PAGE);
+        let mut response = file(HTML, BANK);
         if visitor(&headers).is_none()
             && let Some(cookie) = new_visitor()
         {
@@ -69,7 +73,16 @@ pub(crate) fn routes() -> Router {
         }
         response
     });
-    let mut router = Router::new().route("/", page);
+    files().route("/", page)
+}
+
+/// The thief's panel at `/`, and what it loads.
+pub(crate) fn panel() -> Router {
+    files().route("/", get(|| async { file(HTML, PANEL) }))
+}
+
+fn files() -> Router {
+    let mut router = Router::new();
     for (path, kind, content) in FILES.iter().copied() {
         router = router.route(path, get(move || async move { file(kind, content) }));
     }

@@ -20,6 +20,7 @@ use crate::bank::Bank;
 use crate::clock::MovableClock;
 use crate::counter::sorry;
 use crate::feed::Feed;
+use crate::message::Message;
 use crate::rules;
 use crate::tap::{Catch, Side, Tap, visitor};
 use crate::thief::{Failed, Spoils, Thief};
@@ -30,9 +31,6 @@ const STOLEN: u64 = 300_00;
 /// How long he keeps a request: longer than a nonce is taken, much shorter than a session lasts. In
 /// seconds.
 const LATER: u64 = 5 * 60;
-
-/// How much of a body the report shows, in bytes.
-const SHOWN: usize = 2048;
 
 /// What the thief tries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -92,18 +90,6 @@ struct Attempt {
     swapped: bool,
     /// What the thief has gained, in cents.
     gained: u64,
-}
-
-#[derive(Serialize)]
-struct Message {
-    /// The request line or the status.
-    line: String,
-    fields: Vec<(String, String)>,
-    /// Its length in bytes.
-    len: usize,
-    /// Its beginning, as text or in base 16.
-    text: Option<String>,
-    hex: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -238,19 +224,9 @@ impl Console {
             }
             (None, None) => return Err(Failed::NothingCaught),
         };
-        let target = request.uri().path_and_query();
-        let line = format!(
-            "{} {}",
-            request.method(),
-            target.map_or("/", |target| target.as_str())
-        );
         let mut attempt = Attempt {
-            sent: Some(Message::new(line, request.headers(), request.body())),
-            answer: Some(Message::new(
-                reply.status().to_string(),
-                reply.headers(),
-                reply.body(),
-            )),
+            sent: Some(Message::request(&request)),
+            answer: Some(Message::answer(&reply)),
             ..Attempt::default()
         };
         let told = |name: &str| {
@@ -275,28 +251,6 @@ impl Console {
     /// What the thief has at both banks, in cents.
     fn balances(&self) -> [u64; 2] {
         [self.protected.thiefs_balance(), self.twin.thiefs_balance()]
-    }
-}
-
-impl Message {
-    fn new(line: String, headers: &HeaderMap, body: &Bytes) -> Self {
-        let fields = headers.iter().map(|(name, value)| {
-            let value = String::from_utf8_lossy(value.as_bytes()).into_owned();
-            (name.as_str().to_owned(), value)
-        });
-        let shown = body.get(..SHOWN).unwrap_or(body);
-        let text = std::str::from_utf8(shown).ok().map(str::to_owned);
-        let hex = text.is_none().then(|| {
-            let pairs = shown.iter().map(|byte| format!("{byte:02x}"));
-            pairs.collect::<String>()
-        });
-        Self {
-            line,
-            fields: fields.collect(),
-            len: body.len(),
-            text,
-            hex,
-        }
     }
 }
 

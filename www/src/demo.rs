@@ -17,6 +17,7 @@ use crate::bank::{self, Bank, Customers};
 use crate::clock::MovableClock;
 use crate::counter::Counter;
 use crate::feed::Feed;
+use crate::panel::{self, Admin};
 use crate::tap::Tap;
 use crate::thief::Thief;
 use crate::{assets, meter, protected, rules, twin};
@@ -56,6 +57,22 @@ impl Demo {
     ///
     /// Outside of a tokio runtime.
     pub fn start(listener: TcpListener) -> Result<Self, DemoError> {
+        Self::serve(listener, app)
+    }
+
+    /// Serves the thief's panel for an admin that is behind the gateway, and can be reached without it, too.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime.
+    pub fn thief(listener: TcpListener, admin: Admin) -> Result<Self, DemoError> {
+        Self::serve(listener, |origin, also| panel::app(origin, also, admin))
+    }
+
+    fn serve(
+        listener: TcpListener,
+        app: impl FnOnce(&str, &str) -> Result<Router, DemoError>,
+    ) -> Result<Self, DemoError> {
         let port = listener.local_addr()?.port();
         let origin = format!("http://localhost:{port}");
         let app = app(&origin, &format!("http://{}:{port}", Ipv4Addr::LOCALHOST))?;
@@ -129,7 +146,7 @@ fn app(origin: &str, also: &str) -> Result<Router, DemoError> {
         protected: protected_bank,
         twin: twin_bank,
     };
-    Ok(assets::routes()
+    Ok(assets::bank()
         .route("/demo.json", get(async move || Json(about)))
         .route("/events", get(async move || feed.stream()))
         .merge(meter::routes())

@@ -10,7 +10,8 @@
 //! | the thief: a native client with a device key of his own, and his attacks | `thief`, `attack` |
 //! | which rules there are, and what they do | `rules` |
 //! | what the server reports, as it happens, and what it counts | `feed`, `meter` |
-//! | the page and the npm package, embedded | `assets` |
+//! | the pages and the npm package, embedded | `assets` |
+//! | the thief of an application of somebody else's, behind the gateway and without it | `panel` |
 //!
 //! The thief's console and the feed are not behind Bulla: they belong to the demo, not to the bank.
 #![forbid(unsafe_code)]
@@ -23,8 +24,10 @@ mod clock;
 mod counter;
 mod demo;
 mod feed;
+mod message;
 mod meter;
 mod office;
+mod panel;
 mod protected;
 mod rules;
 mod tap;
@@ -33,3 +36,4 @@ mod twin;
 
 pub use crate::clock::MovableClock;
 pub use crate::demo::{Demo, DemoError};
+pub use crate::panel::Admin;

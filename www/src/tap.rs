@@ -235,10 +235,15 @@ impl Tap {
 
 /// The visitor's name in the demo's own cookie.
 pub(crate) fn visitor(headers: &HeaderMap) -> Option<String> {
+    cookie(headers, VISITOR)
+}
+
+/// A cookie of a request.
+pub(crate) fn cookie(headers: &HeaderMap, name: &str) -> Option<String> {
     let mut lines = headers.get_all(COOKIE).iter();
     lines.find_map(|line| {
         let mut pairs = line.to_str().ok()?.split("; ");
-        pairs.find_map(|pair| Some(pair.strip_prefix(VISITOR)?.strip_prefix('=')?.to_owned()))
+        pairs.find_map(|pair| Some(pair.strip_prefix(name)?.strip_prefix('=')?.to_owned()))
     })
 }
 

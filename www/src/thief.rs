@@ -3,7 +3,9 @@
 
 use axum::http::HeaderValue;
 use axum::http::header::{AUTHORIZATION, CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
-use bulla_client::{Client, Error, Loot, Mode, ProofKind, Session, SessionId, Thumbprint, Ticket};
+use bulla_client::{
+    Builder, Client, Error, Loot, Mode, ProofKind, Session, SessionId, Thumbprint, Ticket,
+};
 use bytes::Bytes;
 use serde::Deserialize;
 use tokio::sync::OnceCell;
@@ -49,17 +51,10 @@ impl Thief {
     ///
     /// If no key or no HTTP client can be made.
     pub(crate) fn new(origin: &str, identity: Thumbprint) -> Result<Self, Error> {
-        let mut client = Client::builder(origin).identity(identity);
-        // He goes straight to the server, whatever proxy this process should use.
-        let http = reqwest::Client::builder()
-            .no_proxy()
-            .redirect(reqwest::redirect::Policy::none());
-        if let Ok(http) = http.build() {
-            client = client.http(http);
-        }
+        let client = straight(Client::builder(origin).identity(identity))?;
         Ok(Self(Arc::new(Inner {
             origin: origin.to_owned(),
-            client: client.build()?,
+            client,
             session: OnceCell::new(),
         })))
     }
@@ -162,6 +157,17 @@ impl Thief {
         *request.body_mut() = body.into();
         request
     }
+}
+
+/// A client that goes straight to the server, whatever proxy this process should use.
+pub(crate) fn straight(mut builder: Builder) -> Result<Client, Error> {
+    let http = reqwest::Client::builder()
+        .no_proxy()
+        .redirect(reqwest::redirect::Policy::none());
+    if let Ok(http) = http.build() {
+        builder = builder.http(http);
+    }
+    builder.build()
 }
 
 /// An order that pays the thief.

@@ -2,8 +2,8 @@
 
 use std::fs;
 use std::net::TcpListener;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command};
+use std::path::Path;
+use std::process::{Child, Stdio};
 
 use crate::Outcome;
 use crate::project::{self, Project, say};
@@ -11,7 +11,7 @@ use crate::{apps, wasm};
 
 /// Who may log in to Django, and by what. The demo is reached from this machine alone.
 const USER: &str = "ann";
-const PASSWORD: &str = "clay and seals";
+const PASSWORD: &str = "clay-and-seals";
 
 /// The bank and its thief.
 pub(crate) fn bank(project: &mut Project, arguments: &[&str]) -> Outcome {
@@ -20,11 +20,12 @@ pub(crate) fn bank(project: &mut Project, arguments: &[&str]) -> Outcome {
     project::run(demo.args(arguments))
 }
 
-/// Django's admin behind the gateway, with everything made anew.
+/// Django's admin behind the gateway, and a thief's panel, with everything made anew.
 pub(crate) fn gateway(project: &mut Project, port: &str) -> Outcome {
     wasm::build(project)?;
     apps::install_django(project)?;
-    let mut build = project.cargo(&["build", "--release", "--package", "bulla-gateway"]);
+    let mut build = project.cargo(&["build", "--release"]);
+    build.args(["--package", "bulla-gateway", "--package", "bulla-demo"]);
     project::run(&mut build)?;
 
     let folder = project.target.join("demo/gateway");
@@ -32,70 +33,67 @@ pub(crate) fn gateway(project: &mut Project, port: &str) -> Outcome {
         fs::remove_dir_all(&folder)?;
     }
     fs::create_dir_all(&folder)?;
-    let django = Django::start(project, &folder)?;
+    let (django, without) = django(project, &folder)?;
+    let _django = Running(django);
 
-    let mut gateway = project.command(project.target.join("release/bulla-gateway"));
+    let behind = format!("http://localhost:{port}");
+    let programs = project.target.join("release");
+    let mut panel = project.command(programs.join("bulla-demo"));
+    panel
+        .args(["thief", "--port", "0", "--behind", &behind])
+        .args(["--without", &without])
+        .args(["--user", USER, "--password", PASSWORD]);
+    let _panel = Running(panel.spawn()?);
+
+    say(&format!(
+        "Django's admin behind the gateway: {behind}/admin/; without it: {without}/admin/"
+    ));
+    say(&format!(
+        "log in to both as {USER}, with the password {PASSWORD}, and go to the thief's page, whose address is below"
+    ));
+    let mut gateway = project.command(programs.join("bulla-gateway"));
     gateway
-        .args(["--upstream", &format!("http://127.0.0.1:{}", django.port)])
+        .args(["--upstream", &without])
         .args(["--listen", &format!("127.0.0.1:{port}")])
         .arg("--state")
         .arg(folder.join("state"));
-    say(&format!(
-        "Django's admin behind the gateway: http://localhost:{port}/admin/ (user {USER}, password \"{PASSWORD}\")"
-    ));
-    say(&format!(
-        "the same without it: http://127.0.0.1:{}/admin/",
-        django.port
-    ));
-    say(
-        "be the thief: log in to each, copy the cookie `sessionid` from the browser's tools, and call",
-    );
-    say(&format!(
-        "  curl -s -o /dev/null -w '%{{http_code}}\\n' -H 'Cookie: sessionid=COPIED' http://localhost:{port}/admin/"
-    ));
-    say("it is 401 here, and without the gateway, at its port, 200: the thief is logged in");
     project::run(&mut gateway)
 }
 
-/// Django. It ends with this value.
-struct Django {
-    serving: Child,
-    port: u16,
+/// Starts Django with a database of its own. Gives where it is, too.
+fn django(project: &Project, folder: &Path) -> Outcome<(Child, String)> {
+    let python = project.tools().join("django/bin/python3");
+    // Nobody else has it before Django does, as a rule.
+    let port = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port();
+    let run = |arguments: &[&str]| {
+        let mut command = project.command(&python);
+        command
+            .args(arguments)
+            .current_dir("tests/apps/django/site")
+            .env("ALLOWED_HOSTS", "localhost 127.0.0.1")
+            .env("CSRF_TRUSTED_ORIGINS", "")
+            .env("DATABASE", folder.join("db.sqlite3"))
+            .env("SECRET_KEY", "of the demo, which nobody else reaches")
+            .env("PYTHONDONTWRITEBYTECODE", "1");
+        command
+    };
+    project::run(&mut run(&["manage.py", "migrate", "--verbosity", "0"]))?;
+    let mut create = run(&["manage.py", "createsuperuser", "--noinput"]);
+    create.args(["--username", USER, "--email", "ann@example.org"]);
+    project::run(create.env("DJANGO_SUPERUSER_PASSWORD", PASSWORD))?;
+    let address = format!("127.0.0.1:{port}");
+    let mut serve = run(&["-m", "gunicorn", "office.wsgi", "--bind", &address]);
+    // Its configuration tells the tests of each request.
+    serve.args(["--log-level", "warning"]).stdout(Stdio::null());
+    Ok((serve.spawn()?, format!("http://{address}")))
 }
 
-impl Django {
-    fn start(project: &Project, folder: &Path) -> Outcome<Self> {
-        let python = project.tools().join("django/bin/python3");
-        let site = PathBuf::from("tests/apps/django/site");
-        // Nobody else has it before Django does, as a rule.
-        let port = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port();
-        let database = folder.join("db.sqlite3");
-        let run = |arguments: &[&str]| -> Outcome<Command> {
-            let mut command = project.command(&python);
-            command
-                .args(arguments)
-                .current_dir(&site)
-                .env("ALLOWED_HOSTS", "localhost 127.0.0.1")
-                .env("CSRF_TRUSTED_ORIGINS", "")
-                .env("DATABASE", fs::canonicalize(folder)?.join(&database))
-                .env("SECRET_KEY", "of the demo, which nobody else reaches")
-                .env("PYTHONDONTWRITEBYTECODE", "1");
-            Ok(command)
-        };
-        project::run(run(&["manage.py", "migrate", "--verbosity", "0"])?.arg("--noinput"))?;
-        let mut create = run(&["manage.py", "createsuperuser", "--noinput"])?;
-        create.args(["--username", USER, "--email", "ann@example.org"]);
-        project::run(create.env("DJANGO_SUPERUSER_PASSWORD", PASSWORD))?;
-        let address = format!("127.0.0.1:{port}");
-        let mut serve = run(&["-m", "gunicorn", "office.wsgi", "--log-level", "warning"])?;
-        let serving = serve.args(["--bind", &address]).spawn()?;
-        Ok(Self { serving, port })
-    }
-}
+/// A program that ends with this value.
+struct Running(Child);
 
-impl Drop for Django {
+impl Drop for Running {
     fn drop(&mut self) {
-        let _ = self.serving.kill();
-        let _ = self.serving.wait();
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
