@@ -16,8 +16,22 @@ const worker = /** @type {any} */ (globalThis);
 
 const OPTIONS = { ...CLIENT, ...SCOPE, login: "string", wasm: "string, object" };
 
-/** Takes over the requests of this worker's pages. To be called once, while its script first runs. */
-export function protect(options) {
+/**
+ * @typedef {object} Code
+ * @property {(request: Request) => boolean} takes whether a request is for something that is looked at
+ * @property {(request: Request, means: {
+ *   send: (request: Request) => Promise<Response>,
+ *   post: (path: string, told: object) => void,
+ * }) => Promise<Response>} answer what the page gets: what `send` brings, as it goes without this, or something else;
+ *   `post` has the server told of it
+ */
+
+/**
+ * Takes over the requests of this worker's pages. To be called once, while its script first runs.
+ * @param {any} options
+ * @param {Code} [code] who looks at scripts and the like before pages get them
+ */
+export function protect(options, code) {
   const { paths, except, login, wasm, seal, ...others } = checked("protect", options, OPTIONS);
   // Browsers would put other fields in the place of those that say who has begun a request.
   if (seal === false) throw wrong("a service worker always seals");
@@ -52,8 +66,34 @@ export function protect(options) {
   worker.addEventListener("fetch", (event) => {
     const { request } = event;
     kept.heard();
-    if (takes(server, scope, request)) event.respondWith(answer(request));
+    const isTaken = takes(server, scope, request);
+    if (code?.takes(request)) {
+      const send = isTaken ? answer : (request) => fetch(request);
+      const post = (path, told) => {
+        const done = posted(path, told);
+        try {
+          event.waitUntil(done);
+        } catch {
+          // The page has what it asked for already.
+        }
+      };
+      event.respondWith(code.answer(request, { send, post }));
+    } else if (isTaken) {
+      event.respondWith(answer(request));
+    }
   });
+
+  /** Tells the server something, through the session. It may be that somebody on the way does not want it told. */
+  async function posted(path, told) {
+    const headers = { "content-type": "application/json" };
+    const request = new Request(path, { method: "POST", headers, body: JSON.stringify(told) });
+    try {
+      const { body } = await forward(await started(), request, [], kept.watch);
+      await body?.cancel();
+    } catch (error) {
+      console.warn(`bulla: the server was not told: ${error.message}`);
+    }
+  }
 
   async function answer(request) {
     try {

@@ -18,8 +18,9 @@ use tower::{Layer as _, ServiceExt as _, service_fn};
 
 use crate::access::{RuleError, Rules, required};
 use crate::config::{Config, Mode, stated_address};
+use crate::delivery::{Delivery, DeliveryError, Seen};
 use crate::edge::{self, Asked, PREFIX};
-use crate::html;
+use crate::html::{self, Held};
 use crate::learnt::Learnt;
 use crate::site::{self, Site};
 use crate::upstream::{UpstreamError, Upstreams};
@@ -32,6 +33,8 @@ struct Inner {
     bulla: Bulla,
     /// What can be changed while it runs. Each request goes by what there is when it comes.
     current: watch::Sender<Arc<Current>>,
+    /// The latest manifest.
+    seen: Seen,
 }
 
 struct Current {
@@ -40,6 +43,7 @@ struct Current {
     sites: Vec<Arc<Site>>,
     upstreams: Upstreams,
     learnt: Arc<Learnt>,
+    delivery: Option<Arc<Delivery>>,
 }
 
 /// Why a gateway cannot be built.
@@ -55,6 +59,9 @@ pub enum StartError {
     /// The upstreams.
     #[error(transparent)]
     Upstreams(#[from] UpstreamError),
+    /// The manifest of the application's code.
+    #[error(transparent)]
+    Delivery(#[from] DeliveryError),
 }
 
 /// Applications end their sessions by themselves. As long as most of their cookies live.
@@ -72,7 +79,8 @@ impl Gateway {
             .ring(Ring::in_file(state.join("ring.json"))?)
             .store(EmbeddedStore::open(state.join("store.redb"))?);
         let identity = Identity::load_or_create(state.join("identity.pem"))?;
-        Self::with(config, builder, identity)
+        let seen = Seen::in_file(state.join("manifest.seen"))?;
+        Self::with(config, builder, identity, seen)
     }
 
     /// Builds one that keeps nothing: its keys and sessions live as long as the process. For tests and demonstrations.
@@ -82,10 +90,16 @@ impl Gateway {
     /// As [`Self::build`].
     pub fn build_in_memory(config: &Config) -> Result<Self, StartError> {
         let builder = Bulla::builder().store(MemoryStore::new()?);
-        Self::with(config, builder, Identity::generate(&SystemRandom)?)
+        let identity = Identity::generate(&SystemRandom)?;
+        Self::with(config, builder, identity, Seen::default())
     }
 
-    fn with(config: &Config, builder: Builder, identity: Identity) -> Result<Self, StartError> {
+    fn with(
+        config: &Config,
+        builder: Builder,
+        identity: Identity,
+        seen: Seen,
+    ) -> Result<Self, StartError> {
         let lifetimes = Lifetimes {
             session: SESSION,
             ..Lifetimes::default()
@@ -109,21 +123,28 @@ impl Gateway {
             builder = builder.origin(origin);
         }
         let bulla = builder.build()?;
-        let identity = bulla.identity().to_string();
-        let current = Current::new(config, &identity, Arc::default())?;
+        let current = Current::new(config, bulla.identity(), Arc::default(), &seen)?;
         bulla.set_paths(current.paths())?;
         let current = watch::Sender::new(Arc::new(current));
-        Ok(Self(Arc::new(Inner { bulla, current })))
+        Ok(Self(Arc::new(Inner {
+            bulla,
+            current,
+            seen,
+        })))
     }
 
     /// Goes by another configuration from now on, as far as that can be done while it runs: upstreams and their health,
-    /// mode, and what paths ask for. Gives the keys of what waits for a start. If something is wrong, all stays as it is.
+    /// mode, what paths ask for, and the manifest, which is read again. Gives the keys of what waits for a start. If something is wrong, all stays as it is.
     ///
     /// # Errors
     ///
     /// [`StartError`].
     pub fn reload(&self, config: &Config) -> Result<Vec<&'static str>, StartError> {
-        let Inner { bulla, current } = &*self.0;
+        let Inner {
+            bulla,
+            current,
+            seen,
+        } = &*self.0;
         let before = self.current();
         let running = before.config.clone();
         let config = config.clone();
@@ -133,11 +154,12 @@ impl Gateway {
             mode: config.mode,
             access: config.access,
             paths: config.paths.clone(),
+            delivery: config.delivery.clone(),
             ..running
         };
         let waiting = next.changed(&config);
-        let (identity, learnt) = (bulla.identity().to_string(), Arc::clone(&before.learnt));
-        let next = Current::new(&next, &identity, learnt)?;
+        let learnt = Arc::clone(&before.learnt);
+        let next = Current::new(&next, bulla.identity(), learnt, seen)?;
         bulla.set_paths(next.paths())?;
         current.send_replace(Arc::new(next));
         Ok(waiting)
@@ -230,20 +252,32 @@ impl Current {
     /// # Errors
     ///
     /// [`StartError`].
-    fn new(config: &Config, identity: &str, learnt: Arc<Learnt>) -> Result<Self, StartError> {
+    fn new(
+        config: &Config,
+        identity: Thumbprint,
+        learnt: Arc<Learnt>,
+        seen: &Seen,
+    ) -> Result<Self, StartError> {
         let rules = Rules::new(config)?;
+        let upstreams = Upstreams::new(config)?;
+        // Last, since what is seen once is seen for good.
+        let delivery = config.delivery.as_ref();
+        let delivery = delivery.map(|delivery| Delivery::load(delivery, identity, seen));
+        let delivery = delivery.transpose()?.map(Arc::new);
+        let identity = identity.to_string();
         // The verifier has taken them, so they are origins.
         let origins = config
             .origins
             .iter()
             .filter_map(|origin| Origin::parse(origin).ok());
-        let site = |origin| Arc::new(Site::new(origin, identity, &rules));
+        let site = |origin| Arc::new(Site::new(origin, &identity, &rules, delivery.as_deref()));
         Ok(Self {
             sites: origins.map(site).collect(),
-            upstreams: Upstreams::new(config)?,
+            upstreams,
             config: config.clone(),
             rules,
             learnt,
+            delivery,
         })
     }
 
@@ -277,13 +311,24 @@ impl Current {
         let site = request.extensions().get::<Arc<Site>>().cloned();
         // What scripts fetch is a part of a page at most, and theirs to put in.
         let is_page = edge::is_navigation(&request);
+        let held = self.held(&request);
         let response = self.upstreams.forward(request).await;
         self.learnt
             .look(response.headers(), &self.config.bound_cookies);
         match site.filter(|_| is_page) {
-            Some(site) => html::rewrite(response, &site.loader),
+            Some(site) => html::rewrite(response, &site.loader, held),
             None => response,
         }
+    }
+
+    /// What a page is held to, if there is a manifest.
+    fn held(&self, request: &Request<Body>) -> Option<Held> {
+        let site = request.extensions().get::<Arc<Site>>()?;
+        Some(Held {
+            delivery: Arc::clone(self.delivery.as_ref()?),
+            origin: site.origin.to_string(),
+            path: request.uri().path().to_owned(),
+        })
     }
 }
 

@@ -15,11 +15,13 @@
 //! | to the application and back: which one, what it is told, what is taken off | `upstream` |
 //! | which cookies it had better bind | `learnt` |
 //! | what is put into pages and their policies | `html` |
+//! | what the application's code is held to | [`delivery`], `html::held`, `page/delivery.js` |
 //! | what the operator says | [`config`] |
 #![forbid(unsafe_code)]
 
 mod access;
 pub mod config;
+pub mod delivery;
 mod edge;
 mod gateway;
 mod html;
@@ -30,5 +32,6 @@ mod site;
 mod upstream;
 
 pub use crate::access::RuleError;
+pub use crate::delivery::DeliveryError;
 pub use crate::gateway::{Gateway, StartError};
 pub use crate::upstream::UpstreamError;

@@ -8,6 +8,7 @@ use http::Request;
 use http::header::HOST;
 
 use crate::access::Rules;
+use crate::delivery::Delivery;
 use crate::edge::Files;
 use crate::html::Loader;
 
@@ -20,8 +21,13 @@ pub(crate) struct Site {
 }
 
 impl Site {
-    pub(crate) fn new(origin: Origin, identity: &str, rules: &Rules) -> Self {
-        let (files, loader) = Files::new(origin.as_str(), identity, rules);
+    pub(crate) fn new(
+        origin: Origin,
+        identity: &str,
+        rules: &Rules,
+        delivery: Option<&Delivery>,
+    ) -> Self {
+        let (files, loader) = Files::new(origin.as_str(), identity, rules, delivery);
         Self {
             origin,
             files,

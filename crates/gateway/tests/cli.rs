@@ -221,6 +221,52 @@ fn an_identity_is_made_once() {
     );
 }
 
+#[test]
+fn what_is_signed_is_gone_by_and_nothing_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    fs::create_dir(folder.join("dist")).unwrap();
+    fs::write(folder.join("dist/app.js"), "1").unwrap();
+    let (code, _, error) = call(folder, &["sign", "dist"]);
+    assert_eq!(code, 1);
+    assert!(
+        error.contains("`bulla-gateway keygen` makes one"),
+        "{error}"
+    );
+    assert!(!folder.join("bulla").exists());
+
+    call(folder, &["keygen"]);
+    let file = "dist/bulla-manifest.json";
+    for version in [1, 2] {
+        let said = format!("{file}: version {version}, 1 files below /static/\n");
+        assert_eq!(call(folder, &["sign", "dist"]), (0, said, String::new()));
+    }
+    let jump = ["sign", "dist", "--number", "7", "--base", "/a/"];
+    let said = format!("{file}: version 7, 1 files below /a/\n");
+    assert_eq!(call(folder, &jump), (0, said, String::new()));
+    let said = format!("{file} has version 7 already; versions only grow\n");
+    assert_eq!(call(folder, &jump), (1, String::new(), said));
+    let text = fs::read_to_string(folder.join(file)).unwrap();
+    let json = r#"{"version":7,"base":"/a/","hashes":{"/a/app.js":"a4ayc_80_OGda4BO_1o_V0etpOqiLx1JwB5S3beHW0s"}}"#;
+    assert_eq!(text.lines().next(), Some(json));
+
+    let delivery = format!("{UPSTREAM}[delivery]\nmanifest = \"{file}\"\n");
+    fs::write(folder.join("bulla.toml"), delivery).unwrap();
+    let (code, said, _) = call(folder, &["check"]);
+    assert_eq!(code, 0);
+    let line = "it holds code below /a/ to version 7 of its manifest, 1 files\n";
+    assert!(said.contains(line), "{said}");
+
+    fs::write(folder.join(file), text.replace(":7", ":8")).unwrap();
+    let refused = format!("{file}: this gateway's identity has not signed it\n");
+    let nothing: [&str; 0] = [];
+    for arguments in [&["check"][..], &["sign", "dist"], &nothing] {
+        let (code, out, error) = call(folder, arguments);
+        assert_eq!((code, out.as_str()), (1, ""), "{arguments:?}");
+        assert!(error.ends_with(&refused), "{error}");
+    }
+}
+
 /// A gateway that runs. It ends with the test.
 struct Running {
     child: Child,

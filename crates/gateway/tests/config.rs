@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use bulla_gateway::config::{Access, Config, Health, Limits, Mode, Network, Overrides};
+use bulla_gateway::config::{Access, Config, Health, Limits, Mode, Network, Overrides, Policy};
 
 /// Reads a text as the file `bulla.toml` of a folder.
 fn load(folder: &Path, text: &str, over: &Overrides) -> Result<Config, String> {
@@ -122,7 +122,7 @@ fn what_is_wrong_has_a_line_and_a_key_and_what_would_be_right() {
         (
             "acess = \"sealed\"",
             "bulla.toml:1: acess: is no key here; there are listen, tls, state, paths, origins, upstreams, access, mode, \
-             bound_cookies, health, limits, network, operator",
+             bound_cookies, health, limits, network, operator, delivery",
         ),
         (
             "tls = \"a.pem\"",
@@ -214,6 +214,11 @@ fn what_is_wrong_has_a_line_and_a_key_and_what_would_be_right() {
         (
             "[operator]\nlisten = \"127.0.0.1:8080\"",
             "bulla.toml:2: operator.listen: 127.0.0.1:8080 is where everybody comes; take another port",
+        ),
+        ("[delivery]", "bulla.toml:1: delivery.manifest: is missing"),
+        (
+            "[delivery]\nmanifest = \"m\"\npolicy = \"strict\"",
+            "bulla.toml:3: delivery.policy: \"strict\" is not one of off, report, enforce",
         ),
     ];
     for (text, said) in cases {
@@ -391,7 +396,8 @@ fn what_has_changed_is_named() {
     let new = "listen = \"[::]:1\"\norigins = [\"https://a\"]\nstate = \"s\"\naccess = \"public\"\n\
         mode = \"monitor\"\nbound_cookies = []\n[[paths]]\nprefix = \"/a\"\naccess = \"signed\"\n\
         [tls]\ncertificate = \"c\"\nkey = \"k\"\n[health]\npath = \"/h\"\n[limits]\nbody = \"1B\"\n\
-        [network]\nclient_address = \"x\"\n[operator]\nlisten = \"[::]:2\"";
+        [network]\nclient_address = \"x\"\n[operator]\nlisten = \"[::]:2\"\n\
+        [delivery]\nmanifest = \"m\"";
     let old = read("");
     let none: [&str; 0] = [];
     assert_eq!(old.changed(&old), none);
@@ -444,7 +450,9 @@ fn the_table_of_the_docs_has_every_key_and_no_other() {
     let mut keys = BTreeSet::new();
     for key in known("") {
         let below = match key.as_str() {
-            "tls" | "health" | "limits" | "network" | "operator" | "paths" => known(&key),
+            "tls" | "health" | "limits" | "network" | "operator" | "delivery" | "paths" => {
+                known(&key)
+            }
             _ => {
                 keys.insert(key);
                 continue;
@@ -485,7 +493,7 @@ fn the_example_of_the_docs_is_right_and_its_defaults_are_the_defaults() {
 
     // Every key is in it, so that none has a default which it does not say.
     for key in [
-        "", "paths", "tls", "health", "limits", "network", "operator",
+        "", "paths", "tls", "health", "limits", "network", "operator", "delivery",
     ]
     .into_iter()
     .flat_map(known)
@@ -559,6 +567,12 @@ fn every_key_is_read() {
         }
     );
     assert_eq!(config.operator.unwrap().listen.port(), 9090);
+    let delivery = config.delivery.unwrap();
+    let manifest = folder.path().join("static/bulla-manifest.json");
+    assert_eq!(
+        (delivery.manifest, delivery.policy),
+        (manifest, Policy::Report)
+    );
 
     let text = "mode = \"monitor\"\naccess = \"concealed\"\nbound_cookies = [\"a\"]\n\
         [health]\ninterval = \"1s\"\ntimeout = \"250ms\"\n\

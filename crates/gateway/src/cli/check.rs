@@ -4,6 +4,7 @@ use std::fs;
 use std::io;
 
 use bulla_gateway::config::{Access, Config};
+use bulla_gateway::delivery;
 use bulla_gateway::serve::Certificate;
 use bulla_server::Identity;
 
@@ -13,18 +14,46 @@ pub(super) fn check(options: &Options) -> Result<(), Failure> {
     let config = options.load()?;
     let certificate = config.tls.as_ref().map(Certificate::load).transpose();
     let identity = identity(&config);
+    let manifest = manifest(&config);
     let wrong = [
         certificate.err().map(|error| error.to_string()),
         identity.as_ref().err().cloned(),
+        manifest.as_ref().err().cloned(),
     ];
     let wrong: Vec<_> = wrong.into_iter().flatten().collect();
     if !wrong.is_empty() {
         return Err(wrong.join("\n").into());
     }
-    for line in said(&config, identity.unwrap_or_default()) {
+    for line in said(
+        &config,
+        identity.unwrap_or_default(),
+        manifest.unwrap_or_default(),
+    ) {
         println!("{line}");
     }
     Ok(())
+}
+
+/// What is known of the manifest, if there is to be one.
+fn manifest(config: &Config) -> Result<Option<String>, String> {
+    let Some(named) = &config.delivery else {
+        return Ok(None);
+    };
+    let path = config.identity();
+    if !path.exists() {
+        return Err(
+            "there is [delivery], and no identity that could have signed a manifest".to_owned(),
+        );
+    }
+    let identity = Identity::load_or_create(&path).map_err(|error| error.to_string())?;
+    let (manifest, _) =
+        delivery::read(named, identity.thumbprint()).map_err(|error| error.to_string())?;
+    Ok(Some(format!(
+        "it holds code below {} to version {} of its manifest, {} files",
+        manifest.base,
+        manifest.version,
+        manifest.hashes.len()
+    )))
 }
 
 /// What is known of the identity.
@@ -43,7 +72,7 @@ fn identity(config: &Config) -> Result<String, String> {
     }
 }
 
-fn said(config: &Config, identity: String) -> Vec<String> {
+fn said(config: &Config, identity: String, manifest: Option<String>) -> Vec<String> {
     let tls = if config.tls.is_some() { " by TLS" } else { "" };
     let mut said = vec![
         format!(
@@ -59,6 +88,7 @@ fn said(config: &Config, identity: String) -> Vec<String> {
     };
     said.extend(config.paths.iter().map(rule));
     said.push(identity);
+    said.extend(manifest);
     let note = |note| format!("note: {note}");
     said.extend(config.notes().into_iter().map(note));
     said

@@ -3,6 +3,7 @@
 mod check;
 mod keys;
 mod run;
+mod sign;
 
 use std::error::Error;
 use std::fmt;
@@ -38,6 +39,8 @@ enum Command {
     Keygen(State),
     /// Prints the thumbprint of the identity, which clients pin
     Thumbprint(State),
+    /// Lists an application's scripts, styles, Wasm modules and pages with their hashes, and signs that
+    Sign(Sign),
 }
 
 #[derive(Args, Clone)]
@@ -57,6 +60,24 @@ struct Options {
     /// Where keys and sessions are kept [default: bulla]
     #[arg(long, value_name = "DIR")]
     state: Option<PathBuf>,
+}
+
+#[derive(Args)]
+struct Sign {
+    /// The folder of what is served
+    #[arg(value_name = "DIR")]
+    folder: PathBuf,
+    /// The path at which it is served
+    #[arg(long, value_name = "PATH", default_value = "/static/")]
+    base: String,
+    /// Where the manifest goes [default: bulla-manifest.json in the folder]
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// Its version [default: one more than that of the manifest before it]
+    #[arg(long, value_name = "VERSION")]
+    number: Option<u64>,
+    #[command(flatten)]
+    state: State,
 }
 
 #[derive(Args)]
@@ -100,6 +121,7 @@ pub(crate) fn main() -> ExitCode {
         Some(Command::Check(options)) => check::check(&options),
         Some(Command::Keygen(state)) => keys::keygen(&state),
         Some(Command::Thumbprint(state)) => keys::thumbprint(&state),
+        Some(Command::Sign(asked)) => sign::sign(&asked),
     };
     let Err(failure) = done else {
         return ExitCode::SUCCESS;

@@ -4,7 +4,9 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use super::reader::{Place, Problem, Reader, Section};
-use super::{Config, Health, Limits, Network, Operator, Overrides, PathRule, Tls, values};
+use super::{
+    Config, Delivery, Health, Limits, Network, Operator, Overrides, PathRule, Tls, values,
+};
 use crate::access::{RuleError, Rules};
 
 /// Reads the text of a file, or of none.
@@ -55,6 +57,9 @@ fn config(mut root: Section<'_, '_>, folder: &Path, over: &Overrides) -> Config 
         operator: root
             .section("operator")
             .and_then(|section| operator(section, listen)),
+        delivery: root
+            .section("delivery")
+            .and_then(|section| delivery(section, folder)),
     };
     root.end();
     check_rules(&config, &places);
@@ -205,4 +210,14 @@ fn operator(mut section: Section<'_, '_>, public: SocketAddr) -> Option<Operator
         ));
     }
     Some(Operator { listen: listen? })
+}
+
+fn delivery(mut section: Section<'_, '_>, folder: &Path) -> Option<Delivery> {
+    let manifest = section.needed("manifest", values::file);
+    let policy = section.text("policy", values::policy);
+    section.end();
+    Some(Delivery {
+        manifest: folder.join(manifest?),
+        policy: policy.unwrap_or_default(),
+    })
 }

@@ -52,6 +52,8 @@ pub struct Config {
     pub network: Network,
     /// The operator's page, if there is one.
     pub operator: Option<Operator>,
+    /// What browsers hold the application's code to, if there is anything.
+    pub delivery: Option<Delivery>,
 }
 
 /// What a path asks for.
@@ -158,6 +160,40 @@ pub struct Operator {
     pub listen: SocketAddr,
 }
 
+/// What browsers hold the application's code to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Delivery {
+    /// The file that `bulla-gateway sign` has written.
+    pub manifest: PathBuf,
+    /// What pages are told beside it.
+    pub policy: Policy,
+}
+
+/// What becomes of the strict policy for scripts that pages are told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Policy {
+    /// They are told none.
+    Off,
+    /// Browsers only report what is against it.
+    #[default]
+    Report,
+    /// Browsers keep to it.
+    Enforce,
+}
+
+impl Policy {
+    const ALL: [Self; 3] = [Self::Off, Self::Report, Self::Enforce];
+
+    /// What it is called in a file.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Report => "report",
+            Self::Enforce => "enforce",
+        }
+    }
+}
+
 /// Where it listens if nobody says where.
 const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
 
@@ -220,6 +256,7 @@ impl Config {
             limits: Limits::default(),
             network: Network::default(),
             operator: None,
+            delivery: None,
         }
     }
 
@@ -258,6 +295,7 @@ impl Config {
             ("limits", self.limits != new.limits),
             ("network", self.network != new.network),
             ("operator", self.operator != new.operator),
+            ("delivery", self.delivery != new.delivery),
         ];
         let changed = keys.into_iter().filter(|(_, is_new)| *is_new);
         changed.map(|(key, _)| key).collect()

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bulla_protocol::target::{Origin, Target};
 use http::{HeaderName, Uri};
 
-use super::{Access, Mode};
+use super::{Access, Mode, Policy};
 use crate::edge::PREFIX;
 
 /// An address and a port to listen at, such as `127.0.0.1:8080`, `0.0.0.0:443` or `[::]:443`.
@@ -67,6 +67,10 @@ pub(super) fn access(text: &str) -> Result<Access, String> {
 
 pub(super) fn mode(text: &str) -> Result<Mode, String> {
     one_of(text, &Mode::ALL.map(|mode| (mode.name(), mode)))
+}
+
+pub(super) fn policy(text: &str) -> Result<Policy, String> {
+    one_of(text, &Policy::ALL.map(|policy| (policy.name(), policy)))
 }
 
 fn one_of<T: Copy>(text: &str, all: &[(&str, T)]) -> Result<T, String> {

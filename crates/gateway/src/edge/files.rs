@@ -9,10 +9,11 @@ use http::header::{
     REFERRER_POLICY, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
-use serde_json::json;
+use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256, Sha384};
 
 use crate::access::Rules;
+use crate::delivery::{self, Delivery};
 use crate::html::Loader;
 
 /// Where the protocol is, and below it the gateway's own files.
@@ -47,7 +48,12 @@ struct File {
 
 impl Files {
     /// For pages of this origin, whose service worker pins this identity. Beside them, what goes into pages.
-    pub(crate) fn new(origin: &str, identity: &str, rules: &Rules) -> (Self, Loader) {
+    pub(crate) fn new(
+        origin: &str,
+        identity: &str,
+        rules: &Rules,
+        delivery: Option<&Delivery>,
+    ) -> (Self, Loader) {
         let version = version();
         let folder = format!("{PREFIX}/gateway");
         let (script, worker) = (
@@ -62,18 +68,27 @@ impl Files {
             worker,
             origin: origin.to_owned(),
         };
-        let mut sw = File::new(SCRIPT, worker_script(&wasm, identity, rules), "no-cache");
+        let manifest = format!("{folder}/manifest");
+        let mut settings = settings(&wasm, identity, rules);
+        if delivery.is_some() {
+            settings["manifest"] = manifest.as_str().into();
+        }
+        let mut sw = File::new(SCRIPT, worker_script(&settings), "no-cache");
         sw.set("service-worker-allowed", "/");
         // It is the worker's own policy, too.
         sw.set(
             CONTENT_SECURITY_POLICY.as_str(),
             "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; connect-src 'self'",
         );
-        let by_path = vec![
+        let mut by_path = vec![
             (loader.script.clone(), File::new(SCRIPT, LOADER, FOR_EVER)),
             (loader.worker.clone(), sw),
             (wasm, File::new("application/wasm", WASM, FOR_EVER)),
         ];
+        if let Some(delivery) = delivery {
+            let file = File::new(delivery::TYPE, delivery.text.clone(), "no-cache");
+            by_path.push((manifest, file));
+        }
         let files = Self {
             by_path,
             first_visit: File::page(FIRST_VISIT, StatusCode::UNAUTHORIZED, &loader),
@@ -197,12 +212,16 @@ fn name_of(content: &[u8]) -> String {
     URL_SAFE_NO_PAD.encode(&Sha256::digest(content)[..12])
 }
 
-/// The script of the service worker, with what it protects.
-fn worker_script(wasm: &str, identity: &str, rules: &Rules) -> String {
+/// What the service worker is set up for.
+fn settings(wasm: &str, identity: &str, rules: &Rules) -> Value {
     let (paths, mut except) = rules.scope();
     let own = format!("{PREFIX}/");
     except.push(&own);
-    let settings = json!({ "identity": identity, "paths": paths, "except": except, "wasm": wasm });
+    json!({ "identity": identity, "paths": paths, "except": except, "wasm": wasm })
+}
+
+/// The script of the service worker, with its settings.
+fn worker_script(settings: &Value) -> String {
     // JSON within a string: nothing of it has a backslash or a line break of its own.
     WORKER.replace("{settings}", &settings.to_string().replace('"', "\\\""))
 }

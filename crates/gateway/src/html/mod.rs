@@ -1,12 +1,13 @@
 //! What is put into pages: the loader, as the first script, and what their policies lack for it.
 //!
-//! Nothing else of a page changes. Only its head is read; from the first element on that ends it, the rest passes as it
-//! comes. What is read and what is put in is ASCII, and the encodings of pages that browsers know share that, so
+//! Nothing else of a page changes, but that code which is listed in a manifest gets its hash, if there is one. Without it
+//! only the head is read; from the first element on that ends it, the rest passes as it comes. What is read and what is put in is ASCII, and the encodings of pages that browsers know share that, so
 //! the bytes are taken one by one, whatever they mean; pages in the few others (UTF-16, ISO-2022-JP) pass untouched.
 //! So does `application/xhtml+xml`: it is XML, which this is no parser of, and one wrong byte ends such a page.
 //!
 //! A page in which the place for the loader cannot be found ends in an error, never in silence.
 
+mod held;
 mod meta;
 mod page;
 
@@ -21,7 +22,8 @@ use http::header::{
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use http_body::Body as _;
 
-use crate::html::page::Page;
+pub(crate) use crate::html::held::Held;
+use crate::html::page::{Added, Page};
 use crate::policy::{self, Needs};
 
 /// What the gateway puts into pages.
@@ -66,7 +68,11 @@ const OF_THE_BYTES: [HeaderName; 8] = [
 
 /// Puts the loader into a page, and what it needs into the page's policies. All else that an application answers passes
 /// untouched, and so do pages that are parts, compressed, or in a sandbox where no loader could work.
-pub(crate) fn rewrite(response: Response<Body>, loader: &Arc<Loader>) -> Response<Body> {
+pub(crate) fn rewrite(
+    response: Response<Body>,
+    loader: &Arc<Loader>,
+    held: Option<Held>,
+) -> Response<Body> {
     if !is_page(&response) {
         return response;
     }
@@ -81,7 +87,16 @@ pub(crate) fn rewrite(response: Response<Body>, loader: &Arc<Loader>) -> Respons
             fields.iter_mut().for_each(|field| merge(field, &needs));
         }
     }
-    let page = Page::new(body, loader.element(), needs);
+    if let Some(held) = &held {
+        held.tell(&mut parts.headers);
+    }
+    let element = loader.element();
+    let added = Added {
+        element,
+        needs,
+        held,
+    };
+    let page = Page::new(body, added);
     Response::from_parts(parts, Body::new(page))
 }
 

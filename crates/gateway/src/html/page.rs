@@ -15,8 +15,7 @@ use lol_html::html_content::{BailOut, ContentType};
 use lol_html::send::{Element, HtmlRewriter, Settings};
 use lol_html::{AsciiCompatibleEncoding, HandlerResult, MemorySettings, OutputSink, element};
 
-use crate::html::OF_THE_BYTES;
-use crate::html::meta;
+use crate::html::{Held, OF_THE_BYTES, meta};
 use crate::policy::Needs;
 
 /// What is kept of a page at most, in bytes: a start tag that has not ended yet.
@@ -29,6 +28,16 @@ const OF_THE_HEAD: [&str; 12] = [
     "script", "style", "title",
 ];
 
+/// What is put into a page.
+pub(super) struct Added {
+    /// The loader.
+    pub(super) element: String,
+    /// What its policies have to let through.
+    pub(super) needs: Arc<Needs>,
+    /// What its code is held to, if there is anything.
+    pub(super) held: Option<Held>,
+}
+
 /// The body of a page, with the loader in it.
 pub(super) struct Page {
     body: Body,
@@ -39,8 +48,8 @@ pub(super) struct Page {
 
 enum State {
     /// Too few bytes to tell its encoding.
-    Start(Vec<u8>, Box<(String, Arc<Needs>)>),
-    /// In its head.
+    Start(Vec<u8>, Box<Added>),
+    /// In its head, or in all of it that is read.
     Head(Box<Head>),
     /// What passes as it is.
     Rest,
@@ -49,10 +58,10 @@ enum State {
 }
 
 impl Page {
-    pub(super) fn new(body: Body, element: String, needs: Arc<Needs>) -> Self {
+    pub(super) fn new(body: Body, added: Added) -> Self {
         Self {
             body,
-            state: State::Start(Vec::new(), Box::new((element, needs))),
+            state: State::Start(Vec::new(), Box::new(added)),
             trailers: None,
         }
     }
@@ -72,7 +81,7 @@ impl Page {
                     self.state = State::Rest;
                     return Ok(start.into());
                 }
-                self.read(Box::new(Head::new(what.0, what.1)), &start)
+                self.read(Box::new(Head::new(*what)), &start)
             }
             State::Head(head) => self.read(head, &data),
             rest @ (State::Rest | State::End) => {
@@ -174,15 +183,17 @@ impl OutputSink for Sink {
 }
 
 impl Head {
-    fn new(element: String, needs: Arc<Needs>) -> Self {
-        let element: Arc<str> = element.into();
+    fn new(added: Added) -> Self {
+        let element: Arc<str> = added.element.into();
         let is_placed = Arc::new(AtomicBool::new(false));
         let made = Made::default();
         let reader = Reader {
             element: element.clone(),
             is_placed: is_placed.clone(),
-            needs,
+            needs: added.needs,
+            held: added.held,
             has_templates: false,
+            is_in_head: true,
         };
         let rewriter = HtmlRewriter::new(settings(reader), Sink(made.clone()));
         Self {
@@ -241,15 +252,32 @@ struct Reader {
     element: Arc<str>,
     is_placed: Arc<AtomicBool>,
     needs: Arc<Needs>,
+    held: Option<Held>,
     has_templates: bool,
+    is_in_head: bool,
 }
 
 impl Reader {
     fn read(&mut self, found: &mut Element<'_, '_>) -> HandlerResult {
         let name = found.tag_name();
-        let is_of_head = OF_THE_HEAD.contains(&name.as_str());
+        if self.is_in_head {
+            self.read_in_head(&name, found)?;
+        }
+        // What addresses lead to is then another matter.
+        if name == "base" && found.has_attribute("href") {
+            self.held = None;
+        }
+        if let Some(held) = &self.held {
+            held.hold(found);
+        }
+        Ok(())
+    }
+
+    fn read_in_head(&mut self, name: &str, found: &mut Element<'_, '_>) -> HandlerResult {
+        let is_of_head = OF_THE_HEAD.contains(&name);
         self.has_templates |= name == "template";
-        if !is_of_head && !self.has_templates {
+        self.is_in_head = is_of_head || self.has_templates;
+        if !self.is_in_head && self.held.is_none() {
             // The loader comes first, if it is not there yet: see `settings`.
             return Err(Over.into());
         }

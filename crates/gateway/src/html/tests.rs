@@ -7,6 +7,8 @@ use http_body_util::BodyExt as _;
 use proptest::prelude::*;
 
 use super::*;
+use crate::config::Policy;
+use crate::delivery::{Delivery, Hash, Manifest};
 
 const TAG: &str =
     r#"<script src="/loader.js" integrity="sha384-abc" crossorigin data-worker="/sw.js"></script>"#;
@@ -33,7 +35,11 @@ async fn made_of(parts: &[&[u8]]) -> Result<Vec<u8>, axum::Error> {
         .iter()
         .map(|&part| Ok::<_, Infallible>(Bytes::copy_from_slice(part)))
         .collect();
-    let response = rewrite(page(Body::from_stream(stream::iter(parts))), &loader());
+    let response = rewrite(
+        page(Body::from_stream(stream::iter(parts))),
+        &loader(),
+        None,
+    );
     let collected = response.into_body().collect().await?;
     Ok(collected.to_bytes().to_vec())
 }
@@ -192,7 +198,7 @@ fn policies_in_fields_are_added_to_each_by_itself() {
     }
     let reported = HeaderValue::from_bytes(b"worker-src; \xff").unwrap();
     fields.append(CONTENT_SECURITY_POLICY_REPORT_ONLY, reported);
-    let response = rewrite(response, &loader());
+    let response = rewrite(response, &loader(), None);
     let of = |name| {
         let all = response.headers().get_all(name).iter();
         all.map(|field| {
@@ -227,7 +233,7 @@ fn fields_that_tell_of_other_bytes_are_taken_off() {
     response
         .headers_mut()
         .insert(kept.clone(), HeaderValue::from_static("no-store"));
-    let response = rewrite(response, &loader());
+    let response = rewrite(response, &loader(), None);
     let mut names: Vec<_> = response.headers().keys().collect();
     names.sort_by_key(|name| name.as_str());
     assert_eq!(names, [&kept, &CONTENT_TYPE]);
@@ -267,7 +273,7 @@ fn what_is_no_page_to_be_changed_passes_with_all_its_fields() {
         policy("sandbox allow-same-origin; script-src 'none'"),
     ] {
         let fields = response.headers().clone();
-        let response = rewrite(response, &loader());
+        let response = rewrite(response, &loader(), None);
         assert_eq!(response.headers(), &fields);
         let body = now(response.into_body().collect()).unwrap().to_bytes();
         assert_eq!(body, "<html><script>", "{fields:?}");
@@ -282,7 +288,7 @@ fn what_is_no_page_to_be_changed_passes_with_all_its_fields() {
         policy("sandbox allow-scripts allow-same-origin; script-src *"),
     ] {
         let fields = response.headers().clone();
-        let response = rewrite(response, &loader());
+        let response = rewrite(response, &loader(), None);
         assert_eq!(response.headers().get(ETAG), None);
         let body = now(response.into_body().collect()).unwrap().to_bytes();
         assert_eq!(body, format!("<html>{TAG}<script>"), "{fields:?}");
@@ -296,7 +302,7 @@ fn the_answer_to_head_has_no_content() {
     response
         .headers_mut()
         .insert(CONTENT_LENGTH, HeaderValue::from_static("17"));
-    let response = rewrite(response, &loader());
+    let response = rewrite(response, &loader(), None);
     assert_eq!(response.headers()[CONTENT_LENGTH], "17");
 }
 
@@ -343,7 +349,11 @@ fn behind_the_loader_a_tag_may_be_as_long_as_it_likes() {
 fn a_page_that_breaks_off_is_not_taken_for_whole() {
     for start in ["", "<", "<html>", "<html><body>"] {
         let parts = [Ok(Bytes::from_static(start.as_bytes())), Err("gone")];
-        let response = rewrite(page(Body::from_stream(stream::iter(parts))), &loader());
+        let response = rewrite(
+            page(Body::from_stream(stream::iter(parts))),
+            &loader(),
+            None,
+        );
         assert!(now(response.into_body().collect()).is_err());
     }
 }
@@ -355,7 +365,7 @@ fn trailers_pass_without_digests() {
     trailers.insert("content-digest", HeaderValue::from_static("a"));
     let body = http_body_util::Full::new(Bytes::from_static(b"text"))
         .with_trailers(async { Some(Ok(trailers)) });
-    let response = rewrite(page(Body::new(body)), &loader());
+    let response = rewrite(page(Body::new(body)), &loader(), None);
     let collected = now(response.into_body().collect()).unwrap();
     let trailers = collected.trailers().unwrap();
     assert_eq!(trailers.keys().collect::<Vec<_>>(), ["server-timing"]);
@@ -368,7 +378,7 @@ fn what_is_known_of_a_page_is_passed_on_at_once() {
         Ok::<_, Infallible>(Bytes::from_static(b"<head><title>a</title> text"))
     });
     let body = Body::from_stream(futures_util::StreamExt::chain(never, stream::pending()));
-    let mut body = rewrite(page(body), &loader()).into_body();
+    let mut body = rewrite(page(body), &loader(), None).into_body();
     let first = now(body.frame()).unwrap().unwrap().into_data().unwrap();
     assert_eq!(first, format!("<head>{TAG}<title>a</title> text"));
 }
@@ -443,4 +453,121 @@ proptest! {
         }
         prop_assert_eq!(rest, page);
     }
+}
+
+/// A page at `/shop/cart`, held to a manifest that lists `/static/a.js` and `/static/a.css`.
+fn held(policy: Policy) -> Held {
+    let hash = Hash::of(b"clay");
+    let paths = ["/static/a.js", "/static/a.css"];
+    let identity = bulla_server::Identity::generate(&bulla_server::SystemRandom).unwrap();
+    let hashes = paths.map(|path| (path.to_owned(), hash)).into();
+    let text = Manifest::listing("/static/", hashes)
+        .signed(&identity)
+        .unwrap();
+    Held {
+        delivery: Arc::new(Delivery {
+            manifest: Manifest::open(&text, identity.thumbprint()).unwrap(),
+            text: text.into(),
+            policy,
+        }),
+        origin: "https://bank.example".to_owned(),
+        path: "/shop/cart".to_owned(),
+    }
+}
+
+fn made_held(page_of: &str) -> String {
+    let response = rewrite(
+        page(Body::from(page_of.to_owned())),
+        &loader(),
+        Some(held(Policy::Report)),
+    );
+    let bytes = now(response.into_body().collect()).unwrap().to_bytes();
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+#[test]
+fn what_is_listed_gets_its_hash_and_nothing_else_changes() {
+    let hash = Hash::of(b"clay").integrity();
+    let added = format!(r#" integrity="{hash}" crossorigin="anonymous""#);
+    // Where `#` stands, the hash belongs.
+    for page in [
+        "<head>@<script src=\"/static/a.js\"#></script></head><body><p>x",
+        "@<p>x<script src=\"/static/a.js?v=3\"#></script><b>ü</b> a  <  b",
+        "@<p><script src=\"../static/./a.js\"#></script>",
+        "@<p><script src=\"https://bank.example/static/a.js\"#></script>",
+        "@<link rel=\"preload StyleSheet\" href=\"/static/a.css\"#><p>",
+        "@<template><script src=\"/static/a.js\"#></script></template>",
+        "@<p>x<script src='/static/b.js'></script>",
+        "@<p><script  src='//bank.example/static/a.js'></script>",
+        "@<p><script src='https://bank.example.org/static/a.js'></script>",
+        "@<p><script src='/static/a.js' integrity='sha384-x'></script>",
+        "@<p><script>'<script src=/static/a.js>'</script>",
+        "@<p><link rel=icon href='/static/a.css'><img  src=/static/a.js>",
+        "@<p><!-- <script src='/static/a.js'></script> -->",
+        "@<base href='https://cdn.example/'><script src='/static/a.js'></script>",
+    ] {
+        let input = page.replace(['@', '#'], "");
+        let expected = page.replace('@', TAG).replace('#', &added);
+        assert_eq!(made_held(&input), expected, "{page}");
+    }
+    let kept = made_held("<p><script src=/static/a.js crossorigin=use-credentials>");
+    assert!(
+        kept.contains("crossorigin=use-credentials integrity=\"sha256-"),
+        "{kept}"
+    );
+}
+
+#[test]
+fn without_listed_code_a_held_page_is_as_any_other() {
+    for page in PLACES.iter().chain(&POLICIES.map(|(page, _)| page)) {
+        let page = page.replace('@', "");
+        let plain = String::from_utf8(made(page.as_bytes())).unwrap();
+        assert_eq!(made_held(&page), plain, "{page}");
+    }
+}
+
+#[test]
+fn the_strict_policy_is_added_as_the_operator_says() {
+    let fields = |policy| {
+        let mut response = page(Body::from("x"));
+        let own = HeaderValue::from_static("script-src https:");
+        response.headers_mut().insert(CONTENT_SECURITY_POLICY, own);
+        rewrite(response, &loader(), Some(held(policy)))
+            .headers()
+            .clone()
+    };
+    let all = |fields: &HeaderMap, name: &str| -> Vec<String> {
+        let all = fields.get_all(name).into_iter();
+        all.map(|field| field.to_str().unwrap().to_owned())
+            .collect()
+    };
+    let (csp, reported) = (CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY_REPORT_ONLY);
+    let off = fields(Policy::Off);
+    assert_eq!(all(&off, csp.as_str()), ["script-src https:"]);
+    assert!(!off.contains_key(&reported) && !off.contains_key("integrity-policy-report-only"));
+
+    let report = fields(Policy::Report);
+    assert_eq!(all(&report, csp.as_str()), ["script-src https:"]);
+    let [strict, types] = &all(&report, reported.as_str())[..] else {
+        panic!("{report:?}");
+    };
+    for part in [
+        "script-src 'self' 'wasm-unsafe-eval'",
+        "object-src 'none'",
+        "base-uri 'none'",
+        "frame-ancestors 'self'",
+    ] {
+        assert!(strict.split("; ").any(|found| found == part), "{strict}");
+    }
+    assert_eq!(types, "require-trusted-types-for 'script'");
+
+    let enforce = fields(Policy::Enforce);
+    assert_eq!(
+        all(&enforce, csp.as_str()),
+        ["script-src https:", strict.as_str()]
+    );
+    assert_eq!(all(&enforce, reported.as_str()), [types.as_str()]);
+    // Never enforced: see `held`.
+    assert!(!enforce.contains_key("integrity-policy"));
+    assert!(enforce.contains_key("integrity-policy-report-only"));
 }

@@ -1,0 +1,360 @@
+//! Code behind the gateway that is changed on its way, in real browsers: what is listed in a signed manifest is run as it was
+//! signed, or not at all.
+
+use std::collections::HashSet;
+use std::fs;
+use std::path::Path as File;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use axum::Router;
+use axum::body::{Body, to_bytes};
+use axum::extract::{Path, Request, State};
+use axum::http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE};
+use axum::http::{HeaderValue, StatusCode};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{Html, IntoResponse as _, Redirect, Response};
+use axum::routing::get;
+use bulla_gateway::Gateway;
+use bulla_gateway::config::{Access, Config, Delivery, PathRule, Policy};
+use bulla_gateway::delivery::Manifest;
+use bulla_server::Identity;
+use bulla_tests::bank::PATIENCE;
+use bulla_tests::browser::{Browser, BrowserError, Engine};
+use bulla_tests::serve::Server;
+use tempfile::TempDir;
+
+type Outcome<T = ()> = Result<T, Box<dyn std::error::Error>>;
+
+bulla_tests::in_each_engine!(what_is_changed_on_the_way_is_not_run);
+bulla_tests::in_each_engine!(
+    an_older_version_is_refused_and_a_newer_one_taken,
+    chromium_versions Chromium,
+    firefox_versions Firefox,
+    webkit_versions WebKit
+);
+
+const PAGE: &str = "<!doctype html><title>The shop</title><link rel=icon href=data:,>
+<link rel=stylesheet href=/static/style.css>
+<script src=/static/app.js></script>
+<p>clay";
+
+/// What is served below `/static/`. Each has a word that is `honest`, or whatever somebody on the way makes of it.
+const FILES: [(&str, &str, &str); 5] = [
+    ("app.js", "text/javascript", "window.ran = 'honest'"),
+    ("part.js", "text/javascript", "window.part = 'honest'"),
+    (
+        "module.js",
+        "text/javascript",
+        "export const word = 'honest'",
+    ),
+    ("worker.js", "text/javascript", "postMessage('honest')"),
+    ("style.css", "text/css", ":root { --word: honest }"),
+];
+
+/// Loads one of each kind in the ways in which pages do, without any integrity of the page's own, and tells of each what
+/// its word is, or `none`. The number keeps the browser's cache out.
+const LOAD: &str = "
+    const [number] = args;
+    const at = (name) => `/static/${name}?${number}`;
+    const loaded = (element) => new Promise((resolve) => {
+        element.onload = () => resolve(true);
+        element.onerror = () => resolve(false);
+        document.head.append(element);
+    });
+    delete window.part;
+    await loaded(Object.assign(document.createElement('script'), { src: at('part.js') }));
+    const style = Object.assign(document.createElement('link'), { rel: 'stylesheet', href: at('style.css') });
+    for (const old of document.querySelectorAll('link[rel=stylesheet]')) old.remove();
+    await loaded(style);
+    const worker = await new Promise((resolve) => {
+        const worker = new Worker(at('worker.js'));
+        worker.onmessage = ({ data }) => resolve(data);
+        worker.onerror = () => resolve('none');
+    });
+    return {
+        script: window.part ?? 'none',
+        module: (await import(at('module.js')).catch(() => ({ word: 'none' }))).word,
+        style: getComputedStyle(document.documentElement).getPropertyValue('--word').trim() || 'none',
+        worker,
+        fetched: await fetch(at('part.js')).then((r) => r.text(), () => 'none'),
+    };";
+
+/// Somebody between the browser and the gateway, who ends TLS and keeps copies.
+#[derive(Clone, Default)]
+struct Between(Arc<Mutex<Tampering>>);
+
+#[derive(Default)]
+struct Tampering {
+    /// He changes a byte of every file.
+    changes: bool,
+    /// He answers for each address with a way that leads nowhere first, and goes on only when he is asked once more.
+    stumbles: Option<HashSet<String>>,
+    /// The manifest that he hands out instead of the one that there is.
+    manifest: Option<String>,
+}
+
+impl Between {
+    fn set(&self, set: impl FnOnce(&mut Tampering)) {
+        set(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    fn now(&self) -> (bool, Option<String>) {
+        let now = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        (now.changes, now.manifest.clone())
+    }
+
+    fn stumbles_at(&self, address: String) -> bool {
+        let mut now = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        now.stumbles
+            .as_mut()
+            .is_some_and(|past| past.insert(address))
+    }
+}
+
+async fn between(State(between): State<Between>, request: Request, next: Next) -> Response {
+    let (changes, manifest) = between.now();
+    let path = request.uri().path().to_owned();
+    if let Some(manifest) = manifest.filter(|_| path.ends_with("/gateway/manifest")) {
+        return manifest.into_response();
+    }
+    if path.starts_with("/static/") && between.stumbles_at(request.uri().to_string()) {
+        return Redirect::temporary("http://nowhere.invalid/").into_response();
+    }
+    let response = next.run(request).await;
+    if !changes || !path.starts_with("/static/") {
+        return response;
+    }
+    let (mut parts, body) = response.into_parts();
+    let Ok(bytes) = to_bytes(body, 1 << 20).await else {
+        return StatusCode::BAD_GATEWAY.into_response();
+    };
+    parts.headers.remove(CONTENT_LENGTH);
+    let other = String::from_utf8_lossy(&bytes).replace("honest", "h0nest");
+    Response::from_parts(parts, Body::from(other))
+}
+
+/// An application, a gateway before it, and somebody before that.
+struct Site {
+    gateway: Gateway,
+    config: Config,
+    server: Server,
+    between: Between,
+    folder: TempDir,
+    _application: Server,
+}
+
+impl Site {
+    /// With a manifest, or the unprotected twin.
+    async fn start(has_manifest: bool) -> Outcome<Self> {
+        let folder = tempfile::tempdir()?;
+        write(folder.path(), "honest")?;
+        let application = Server::start(application(folder.path())).await?;
+        let upstream = format!("http://127.0.0.1:{}", application.port());
+        let (on_the_way, mut built) = (Between::default(), None);
+        let middle = from_fn_with_state(on_the_way.clone(), between);
+        let server = Server::start_with(|origin| {
+            let mut config = Config::for_upstream(upstream.parse().map_err(io)?);
+            config.origins = vec![origin.to_owned()];
+            config.state = folder.path().join("state");
+            config.paths = vec![PathRule {
+                prefix: "/static/".to_owned(),
+                access: Access::Public,
+            }];
+            fs::create_dir(&config.state)?;
+            if has_manifest {
+                sign(folder.path(), &config, 1)?;
+                config.delivery = Some(Delivery {
+                    manifest: folder.path().join("manifest"),
+                    policy: Policy::Report,
+                });
+            }
+            let gateway = Gateway::build(&config).map_err(io)?;
+            let router = gateway.router().layer(middle);
+            built = Some((gateway, config));
+            Ok(router)
+        })
+        .await?;
+        let (gateway, config) = built.ok_or("the gateway was not built")?;
+        Ok(Self {
+            gateway,
+            config,
+            server,
+            between: on_the_way,
+            folder,
+            _application: application,
+        })
+    }
+
+    /// Goes over to another version, as an operator does.
+    fn publish(&self, word: &str, version: u64) -> Outcome {
+        write(self.folder.path(), word)?;
+        sign(self.folder.path(), &self.config, version)?;
+        self.gateway.reload(&self.config)?;
+        Ok(())
+    }
+
+    fn manifest(&self) -> Outcome<String> {
+        Ok(fs::read_to_string(self.folder.path().join("manifest"))?)
+    }
+}
+
+fn io(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> std::io::Error {
+    std::io::Error::other(error)
+}
+
+fn write(folder: &File, word: &str) -> std::io::Result<()> {
+    let files = folder.join("static");
+    fs::create_dir_all(&files)?;
+    for (name, _, content) in FILES {
+        fs::write(files.join(name), content.replace("honest", word))?;
+    }
+    Ok(())
+}
+
+fn sign(folder: &File, config: &Config, version: u64) -> std::io::Result<()> {
+    let identity = Identity::load_or_create(config.identity()).map_err(io)?;
+    let manifest = Manifest::of_folder(&folder.join("static"), "/static/", version).map_err(io)?;
+    fs::write(
+        folder.join("manifest"),
+        manifest.signed(&identity).map_err(io)?,
+    )?;
+    Ok(())
+}
+
+fn application(folder: &File) -> Router {
+    let folder = folder.join("static");
+    let file = move |Path(name): Path<String>| async move {
+        let known = FILES.iter().find(|(known, _, _)| *known == name);
+        let Some((_, kind, _)) = known else {
+            let fields = [(CONTENT_TYPE, "text/javascript")];
+            return (fields, "window.part = 'never listed'").into_response();
+        };
+        let Ok(content) = fs::read(folder.join(&name)) else {
+            return StatusCode::NOT_FOUND.into_response();
+        };
+        let kept = HeaderValue::from_static("max-age=600");
+        let fields = [
+            (CONTENT_TYPE, HeaderValue::from_static(kind)),
+            (CACHE_CONTROL, kept),
+        ];
+        (fields, content).into_response()
+    };
+    Router::new()
+        .route("/shop", get(|| async { Html(PAGE) }))
+        .route("/static/{name}", get(file))
+}
+
+/// Comes to the page for the first time.
+async fn visit(browser: &Browser, site: &Site) -> Result<(), BrowserError> {
+    browser.goto(&site.server.url("/shop")).await?;
+    let is_there = "return document.title === 'The shop' && document.readyState === 'complete'
+        && !!navigator.serviceWorker.controller";
+    browser.wait_until(is_there, PATIENCE).await?;
+    Ok(())
+}
+
+/// The worker comes to life anew with the next request, and knows what it has kept. WebKit's driver cannot stop it.
+async fn stop_worker(browser: &Browser) -> Result<(), BrowserError> {
+    match browser.stop_workers().await {
+        Err(BrowserError::Unsupported { .. }) => Ok(()),
+        stopped => stopped,
+    }
+}
+
+/// The words of all that is loaded anew.
+async fn words(browser: &Browser, number: u32) -> Outcome<Vec<String>> {
+    let loaded = browser.eval(LOAD, [number.into()]).await?;
+    let kinds = ["script", "module", "style", "worker", "fetched"];
+    let word = |kind| loaded[kind].as_str().unwrap_or_default().to_owned();
+    Ok(kinds.map(word).to_vec())
+}
+
+fn all(word: &str) -> Vec<String> {
+    let mut words = vec![word.to_owned(); 4];
+    words.push(FILES[1].2.replace("honest", word));
+    words
+}
+
+async fn what_is_changed_on_the_way_is_not_run(engine: Engine) -> Outcome {
+    // Without a manifest it is run.
+    let twin = Site::start(false).await?;
+    let browser = Browser::launch(engine).await?;
+    visit(&browser, &twin).await?;
+    assert_eq!(browser.eval("return window.ran", []).await?, "honest");
+    twin.between.set(|now| now.changes = true);
+    assert_eq!(words(&browser, 1).await?, all("h0nest"));
+
+    let site = Site::start(true).await?;
+    visit(&browser, &site).await?;
+    assert_eq!(browser.eval("return window.ran", []).await?, "honest");
+    let held = "const held = (found) => `${document.querySelector(found).integrity} ${document.querySelector(found).crossOrigin}`;
+        return [held('script[src=\"/static/app.js\"]'), held('link[rel=stylesheet]')]";
+    let held = browser.eval(held, []).await?;
+    for held in held.as_array().into_iter().flatten() {
+        let held = held.as_str().unwrap_or_default();
+        assert!(
+            held.starts_with("sha256-") && held.ends_with(" anonymous"),
+            "{held}"
+        );
+    }
+    assert_eq!(words(&browser, 1).await?, all("honest"));
+
+    site.between.set(|now| now.changes = true);
+    assert_eq!(words(&browser, 2).await?, vec!["none"; 5]);
+    // What is not listed where all code is.
+    let unlisted =
+        "const script = Object.assign(document.createElement('script'), { src: '/static/new.js' });
+        return await new Promise((resolve) => {
+            script.onload = () => resolve('run');
+            script.onerror = () => resolve('refused');
+            document.head.append(script);
+        })";
+    assert_eq!(browser.eval(unlisted, []).await?, "refused");
+
+    stop_worker(&browser).await?;
+    assert_eq!(words(&browser, 3).await?, vec!["none"; 5]);
+    site.between.set(|now| now.stumbles = Some(HashSet::new()));
+    for number in [5, 5] {
+        assert_eq!(words(&browser, number).await?, vec!["none"; 5]);
+    }
+    site.between.set(|now| *now = Tampering::default());
+    assert_eq!(words(&browser, 4).await?, all("honest"));
+    browser.quit().await?;
+    Ok(())
+}
+
+async fn an_older_version_is_refused_and_a_newer_one_taken(engine: Engine) -> Outcome {
+    let site = Site::start(true).await?;
+    let browser = Browser::launch(engine).await?;
+    visit(&browser, &site).await?;
+    assert_eq!(words(&browser, 0).await?, all("honest"));
+    let old = site.manifest()?;
+
+    // Also where the browser has kept the files of the one before.
+    site.publish("better", 2)?;
+    browser.reload().await?;
+    browser
+        .wait_until("return window.ran === 'better'", PATIENCE)
+        .await?;
+
+    assert_eq!(words(&browser, 5).await?, all("better"));
+
+    // Somebody brings back both, the manifest and what it lists.
+    write(site.folder.path(), "honest")?;
+    site.between.set(|now| now.manifest = Some(old));
+    assert_eq!(words(&browser, 1).await?, vec!["none"; 5]);
+    stop_worker(&browser).await?;
+    assert_eq!(words(&browser, 2).await?, vec!["none"; 5]);
+    // A browser that comes for the first time has nothing to tell it by.
+    let other = Browser::launch(engine).await?;
+    visit(&other, &site).await?;
+    assert_eq!(words(&other, 3).await?, all("honest"));
+    other.quit().await?;
+
+    // One that the identity has not signed is none, whatever its version.
+    let forged = site.manifest()?.replace("\"version\":2", "\"version\":9");
+    site.between.set(|now| now.manifest = Some(forged));
+    assert_eq!(words(&browser, 4).await?, vec!["none"; 5]);
+    browser.quit().await?;
+    Ok(())
+}
