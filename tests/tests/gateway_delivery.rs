@@ -39,7 +39,7 @@ const PAGE: &str = "<!doctype html><title>The shop</title><link rel=icon href=da
 <p>clay";
 
 /// What is served below `/static/`. Each has a word that is `honest`, or whatever somebody on the way makes of it.
-const FILES: [(&str, &str, &str); 5] = [
+const FILES: [(&str, &str, &str); 6] = [
     ("app.js", "text/javascript", "window.ran = 'honest'"),
     ("part.js", "text/javascript", "window.part = 'honest'"),
     (
@@ -49,6 +49,11 @@ const FILES: [(&str, &str, &str); 5] = [
     ),
     ("worker.js", "text/javascript", "postMessage('honest')"),
     ("style.css", "text/css", ":root { --word: honest }"),
+    (
+        "shell.html",
+        "text/html",
+        "<!doctype html><link rel=icon href=data:,><title>honest</title>",
+    ),
 ];
 
 /// Loads one of each kind in the ways in which pages do, without any integrity of the page's own, and tells of each what
@@ -283,6 +288,8 @@ async fn what_is_changed_on_the_way_is_not_run(engine: Engine) -> Outcome {
     assert_eq!(browser.eval("return window.ran", []).await?, "honest");
     twin.between.set(|now| now.changes = true);
     assert_eq!(words(&browser, 1).await?, all("h0nest"));
+    twin.between.set(|now| now.changes = false);
+    assert_eq!(shell_of(&browser, &twin).await?, "h0nest");
 
     let site = Site::start(true).await?;
     visit(&browser, &site).await?;
@@ -319,8 +326,21 @@ async fn what_is_changed_on_the_way_is_not_run(engine: Engine) -> Outcome {
     }
     site.between.set(|now| *now = Tampering::default());
     assert_eq!(words(&browser, 4).await?, all("honest"));
+    let shell = shell_of(&browser, &site).await?;
+    assert_eq!(shell, "This page did not come unharmed");
     browser.quit().await?;
     Ok(())
+}
+
+/// A page that is listed, after the application has come to answer with another.
+async fn shell_of(browser: &Browser, site: &Site) -> Outcome<String> {
+    let shell = |number| site.server.url(&format!("/static/shell.html?{number}"));
+    browser.goto(&shell(1)).await?;
+    assert_eq!(browser.eval("return document.title", []).await?, "honest");
+    write(site.folder.path(), "h0nest")?;
+    browser.goto(&shell(2)).await?;
+    let title = browser.eval("return document.title", []).await?;
+    Ok(title.as_str().unwrap_or_default().to_owned())
 }
 
 async fn an_older_version_is_refused_and_a_newer_one_taken(engine: Engine) -> Outcome {

@@ -19,6 +19,8 @@ const PATIENCE = 5000;
 const OWN = "/.well-known/bulla/";
 /** Where the gateway is told of what came otherwise. */
 const REPORT = "/.well-known/bulla/gateway/report";
+/** What is expected where nothing is. */
+const NOTHING = "nothing";
 
 export class Delivery {
   #url;
@@ -67,7 +69,7 @@ export class Delivery {
     let wanted = manifest.hash(pathname);
     if (wanted === undefined) {
       if (!manifest.governs(pathname)) return send(request);
-      tell(request.url, "nothing", "a request for it");
+      tell(request.url, NOTHING, "unlisted");
       return refused(request, "it is not listed");
     }
     // The page sees to its own; here what has come is wanted, whatever it is.
@@ -79,7 +81,7 @@ export class Delivery {
       if (come.hash !== wanted) come = await read(send, again(request, { integrity: "", cache: "reload" }));
     }
     if (come.hash === undefined || come.hash === wanted) return come.response;
-    tell(request.url, integrity(wanted), integrity(come.hash));
+    tell(request.url, wanted ? integrity(wanted) : NOTHING, integrity(come.hash));
     return refused(request, "it is not what is listed");
   }
 
@@ -100,13 +102,13 @@ export class Delivery {
       manifest = await Manifest.open(await coming, this.#identity);
     } catch (error) {
       console.warn(`bulla: the manifest did not come: ${error.message}`);
-      tell(this.#url, "a signed manifest", error.message);
+      tell(this.#url, "signed", "unsigned");
       return this.#pinned;
     }
     const { version } = this.#pinned ?? { version: 0 };
     if (manifest.version < version) {
       console.warn(`bulla: version ${manifest.version} of the manifest came, and ${version} was there already`);
-      tell(this.#url, `version ${version}`, `version ${manifest.version}`);
+      tell(this.#url, `version-${version}`, `version-${manifest.version}`);
     }
     if (manifest.version > version) await this.#keep(manifest);
     return this.#pinned;
@@ -232,4 +234,4 @@ const decoded = (text) =>
   Uint8Array.from(atob(text.replace(/-/g, "+").replace(/_/g, "/")), (character) => character.charCodeAt(0));
 
 /** As in an `integrity` attribute. */
-const integrity = (hash) => hash && `sha256-${hash.replace(/-/g, "+").replace(/_/g, "/")}=`;
+const integrity = (hash) => `sha256-${hash.replace(/-/g, "+").replace(/_/g, "/")}=`;

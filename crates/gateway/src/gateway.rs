@@ -12,7 +12,7 @@ use bulla_server::{
     Builder, Bulla, ConfigError, Cookies, EmbeddedStore, Identity, Lifetimes, MemoryStore, Paths,
     Ring, SystemRandom, Thumbprint,
 };
-use http::{Request, Response};
+use http::{Method, Request, Response};
 use tokio::sync::watch;
 use tower::{Layer as _, ServiceExt as _, service_fn};
 
@@ -311,8 +311,12 @@ impl Current {
         let site = request.extensions().get::<Arc<Site>>().cloned();
         // What scripts fetch is a part of a page at most, and theirs to put in.
         let is_page = edge::is_navigation(&request);
-        let held = self.held(&request);
-        let response = self.upstreams.forward(request).await;
+        let held = self.held(&request).filter(|_| is_page);
+        let has_content = request.method() != Method::HEAD;
+        let mut response = self.upstreams.forward(request).await;
+        if let Some(Held { delivery, path, .. }) = held.as_ref().filter(|_| has_content) {
+            response = delivery.unharmed(path, response).await;
+        }
         self.learnt
             .look(response.headers(), &self.config.bound_cookies);
         match site.filter(|_| is_page) {

@@ -6,6 +6,7 @@
 mod folder;
 mod manifest;
 mod seen;
+mod shell;
 
 use std::fs;
 use std::io;
