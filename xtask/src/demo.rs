@@ -1,9 +1,11 @@
 //! The demos: a bank of our own, and an application of somebody else's behind the gateway.
 
 use std::fs;
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Stdio};
+use std::thread;
+use std::time::Duration;
 
 use crate::Outcome;
 use crate::project::{self, Project, say};
@@ -12,6 +14,9 @@ use crate::{apps, wasm};
 /// Who may log in to Django, and by what. The demo is reached from this machine alone.
 const USER: &str = "ann";
 const PASSWORD: &str = "clay-and-seals";
+
+/// How often it is looked whether Django is there.
+const POLL: Duration = Duration::from_millis(50);
 
 /// The bank and its thief.
 pub(crate) fn bank(project: &mut Project, arguments: &[&str]) -> Outcome {
@@ -33,8 +38,7 @@ pub(crate) fn gateway(project: &mut Project, port: &str) -> Outcome {
         fs::remove_dir_all(&folder)?;
     }
     fs::create_dir_all(&folder)?;
-    let (django, without) = django(project, &folder)?;
-    let _django = Running(django);
+    let (_django, without) = django(project, &folder)?;
 
     let behind = format!("http://localhost:{port}");
     let programs = project.target.join("release");
@@ -60,8 +64,8 @@ pub(crate) fn gateway(project: &mut Project, port: &str) -> Outcome {
     project::run(&mut gateway)
 }
 
-/// Starts Django with a database of its own. Gives where it is, too.
-fn django(project: &Project, folder: &Path) -> Outcome<(Child, String)> {
+/// Starts Django with a database of its own, and waits until it can be reached. Gives where it is, too.
+fn django(project: &Project, folder: &Path) -> Outcome<(Running, String)> {
     let python = project.tools().join("django/bin/python3");
     // Nobody else has it before Django does, as a rule.
     let port = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port();
@@ -85,7 +89,14 @@ fn django(project: &Project, folder: &Path) -> Outcome<(Child, String)> {
     let mut serve = run(&["-m", "gunicorn", "office.wsgi", "--bind", &address]);
     // Its configuration tells the tests of each request.
     serve.args(["--log-level", "warning"]).stdout(Stdio::null());
-    Ok((serve.spawn()?, format!("http://{address}")))
+    let mut serving = Running(serve.spawn()?);
+    while TcpStream::connect(&address).is_err() {
+        if let Some(status) = serving.0.try_wait()? {
+            return Err(format!("Django did not start ({status})").into());
+        }
+        thread::sleep(POLL);
+    }
+    Ok((serving, format!("http://{address}")))
 }
 
 /// A program that ends with this value.
