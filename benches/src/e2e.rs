@@ -217,7 +217,7 @@ impl Drop for Target {
 }
 
 /// The time that a process has had of any core: `proc_pid_stat(5)`, fields 14 and 15, in ticks of 10 ms.
-fn cpu(pid: &str) -> Outcome<Duration> {
+pub(crate) fn cpu(pid: &str) -> Outcome<Duration> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
     let (_, fields) = stat.rsplit_once(')').ok_or("not a stat file")?;
     let ticks = fields.split_whitespace().skip(11).take(2);

@@ -1,4 +1,4 @@
-//! The benchmarks: `cargo xtask bench [native] [memory] [e2e] [browser] [size]`, all if none is named, or
+//! The benchmarks: `cargo xtask bench [native] [memory] [e2e] [gateway] [browser] [size]`, all if none is named, or
 //! `cargo xtask bench browser [ENGINE]... [PART]...` for some of the browsers' alone.
 //!
 //! A table on standard output, and `target/bench/report.json`: a list of
@@ -10,6 +10,7 @@
 
 mod browser;
 mod e2e;
+mod gateway;
 mod measure;
 mod memory;
 mod native;
@@ -45,7 +46,7 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &[&str]) -> Outcome {
-    const PARTS: [&str; 5] = ["native", "memory", "e2e", "browser", "size"];
+    const PARTS: [&str; 6] = ["native", "memory", "e2e", "gateway", "browser", "size"];
 
     if let ["profile", id, count] = arguments {
         let count = count.parse()?;
@@ -59,6 +60,9 @@ fn run(arguments: &[&str]) -> Outcome {
     }
     if let ["e2e", id] = arguments {
         return e2e::serve(id);
+    }
+    if let ["gateway", upstream, proof] = arguments {
+        return gateway::serve(upstream, proof);
     }
     if let ["browser", named @ ..] = arguments
         && let Some(selection) = browser::Selection::of(named)
@@ -85,6 +89,9 @@ fn run(arguments: &[&str]) -> Outcome {
     }
     if wanted("e2e") {
         report.extend(e2e::run()?);
+    }
+    if wanted("gateway") {
+        report.extend(gateway::run()?);
     }
     if wanted("browser") {
         report.extend(browser::run(&browser::Selection::all())?);

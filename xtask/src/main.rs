@@ -29,7 +29,7 @@ usage: cargo xtask <command>
   demo [--port PORT]     the demo bank, on http://localhost:8080
   demo --gateway         Django's admin behind the gateway, likewise
   test [--suite NAME]    every test, or those of one suite: unit, fuzz, stores, faults, proxies, dpop, lifecycle, browsers, npm, attacks, gateway
-  bench [GROUP]...       the benchmarks: native, memory, e2e, browser, size, or all; or `browser [ENGINE]... [PART]...`
+  bench [GROUP]...       the benchmarks: native, memory, e2e, gateway, browser, size, or all; or `browser [ENGINE]... [PART]...`
   pack                   the npm package, within its size budget, into target/package
   wasm                   the Wasm module and its scripts, into npm/dist
   fuzz [--seconds N]     every fuzz target for N seconds (default 60)
@@ -96,7 +96,7 @@ fn benches(project: &Project, command: &[&str]) -> Command {
 }
 
 fn bench(project: &mut Project, arguments: &[&str]) -> Outcome {
-    const GROUPS: [&str; 5] = ["native", "memory", "e2e", "browser", "size"];
+    const GROUPS: [&str; 6] = ["native", "memory", "e2e", "gateway", "browser", "size"];
     let is_known = |argument: &&str| GROUPS.contains(argument);
     // The benchmarks themselves know what may follow these.
     let is_closer = matches!(arguments, ["profile" | "browser", ..]);
@@ -114,6 +114,9 @@ fn bench(project: &mut Project, arguments: &[&str]) -> Outcome {
             .any(|group| ["native", "memory", "profile"].contains(group))
     {
         setup::ensure(project, &[&setup::REDIS])?;
+    }
+    if arguments.is_empty() || arguments.contains(&"gateway") {
+        setup::ensure(project, &[&setup::LOAD])?;
     }
     // The peers among them.
     node.install_clients(project)?;

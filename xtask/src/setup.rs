@@ -112,6 +112,14 @@ pub(crate) const PROXIES: [Need; 1] = [Need {
     install: Install::Apt(&["nginx-light", "haproxy"]),
 }];
 
+/// A peer of the gateway, and what asks both as fast as they answer.
+pub(crate) const LOAD: [Need; 1] = [Need {
+    what: "nginx and wrk",
+    why: "the gateway is measured against the one, by the other",
+    present: |project| Path::new("/usr/sbin/nginx").exists() && project.find("wrk").is_some(),
+    install: Install::Apt(&["nginx-light", "wrk"]),
+}];
+
 /// Installs those of `needs` that are missing.
 ///
 /// # Errors

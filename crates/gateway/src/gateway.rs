@@ -113,6 +113,7 @@ impl Gateway {
             .cookies(Cookies::Named(config.bound_cookies.clone()))
             .lifetimes(lifetimes)
             .limits(limits)
+            .proof(config.proof)
             .identity(identity);
         if let Some(field) = config.network.client_address.clone() {
             builder = builder

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bulla_gateway::config::{Access, Config, Health, Limits, Mode, Network, Overrides, Policy};
+use bulla_server::ProofKind;
 
 /// Reads a text as the file `bulla.toml` of a folder.
 fn load(folder: &Path, text: &str, over: &Overrides) -> Result<Config, String> {
@@ -100,6 +101,10 @@ fn what_is_wrong_has_a_line_and_a_key_and_what_would_be_right() {
             "bulla.toml:1: mode: \"Monitor\" is not one of enforce, monitor",
         ),
         (
+            "proof = \"both\"",
+            "bulla.toml:1: proof: \"both\" is not one of device, session",
+        ),
+        (
             "origins = \"https://a\"",
             "bulla.toml:1: origins: is no list in brackets",
         ),
@@ -122,7 +127,7 @@ fn what_is_wrong_has_a_line_and_a_key_and_what_would_be_right() {
         (
             "acess = \"sealed\"",
             "bulla.toml:1: acess: is no key here; there are listen, tls, state, paths, origins, upstreams, access, mode, \
-             bound_cookies, health, limits, network, operator, delivery",
+             proof, bound_cookies, health, limits, network, operator, delivery",
         ),
         (
             "tls = \"a.pem\"",
@@ -394,7 +399,7 @@ fn what_has_changed_is_named() {
         load(folder.path(), &text, &Overrides::default()).unwrap()
     };
     let new = "listen = \"[::]:1\"\norigins = [\"https://a\"]\nstate = \"s\"\naccess = \"public\"\n\
-        mode = \"monitor\"\nbound_cookies = []\n[[paths]]\nprefix = \"/a\"\naccess = \"signed\"\n\
+        mode = \"monitor\"\nproof = \"session\"\nbound_cookies = []\n[[paths]]\nprefix = \"/a\"\naccess = \"signed\"\n\
         [tls]\ncertificate = \"c\"\nkey = \"k\"\n[health]\npath = \"/h\"\n[limits]\nbody = \"1B\"\n\
         [network]\nclient_address = \"x\"\n[operator]\nlisten = \"[::]:2\"\n\
         [delivery]\nmanifest = \"m\"";
@@ -515,11 +520,14 @@ fn the_example_of_the_docs_is_right_and_its_defaults_are_the_defaults() {
         listen,
         access,
         mode,
+        proof,
         ..
     } = Config::for_upstream("http://a".parse().unwrap());
     row("listen", &listen.to_string());
     row("access", access.name());
     row("mode", mode.name());
+    assert_eq!(proof, ProofKind::Device);
+    row("proof", "device");
     let seconds = |time: Duration| format!("{}s", time.as_secs());
     let Limits {
         body,
@@ -574,7 +582,7 @@ fn every_key_is_read() {
         (manifest, Policy::Report)
     );
 
-    let text = "mode = \"monitor\"\naccess = \"concealed\"\nbound_cookies = [\"a\"]\n\
+    let text = "mode = \"monitor\"\nproof = \"session\"\naccess = \"concealed\"\nbound_cookies = [\"a\"]\n\
         [health]\ninterval = \"1s\"\ntimeout = \"250ms\"\n\
         [limits]\nbody = \"1KiB\"\nconnect = \"1ms\"\nanswer = \"2m\"\nhead = \"3s\"\nidle = \"4h\"\nshutdown = \"0s\"";
     let text = format!("upstreams = [\"http://a\"]\n{text}");
@@ -583,6 +591,7 @@ fn every_key_is_read() {
         (config.mode, config.access),
         (Mode::Monitor, Access::Concealed)
     );
+    assert_eq!(config.proof, ProofKind::Session);
     assert_eq!(config.bound_cookies, ["a"]);
     let Health {
         interval, timeout, ..

@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use bulla_server::ProofKind;
+
 use super::reader::{Place, Problem, Reader, Section};
 use super::{
     Config, Delivery, Health, Limits, Network, Operator, Overrides, PathRule, Tls, values,
@@ -47,6 +49,9 @@ fn config(mut root: Section<'_, '_>, folder: &Path, over: &Overrides) -> Config 
         state: over.state.clone().unwrap_or_else(|| folder.join(state)),
         access: root.text("access", values::access).unwrap_or_default(),
         mode: root.text("mode", values::mode).unwrap_or_default(),
+        proof: root
+            .text("proof", values::proof)
+            .unwrap_or(ProofKind::Device),
         bound_cookies: root
             .texts("bound_cookies", values::cookie, |one, other| one == other)
             .unwrap_or_else(super::usual_cookies),

@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bulla_protocol::target::Origin;
+use bulla_server::ProofKind;
 use http::Uri;
 
 pub use network::{Network, stated_address};
@@ -44,6 +45,8 @@ pub struct Config {
     pub paths: Vec<PathRule>,
     /// Whether what would be refused is only reported.
     pub mode: Mode,
+    /// By which key requests are signed at least.
+    pub proof: ProofKind,
     /// Names of the application's cookies that are bound to the device.
     pub bound_cookies: Vec<String>,
     /// How large and how slow things may be.
@@ -252,6 +255,7 @@ impl Config {
             access: Access::default(),
             paths: Vec::new(),
             mode: Mode::default(),
+            proof: ProofKind::Device,
             bound_cookies: usual_cookies(),
             limits: Limits::default(),
             network: Network::default(),
@@ -288,6 +292,7 @@ impl Config {
             ("state", self.state != new.state),
             ("access", self.access != new.access),
             ("mode", self.mode != new.mode),
+            ("proof", self.proof != new.proof),
             ("bound_cookies", self.bound_cookies != new.bound_cookies),
             ("paths", self.paths != new.paths),
             ("tls", self.tls != new.tls),

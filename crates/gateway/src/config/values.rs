@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bulla_protocol::target::{Origin, Target};
+use bulla_server::ProofKind;
 use http::{HeaderName, Uri};
 
 use super::{Access, Mode, Policy};
@@ -63,6 +64,16 @@ fn has_port(authority: &str) -> bool {
 
 pub(super) fn access(text: &str) -> Result<Access, String> {
     one_of(text, &Access::ALL.map(|access| (access.name(), access)))
+}
+
+pub(super) fn proof(text: &str) -> Result<ProofKind, String> {
+    one_of(
+        text,
+        &[
+            ("device", ProofKind::Device),
+            ("session", ProofKind::Session),
+        ],
+    )
 }
 
 pub(super) fn mode(text: &str) -> Result<Mode, String> {
