@@ -2,18 +2,19 @@
 
 use std::convert::Infallible;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
 use bulla_protocol::target::Origin;
 use bulla_server::{
-    Builder, Bulla, ConfigError, Cookies, EmbeddedStore, Identity, Lifetimes, MemoryStore, Paths,
-    Ring, SystemRandom, Thumbprint,
+    Builder, Bulla, Clock as _, ConfigError, Cookies, EmbeddedStore, Identity, Lifetimes,
+    MemoryStore, Paths, Ring, Session, SystemClock, SystemRandom, Thumbprint,
 };
 use http::{Method, Request, Response};
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tower::{Layer as _, ServiceExt as _, service_fn};
 
 use crate::access::{RuleError, Rules, required};
@@ -22,6 +23,7 @@ use crate::delivery::{Delivery, DeliveryError, Seen};
 use crate::edge::{self, Asked, PREFIX};
 use crate::html::{self, Held};
 use crate::learnt::Learnt;
+use crate::operator::{Desk, Stop, take_off_cookie};
 use crate::site::{self, Site};
 use crate::upstream::{UpstreamError, Upstreams};
 
@@ -35,8 +37,12 @@ struct Inner {
     current: watch::Sender<Arc<Current>>,
     /// The latest manifest.
     seen: Seen,
+    /// Held by whoever changes it.
+    changing: Mutex<()>,
+    desk: Desk,
 }
 
+#[derive(Clone)]
 struct Current {
     config: Config,
     rules: Rules,
@@ -131,6 +137,8 @@ impl Gateway {
             bulla,
             current,
             seen,
+            changing: Mutex::default(),
+            desk: Desk::default(),
         })))
     }
 
@@ -141,11 +149,8 @@ impl Gateway {
     ///
     /// [`StartError`].
     pub fn reload(&self, config: &Config) -> Result<Vec<&'static str>, StartError> {
-        let Inner {
-            bulla,
-            current,
-            seen,
-        } = &*self.0;
+        let _alone = self.alone();
+        let Inner { bulla, seen, .. } = &*self.0;
         let before = self.current();
         let running = before.config.clone();
         let config = config.clone();
@@ -161,9 +166,32 @@ impl Gateway {
         let waiting = next.changed(&config);
         let learnt = Arc::clone(&before.learnt);
         let next = Current::new(&next, bulla.identity(), learnt, seen)?;
-        bulla.set_paths(next.paths())?;
-        current.send_replace(Arc::new(next));
+        self.go_by(next)?;
         Ok(waiting)
+    }
+
+    /// Changes the mode until the next [`reload`](Self::reload). The file stays as it is.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError::Verifier`].
+    pub fn set_mode(&self, mode: Mode) -> Result<(), StartError> {
+        let _alone = self.alone();
+        let mut next = Current::clone(&self.current());
+        next.config.mode = mode;
+        self.go_by(next)
+    }
+
+    fn alone(&self) -> impl Drop + '_ {
+        // Nothing is left half done by whoever panicked.
+        let changing = self.0.changing.lock();
+        changing.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn go_by(&self, next: Current) -> Result<(), StartError> {
+        self.0.bulla.set_paths(next.paths())?;
+        self.0.current.send_replace(Arc::new(next));
+        Ok(())
     }
 
     /// What clients pin.
@@ -185,6 +213,20 @@ impl Gateway {
     /// Whether the application can be reached.
     pub fn is_ready(&self) -> bool {
         self.current().upstreams.is_ready()
+    }
+
+    /// The upstreams, and whether each is well.
+    pub(crate) fn upstreams(&self) -> Vec<(String, bool)> {
+        self.current().upstreams.states()
+    }
+
+    /// What it goes by.
+    pub(crate) fn config(&self) -> Config {
+        self.current().config.clone()
+    }
+
+    pub(crate) fn desk(&self) -> &Desk {
+        &self.0.desk
     }
 
     /// Looks after the upstreams, for as long as it is polled.
@@ -215,8 +257,23 @@ impl Gateway {
         let gateway = self.clone();
         Router::new().fallback_service(service_fn(move |request| {
             let gateway = gateway.clone();
-            async move { Ok::<_, Infallible>(gateway.answer(request).await) }
+            async move { Ok::<_, Infallible>(gateway.respond(request).await) }
         }))
+    }
+
+    /// Answers, unless the operator has stopped everything, or does so meanwhile.
+    async fn respond(&self, mut request: Request<Body>) -> Response<Body> {
+        take_off_cookie(request.headers_mut());
+        let Desk { pulse, stop, .. } = self.desk();
+        let begun = Instant::now();
+        let response = tokio::select! {
+            biased;
+            () = stop.thrown() => Stop::reply(),
+            response = self.answer(request) => stop.cut(response),
+        };
+        let has_failed = response.status().is_server_error();
+        pulse.answered(self.desk().passed(), begun.elapsed(), has_failed);
+        response
     }
 
     async fn answer(&self, mut request: Request<Body>) -> Response<Body> {
@@ -229,9 +286,13 @@ impl Gateway {
         if let Some(site) = site.clone() {
             request.extensions_mut().insert(site);
         }
-        let behind = Arc::clone(&current);
-        let application = service_fn(move |request| {
+        let (behind, gateway) = (Arc::clone(&current), self.clone());
+        let application = service_fn(move |request: Request<bulla_server::Body>| {
             let current = Arc::clone(&behind);
+            if let Some(session) = request.extensions().get::<Session>() {
+                let names = gateway.bulla().pseudonyms();
+                gateway.desk().seen.note(session, names, SystemClock.now());
+            }
             async move { Ok::<_, Infallible>(current.pass(request).await) }
         });
         let Ok(response) = self

@@ -17,6 +17,7 @@
 //! | what is put into pages and their policies | `html` |
 //! | what the application's code is held to | [`delivery`], `html::held`, `page/delivery.js` |
 //! | what the operator says | [`config`] |
+//! | what the operator sees and switches | [`operator`] |
 #![forbid(unsafe_code)]
 
 mod access;
@@ -26,6 +27,7 @@ mod edge;
 mod gateway;
 mod html;
 mod learnt;
+pub mod operator;
 mod policy;
 pub mod serve;
 mod site;

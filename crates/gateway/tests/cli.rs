@@ -421,3 +421,44 @@ fn what_keeps_it_from_running_is_said() {
     let error = String::from_utf8(output.stderr).unwrap();
     assert!(error.starts_with("RUST_LOG is no filter: "), "{error}");
 }
+
+#[test]
+fn an_operators_token_is_made_and_not_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let text = format!(
+        "listen = \"127.0.0.1:0\"\norigins = [\"http://localhost\"]\n{UPSTREAM}[operator]\nlisten = \"127.0.0.1:0\"\n"
+    );
+    fs::write(folder.join("bulla.toml"), &text).unwrap();
+    let running = Running::start(folder, &[]);
+    assert_eq!(
+        running.says("the operator's token is in "),
+        "bulla/operator.token"
+    );
+    let file = folder.join("bulla/operator.token");
+    let mode = fs::metadata(&file).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let address = running.says("it listens at ");
+    assert!(address.ends_with(", for http://localhost"), "{address}");
+    let address = running.says("it listens at ");
+    let address = address.strip_suffix(" for its operator").unwrap();
+    let page = ask(address);
+    assert!(page.contains("location: /login"), "{page}");
+    drop(running);
+
+    // It is never made where one is named.
+    fs::write(
+        folder.join("bulla.toml"),
+        format!("{text}token_file = \"t\"\n"),
+    )
+    .unwrap();
+    let nothing: [&str; 0] = [];
+    let (code, _, error) = call(folder, &nothing);
+    let said = "the operator's token cannot be read from t: No such file";
+    assert!(code == 1 && error.contains(said), "{error}");
+    fs::write(folder.join("t"), "hunter2").unwrap();
+    let (code, _, error) = call(folder, &nothing);
+    let said = "the operator's token in t has to be 32 to 512 visible ASCII characters";
+    assert!(code == 1 && error.contains(said), "{error}");
+    assert!(!error.contains("hunter2"), "{error}");
+}

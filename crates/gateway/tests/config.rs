@@ -386,7 +386,7 @@ fn notes_say_what_may_not_be_meant() {
         [
             "it listens at 0.0.0.0:8080 and answers to nothing but http://localhost:8080: name the origins under which \
              others come",
-            "the operator's address 0.0.0.0:9090 is open to other machines",
+            "the operator's address 0.0.0.0:9090 is open to other machines, and has no TLS: his token can be read on the way",
         ]
     );
 }
@@ -563,6 +563,8 @@ fn every_key_is_read() {
         (rule.prefix.as_str(), rule.access),
         ("/static/", Access::Public)
     );
+    let token = folder.path().join("operator.token");
+    assert_eq!(config.operator_token(), token);
     let tls = config.tls.unwrap();
     assert_eq!(tls.certificate, folder.path().join("bank.pem"));
     assert_eq!(tls.key, folder.path().join("bank.key"));
@@ -574,7 +576,11 @@ fn every_key_is_read() {
             client_address: field
         }
     );
-    assert_eq!(config.operator.unwrap().listen.port(), 9090);
+    let operator = config.operator.unwrap();
+    assert_eq!(
+        (operator.listen.port(), operator.token_file),
+        (9090, Some(token))
+    );
     let delivery = config.delivery.unwrap();
     let manifest = folder.path().join("static/bulla-manifest.json");
     assert_eq!(

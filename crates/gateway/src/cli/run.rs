@@ -5,7 +5,8 @@ use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bulla_gateway::Gateway;
-use bulla_gateway::config::{Config, Tls};
+use bulla_gateway::config::{self, Config, Tls};
+use bulla_gateway::operator::{Operator, Token};
 use bulla_gateway::serve::{Certificate, Server};
 use tokio::runtime::Runtime;
 use tracing_subscriber::EnvFilter;
@@ -29,8 +30,13 @@ pub(super) fn run(options: &Options) -> Result<(), Failure> {
 }
 
 async fn serve(options: Options, config: Config) -> Result<(), Failure> {
-    let server = Server::bind(&config).await?;
+    let mut server = Server::bind(&config).await?;
     let gateway = Gateway::build(&config)?;
+    if let Some(operator) = &config.operator {
+        let operator = operator_of(&gateway, &config, operator)?;
+        tokio::spawn(operator.watch());
+        server = server.operator(operator.router());
+    }
     tell(&server, &gateway, &config);
     tokio::spawn(gateway.watch());
     let running = Arc::new(Running {
@@ -49,6 +55,20 @@ async fn serve(options: Options, config: Config) -> Result<(), Failure> {
         .run(gateway.router())
         .await?;
     Ok(())
+}
+
+fn operator_of(
+    gateway: &Gateway,
+    config: &Config,
+    operator: &config::Operator,
+) -> Result<Operator, Failure> {
+    let file = config.operator_token();
+    let token = match operator.token_file {
+        Some(_) => Token::load(&file)?,
+        None => Token::load_or_create(&file)?,
+    };
+    tracing::info!("the operator's token is in {}", file.display());
+    Ok(Operator::new(gateway, token))
 }
 
 fn tell(server: &Server, gateway: &Gateway, config: &Config) {

@@ -61,7 +61,7 @@ fn config(mut root: Section<'_, '_>, folder: &Path, over: &Overrides) -> Config 
         network: root.section("network").map(network).unwrap_or_default(),
         operator: root
             .section("operator")
-            .and_then(|section| operator(section, listen)),
+            .and_then(|section| operator(section, folder, listen)),
         delivery: root
             .section("delivery")
             .and_then(|section| delivery(section, folder)),
@@ -205,16 +205,20 @@ fn network(mut section: Section<'_, '_>) -> Network {
     network
 }
 
-fn operator(mut section: Section<'_, '_>, public: SocketAddr) -> Option<Operator> {
+fn operator(mut section: Section<'_, '_>, folder: &Path, public: SocketAddr) -> Option<Operator> {
     let place = section.place("listen");
     let listen = section.needed("listen", values::address);
+    let token_file = section.text("token_file", values::file);
     section.end();
     if listen == Some(public) && public.port() != 0 {
         place.problem(format!(
             "{public} is where everybody comes; take another port"
         ));
     }
-    Some(Operator { listen: listen? })
+    Some(Operator {
+        listen: listen?,
+        token_file: token_file.map(|file| folder.join(file)),
+    })
 }
 
 fn delivery(mut section: Section<'_, '_>, folder: &Path) -> Option<Delivery> {

@@ -161,6 +161,9 @@ pub struct Limits {
 pub struct Operator {
     /// Where it listens; never at the public port.
     pub listen: SocketAddr,
+    /// The file of the token that operators log in with, which has to be there. `None`:
+    /// it is made in the state folder, [`Config::operator_token`].
+    pub token_file: Option<PathBuf>,
 }
 
 /// What browsers hold the application's code to.
@@ -281,6 +284,13 @@ impl Config {
     /// The file of the identity that clients pin, in PEM.
     pub fn identity(&self) -> PathBuf {
         self.state.join("identity.pem")
+    }
+
+    /// The file of the operator's token, which is made if it is not there and nobody has named another one.
+    pub fn operator_token(&self) -> PathBuf {
+        let named = self.operator.as_ref();
+        let named = named.and_then(|operator| operator.token_file.clone());
+        named.unwrap_or_else(|| self.state.join("operator.token"))
     }
 
     /// The keys whose values are others than here.

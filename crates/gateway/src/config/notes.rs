@@ -27,7 +27,7 @@ pub(super) fn all(config: &Config) -> Vec<String> {
         && !operator.listen.ip().is_loopback()
     {
         notes.push(format!(
-            "the operator's address {} is open to other machines",
+            "the operator's address {} is open to other machines, and has no TLS: his token can be read on the way",
             operator.listen
         ));
     }

@@ -241,6 +241,12 @@ impl Upstreams {
         all.any(|upstream| upstream.is_well.load(Ordering::Relaxed))
     }
 
+    /// Where each is, and whether it is well.
+    pub(crate) fn states(&self) -> Vec<(String, bool)> {
+        let state = |one: &Upstream| (one.uri.to_string(), one.is_well.load(Ordering::Relaxed));
+        self.0.all.iter().map(state).collect()
+    }
+
     /// Looks after the upstreams, without end.
     pub(crate) fn watch(&self) -> impl Future<Output = ()> + Send + use<> {
         let upstreams = self.clone();

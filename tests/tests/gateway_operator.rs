@@ -1,0 +1,235 @@
+//! The operator's page, in real browsers.
+
+use axum::http::StatusCode;
+use bulla_gateway::operator::{Operator, Token};
+use bulla_tests::bank::PATIENCE;
+use bulla_tests::browser::{Browser, Engine};
+use bulla_tests::gateway::Behind;
+use bulla_tests::serve::Server;
+use reqwest::Client;
+use serde_json::json;
+use thirtyfour::prelude::{By, ElementQueryable as _};
+
+type Outcome<T = ()> = Result<T, Box<dyn std::error::Error>>;
+
+const TOKEN: &str = "not-to-be-guessed-0123456789abcdef";
+
+bulla_tests::in_each_engine!(an_operator_sees_and_switches);
+
+/// An application behind a gateway, and the operator's page at a port of its own.
+struct Desk {
+    site: Behind,
+    page: Server,
+}
+
+impl Desk {
+    async fn start() -> Outcome<Self> {
+        let site = Behind::start(|_| ()).await?;
+        let token = Token::new(TOKEN).ok_or("no token")?;
+        let operator = Operator::new(&site.gateway, token);
+        tokio::spawn(operator.watch());
+        tokio::spawn(site.gateway.watch());
+        let page = Server::start(operator.router()).await?;
+        Ok(Self { site, page })
+    }
+
+    async fn bare(&self, path: &str) -> Outcome<StatusCode> {
+        let client = Client::builder().no_proxy().build()?;
+        let reply = client.get(self.site.server.url(path)).send().await?;
+        Ok(reply.status())
+    }
+}
+
+async fn log_in(browser: &Browser, token: &str) -> Outcome {
+    let driver = browser.driver();
+    let field = driver.query(By::Id("token")).first().await?;
+    field.send_keys(token).await?;
+    driver
+        .query(By::Css("form button"))
+        .first()
+        .await?
+        .click()
+        .await?;
+    Ok(())
+}
+
+async fn shows(browser: &Browser, what: &str) -> Outcome {
+    browser
+        .wait_until(&format!("return {what}"), PATIENCE)
+        .await?;
+    Ok(())
+}
+
+/// Presses a button, and says yes if that is asked.
+async fn press(browser: &Browser, id: &str) -> Outcome {
+    let script = "document.getElementById(args[0]).click();
+        if (document.querySelector('#ask').open) document.querySelector('#ask-yes').click();";
+    browser.eval(script, [json!(id)]).await?;
+    Ok(())
+}
+
+/// Waits until the user's page reaches the application again: what is asked first may be what finds the old session ended.
+async fn comes_back(user: &Browser) -> Outcome {
+    let script = "return (await (await fetch('/echo', { method: 'POST', body: 'clay' })).json()).body === 'clay'";
+    user.wait_until(script, PATIENCE).await?;
+    Ok(())
+}
+
+/// What the application says to the user's page, or that it was not reached.
+async fn fetched(user: &Browser) -> Outcome<String> {
+    let script = "try { return (await (await fetch('/echo', { method: 'POST', body: 'clay' })).json()).body }
+        catch { return 'nothing' }";
+    let said = user.eval(script, []).await?;
+    Ok(said.as_str().unwrap_or("nothing").to_owned())
+}
+
+async fn an_operator_sees_and_switches(engine: Engine) -> Outcome {
+    let desk = Desk::start().await?;
+    let (operator, user) = (
+        Browser::launch(engine).await?,
+        Browser::launch(engine).await?,
+    );
+
+    // Only who has the token gets in, and script does not see what he has for it.
+    operator.goto(&desk.page.url("/")).await?;
+    shows(&operator, "location.pathname === '/login'").await?;
+    log_in(&operator, "not-the-token").await?;
+    let wrong = "document.querySelector('[role=alert]').textContent === 'This is not the token.'";
+    shows(&operator, wrong).await?;
+    log_in(&operator, TOKEN).await?;
+    shows(
+        &operator,
+        "document.querySelector('#state').textContent === 'enforcing'",
+    )
+    .await?;
+    assert_eq!(operator.eval("return document.cookie", []).await?, "");
+
+    // A session and a refusal are on the page as they happen.
+    user.goto(&desk.site.server.url("/account")).await?;
+    shows(&user, "document.title === 'The account'").await?;
+    assert_eq!(fetched(&user).await?, "clay");
+    let sealed = "document.querySelector('#sessions').textContent.includes('sealed, by')";
+    shows(&operator, sealed).await?;
+    assert_eq!(desk.bare("/echo?by=thief").await?, StatusCode::UNAUTHORIZED);
+    let refused = "[...document.querySelectorAll('#events .refusal')].some(({ textContent }) =>
+        textContent.includes('refused/echoproof_missing: '))";
+    shows(&operator, refused).await?;
+
+    // What was let through by monitoring is not by enforcing.
+    press(&operator, "monitor").await?;
+    shows(
+        &operator,
+        "document.querySelector('#banner.monitor').hidden === false",
+    )
+    .await?;
+    assert_eq!(desk.bare("/echo?by=monitor").await?, StatusCode::OK);
+    press(&operator, "enforce").await?;
+    shows(&operator, "document.querySelector('#banner').hidden").await?;
+    assert_eq!(
+        desk.bare("/echo?by=enforce").await?,
+        StatusCode::UNAUTHORIZED
+    );
+    assert_eq!(desk.site.seen.at("/echo?by=monitor").len(), 1);
+    assert_eq!(desk.site.seen.at("/echo?by=enforce").len(), 0);
+
+    // A session that is ended is gone from the page; its browser gets another one.
+    let before = operator
+        .eval(
+            "return document.querySelector('#sessions .name').textContent",
+            [],
+        )
+        .await?;
+    operator
+        .eval("document.querySelector('#sessions button').click()", [])
+        .await?;
+    let gone = format!("!document.querySelector('#sessions').textContent.includes({before})");
+    shows(&operator, &gone).await?;
+    let told = format!(
+        "[...document.querySelectorAll('#events li')].some(({{ textContent }}) =>
+            textContent.includes('session ended') && textContent.includes({before}))"
+    );
+    shows(&operator, &told).await?;
+    comes_back(&user).await?;
+
+    // Stopped, the application is reached by nobody. Then it goes on.
+    press(&operator, "stop").await?;
+    shows(
+        &operator,
+        "document.querySelector('#state').textContent === 'stopped'",
+    )
+    .await?;
+    let seen = desk.site.seen.all().len();
+    assert_eq!(
+        desk.bare("/static/style.css").await?,
+        StatusCode::SERVICE_UNAVAILABLE
+    );
+    assert_eq!(fetched(&user).await?, "nothing");
+    assert_eq!(desk.site.seen.all().len(), seen);
+    press(&operator, "stop").await?;
+    shows(
+        &operator,
+        "document.querySelector('#state').textContent === 'enforcing'",
+    )
+    .await?;
+    assert_eq!(desk.bare("/static/style.css").await?, StatusCode::OK);
+    comes_back(&user).await?;
+
+    // All of that is told, and by whom.
+    let told = "['login', 'mode', 'end_session', 'stop', 'go'].every((action) =>
+        [...document.querySelectorAll('#events .operator')].some(({ textContent }) =>
+            textContent.includes(`operator${action}: `) && /by \\S{8}/.test(textContent)))";
+    shows(&operator, told).await?;
+    if engine != Engine::WebKit {
+        let errors = operator.console_errors().await?;
+        let of_page = errors.iter().filter(|error| error.contains("Content"));
+        assert_eq!(of_page.count(), 0, "{errors:?}");
+    }
+    operator.quit().await?;
+    user.quit().await?;
+    Ok(())
+}
+
+mod an_application_on_the_same_host_gets_no_cookie_of_the_operators {
+    bulla_tests::in_each_engine!(cookie_of_another_port);
+    use super::cookie_of_another_port;
+}
+
+/// Cookies know no ports.
+async fn cookie_of_another_port(engine: Engine) -> Outcome {
+    let desk = Desk::start().await?;
+    let operator = Browser::launch(engine).await?;
+    operator.goto(&desk.page.url("/")).await?;
+    log_in(&operator, TOKEN).await?;
+    shows(
+        &operator,
+        "document.querySelector('#state')?.textContent === 'enforcing'",
+    )
+    .await?;
+
+    // Without a gateway the application has it.
+    operator.goto(&desk.site.application.url("/echo")).await?;
+    let bare = desk.site.seen.at("/echo");
+    let cookie = bare[0]["fields"]["cookie"].as_str().unwrap_or_default();
+    assert!(cookie.starts_with("bulla_operator="), "{bare:?}");
+    operator
+        .goto(&desk.site.server.url("/account?by=operator"))
+        .await?;
+    shows(&operator, "document.title === 'The account'").await?;
+    let page = desk.site.seen.at("/account?by=operator");
+    assert_eq!(page.len(), 1);
+    assert!(!page[0].to_string().contains("bulla_operator"), "{page:?}");
+
+    // And its pages change nothing, though browsers take them for the same site.
+    let out = "await fetch(args[0], { method: 'POST', mode: 'no-cors', credentials: 'include' }).catch(() => {})";
+    operator
+        .eval(out, [json!(desk.page.url("/logout"))])
+        .await?;
+    operator.goto(&desk.page.url("/")).await?;
+    shows(
+        &operator,
+        "document.querySelector('#state')?.textContent === 'enforcing'",
+    )
+    .await?;
+    operator.quit().await?;
+    Ok(())
+}
