@@ -66,6 +66,21 @@ impl FrontProxy {
     ///
     /// If the page has no configuration for it, if it is not installed, or does not begin.
     pub fn start(kind: Kind, page: &str, port: u16, upstream: u16) -> io::Result<Self> {
+        let upstream = format!("127.0.0.1:{upstream}");
+        Self::start_with(kind, page, port, &[(UPSTREAM, &upstream)])
+    }
+
+    /// The same, with other things in the configuration replaced.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::start`], and if there is nothing to replace.
+    pub fn start_with(
+        kind: Kind,
+        page: &str,
+        port: u16,
+        replaced: &[(&str, &str)],
+    ) -> io::Result<Self> {
         let folder = tempfile::tempdir()?;
         let vouched = Vouched::new().map_err(io::Error::other)?;
         let pem = folder.path().join("bank.pem");
@@ -77,10 +92,15 @@ impl FrontProxy {
         fs::write(&pem, both)?;
         let example = example(page, kind.language())
             .ok_or_else(|| io::Error::other(format!("the page has no example for {kind:?}")))?;
-        let configuration = example
+        let mut configuration = example
             .replace(LISTEN, &port.to_string())
-            .replace(UPSTREAM, &format!("127.0.0.1:{upstream}"))
             .replace(CERTIFICATE, &pem.to_string_lossy());
+        for (from, to) in replaced {
+            if !configuration.contains(from) {
+                return Err(io::Error::other(format!("the example has no {from:?}")));
+            }
+            configuration = configuration.replace(from, to);
+        }
         let process = spawn(kind, folder.path(), &configuration)?;
         let mut proxy = Self {
             folder,

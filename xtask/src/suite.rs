@@ -153,6 +153,7 @@ impl Suite {
     fn with_applications(self, project: &mut Project) -> Outcome<Vec<Command>> {
         let node = Node::set_up(project)?;
         apps::install(project, &node)?;
+        setup::ensure(project, &[&setup::PROXIES])?;
         let mut steps =
             vec![project.cargo(&["test", "--package", "bulla-gateway", "--no-fail-fast"])];
         steps.extend(self.in_browsers(project)?);

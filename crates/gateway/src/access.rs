@@ -1,7 +1,12 @@
 //! What is asked for at which paths.
 
+use std::convert::Infallible;
+
+use axum::body::Body;
 use bulla_protocol::target::{Target, plain};
 use bulla_server::Require;
+use http::{Request, Response};
+use tower::{Layer as _, Service, ServiceExt as _};
 
 use crate::config::{Access, Config, PathRule};
 
@@ -107,8 +112,26 @@ impl Rules {
     }
 }
 
+/// Has a request that the verifier let through answered, if it is what its path asks for.
+pub(crate) async fn behind<S>(
+    access: Access,
+    request: Request<bulla_server::Body>,
+    service: S,
+) -> Response<Body>
+where
+    S: Service<Request<bulla_server::Body>, Response = Response<Body>, Error = Infallible>,
+    S::Future: Send + 'static,
+{
+    if let Some(require) = required(access) {
+        let Ok(response) = require.layer(service).oneshot(request).await;
+        return response.map(Body::new);
+    }
+    let Ok(response) = service.oneshot(request).await;
+    response
+}
+
 /// What a path asks for of a session, if it asks for one.
-pub(crate) fn required(access: Access) -> Option<Require> {
+fn required(access: Access) -> Option<Require> {
     match access {
         Access::Public => None,
         Access::Signed => Some(Require::session()),

@@ -17,7 +17,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tower::{Layer as _, ServiceExt as _, service_fn};
 
-use crate::access::{RuleError, Rules, required};
+use crate::access::{RuleError, Rules, behind};
 use crate::config::{Config, Mode, stated_address};
 use crate::delivery::{Delivery, DeliveryError, Seen};
 use crate::edge::{self, Asked, PREFIX};
@@ -43,9 +43,9 @@ struct Inner {
 }
 
 #[derive(Clone)]
-struct Current {
-    config: Config,
-    rules: Rules,
+pub(crate) struct Current {
+    pub(crate) config: Config,
+    pub(crate) rules: Rules,
     sites: Vec<Arc<Site>>,
     upstreams: Upstreams,
     learnt: Arc<Learnt>,
@@ -247,7 +247,7 @@ impl Gateway {
         }
     }
 
-    fn current(&self) -> Arc<Current> {
+    pub(crate) fn current(&self) -> Arc<Current> {
         Arc::clone(&self.0.current.borrow())
     }
 
@@ -361,12 +361,7 @@ impl Current {
             let current = Arc::clone(&self);
             async move { Ok::<_, Infallible>(current.forward(request.map(Body::new)).await) }
         });
-        if let Some(require) = required(access) {
-            let Ok(response) = require.layer(application).oneshot(request).await;
-            return response.map(Body::new);
-        }
-        let Ok(response) = application.oneshot(request).await;
-        response
+        behind(access, request, application).await
     }
 
     async fn forward(&self, request: Request<Body>) -> Response<Body> {

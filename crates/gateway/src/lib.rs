@@ -13,6 +13,7 @@
 //! | the verifier | `bulla-server` |
 //! | what is asked for at which paths | `access` |
 //! | to the application and back: which one, what it is told, what is taken off | `upstream` |
+//! | what other proxies ask | `decision` |
 //! | which cookies it had better bind | `learnt` |
 //! | what is put into pages and their policies | `html` |
 //! | what the application's code is held to | [`delivery`], `html::held`, `page/delivery.js` |
@@ -22,6 +23,7 @@
 
 mod access;
 pub mod config;
+mod decision;
 pub mod delivery;
 mod edge;
 mod gateway;

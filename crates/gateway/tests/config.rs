@@ -6,7 +6,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use bulla_gateway::config::{Access, Config, Health, Limits, Mode, Network, Overrides, Policy};
+use bulla_gateway::config::{
+    Access, Config, Content, Health, Limits, Mode, Network, Overrides, Policy,
+};
 use bulla_server::ProofKind;
 
 /// Reads a text as the file `bulla.toml` of a folder.
@@ -127,7 +129,7 @@ fn what_is_wrong_has_a_line_and_a_key_and_what_would_be_right() {
         (
             "acess = \"sealed\"",
             "bulla.toml:1: acess: is no key here; there are listen, tls, state, paths, origins, upstreams, access, mode, \
-             proof, bound_cookies, health, limits, network, operator, delivery",
+             proof, bound_cookies, health, limits, network, operator, delivery, decision",
         ),
         (
             "tls = \"a.pem\"",
@@ -216,6 +218,15 @@ fn what_is_wrong_has_a_line_and_a_key_and_what_would_be_right() {
              of your own, such as x-real-ip",
         ),
         ("[operator]", "bulla.toml:1: operator.listen: is missing"),
+        ("[decision]", "bulla.toml:1: decision.listen: is missing"),
+        (
+            "[decision]\nlisten = \"127.0.0.1:8080\"",
+            "bulla.toml:2: decision.listen: 127.0.0.1:8080 is where everybody comes; take another port",
+        ),
+        (
+            "[decision]\nlisten = \"127.0.0.1:1\"\ncontent = \"refused\"",
+            "bulla.toml:3: decision.content: \"refused\" is not one of compared, unchecked",
+        ),
         (
             "[operator]\nlisten = \"127.0.0.1:8080\"",
             "bulla.toml:2: operator.listen: 127.0.0.1:8080 is where everybody comes; take another port",
@@ -389,6 +400,15 @@ fn notes_say_what_may_not_be_meant() {
             "the operator's address 0.0.0.0:9090 is open to other machines, and has no TLS: his token can be read on the way",
         ]
     );
+    assert_eq!(
+        notes("[decision]\nlisten = \"0.0.0.0:9191\"\ncontent = \"unchecked\""),
+        [
+            "the decision's address 0.0.0.0:9191 is open to other machines: only the proxy may reach it",
+            "network.client_address is not there, so all who come by the proxy that asks have its address",
+            "access is sealed, and a proxy that asks has signed requests only: they are refused",
+            "decision.content is unchecked: something behind the proxy has to compare it with Content-Digest",
+        ]
+    );
 }
 
 #[test]
@@ -402,7 +422,7 @@ fn what_has_changed_is_named() {
         mode = \"monitor\"\nproof = \"session\"\nbound_cookies = []\n[[paths]]\nprefix = \"/a\"\naccess = \"signed\"\n\
         [tls]\ncertificate = \"c\"\nkey = \"k\"\n[health]\npath = \"/h\"\n[limits]\nbody = \"1B\"\n\
         [network]\nclient_address = \"x\"\n[operator]\nlisten = \"[::]:2\"\n\
-        [delivery]\nmanifest = \"m\"";
+        [delivery]\nmanifest = \"m\"\n[decision]\nlisten = \"[::]:3\"";
     let old = read("");
     let none: [&str; 0] = [];
     assert_eq!(old.changed(&old), none);
@@ -455,9 +475,8 @@ fn the_table_of_the_docs_has_every_key_and_no_other() {
     let mut keys = BTreeSet::new();
     for key in known("") {
         let below = match key.as_str() {
-            "tls" | "health" | "limits" | "network" | "operator" | "delivery" | "paths" => {
-                known(&key)
-            }
+            "tls" | "health" | "limits" | "network" | "operator" | "delivery" | "decision"
+            | "paths" => known(&key),
             _ => {
                 keys.insert(key);
                 continue;
@@ -498,7 +517,7 @@ fn the_example_of_the_docs_is_right_and_its_defaults_are_the_defaults() {
 
     // Every key is in it, so that none has a default which it does not say.
     for key in [
-        "", "paths", "tls", "health", "limits", "network", "operator", "delivery",
+        "", "paths", "tls", "health", "limits", "network", "operator", "delivery", "decision",
     ]
     .into_iter()
     .flat_map(known)
@@ -528,6 +547,7 @@ fn the_example_of_the_docs_is_right_and_its_defaults_are_the_defaults() {
     row("mode", mode.name());
     assert_eq!(proof, ProofKind::Device);
     row("proof", "device");
+    row("decision.content", Content::default().name());
     let seconds = |time: Duration| format!("{}s", time.as_secs());
     let Limits {
         body,
@@ -587,10 +607,16 @@ fn every_key_is_read() {
         (delivery.manifest, delivery.policy),
         (manifest, Policy::Report)
     );
+    let decision = config.decision.unwrap();
+    assert_eq!(
+        (decision.listen.port(), decision.content),
+        (9191, Content::Compared)
+    );
 
     let text = "mode = \"monitor\"\nproof = \"session\"\naccess = \"concealed\"\nbound_cookies = [\"a\"]\n\
         [health]\ninterval = \"1s\"\ntimeout = \"250ms\"\n\
-        [limits]\nbody = \"1KiB\"\nconnect = \"1ms\"\nanswer = \"2m\"\nhead = \"3s\"\nidle = \"4h\"\nshutdown = \"0s\"";
+        [limits]\nbody = \"1KiB\"\nconnect = \"1ms\"\nanswer = \"2m\"\nhead = \"3s\"\nidle = \"4h\"\nshutdown = \"0s\"\n\
+        [decision]\nlisten = \"127.0.0.1:1\"\ncontent = \"unchecked\"";
     let text = format!("upstreams = [\"http://a\"]\n{text}");
     let config = load(folder.path(), &text, &Overrides::default()).unwrap();
     assert_eq!(
@@ -599,6 +625,8 @@ fn every_key_is_read() {
     );
     assert_eq!(config.proof, ProofKind::Session);
     assert_eq!(config.bound_cookies, ["a"]);
+    let content = config.decision.map(|decision| decision.content);
+    assert_eq!(content, Some(Content::Unchecked));
     let Health {
         interval, timeout, ..
     } = config.health;

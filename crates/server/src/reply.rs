@@ -107,8 +107,9 @@ impl Bulla {
         }
     }
 
-    /// A refusal: Problem Details, and how to go on.
-    pub(crate) fn refuse(&self, error: Error) -> Response<Body> {
+    /// A refusal as the verifier itself answers it: [`Refused`], and the nonce to go on with. For what is refused around it; a
+    /// handler returns [`Refused`]. It is not reported.
+    pub fn refuse(&self, error: Error) -> Response<Body> {
         let mut response = Response::from(Refused(error));
         if error.code == Code::WorkRequired {
             let bits = HeaderValue::from(u16::from(self.0.gate.bits));

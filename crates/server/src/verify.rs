@@ -26,6 +26,7 @@ use zeroize::Zeroizing;
 use crate::body::{self, Body, Envelope, Unsealing};
 use crate::bulla::Bulla;
 use crate::cookies::Holder;
+use crate::elsewhere::Elsewhere;
 use crate::event::{About, EventKind};
 use crate::headers::{Stated, View, hidden, inner_headers, proof_fields};
 use crate::live::Live;
@@ -101,7 +102,7 @@ struct Proven {
 /// A request that has passed every check.
 ///
 /// Its content is whole and is the one that was signed; or, where the proof covers the envelope's salt
-/// instead, it is a stream of verified records.
+/// instead, it is a stream of verified records; or it is [`Elsewhere`], and none of it is here.
 pub(crate) struct Verified {
     pub(crate) request: Request<Body>,
     pub(crate) facts: Arc<Facts>,
@@ -538,9 +539,15 @@ impl Unsealed {
         let content = std::mem::replace(&mut self.content, nothing);
         let mut binding = Ok(());
         if let Some(digest) = proven.digest {
-            let content = content.collect(bulla.0.limits.max_body_len).await?;
-            binding = digest.verify(&content);
-            self.content = Content::Plain(body::full(content));
+            binding = match self.extensions.get::<Elsewhere>() {
+                Some(elsewhere) => elsewhere.check(digest),
+                None => {
+                    let content = content.collect(bulla.0.limits.max_body_len).await?;
+                    let is_signed = digest.verify(&content);
+                    self.content = Content::Plain(body::full(content));
+                    is_signed
+                }
+            };
         } else {
             self.content = content.stream(bulla, about)?;
         }

@@ -47,6 +47,7 @@ async fn serve(options: Options, config: Config) -> Result<(), Failure> {
     });
     let well = gateway.clone();
     server
+        .decision(gateway.decision())
         .ready(move || well.is_ready())
         .on_reload(move || {
             let running = Arc::clone(&running);
@@ -76,6 +77,9 @@ fn tell(server: &Server, gateway: &Gateway, config: &Config) {
     tracing::info!("it listens at {}, for {origins}", server.address());
     if let Some(address) = server.operator_address() {
         tracing::info!("it listens at {address} for its operator");
+    }
+    if let Some(address) = server.decision_address() {
+        tracing::info!("it listens at {address} for proxies that ask");
     }
     tracing::info!("it stands before {}", before(config));
     tracing::info!("its identity is {}", gateway.identity());

@@ -7,7 +7,7 @@ use bulla_server::ProofKind;
 
 use super::reader::{Place, Problem, Reader, Section};
 use super::{
-    Config, Delivery, Health, Limits, Network, Operator, Overrides, PathRule, Tls, values,
+    Config, Decision, Delivery, Health, Limits, Network, Operator, Overrides, PathRule, Tls, values,
 };
 use crate::access::{RuleError, Rules};
 
@@ -65,6 +65,9 @@ fn config(mut root: Section<'_, '_>, folder: &Path, over: &Overrides) -> Config 
         delivery: root
             .section("delivery")
             .and_then(|section| delivery(section, folder)),
+        decision: root
+            .section("decision")
+            .and_then(|section| decision(section, listen)),
     };
     root.end();
     check_rules(&config, &places);
@@ -206,19 +209,35 @@ fn network(mut section: Section<'_, '_>) -> Network {
 }
 
 fn operator(mut section: Section<'_, '_>, folder: &Path, public: SocketAddr) -> Option<Operator> {
-    let place = section.place("listen");
-    let listen = section.needed("listen", values::address);
+    let listen = private(&mut section, public);
     let token_file = section.text("token_file", values::file);
     section.end();
+    Some(Operator {
+        listen: listen?,
+        token_file: token_file.map(|file| folder.join(file)),
+    })
+}
+
+fn decision(mut section: Section<'_, '_>, public: SocketAddr) -> Option<Decision> {
+    let listen = private(&mut section, public);
+    let content = section.text("content", values::content);
+    section.end();
+    Some(Decision {
+        listen: listen?,
+        content: content.unwrap_or_default(),
+    })
+}
+
+/// Where else it listens than for everybody.
+fn private(section: &mut Section<'_, '_>, public: SocketAddr) -> Option<SocketAddr> {
+    let place = section.place("listen");
+    let listen = section.needed("listen", values::address);
     if listen == Some(public) && public.port() != 0 {
         place.problem(format!(
             "{public} is where everybody comes; take another port"
         ));
     }
-    Some(Operator {
-        listen: listen?,
-        token_file: token_file.map(|file| folder.join(file)),
-    })
+    listen
 }
 
 fn delivery(mut section: Section<'_, '_>, folder: &Path) -> Option<Delivery> {

@@ -57,6 +57,8 @@ pub struct Config {
     pub operator: Option<Operator>,
     /// What browsers hold the application's code to, if there is anything.
     pub delivery: Option<Delivery>,
+    /// Where other proxies ask, if any do.
+    pub decision: Option<Decision>,
 }
 
 /// What a path asks for.
@@ -200,6 +202,37 @@ impl Policy {
     }
 }
 
+/// Where other proxies ask whether a request may pass.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Decision {
+    /// Where it listens. Nobody but a proxy may reach it.
+    pub listen: SocketAddr,
+    /// What becomes of content that the proxy does not show.
+    pub content: Content,
+}
+
+/// What becomes of content that is not shown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Content {
+    /// What is shown is compared with what was signed, and where none is shown, none may have been signed.
+    #[default]
+    Compared,
+    /// It may be anything, unless somebody else compares it.
+    Unchecked,
+}
+
+impl Content {
+    const ALL: [Self; 2] = [Self::Compared, Self::Unchecked];
+
+    /// What it is called in a file.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Compared => "compared",
+            Self::Unchecked => "unchecked",
+        }
+    }
+}
+
 /// Where it listens if nobody says where.
 const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
 
@@ -264,6 +297,7 @@ impl Config {
             network: Network::default(),
             operator: None,
             delivery: None,
+            decision: None,
         }
     }
 
@@ -311,6 +345,7 @@ impl Config {
             ("network", self.network != new.network),
             ("operator", self.operator != new.operator),
             ("delivery", self.delivery != new.delivery),
+            ("decision", self.decision != new.decision),
         ];
         let changed = keys.into_iter().filter(|(_, is_new)| *is_new);
         changed.map(|(key, _)| key).collect()

@@ -1,6 +1,6 @@
 //! What an operator may not have meant.
 
-use super::{Config, Mode, values};
+use super::{Access, Config, Content, Decision, Mode, values};
 
 pub(super) fn all(config: &Config) -> Vec<String> {
     let mut notes = Vec::new();
@@ -31,7 +31,37 @@ pub(super) fn all(config: &Config) -> Vec<String> {
             operator.listen
         ));
     }
+    if let Some(decision) = &config.decision {
+        of_decision(config, decision, &mut notes);
+    }
     notes
+}
+
+fn of_decision(config: &Config, decision: &Decision, notes: &mut Vec<String>) {
+    if !decision.listen.ip().is_loopback() {
+        notes.push(format!(
+            "the decision's address {} is open to other machines: only the proxy may reach it",
+            decision.listen
+        ));
+    }
+    if config.network.client_address.is_none() {
+        notes.push(
+            "network.client_address is not there, so all who come by the proxy that asks have its address"
+                .to_owned(),
+        );
+    }
+    if config.access > Access::Signed {
+        notes.push(format!(
+            "access is {}, and a proxy that asks has signed requests only: they are refused",
+            config.access.name()
+        ));
+    }
+    if decision.content == Content::Unchecked {
+        notes.push(
+            "decision.content is unchecked: something behind the proxy has to compare it with Content-Digest"
+                .to_owned(),
+        );
+    }
 }
 
 fn of_origin(config: &Config, origin: &str) -> Option<String> {

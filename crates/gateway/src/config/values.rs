@@ -8,7 +8,7 @@ use bulla_protocol::target::{Origin, Target};
 use bulla_server::ProofKind;
 use http::{HeaderName, Uri};
 
-use super::{Access, Mode, Policy};
+use super::{Access, Content, Mode, Policy};
 use crate::edge::PREFIX;
 
 /// An address and a port to listen at, such as `127.0.0.1:8080`, `0.0.0.0:443` or `[::]:443`.
@@ -82,6 +82,10 @@ pub(super) fn mode(text: &str) -> Result<Mode, String> {
 
 pub(super) fn policy(text: &str) -> Result<Policy, String> {
     one_of(text, &Policy::ALL.map(|policy| (policy.name(), policy)))
+}
+
+pub(super) fn content(text: &str) -> Result<Content, String> {
+    one_of(text, &Content::ALL.map(|content| (content.name(), content)))
 }
 
 fn one_of<T: Copy>(text: &str, all: &[(&str, T)]) -> Result<T, String> {

@@ -51,6 +51,8 @@ pub struct Server {
     certificate: Option<Certificate>,
     operator: Option<(TcpListener, SocketAddr)>,
     page: Router,
+    decision: Option<(TcpListener, SocketAddr)>,
+    questions: Router,
     health: Health,
     reload: Reload,
     limits: Limits,
@@ -71,6 +73,10 @@ impl Server {
             Some(operator) => Some(listen(operator.listen).await?),
             None => None,
         };
+        let decision = match &config.decision {
+            Some(decision) => Some(listen(decision.listen).await?),
+            None => None,
+        };
         let (public, address) = listen(config.listen).await?;
         Ok(Self {
             public,
@@ -78,6 +84,8 @@ impl Server {
             certificate,
             operator,
             page: Router::new(),
+            decision,
+            questions: Router::new(),
             health: Health::new(|| true),
             reload: Box::new(|| Box::pin(async {})),
             limits: config.limits.clone(),
@@ -95,6 +103,11 @@ impl Server {
         self.operator.as_ref().map(|&(_, address)| address)
     }
 
+    /// Where it listens for proxies that ask.
+    pub fn decision_address(&self) -> Option<SocketAddr> {
+        self.decision.as_ref().map(|&(_, address)| address)
+    }
+
     /// The certificate, if it ends TLS.
     pub fn certificate(&self) -> Option<Certificate> {
         self.certificate.clone()
@@ -104,6 +117,13 @@ impl Server {
     #[must_use]
     pub fn operator(mut self, page: Router) -> Self {
         self.page = page;
+        self
+    }
+
+    /// Sets what proxies are answered who ask. Default: nothing.
+    #[must_use]
+    pub fn decision(mut self, questions: Router) -> Self {
+        self.questions = questions;
         self
     }
 
@@ -150,6 +170,10 @@ impl Server {
             let page = health.clone().before(self.page);
             serve(listener, None, page, &operators, &limits);
         }
+        let questions = Control::new();
+        if let Some((listener, _)) = self.decision {
+            serve(listener, None, self.questions, &questions, &limits);
+        }
         let reloads = tokio::spawn(async move {
             while hangup.recv().await.is_some() {
                 reload().await;
@@ -161,11 +185,13 @@ impl Server {
             ended = &mut serving => ended,
             () = end.asked() => {
                 health.end();
+                questions.graceful_shutdown(Some(limits.shutdown));
                 finish(&control, limits.shutdown, &mut end, serving).await
             }
         };
         reloads.abort();
         operators.shutdown();
+        questions.shutdown();
         ended
             .unwrap_or_else(|panic| Err(io::Error::other(panic)))
             .map_err(ServeError::Stopped)

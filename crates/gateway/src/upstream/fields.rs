@@ -91,17 +91,30 @@ pub(super) fn state(
     set(fields, "x-forwarded-proto", origin.scheme());
     set(fields, HOST.as_str(), origin.authority());
     if let Some(session) = session {
-        set(fields, "bulla-session", &session.id().to_string());
-        set(fields, "bulla-device", &session.device().to_string());
-        if let Some(subject) = session.subject() {
-            set(fields, "bulla-subject", &percent_encoded(subject));
-        }
-        let proof = match session.proof() {
-            ProofKind::Device => "device",
-            ProofKind::Session => "session",
-        };
-        set(fields, "bulla-proof", proof);
+        state_session(fields, session);
     }
+}
+
+/// All that [`state_session`] may say.
+pub(crate) const OF_SESSION: [&str; 4] = [
+    "bulla-session",
+    "bulla-device",
+    "bulla-subject",
+    "bulla-proof",
+];
+
+/// Says whose a request is.
+pub(crate) fn state_session(fields: &mut HeaderMap, session: &Session) {
+    set(fields, "bulla-session", &session.id().to_string());
+    set(fields, "bulla-device", &session.device().to_string());
+    if let Some(subject) = session.subject() {
+        set(fields, "bulla-subject", &percent_encoded(subject));
+    }
+    let proof = match session.proof() {
+        ProofKind::Device => "device",
+        ProofKind::Session => "session",
+    };
+    set(fields, "bulla-proof", proof);
 }
 
 fn set(fields: &mut HeaderMap, name: &'static str, value: &str) {
