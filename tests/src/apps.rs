@@ -268,7 +268,7 @@ fn sources() -> PathBuf {
 }
 
 /// A file of what the set-up installs.
-fn installed(file: &str) -> io::Result<PathBuf> {
+pub(crate) fn installed(file: &str) -> io::Result<PathBuf> {
     let file = target()?.join("tools").join(file);
     if file.exists() {
         return Ok(file);

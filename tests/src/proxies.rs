@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
+use crate::apps::installed;
 use crate::certificate::Vouched;
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -25,17 +26,23 @@ pub enum Kind {
     Nginx,
     /// `HAProxy`.
     HaProxy,
+    /// Envoy, as `cargo xtask test --suite gateway` installs it.
+    Envoy,
 }
 
 impl Kind {
-    /// All of them.
+    /// Those that stand before a server which unseals by itself.
     pub const ALL: [Self; 2] = [Self::Nginx, Self::HaProxy];
+
+    /// Those that ask the gateway.
+    pub const ASKING: [Self; 2] = [Self::Nginx, Self::Envoy];
 
     /// What its examples in the documentation are marked with.
     fn language(self) -> &'static str {
         match self {
             Self::Nginx => "nginx",
             Self::HaProxy => "haproxy",
+            Self::Envoy => "yaml",
         }
     }
 }
@@ -175,6 +182,22 @@ fn spawn(kind: Kind, folder: &Path, configuration: &str) -> io::Result<Child> {
             fs::write(&file, format!("{configuration}\n"))?;
             let mut command = Command::new("haproxy");
             command.arg("-db").arg("-f").arg(&file);
+            command
+        }
+        Kind::Envoy => {
+            // It goes by the ending of the name.
+            let file = folder.join("conf.yaml");
+            fs::write(&file, configuration)?;
+            let mut command = Command::new(installed("envoy/bin/envoy")?);
+            command.args([
+                "--use-dynamic-base-id",
+                "--concurrency",
+                "1",
+                "-l",
+                "warn",
+                "-c",
+            ]);
+            command.arg(&file);
             command
         }
     };

@@ -9,6 +9,7 @@ use crate::project::{self, Project, ask, say};
 use crate::setup;
 
 const DJANGO: &str = "tests/apps/django/requirements.txt";
+const ENVOY: &str = "tests/apps/envoy/requirements.txt";
 
 /// Installs them into the target folder, unless it was done before.
 pub(crate) fn install(project: &Project, node: &Node) -> Outcome {
@@ -24,6 +25,12 @@ pub(crate) fn install_django(project: &Project) -> Outcome {
         Path::new(DJANGO),
         "django",
         "a web framework with an admin's pages: Django",
+    )?;
+    install_locked(
+        project,
+        Path::new(ENVOY),
+        "envoy",
+        "a proxy that asks the gateway: Envoy",
     )
 }
 

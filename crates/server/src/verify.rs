@@ -539,15 +539,13 @@ impl Unsealed {
         let content = std::mem::replace(&mut self.content, nothing);
         let mut binding = Ok(());
         if let Some(digest) = proven.digest {
-            binding = match self.extensions.get::<Elsewhere>() {
-                Some(elsewhere) => elsewhere.check(digest),
-                None => {
-                    let content = content.collect(bulla.0.limits.max_body_len).await?;
-                    let is_signed = digest.verify(&content);
-                    self.content = Content::Plain(body::full(content));
-                    is_signed
-                }
-            };
+            if let Some(elsewhere) = self.elsewhere() {
+                binding = elsewhere.check(digest);
+            } else {
+                let content = content.collect(bulla.0.limits.max_body_len).await?;
+                binding = digest.verify(&content);
+                self.content = Content::Plain(body::full(content));
+            }
         } else {
             self.content = content.stream(bulla, about)?;
         }
@@ -563,6 +561,12 @@ impl Unsealed {
             }
             Err(refusal) => Err(self.rejected(refusal)),
         }
+    }
+
+    /// Where its content is, if it is not here. What is sealed is its content.
+    fn elsewhere(&self) -> Option<Elsewhere> {
+        let elsewhere = self.extensions.get().copied();
+        elsewhere.filter(|_| self.salt.is_none())
     }
 
     fn facts(&self, proven: &Proven, network: Option<Network>, now: u32) -> Facts {

@@ -12,7 +12,7 @@ use axum::Router;
 use axum::body::Body;
 use bulla_server::{Bulla, Code, Error, Refused, Session};
 use http::header::{CACHE_CONTROL, RETRY_AFTER};
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use tower::{Layer as _, ServiceExt as _, service_fn};
 
 use self::question::{Asked, Form};
@@ -20,13 +20,10 @@ use crate::access::behind;
 use crate::config::Content;
 use crate::edge::PREFIX;
 use crate::gateway::Gateway;
-use crate::upstream::{OF_SESSION, state_session};
+use crate::upstream::state_session;
 
 /// In the answer to nginx: why not.
 const REFUSAL: &str = "bulla-refusal";
-
-/// By this Envoy is told what to take off that a client may have forged.
-const TAKE_OFF: &str = "x-envoy-auth-headers-to-remove";
 
 const SEALED: Error =
     Code::SealBroken.because("whoever asks could not unseal it: sign requests here, and seal none");
@@ -108,13 +105,6 @@ fn granted(answer: &Response<Body>, session: Option<&Session>) -> Response<Body>
     }
     if let Some(session) = session {
         state_session(fields, session);
-    }
-    let unsaid = OF_SESSION.into_iter();
-    let unsaid: Vec<_> = unsaid.filter(|name| !fields.contains_key(*name)).collect();
-    if let Ok(unsaid) = HeaderValue::try_from(unsaid.join(","))
-        && !unsaid.is_empty()
-    {
-        fields.insert(HeaderName::from_static(TAKE_OFF), unsaid);
     }
     response
 }

@@ -95,14 +95,6 @@ pub(super) fn state(
     }
 }
 
-/// All that [`state_session`] may say.
-pub(crate) const OF_SESSION: [&str; 4] = [
-    "bulla-session",
-    "bulla-device",
-    "bulla-subject",
-    "bulla-proof",
-];
-
 /// Says whose a request is.
 pub(crate) fn state_session(fields: &mut HeaderMap, session: &Session) {
     set(fields, "bulla-session", &session.id().to_string());

@@ -30,7 +30,7 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
-pub(crate) use self::fields::{OF_SESSION, state_session};
+pub(crate) use self::fields::state_session;
 use self::lent::Lent;
 use self::reply::Reply;
 use crate::config::{Config, stated_address};
