@@ -224,9 +224,9 @@ async fn what_a_client_says_of_itself_is_gone_by(kind: Kind) -> Outcome {
     assert!(fields["bulla_subject"].is_null());
 
     let session = site.session().await?;
-    let mut forger = signed(&session, get("/echo?forged")?)?;
-    forger.headers_mut().insert("bulla-subject", "ann".parse()?);
-    assert_eq!(site.send(forger).await?.status(), StatusCode::OK);
+    let mut asked = signed(&session, get("/echo?forged")?)?;
+    asked.headers_mut().insert("bulla-subject", "ann".parse()?);
+    assert_eq!(site.send(asked).await?.status(), StatusCode::OK);
     assert!(site.seen("/echo?forged")[0]["fields"]["bulla-subject"].is_null());
 
     // The application by itself believes it.
