@@ -24,6 +24,7 @@ use crate::edge::{self, Asked, PREFIX};
 use crate::html::{self, Held};
 use crate::learnt::Learnt;
 use crate::operator::{Desk, Stop, take_off_cookie};
+use crate::runtime::Runtime;
 use crate::site::{self, Site};
 use crate::upstream::{UpstreamError, Upstreams};
 
@@ -50,6 +51,7 @@ pub(crate) struct Current {
     upstreams: Upstreams,
     learnt: Arc<Learnt>,
     delivery: Option<Arc<Delivery>>,
+    runtime: Arc<Runtime>,
 }
 
 /// Why a gateway cannot be built.
@@ -130,7 +132,13 @@ impl Gateway {
             builder = builder.origin(origin);
         }
         let bulla = builder.build()?;
-        let current = Current::new(config, bulla.identity(), Arc::default(), &seen)?;
+        let current = Current::new(
+            config,
+            bulla.identity(),
+            Arc::default(),
+            Arc::default(),
+            &seen,
+        )?;
         bulla.set_paths(current.paths())?;
         let current = watch::Sender::new(Arc::new(current));
         Ok(Self(Arc::new(Inner {
@@ -164,8 +172,8 @@ impl Gateway {
             ..running
         };
         let waiting = next.changed(&config);
-        let learnt = Arc::clone(&before.learnt);
-        let next = Current::new(&next, bulla.identity(), learnt, seen)?;
+        let (learnt, runtime) = (Arc::clone(&before.learnt), Arc::clone(&before.runtime));
+        let next = Current::new(&next, bulla.identity(), learnt, runtime, seen)?;
         self.go_by(next)?;
         Ok(waiting)
     }
@@ -318,6 +326,7 @@ impl Current {
         config: &Config,
         identity: Thumbprint,
         learnt: Arc<Learnt>,
+        runtime: Arc<Runtime>,
         seen: &Seen,
     ) -> Result<Self, StartError> {
         let rules = Rules::new(config)?;
@@ -340,6 +349,7 @@ impl Current {
             rules,
             learnt,
             delivery,
+            runtime,
         })
     }
 
@@ -356,7 +366,11 @@ impl Current {
 
     /// What the verifier has let through, to the application and back, if its path asks for no more.
     async fn pass(self: Arc<Self>, request: Request<bulla_server::Body>) -> Response<Body> {
-        let access = self.rules.at(request.uri().path());
+        let path = request.uri().path();
+        if edge::is_own(path) {
+            return self.runtime.answer(request).await;
+        }
+        let access = self.rules.at(path);
         let application = service_fn(move |request: Request<bulla_server::Body>| {
             let current = Arc::clone(&self);
             async move { Ok::<_, Infallible>(current.forward(request.map(Body::new)).await) }

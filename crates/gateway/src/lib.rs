@@ -15,6 +15,7 @@
 //! | to the application and back: which one, what it is told, what is taken off | `upstream` |
 //! | what other proxies ask | `decision` |
 //! | which cookies it had better bind | `learnt` |
+//! | what pages report of themselves | `runtime` |
 //! | what is put into pages and their policies | `html` |
 //! | what the application's code is held to | [`delivery`], `html::held`, `page/delivery.js` |
 //! | what the operator says | [`config`] |
@@ -31,6 +32,7 @@ mod html;
 mod learnt;
 pub mod operator;
 mod policy;
+mod runtime;
 pub mod serve;
 mod site;
 mod upstream;

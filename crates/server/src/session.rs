@@ -230,6 +230,13 @@ impl Session {
         self.logout().await
     }
 
+    /// Reports that the application has noticed something in this session, as an event beside the verifier's own:
+    /// [`EventKind::Noticed`](crate::EventKind::Noticed). `what` is a stable name for it, and tells nothing of anybody.
+    pub fn notice(&self, what: &'static str) {
+        let about = About::by(&self.facts);
+        self.bulla.report(EventKind::Noticed(what), &about);
+    }
+
     async fn end(&self, by: Option<Subject>) -> Result<(), Error> {
         let this = self.facts.id.into();
         self.bulla.end(Revocation::Session(this), by.into()).await?;

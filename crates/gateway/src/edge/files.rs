@@ -15,6 +15,7 @@ use sha2::{Digest as _, Sha256, Sha384};
 use crate::access::Rules;
 use crate::delivery::{self, Delivery};
 use crate::html::Loader;
+use crate::runtime;
 
 /// Where the protocol is, and below it the gateway's own files.
 pub(crate) const PREFIX: &str = "/.well-known/bulla";
@@ -69,7 +70,8 @@ impl Files {
             origin: origin.to_owned(),
         };
         let manifest = format!("{folder}/manifest");
-        let mut settings = settings(&wasm, identity, rules);
+        let own = [&loader.script, &loader.worker, &wasm, &manifest];
+        let mut settings = settings(&wasm, identity, rules, &own);
         if delivery.is_some() {
             settings["manifest"] = manifest.as_str().into();
         }
@@ -213,10 +215,13 @@ fn name_of(content: &[u8]) -> String {
 }
 
 /// What the service worker is set up for.
-fn settings(wasm: &str, identity: &str, rules: &Rules) -> Value {
-    let (paths, mut except) = rules.scope();
-    let own = format!("{PREFIX}/");
-    except.push(&own);
+fn settings(wasm: &str, identity: &str, rules: &Rules, own: &[&String]) -> Value {
+    let (mut paths, mut except) = rules.scope();
+    // Reports have to come from a session, also where all else is public.
+    paths.push(runtime::PATH);
+    let protocol = ["session", "sealed"].map(|name| format!("{PREFIX}/{name}"));
+    except.extend(protocol.iter().map(String::as_str));
+    except.extend(own.iter().map(|path| path.as_str()));
     json!({ "identity": identity, "paths": paths, "except": except, "wasm": wasm })
 }
 

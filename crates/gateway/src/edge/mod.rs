@@ -55,10 +55,7 @@ impl Asked {
             return response;
         };
         let path = self.uri.path();
-        let is_of_protocol = path
-            .strip_prefix(PREFIX)
-            .is_some_and(|rest| rest.starts_with('/'));
-        if is_of_protocol || is_about_the_server(code) {
+        if is_own(path) || is_about_the_server(code) {
             return response;
         }
         match (self.kind, rules.at(path)) {
@@ -69,6 +66,12 @@ impl Asked {
             _ => response,
         }
     }
+}
+
+/// Whether a path is the protocol's or the gateway's own, and so never the application's.
+pub(crate) fn is_own(path: &str) -> bool {
+    let rest = path.strip_prefix(PREFIX);
+    rest.is_some_and(|rest| rest.starts_with('/'))
 }
 
 /// Whether a refusal says something of the server as a whole, or of who is asking, and nothing of the path.

@@ -9,7 +9,11 @@ fn is_refusal(kind: &EventKind) -> bool {
     kind.error().is_some()
         || matches!(
             kind,
-            Kind::ForeignTicket | Kind::CookieUnproven | Kind::CookieDropped | Kind::Rule(_)
+            Kind::ForeignTicket
+                | Kind::CookieUnproven
+                | Kind::CookieDropped
+                | Kind::Rule(_)
+                | Kind::Noticed(_)
         )
 }
 
@@ -29,6 +33,7 @@ pub(super) fn write(event: &SecurityEvent) {
             kind = event.kind.name(),
             code = error.map(|error| error.code.as_str()),
             rule = event.kind.rule().map(Rule::name),
+            noticed = event.kind.noticed(),
             detail = error.map(|error| error.detail),
             session = event.session.map(tracing::field::display),
             device = event.device.map(tracing::field::display),

@@ -15,7 +15,7 @@ pub(crate) fn describe() {
     describe_counter!(
         EVENTS,
         Unit::Count,
-        "Security events, by kind, and by code or rule."
+        "Security events, by kind, and by code, rule or what was noticed."
     );
     describe_counter!(
         REQUESTS,
@@ -32,6 +32,7 @@ pub(crate) fn describe() {
 pub(super) fn count(kind: &EventKind) {
     let code = kind.code().map_or("", bulla_protocol::error::Code::as_str);
     let why = kind.rule().map_or(code, crate::rules::Rule::name);
+    let why = kind.noticed().unwrap_or(why);
     counter!(EVENTS, "kind" => kind.name(), "code" => why).increment(1);
 }
 

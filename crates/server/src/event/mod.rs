@@ -92,6 +92,8 @@ pub enum EventKind {
     AllEnded,
     /// A user has to log in again where a recent login is asked for.
     StepUp,
+    /// The application has noticed something in a session, and [says so](crate::Session::notice) by a name of its own.
+    Noticed(&'static str),
 }
 
 impl EventKind {
@@ -114,6 +116,7 @@ impl EventKind {
             Self::DeviceEnded => "device_ended",
             Self::AllEnded => "all_ended",
             Self::StepUp => "step_up",
+            Self::Noticed(_) => "noticed",
         }
     }
 
@@ -134,6 +137,14 @@ impl EventKind {
     pub const fn rule(&self) -> Option<Rule> {
         match self {
             Self::Rule(rule) => Some(*rule),
+            _ => None,
+        }
+    }
+
+    /// What the application has noticed, by its own name for it.
+    pub const fn noticed(&self) -> Option<&'static str> {
+        match self {
+            Self::Noticed(what) => Some(*what),
             _ => None,
         }
     }

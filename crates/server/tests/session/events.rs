@@ -145,6 +145,27 @@ async fn logins_and_ends_are_events() {
     );
 }
 
+/// The application's own stand beside the verifier's, about the same session.
+#[tokio::test]
+async fn what_the_application_notices_is_an_event() {
+    let (server, events) = server();
+    let device = Device::new();
+    let client = device.open(&server, None).await.unwrap();
+    events.lock().unwrap().clear();
+    let odd = client.sealed(&device, ProofKind::Device, ("POST", "/api/notice"), b"");
+    assert_eq!(server.send(concealed(&odd.bytes)).await.status(), 200);
+    let seen: Vec<_> = events.lock().unwrap().iter().map(summary).collect();
+    let names = server.bulla.pseudonyms();
+    let session = Some(names.session(client.id));
+    let of_device = Some(names.device(device.0.thumbprint()));
+    assert_eq!(
+        seen,
+        [(EventKind::Noticed("odd"), session, of_device, None)]
+    );
+    assert_eq!(seen[0].0.noticed(), Some("odd"));
+    assert_eq!(seen[0].0.code(), None);
+}
+
 type Summary = (
     EventKind,
     Option<Pseudonym>,

@@ -187,6 +187,10 @@ async fn serve(request: Request<bulla_server::Body>) -> Response<Body> {
         }
         ("/api/headers", _) => answer(200, &format!("{:?}", parts.headers)),
         ("/api/login", Some(session)) => refused(session.login(&content).await),
+        ("/api/notice", Some(session)) => {
+            session.notice("odd");
+            answer(204, "")
+        }
         ("/api/logout", Some(session)) => refused(session.logout().await),
         ("/public", None) => answer(200, "public"),
         _ => answer(404, "nothing here"),
