@@ -17,11 +17,12 @@ use axum::routing::get;
 use bulla_gateway::Gateway;
 use bulla_gateway::config::{Access, Config, Delivery, PathRule, Policy};
 use bulla_gateway::delivery::Manifest;
-use bulla_server::Identity;
+use bulla_server::{Events, Identity};
 use bulla_tests::bank::PATIENCE;
 use bulla_tests::browser::{Browser, BrowserError, Engine};
 use bulla_tests::serve::Server;
 use tempfile::TempDir;
+use tokio::time::timeout;
 
 type Outcome<T = ()> = Result<T, Box<dyn std::error::Error>>;
 
@@ -307,7 +308,9 @@ async fn what_is_changed_on_the_way_is_not_run(engine: Engine) -> Outcome {
     assert_eq!(words(&browser, 1).await?, all("honest"));
 
     site.between.set(|now| now.changes = true);
+    let mut events = site.gateway.bulla().events();
     assert_eq!(words(&browser, 2).await?, vec!["none"; 5]);
+    told(&mut events).await?;
     // What is not listed where all code is.
     let unlisted =
         "const script = Object.assign(document.createElement('script'), { src: '/static/new.js' });
@@ -330,6 +333,18 @@ async fn what_is_changed_on_the_way_is_not_run(engine: Engine) -> Outcome {
     assert_eq!(shell, "This page did not come unharmed");
     browser.quit().await?;
     Ok(())
+}
+
+/// The server is told of it, and of which session.
+async fn told(events: &mut Events) -> Outcome {
+    loop {
+        let event = timeout(PATIENCE, events.next()).await?;
+        let event = event.ok_or("the verifier is gone")??;
+        if event.kind.noticed() == Some("integrity") {
+            assert!(event.session.is_some());
+            return Ok(());
+        }
+    }
 }
 
 /// A page that is listed, after the application has come to answer with another.
@@ -362,7 +377,9 @@ async fn an_older_version_is_refused_and_a_newer_one_taken(engine: Engine) -> Ou
     // Somebody brings back both, the manifest and what it lists.
     write(site.folder.path(), "honest")?;
     site.between.set(|now| now.manifest = Some(old));
+    let mut events = site.gateway.bulla().events();
     assert_eq!(words(&browser, 1).await?, vec!["none"; 5]);
+    told(&mut events).await?;
     stop_worker(&browser).await?;
     assert_eq!(words(&browser, 2).await?, vec!["none"; 5]);
     // A browser that comes for the first time has nothing to tell it by.
