@@ -52,6 +52,14 @@ impl Seen {
         all.clone()
     }
 
+    /// Begins anew.
+    pub fn forget(&self) {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clear();
+    }
+
     /// What has come for this path and query.
     pub fn at(&self, target: &str) -> Vec<Value> {
         let mut all = self.all();

@@ -206,7 +206,7 @@ fn what_is_wrong_has_a_line_and_a_key_and_what_would_be_right() {
         ),
         (
             "[limits]\nbodies = \"1B\"",
-            "bulla.toml:2: limits.bodies: is no key here; there are connect, answer, head, idle, body, shutdown",
+            "bulla.toml:2: limits.bodies: is no key here; there are connect, answer, quiet, head, idle, body, shutdown",
         ),
         (
             "[network]\nclient_address = \"x real ip\"",
@@ -553,6 +553,7 @@ fn the_example_of_the_docs_is_right_and_its_defaults_are_the_defaults() {
         body,
         connect,
         answer,
+        quiet,
         head,
         idle,
         shutdown,
@@ -562,6 +563,7 @@ fn the_example_of_the_docs_is_right_and_its_defaults_are_the_defaults() {
     for (key, time) in [
         ("limits.connect", connect),
         ("limits.answer", answer),
+        ("limits.quiet", quiet),
         ("limits.head", head),
         ("limits.idle", idle),
         ("limits.shutdown", shutdown),
@@ -615,7 +617,7 @@ fn every_key_is_read() {
 
     let text = "mode = \"monitor\"\nproof = \"session\"\naccess = \"concealed\"\nbound_cookies = [\"a\"]\n\
         [health]\ninterval = \"1s\"\ntimeout = \"250ms\"\n\
-        [limits]\nbody = \"1KiB\"\nconnect = \"1ms\"\nanswer = \"2m\"\nhead = \"3s\"\nidle = \"4h\"\nshutdown = \"0s\"\n\
+        [limits]\nbody = \"1KiB\"\nconnect = \"1ms\"\nanswer = \"2m\"\nquiet = \"6m\"\nhead = \"3s\"\nidle = \"4h\"\nshutdown = \"0s\"\n\
         [decision]\nlisten = \"127.0.0.1:1\"\ncontent = \"unchecked\"";
     let text = format!("upstreams = [\"http://a\"]\n{text}");
     let config = load(folder.path(), &text, &Overrides::default()).unwrap();
@@ -638,6 +640,7 @@ fn every_key_is_read() {
         body,
         connect,
         answer,
+        quiet,
         head,
         idle,
         shutdown,
@@ -649,4 +652,5 @@ fn every_key_is_read() {
         (Duration::from_mins(2), Duration::from_secs(3))
     );
     assert_eq!((idle, shutdown), (Duration::from_hours(4), Duration::ZERO));
+    assert_eq!(quiet, Duration::from_mins(6));
 }

@@ -189,6 +189,7 @@ fn limits(mut section: Section<'_, '_>) -> Limits {
     let limits = Limits {
         connect: time("connect", default.connect),
         answer: time("answer", default.answer),
+        quiet: time("quiet", default.quiet),
         head: time("head", default.head),
         idle: time("idle", default.idle),
         body: section.text("body", values::size).unwrap_or(default.body),

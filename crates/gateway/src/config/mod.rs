@@ -149,6 +149,8 @@ pub struct Limits {
     pub connect: Duration,
     /// How long an upstream may take to the first byte of its answer.
     pub answer: Duration,
+    /// How long an upstream may say nothing in the middle of its answer, if that is no stream of events.
+    pub quiet: Duration,
     /// How long a client may take for TLS, and then for the head of its first request.
     pub head: Duration,
     /// How long a connection of HTTP/1.1 may take from one request to the end of the next one's head. Longer than what
@@ -399,6 +401,7 @@ impl Default for Limits {
             body: 10 * 1024 * 1024,
             connect: Duration::from_secs(5),
             answer: Duration::from_mins(1),
+            quiet: Duration::from_mins(5),
             head: Duration::from_secs(20),
             idle: Duration::from_secs(75),
             shutdown: Duration::from_secs(30),

@@ -11,10 +11,15 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-/// Takes off what a client may not say to an application.
-pub(super) fn take_off(fields: &mut HeaderMap) {
+/// Takes off what a client may not say to an application, and where a proxy states the client's address: `Forwarded` says it.
+pub(super) fn take_off(fields: &mut HeaderMap, client_address: Option<&HeaderName>) {
     take_off_nominated(fields);
-    let forged = fields.keys().filter(|name| is_forged(name.as_str()));
+    let read = |name: &HeaderName| name.as_str().replace('_', "-");
+    let stated = client_address.map(read);
+    let is_stated = |name: &HeaderName| stated.as_ref().is_some_and(|stated| *stated == read(name));
+    let forged = fields
+        .keys()
+        .filter(|name| is_forged(name.as_str()) || is_stated(name));
     let forged: Vec<HeaderName> = forged.cloned().collect();
     for name in forged {
         fields.remove(name);
@@ -177,9 +182,11 @@ mod tests {
             "x-http_method-override",
             "transfer_encoding",
             "content_length",
+            "cf-client",
+            "cf_client",
         ] {
             let mut forged = fields(&[(name, "1"), ("cookie", "a=b"), ("content-length", "1")]);
-            take_off(&mut forged);
+            take_off(&mut forged, Some(&HeaderName::from_static("cf-client")));
             let kept = fields(&[("cookie", "a=b"), ("content-length", "1")]);
             assert_eq!(forged, kept, "{name}");
         }
@@ -191,7 +198,7 @@ mod tests {
             ("connection", "X-Forwarded-For, Upgrade, X-Own"),
             ("x-own", "1"),
         ]);
-        take_off(&mut asked);
+        take_off(&mut asked, None);
         assert_eq!(asked, fields(&[("connection", "upgrade")]));
     }
 

@@ -1,4 +1,5 @@
-//! A request's content, lent to the engine: it comes back if no upstream could be connected to.
+//! A request's content, lent to the engine: it comes back if no upstream could be connected to. Trailers stay behind: no
+//! proof covers them.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -6,6 +7,7 @@ use std::task::{Context, Poll};
 
 use axum::Error;
 use axum::body::Body;
+use bulla_server::{Code, Error as Refusal};
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 
@@ -15,6 +17,9 @@ pub(super) struct Lent(Arc<Mutex<State>>);
 struct State {
     body: Body,
     asked: u64,
+    /// Whether the client has yet to send what was asked for.
+    is_awaited: bool,
+    broken: Option<Refusal>,
     /// How many bytes more there may be, if that is limited.
     room: Option<usize>,
     is_over: bool,
@@ -25,6 +30,8 @@ impl Lent {
         Self(Arc::new(Mutex::new(State {
             body,
             asked: 0,
+            is_awaited: false,
+            broken: None,
             room,
             is_over: false,
         })))
@@ -33,6 +40,16 @@ impl Lent {
     /// How often content was asked for. If never, none of it is lost.
     pub(super) fn asked(&self) -> u64 {
         self.state().asked
+    }
+
+    /// Whether the client has yet to send what was asked for last.
+    pub(super) fn is_awaited(&self) -> bool {
+        self.state().is_awaited
+    }
+
+    /// Why there is no more content, if that is not because it has ended.
+    pub(super) fn broken(&self) -> Option<Refusal> {
+        self.state().broken
     }
 
     /// Whether there was more than there may be.
@@ -45,6 +62,18 @@ impl Lent {
     }
 }
 
+/// What the verifier says of content, or else that it is none.
+fn refusal(error: &Error) -> Refusal {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        if let Some(refusal) = error.downcast_ref::<Refusal>() {
+            return *refusal;
+        }
+        cause = error.source();
+    }
+    Code::Malformed.because("the content broke off")
+}
+
 impl http_body::Body for Lent {
     type Data = Bytes;
     type Error = Error;
@@ -55,7 +84,14 @@ impl http_body::Body for Lent {
     ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         let mut state = self.state();
         state.asked += 1;
-        let polled = Pin::new(&mut state.body).poll_frame(cx);
+        let mut polled = Pin::new(&mut state.body).poll_frame(cx);
+        while matches!(&polled, Poll::Ready(Some(Ok(frame))) if frame.is_trailers()) {
+            polled = Pin::new(&mut state.body).poll_frame(cx);
+        }
+        state.is_awaited = polled.is_pending();
+        if let Poll::Ready(Some(Err(error))) = &polled {
+            state.broken = Some(refusal(error));
+        }
         if let (Poll::Ready(Some(Ok(frame))), Some(room)) = (&polled, state.room) {
             let len = frame.data_ref().map_or(0, Bytes::len);
             state.room = room.checked_sub(len);

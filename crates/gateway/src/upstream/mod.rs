@@ -19,8 +19,8 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::extract::ConnectInfo;
 use axum_reverse_proxy::{HostBehaviour, ProxyError, ProxyPolicy, ReverseProxy, XForwardedFor};
-use bulla_server::Session;
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use bulla_server::{Code, Error as Refusal, Session};
+use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderValue, Request, Response, StatusCode, Uri};
 use http_body::Body as _;
 use hyper_rustls::HttpsConnector;
@@ -38,9 +38,6 @@ use crate::site::Site;
 
 /// What is told of upstreams goes by this name.
 const TARGET: &str = "bulla_gateway::upstream";
-
-/// How long an upstream may say nothing in the middle of a reply.
-const QUIET: Duration = Duration::from_mins(1);
 
 type Connector = HttpsConnector<HttpConnector>;
 
@@ -80,6 +77,8 @@ enum Failure {
     Broke,
     NoUpstream,
     Timeout,
+    /// The client's content, by what the verifier says of it.
+    Content(Refusal),
     TooLarge,
     Misdirected,
     BadTarget,
@@ -92,6 +91,13 @@ impl Failure {
             Self::Broke => (StatusCode::BAD_GATEWAY, "upstream_broke"),
             Self::NoUpstream => (StatusCode::SERVICE_UNAVAILABLE, "no_upstream"),
             Self::Timeout => (StatusCode::GATEWAY_TIMEOUT, "upstream_timeout"),
+            Self::Content(refusal) => {
+                let status = StatusCode::from_u16(refusal.code.status());
+                (
+                    status.unwrap_or(StatusCode::BAD_REQUEST),
+                    refusal.code.as_str(),
+                )
+            }
             Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "too_large"),
             Self::Misdirected => (StatusCode::MISDIRECTED_REQUEST, "authority_mismatch"),
             Self::BadTarget => (StatusCode::BAD_REQUEST, "target_refused"),
@@ -109,7 +115,22 @@ impl Failure {
         *response.status_mut() = status;
         let json = HeaderValue::from_static("application/problem+json");
         response.headers_mut().insert(CONTENT_TYPE, json);
+        if let Self::Content(refusal) = self {
+            // The verifier makes an event of it on the way out.
+            response.extensions_mut().insert(refusal);
+        }
+        if status == StatusCode::REQUEST_TIMEOUT {
+            // RFC 9110 section 15.5.9: the rest of the content stands in the way of whatever comes next.
+            let close = HeaderValue::from_static("close");
+            response.headers_mut().insert(CONNECTION, close);
+        }
         response
+    }
+}
+
+impl Upstream {
+    fn is_well(&self) -> bool {
+        self.is_well.load(Ordering::Relaxed)
     }
 }
 
@@ -147,13 +168,16 @@ impl Upstreams {
         let client = self.client_of(&request);
         let session = request.extensions().get::<Session>().cloned();
         let fields = request.headers_mut();
-        fields::take_off(fields);
+        fields::take_off(fields, self.0.config.network.client_address.as_ref());
         fields::state(fields, &site.origin, client, session.as_ref());
         fields::ask_for_plain(fields, session.as_ref().is_some_and(Session::is_sealed));
         // What is verified has been measured there, and what is streamed sealed has no end.
         let room = session.is_none().then_some(self.0.config.limits.body);
         match self.send(request, room).await {
-            Ok(response) => received(response),
+            Ok(response) if lies(&response) => {
+                Failure::Broke.response("the reply has a length and is in chunks")
+            }
+            Ok(response) => received(response, self.0.config.limits.quiet),
             Err((failure, reason)) => failure.response(&reason),
         }
     }
@@ -166,7 +190,8 @@ impl Upstreams {
         peer.map(|ConnectInfo(peer)| peer.ip())
     }
 
-    /// Tries one upstream after the other, as long as nothing has been sent to any.
+    /// Tries one upstream after the other, as long as nothing has been sent to any. If none is well, one that was not may
+    /// be by now.
     async fn send(
         &self,
         request: Request<Body>,
@@ -187,13 +212,10 @@ impl Upstreams {
         let mut failure = (Failure::NoUpstream, "all are unwell".to_owned());
         let first = self.0.next.fetch_add(1, Ordering::Relaxed);
         let all = &self.0.all;
-        for step in 0..all.len() {
-            let Some(upstream) = all.get(first.wrapping_add(step) % all.len()) else {
-                break;
-            };
-            if !upstream.is_well.load(Ordering::Relaxed) {
-                continue;
-            }
+        let in_turn = all.iter().cycle().skip(first % all.len().max(1));
+        let (well, unwell): (Vec<_>, Vec<_>) =
+            in_turn.take(all.len()).partition(|one| one.is_well());
+        for upstream in well.into_iter().chain(unwell.into_iter().take(1)) {
             let request = Request::from_parts(parts.clone(), Body::new(body.clone()));
             let response = self.ask(upstream, request, &body).await?;
             let Some(error) = response.extensions().get::<ProxyError>() else {
@@ -202,6 +224,9 @@ impl Upstreams {
             let reason = error.message().to_owned();
             if body.is_over() {
                 return Err((Failure::TooLarge, reason));
+            }
+            if let Some(refusal) = body.broken() {
+                return Err((Failure::Content(refusal), reason));
             }
             if !error.is_connect() {
                 return Err((Failure::Broke, reason));
@@ -229,6 +254,10 @@ impl Upstreams {
                 return Ok(response);
             }
             let now = body.asked();
+            if now == asked && body.is_awaited() {
+                let refusal = Code::TooSlow.because("the client does not go on");
+                return Err((Failure::Content(refusal), "no content in time".to_owned()));
+            }
             if now == asked {
                 return Err((Failure::Timeout, "no reply in time".to_owned()));
             }
@@ -239,12 +268,12 @@ impl Upstreams {
     /// Whether any upstream is well.
     pub(crate) fn is_ready(&self) -> bool {
         let mut all = self.0.all.iter();
-        all.any(|upstream| upstream.is_well.load(Ordering::Relaxed))
+        all.any(Upstream::is_well)
     }
 
     /// Where each is, and whether it is well.
     pub(crate) fn states(&self) -> Vec<(String, bool)> {
-        let state = |one: &Upstream| (one.uri.to_string(), one.is_well.load(Ordering::Relaxed));
+        let state = |one: &Upstream| (one.uri.to_string(), one.is_well());
         self.0.all.iter().map(state).collect()
     }
 
@@ -262,7 +291,7 @@ impl Upstreams {
 
     async fn check(&self, upstream: &Upstream) {
         let within = self.0.config.health.timeout;
-        let is_well = timeout(within, self.is_well(upstream))
+        let is_well = timeout(within, self.answers(upstream))
             .await
             .unwrap_or_default();
         if upstream.is_well.swap(is_well, Ordering::Relaxed) != is_well {
@@ -270,7 +299,7 @@ impl Upstreams {
         }
     }
 
-    async fn is_well(&self, upstream: &Upstream) -> bool {
+    async fn answers(&self, upstream: &Upstream) -> bool {
         let Some(authority) = upstream.uri.authority() else {
             return false;
         };
@@ -292,12 +321,26 @@ impl Upstreams {
     }
 }
 
-fn received(mut response: Response<Body>) -> Response<Body> {
+/// Whether a reply names a length, and yet has come in chunks: the engine goes by these, and whoever goes by the length
+/// takes a part for the whole (RFC 9112 section 6.3).
+fn lies(response: &Response<Body>) -> bool {
+    let names_a_length = response.headers().contains_key(CONTENT_LENGTH);
+    names_a_length && response.body().size_hint().exact().is_none()
+}
+
+/// An upstream may be quiet for so long in the middle of a reply, or as long as it likes between events.
+fn received(mut response: Response<Body>, quiet: Duration) -> Response<Body> {
     fields::take_off_reply(response.headers_mut());
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         return response;
     }
-    response.map(|body| Body::new(Reply::new(body, QUIET)))
+    let kind = response.headers().get(CONTENT_TYPE);
+    let are_events = kind.is_some_and(|kind| {
+        let essence = kind.as_bytes().split(|&byte| byte == b';').next();
+        essence.is_some_and(|it| it.trim_ascii().eq_ignore_ascii_case(b"text/event-stream"))
+    });
+    let quiet = (!are_events).then_some(quiet);
+    response.map(|body| Body::new(Reply::new(body, quiet)))
 }
 
 fn connector(config: &Config) -> Result<Connector, UpstreamError> {

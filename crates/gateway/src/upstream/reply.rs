@@ -8,19 +8,22 @@ use axum::Error;
 use axum::body::Body;
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
-use tokio::time::{Instant, Sleep, sleep};
+use tokio::time::{Sleep, sleep};
 
-/// Ends in an error if an upstream says nothing for so long: never cleanly, since what is missing may matter. Trailers
-/// are dropped: nobody has looked at what they say.
+/// Ends in an error if an upstream says nothing for so long: never cleanly, since what is missing may matter. Time counts
+/// from when more was asked for, not while a client takes what there is. Trailers are dropped: nobody has looked at what
+/// they say.
 pub(super) struct Reply {
     body: Body,
-    quiet: Duration,
-    until: Pin<Box<Sleep>>,
+    /// `None`: without end.
+    quiet: Option<Duration>,
+    /// Runs while more is awaited.
+    until: Option<Pin<Box<Sleep>>>,
 }
 
 impl Reply {
-    pub(super) fn new(body: Body, quiet: Duration) -> Self {
-        let until = Box::pin(sleep(quiet));
+    pub(super) fn new(body: Body, quiet: Option<Duration>) -> Self {
+        let until = None;
         Self { body, quiet, until }
     }
 }
@@ -35,12 +38,15 @@ impl http_body::Body for Reply {
     ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         loop {
             let Poll::Ready(polled) = Pin::new(&mut self.body).poll_frame(cx) else {
-                ready!(self.until.as_mut().poll(cx));
+                let Some(quiet) = self.quiet else {
+                    return Poll::Pending;
+                };
+                let until = self.until.get_or_insert_with(|| Box::pin(sleep(quiet)));
+                ready!(until.as_mut().poll(cx));
                 tracing::warn!(target: super::TARGET, code = "upstream_timeout", "an upstream hangs in a reply");
                 return Poll::Ready(Some(Err(Error::new("the upstream hangs"))));
             };
-            let next = Instant::now() + self.quiet;
-            self.until.as_mut().reset(next);
+            self.until = None;
             match polled {
                 Some(Ok(frame)) if frame.is_trailers() => {}
                 Some(Err(error)) => {

@@ -1,7 +1,15 @@
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use http::HeaderMap;
+use http_body::Frame;
+use http_body_util::{BodyExt as _, StreamBody};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
 use super::*;
+
+/// How long an upstream may be quiet here.
+const PATIENCE: Duration = Duration::from_mins(5);
 
 #[test]
 fn failures_have_stable_codes() {
@@ -20,16 +28,18 @@ async fn dead() -> Uri {
 async fn upstream(answer: &'static str) -> (Uri, tokio::task::JoinHandle<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let came = tokio::spawn(async move {
-        let (mut stream, _) = listener.accept().await.unwrap();
-        let mut came = Vec::new();
-        while !came.windows(4).any(|end| end == b"\r\n\r\n") {
-            assert_ne!(stream.read_buf(&mut came).await.unwrap(), 0);
-        }
-        stream.write_all(answer.as_bytes()).await.unwrap();
-        String::from_utf8(came).unwrap()
-    });
+    let came = tokio::spawn(answer_one(listener, answer));
     (format!("http://{address}").parse().unwrap(), came)
+}
+
+async fn answer_one(listener: TcpListener, answer: &str) -> String {
+    let (mut stream, _) = listener.accept().await.unwrap();
+    let mut came = Vec::new();
+    while !came.windows(4).any(|end| end == b"\r\n\r\n") {
+        assert_ne!(stream.read_buf(&mut came).await.unwrap(), 0);
+    }
+    stream.write_all(answer.as_bytes()).await.unwrap();
+    String::from_utf8(came).unwrap()
 }
 
 async fn get(upstreams: &Upstreams, target: &str) -> Result<Response<Body>, (Failure, String)> {
@@ -55,17 +65,64 @@ async fn the_next_one_is_asked_if_one_cannot_be_connected_to() {
 }
 
 #[tokio::test]
-async fn without_any_that_is_well_there_is_no_upstream() {
-    let upstreams = Upstreams::new(&Config::for_upstream(dead().await)).unwrap();
-    assert_eq!(
-        get(&upstreams, "/").await.unwrap_err().0,
-        Failure::Unreachable
-    );
+async fn one_that_was_not_well_is_tried_if_there_is_no_other() {
+    let uri = dead().await;
+    let address = uri.authority().unwrap().to_string();
+    let upstreams = Upstreams::new(&Config::for_upstream(uri)).unwrap();
+    let refused = get(&upstreams, "/").await.unwrap_err();
+    assert_eq!(refused.0, Failure::Unreachable);
     assert!(!upstreams.is_ready());
-    assert_eq!(
-        get(&upstreams, "/").await.unwrap_err().0,
-        Failure::NoUpstream
-    );
+
+    let listener = TcpListener::bind(address).await.unwrap();
+    let answer = answer_one(listener, "HTTP/1.1 204 No Content\r\n\r\n");
+    let (answered, _) = tokio::join!(get(&upstreams, "/"), answer);
+    assert_eq!(answered.unwrap().status(), 204);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_does_not_go_on_is_too_slow_and_an_upstream_is_late() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let uri = format!("http://{}", listener.local_addr().unwrap());
+    let upstreams = Upstreams::new(&Config::for_upstream(uri.parse().unwrap())).unwrap();
+    let hanging = futures_util::stream::pending::<Result<bytes::Bytes, std::io::Error>>();
+    for (content, failure) in [
+        (
+            Body::from_stream(hanging),
+            (StatusCode::REQUEST_TIMEOUT, "too_slow"),
+        ),
+        (Body::from("all"), Failure::Timeout.parts()),
+    ] {
+        let request = Request::post("/").body(content).unwrap();
+        let refused = upstreams.send(request, Some(10)).await.unwrap_err();
+        assert_eq!(refused.0.parts(), failure);
+    }
+}
+
+#[tokio::test]
+async fn content_that_breaks_off_is_not_the_upstreams_fault() {
+    let (uri, _) = upstream("HTTP/1.1 200 OK\r\n\r\n").await;
+    let upstreams = Upstreams::new(&Config::for_upstream(uri)).unwrap();
+    let broken = [Ok(Bytes::from("hi")), Err(std::io::Error::other("gone"))];
+    let content = Body::from_stream(futures_util::stream::iter(broken));
+    let request = Request::post("/").body(content).unwrap();
+    let refused = upstreams.send(request, Some(10)).await.unwrap_err();
+    assert_eq!(refused.0.parts(), (StatusCode::BAD_REQUEST, "malformed"));
+}
+
+#[tokio::test]
+async fn what_stands_behind_content_is_not_passed_on() {
+    let frames = [
+        Frame::data(Bytes::from("hi")),
+        Frame::trailers(HeaderMap::from_iter([(
+            CONTENT_TYPE,
+            HeaderValue::from_static("x"),
+        )])),
+    ];
+    let frames = futures_util::stream::iter(frames.map(Ok::<_, std::io::Error>));
+    let content = Lent::new(Body::new(StreamBody::new(frames)), None);
+    let collected = content.collect().await.unwrap();
+    assert!(collected.trailers().is_none());
+    assert_eq!(collected.to_bytes(), "hi");
 }
 
 #[tokio::test]
@@ -90,12 +147,34 @@ async fn replies_that_are_no_http_are_broken() {
 async fn a_reply_that_is_cut_never_ends_cleanly() {
     let (uri, _) = upstream("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhi").await;
     let upstreams = Upstreams::new(&Config::for_upstream(uri)).unwrap();
-    let response = received(get(&upstreams, "/").await.unwrap());
+    let response = received(get(&upstreams, "/").await.unwrap(), PATIENCE);
     assert!(
         axum::body::to_bytes(response.into_body(), 99)
             .await
             .is_err()
     );
+}
+
+#[tokio::test]
+async fn a_reply_of_two_lengths_is_told_from_one_of_one() {
+    for (answer, is_lying) in [
+        (
+            "Content-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nlong\r\n0\r\n\r\n",
+            true,
+        ),
+        ("Content-Length: 4\r\n\r\nlong", false),
+        (
+            "Transfer-Encoding: chunked\r\n\r\n4\r\nlong\r\n0\r\n\r\n",
+            false,
+        ),
+        ("\r\nlong", false),
+    ] {
+        let answer = format!("HTTP/1.1 200 OK\r\n{answer}").leak();
+        let (uri, _) = upstream(answer).await;
+        let upstreams = Upstreams::new(&Config::for_upstream(uri)).unwrap();
+        let reply = get(&upstreams, "/").await.unwrap();
+        assert_eq!(lies(&reply), is_lying, "{answer}");
+    }
 }
 
 #[tokio::test]
@@ -106,9 +185,28 @@ async fn content_beyond_the_limit_is_refused() {
     assert_eq!(refused.0, Failure::TooLarge);
 }
 
+/// Says one thing, and then nothing.
+fn hanging(kind: &'static str) -> Response<Body> {
+    let first = futures_util::stream::iter([Ok::<_, std::io::Error>(Bytes::from("hi"))]);
+    let body = Body::from_stream(first.chain(futures_util::stream::pending()));
+    let response = Response::builder().header(CONTENT_TYPE, kind).body(body);
+    received(response.unwrap(), PATIENCE)
+}
+
 #[tokio::test(start_paused = true)]
-async fn a_reply_that_hangs_ends_in_an_error() {
-    let hanging = futures_util::stream::pending::<Result<bytes::Bytes, std::io::Error>>();
-    let reply = received(Response::new(Body::from_stream(hanging)));
-    assert!(axum::body::to_bytes(reply.into_body(), 9).await.is_err());
+async fn a_reply_that_hangs_ends_in_an_error_unless_it_is_of_events() {
+    let reply = hanging("text/html").into_body();
+    assert!(axum::body::to_bytes(reply, 9).await.is_err());
+    let reply = hanging("text/event-stream; charset=utf-8").into_body();
+    assert!(timeout(PATIENCE * 9, reply.collect()).await.is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn time_does_not_count_while_a_client_takes_what_there_is() {
+    let mut reply = hanging("text/html").into_body();
+    assert!(reply.frame().await.unwrap().is_ok());
+    sleep(PATIENCE * 9).await;
+    // More is awaited from now on.
+    assert!(timeout(PATIENCE / 2, reply.frame()).await.is_err());
+    assert!(reply.frame().await.unwrap().is_err());
 }
