@@ -35,6 +35,7 @@
 //! | how slowly it may come, and how often | `pace`, `rates` |
 //! | what its path asks for | `policy`, [`Require`] |
 //! | which cookies it has | `cookies` |
+//! | which bearer tokens, before an application that takes its own | `bearer` |
 //! | what the handler does with its session | [`Session`], `registry::own` |
 //! | the reply: what it hands out, its seal, the end of its stream | `reply`, `live` |
 //! | what is remembered, by all nodes | [`store`], [`registry`], `ring` |
@@ -46,7 +47,9 @@ mod alarm;
 mod assurance;
 #[cfg(feature = "axum")]
 mod axum;
+mod bearer;
 mod body;
+mod bound;
 mod builder;
 mod bulla;
 mod clock;
@@ -87,6 +90,7 @@ mod vault;
 mod verify;
 
 pub use crate::assurance::Assurance;
+pub use crate::bearer::is_bound_token;
 pub use crate::body::{Body, BodyError, BoxError};
 pub use crate::builder::Builder;
 pub use crate::bulla::Bulla;

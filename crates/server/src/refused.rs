@@ -2,10 +2,11 @@
 
 use bulla_protocol::error::{Error, Problem};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
-use http::{HeaderValue, Response, StatusCode};
+use http::{Extensions, HeaderValue, Response, StatusCode};
 
 use crate::body::{self, Body};
 use crate::codes::has_a_time;
+use crate::policy::Monitored;
 
 /// A refusal that a handler can return: `Result<_, Refused>` takes every [`Error`] by `?`.
 ///
@@ -14,6 +15,20 @@ use crate::codes::has_a_time;
 /// and reports it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Refused(pub Error);
+
+impl Refused {
+    /// Refuses a request with these extensions, unless its path is only [monitored](crate::Builder::monitor): there it is
+    /// reported as one that would have been refused, and passes.
+    ///
+    /// # Errors
+    ///
+    /// The refusal.
+    pub fn unless_monitored(error: Error, of: &Extensions) -> Result<(), Self> {
+        let monitored: &Monitored = of.get().ok_or(Self(error))?;
+        monitored.pass(error);
+        Ok(())
+    }
+}
 
 impl From<Error> for Refused {
     fn from(error: Error) -> Self {

@@ -12,7 +12,6 @@ use tower::{Layer, Service};
 
 use crate::assurance::Assurance;
 use crate::body::{self, Body, BoxError};
-use crate::policy::Monitored;
 use crate::refused::Refused;
 use crate::session::{MISSING, Session};
 
@@ -177,11 +176,10 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        if let Err(error) = self.require.check(request.extensions().get()) {
-            match request.extensions().get::<Monitored>() {
-                Some(monitored) => monitored.pass(error),
-                None => return Box::pin(std::future::ready(Ok(Refused(error).into()))),
-            }
+        let asked = self.require.check(request.extensions().get());
+        let asked = asked.or_else(|error| Refused::unless_monitored(error, request.extensions()));
+        if let Err(refused) = asked {
+            return Box::pin(std::future::ready(Ok(refused.into())));
         }
         let response = self.inner.call(request);
         Box::pin(async move { Ok(response.await?.map(body::boxed)) })

@@ -1,4 +1,4 @@
-//! What the server seals for itself and hands out: tickets and bound cookies.
+//! What the server seals for itself and hands out: tickets, bound cookies and bound tokens.
 //!
 //! Version, ring key id and salt, then AES-256-GCM. Key and nonce are derived from the ring with the
 //! salt, since random nonces under one key run out.
@@ -108,7 +108,9 @@ mod tests {
         };
         let text = opened(Purpose::Cookie, &context, &sealed);
         assert_eq!(text.as_deref(), Some(&b"text"[..]));
-        assert_eq!(opened(Purpose::Ticket, &context, &sealed), None);
+        for other in [Purpose::Ticket, Purpose::Token] {
+            assert_eq!(opened(other, &context, &sealed), None);
+        }
         for other in [&[&b"a"[..]][..], &[b"b", b"a"], &[]] {
             assert_eq!(opened(Purpose::Cookie, other, &sealed), None);
         }

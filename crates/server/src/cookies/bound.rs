@@ -7,6 +7,7 @@ use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
 use super::NOT_MADE;
+use crate::bound::MEMORY_LEN;
 use crate::subject::Subject;
 
 /// Its attributes inside, beside its `SameSite`.
@@ -30,9 +31,6 @@ pub(super) struct Bound {
     pub(super) path: String,
     pub(super) value: Zeroizing<String>,
 }
-
-/// As much of a memory's name: names are random, and nobody chooses one.
-const MEMORY_LEN: usize = 8;
 
 /// A user by a hash, for cookies have little room; or nobody.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -99,11 +97,4 @@ impl Bound {
             value: Zeroizing::new(String::from_utf8(value.to_vec()).ok()?),
         })
     }
-}
-
-/// How a memory is named inside.
-pub(super) fn head(memory: [u8; 16]) -> [u8; MEMORY_LEN] {
-    let mut head = [0; MEMORY_LEN];
-    head.copy_from_slice(&memory[..MEMORY_LEN]);
-    head
 }

@@ -14,8 +14,9 @@ use http::header::{COOKIE, SET_COOKIE};
 use http::{HeaderMap, HeaderValue, Method};
 use zeroize::Zeroizing;
 
-use self::bound::{Bound, Owner, head};
+use self::bound::{Bound, Owner};
 use self::syntax::{Line, default_path, is_withheld, parse, path_matches, reads_as, take_set};
+use crate::bound::head;
 use crate::bulla::Bulla;
 use crate::event::{About, EventKind};
 use crate::lifetimes::seconds;
@@ -157,7 +158,8 @@ impl Bulla {
                 }
                 // Any page has cookies that nobody bound, and other verifiers' on the same host; a name that is
                 // listed, or a value that was made up, is another matter.
-                None if sealed.is_some_and(|sealed| self.is_forged(sealed))
+                None if sealed
+                    .is_some_and(|sealed| self.is_forged(base64::decode(sealed).as_deref()))
                     || matches!(self.0.cookies, Cookies::Named(_)) =>
                 {
                     self.report(EventKind::CookieDropped, about);
@@ -175,13 +177,6 @@ impl Bulla {
         dead.dedup();
         dead.truncate(MOST_CLEARED);
         (passed.into_value(), dead)
-    }
-
-    /// Whether what does not open claims to be sealed by a key that is there. What an erased key has sealed is
-    /// only old.
-    fn is_forged(&self, sealed: &str) -> bool {
-        let id = base64::decode(sealed).and_then(|sealed| vault::key_of(&sealed));
-        id.is_none_or(|id| self.0.ring.by_id(id).is_some())
     }
 
     /// Binds the cookies that the answer to a verified request sets, and clears the dead ones.
@@ -395,8 +390,7 @@ impl Bulla {
     }
 
     fn is_alive(&self, bound: &Bound) -> bool {
-        let memory = self.0.store.memory().revocations;
-        bound.expires > self.now() && bound.memory == head(memory)
+        self.is_good(bound.expires, bound.memory)
     }
 
     fn unbind(&self, name: &str, sealed: &str, origin: &Origin) -> Option<Bound> {

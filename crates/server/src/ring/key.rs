@@ -18,6 +18,7 @@ pub(crate) enum Purpose {
     Ticket,
     Nonce,
     Cookie,
+    Token,
 }
 
 /// One secret of the ring.
@@ -67,6 +68,7 @@ impl RingKey {
             Purpose::Ticket => b"bulla ring v1 ticket\0",
             Purpose::Nonce => b"bulla ring v1 nonce\0",
             Purpose::Cookie => b"bulla ring v1 cookie\0",
+            Purpose::Token => b"bulla ring v1 token\0",
         };
         self.prk.expand(&[label, context], out);
     }
