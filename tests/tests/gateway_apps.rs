@@ -2,7 +2,8 @@
 //! both alike, and what is stolen from them is of use in the first only.
 
 use axum::Router;
-use bulla_gateway::config::{Access, Config, PathRule};
+use bulla_gateway::config::{Access, Config, PathRule, TokenRule};
+use bulla_protocol::error::Code;
 use bulla_tests::apps::{Django, USER, Verdaccio, gateway};
 use bulla_tests::bank::PATIENCE;
 use bulla_tests::browser::{Browser, Engine};
@@ -35,6 +36,11 @@ mod an_admin_works_behind_the_gateway_and_its_cookie_is_nothing_elsewhere {
 mod a_page_of_an_application_works_behind_the_gateway {
     bulla_tests::in_each_engine!(sealed_page);
     use super::sealed_page;
+}
+
+mod a_page_of_an_application_works_with_a_bound_token_and_nobody_else_does {
+    bulla_tests::in_each_engine!(bound_token);
+    use super::bound_token;
 }
 
 mod what_another_site_sends_gains_nothing_by_the_gateway {
@@ -177,6 +183,58 @@ async fn sealed_page(engine: Engine) -> Outcome {
     let sidebar = thief.fetch(sidebar).await?.into_body().bytes().await?;
     assert!(String::from_utf8_lossy(&sidebar).contains("What seals are made of"));
 
+    sign_out(&browser, &origin).await?;
+    browser.quit().await?;
+    Ok(())
+}
+
+async fn bound_token(engine: Engine) -> Outcome {
+    let verdaccio = Verdaccio::start()?;
+    let gateway = gateway(&verdaccio.origin(), |config| {
+        config.tokens = vec![TokenRule {
+            path: "/-/verdaccio/sec/login".to_owned(),
+            member: "token".parse().unwrap_or_else(|_| unreachable!()),
+        }];
+    })
+    .await?;
+    let origin = gateway.origin();
+    let browser = Browser::launch(engine).await?;
+
+    sign_in(&browser, &origin, verdaccio.password()).await?;
+    read_package(&browser).await?;
+    let stolen = browser.eval("return localStorage.token", []).await?;
+    let stolen = stolen.as_str().ok_or("there is no token")?;
+    assert!(stolen.contains("bulla-t1"), "{stolen}");
+
+    // The token by itself, and in a session of the thief's own: neither comes to the application.
+    let before = verdaccio.requests()?;
+    let bearer = format!("Bearer {stolen}");
+    let path = "/-/verdaccio/data/sidebar/clay";
+    let client = reqwest::Client::builder().no_proxy().build()?;
+    let bare = client
+        .get(format!("{origin}{path}"))
+        .header(AUTHORIZATION, &bearer);
+    assert_eq!(bare.send().await?.status(), 401);
+    let thief = bulla_client::Client::builder(&origin)
+        .build()?
+        .open()
+        .await?;
+    let sidebar = http::Request::get(path)
+        .header(AUTHORIZATION, &bearer)
+        .body(bytes::Bytes::new())?;
+    let refused = thief.fetch(sidebar).await.err().map(|error| error.code);
+    assert_eq!(refused, Some(Code::ProofMismatch));
+    assert_eq!(verdaccio.requests()?, before);
+
+    // The page goes on, and logs out.
+    let package = format!("{origin}/-/web/detail/clay");
+    browser.goto(&package).await?;
+    browser
+        .wait_until(
+            "return document.querySelector('[data-testid=readme]')?.textContent.includes('Clay')",
+            PATIENCE,
+        )
+        .await?;
     sign_out(&browser, &origin).await?;
     browser.quit().await?;
     Ok(())

@@ -54,8 +54,7 @@ impl Rules {
         };
         let mut rules: Vec<_> = config.paths.iter().map(rule).collect();
         for Rule { prefix, .. } in &rules {
-            let is_path = Target::parse(prefix).is_ok_and(|target| target.query.is_none());
-            if !is_path || prefix.contains(';') || prefix.contains("//") {
+            if !is_beginning(prefix) {
                 return Err(RuleError::Path(prefix.clone()));
             }
         }
@@ -140,8 +139,14 @@ fn required(access: Access) -> Option<Require> {
     }
 }
 
+/// Whether paths can begin so.
+pub(crate) fn is_beginning(prefix: &str) -> bool {
+    let is_path = Target::parse(prefix).is_ok_and(|target| target.query.is_none());
+    is_path && !prefix.contains(';') && !prefix.contains("//")
+}
+
 /// Whether a path is this one, or is below it: as the service worker has it.
-fn is_under(path: &str, prefix: &str) -> bool {
+pub(crate) fn is_under(path: &str, prefix: &str) -> bool {
     let below = prefix.strip_suffix('/').unwrap_or(prefix);
     let rest = path.strip_prefix(below);
     path == prefix || rest.is_some_and(|rest| rest.starts_with('/'))

@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use tower::{Layer as _, ServiceExt as _, service_fn};
 
 use crate::access::{RuleError, Rules, behind};
-use crate::config::{Config, Mode, stated_address};
+use crate::config::{Access, Config, Mode, stated_address};
 use crate::delivery::{Delivery, DeliveryError, Seen};
 use crate::edge::{self, Asked, PREFIX};
 use crate::html::{self, Held};
@@ -26,6 +26,7 @@ use crate::learnt::Learnt;
 use crate::operator::{Desk, Stop, take_off_cookie};
 use crate::runtime::Runtime;
 use crate::site::{self, Site};
+use crate::tokens::Tokens;
 use crate::upstream::{UpstreamError, Upstreams};
 
 /// The verifier as a reverse proxy. Cheap to clone.
@@ -151,7 +152,7 @@ impl Gateway {
     }
 
     /// Goes by another configuration from now on, as far as that can be done while it runs: upstreams and their health,
-    /// mode, what paths ask for, and the manifest, which is read again. Gives the keys of what waits for a start. If something is wrong, all stays as it is.
+    /// mode, what paths ask for, where tokens are, and the manifest, which is read again. Gives the keys of what waits for a start. If something is wrong, all stays as it is.
     ///
     /// # Errors
     ///
@@ -169,6 +170,8 @@ impl Gateway {
             access: config.access,
             paths: config.paths.clone(),
             delivery: config.delivery.clone(),
+            tokens: config.tokens.clone(),
+            unbound_tokens: config.unbound_tokens,
             ..running
         };
         let waiting = next.changed(&config);
@@ -378,13 +381,22 @@ impl Current {
         behind(access, request, application).await
     }
 
-    async fn forward(&self, request: Request<Body>) -> Response<Body> {
+    async fn forward(&self, mut request: Request<Body>) -> Response<Body> {
+        let tokens = Tokens(&self.config);
+        let is_public = self.rules.at(request.uri().path()) == Access::Public;
+        if let Err(refused) = tokens.open(&mut request, is_public) {
+            return Response::from(refused).map(Body::new);
+        }
+        let binding = tokens.due(&mut request);
         let site = request.extensions().get::<Arc<Site>>().cloned();
         // What scripts fetch is a part of a page at most, and theirs to put in.
         let is_page = edge::is_navigation(&request);
         let held = self.held(&request).filter(|_| is_page);
         let has_content = request.method() != Method::HEAD;
         let mut response = self.upstreams.forward(request).await;
+        if let Some(binding) = binding {
+            response = binding.bind(response).await;
+        }
         if let Some(Held { delivery, path, .. }) = held.as_ref().filter(|_| has_content) {
             response = delivery.unharmed(path, response).await;
         }

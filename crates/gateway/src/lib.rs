@@ -14,6 +14,7 @@
 //! | what is asked for at which paths | `access` |
 //! | to the application and back: which one, what it is told, what is taken off | `upstream` |
 //! | what other proxies ask | `decision` |
+//! | which bearer tokens leave and come, and whose they are | `tokens` |
 //! | which cookies it had better bind | `learnt` |
 //! | what pages report of themselves | `runtime` |
 //! | what is put into pages and their policies | `html` |
@@ -35,6 +36,7 @@ mod policy;
 mod runtime;
 pub mod serve;
 mod site;
+mod tokens;
 mod upstream;
 
 pub use crate::access::RuleError;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bulla_gateway::config::{
-    Access, Config, Content, Health, Limits, Mode, Network, Overrides, Policy,
+    Access, Config, Content, Health, Limits, Mode, Network, Overrides, Policy, Unbound,
 };
 use bulla_server::ProofKind;
 
@@ -128,8 +128,8 @@ fn what_is_wrong_has_a_line_and_a_key_and_what_would_be_right() {
         ),
         (
             "acess = \"sealed\"",
-            "bulla.toml:1: acess: is no key here; there are listen, tls, state, paths, origins, upstreams, access, mode, \
-             proof, bound_cookies, health, limits, network, operator, delivery, decision",
+            "bulla.toml:1: acess: is no key here; there are listen, tls, state, paths, tokens, origins, upstreams, access, \
+             mode, proof, bound_cookies, unbound_tokens, health, limits, network, operator, delivery, decision",
         ),
         (
             "tls = \"a.pem\"",
@@ -167,6 +167,34 @@ fn what_is_wrong_has_a_line_and_a_key_and_what_would_be_right() {
             "[[paths]]\nprefix = \"/a/b/\"\naccess = \"sealed\"\n[[paths]]\nprefix = \"/a/\"\naccess = \"public\"",
             "bulla.toml:2: paths[0].prefix: \"/a/b/\" is protected and lies below \"/a/\", which is public: let the \
              default be public, or name what is public more narrowly",
+        ),
+        (
+            "[[tokens]]\npath = \"/login\"",
+            "bulla.toml:1: tokens[0].member: is missing",
+        ),
+        (
+            "[[tokens]]\nmember = \"token\"",
+            "bulla.toml:1: tokens[0].path: is missing",
+        ),
+        (
+            "[[tokens]]\npath = \"/login\"\nmember = \"/a~\"",
+            "bulla.toml:3: tokens[0].member: \"/a~\" is no member, such as token, nor a JSON Pointer such as /data/token",
+        ),
+        (
+            "[[tokens]]\npath = \"login\"\nmember = \"token\"",
+            &format!("bulla.toml:2: tokens[0].path: \"login\" {beginning}"),
+        ),
+        (
+            "[[tokens]]\npath = \"/a\"\nmember = \"t\"\n[[tokens]]\npath = \"/a\"\nmember = \"/t\"",
+            "bulla.toml:5: tokens[1].path: this token has a rule in line 2 already",
+        ),
+        (
+            "access = \"public\"\n[[tokens]]\npath = \"/login\"\nmember = \"token\"",
+            "bulla.toml:3: tokens[0].path: \"/login\" is public: a token that is handed out there is bound to nobody",
+        ),
+        (
+            "unbound_tokens = \"let\"",
+            "bulla.toml:1: unbound_tokens: \"let\" is not one of refuse, pass",
         ),
         (
             "[health]\npath = \"health\"",
@@ -419,7 +447,8 @@ fn what_has_changed_is_named() {
         load(folder.path(), &text, &Overrides::default()).unwrap()
     };
     let new = "listen = \"[::]:1\"\norigins = [\"https://a\"]\nstate = \"s\"\naccess = \"public\"\n\
-        mode = \"monitor\"\nproof = \"session\"\nbound_cookies = []\n[[paths]]\nprefix = \"/a\"\naccess = \"signed\"\n\
+        mode = \"monitor\"\nproof = \"session\"\nbound_cookies = []\nunbound_tokens = \"pass\"\n[[paths]]\nprefix = \"/a\"\n\
+        access = \"signed\"\n[[tokens]]\npath = \"/a\"\nmember = \"t\"\n\
         [tls]\ncertificate = \"c\"\nkey = \"k\"\n[health]\npath = \"/h\"\n[limits]\nbody = \"1B\"\n\
         [network]\nclient_address = \"x\"\n[operator]\nlisten = \"[::]:2\"\n\
         [delivery]\nmanifest = \"m\"\n[decision]\nlisten = \"[::]:3\"";
@@ -439,7 +468,7 @@ fn what_has_changed_is_named() {
 fn known(table: &str) -> BTreeSet<String> {
     let header = match table {
         "" => String::new(),
-        "paths" => "[[paths]]\n".to_owned(),
+        "paths" | "tokens" => format!("[[{table}]]\n"),
         table => format!("[{table}]\n"),
     };
     let said = wrong(&format!("{header}'?' = 0"));
@@ -476,13 +505,14 @@ fn the_table_of_the_docs_has_every_key_and_no_other() {
     for key in known("") {
         let below = match key.as_str() {
             "tls" | "health" | "limits" | "network" | "operator" | "delivery" | "decision"
-            | "paths" => known(&key),
+            | "paths" | "tokens" => known(&key),
             _ => {
                 keys.insert(key);
                 continue;
             }
         };
-        let list = if key == "paths" { "[]" } else { "" };
+        let is_list = ["paths", "tokens"].contains(&key.as_str());
+        let list = if is_list { "[]" } else { "" };
         keys.extend(below.iter().map(|name| format!("{key}{list}.{name}")));
     }
     let docs = docs();
@@ -517,7 +547,8 @@ fn the_example_of_the_docs_is_right_and_its_defaults_are_the_defaults() {
 
     // Every key is in it, so that none has a default which it does not say.
     for key in [
-        "", "paths", "tls", "health", "limits", "network", "operator", "delivery", "decision",
+        "", "paths", "tokens", "tls", "health", "limits", "network", "operator", "delivery",
+        "decision",
     ]
     .into_iter()
     .flat_map(known)
@@ -547,6 +578,7 @@ fn the_example_of_the_docs_is_right_and_its_defaults_are_the_defaults() {
     row("mode", mode.name());
     assert_eq!(proof, ProofKind::Device);
     row("proof", "device");
+    row("unbound_tokens", Unbound::default().name());
     row("decision.content", Content::default().name());
     let seconds = |time: Duration| format!("{}s", time.as_secs());
     let Limits {
@@ -585,6 +617,11 @@ fn every_key_is_read() {
         (rule.prefix.as_str(), rule.access),
         ("/static/", Access::Public)
     );
+    let [token] = &*config.tokens else {
+        panic!("{:?}", config.tokens)
+    };
+    assert_eq!(token.path, "/api/login");
+    assert_eq!(Ok(&token.member), "/token".parse().as_ref());
     let token = folder.path().join("operator.token");
     assert_eq!(config.operator_token(), token);
     let tls = config.tls.unwrap();
@@ -616,6 +653,7 @@ fn every_key_is_read() {
     );
 
     let text = "mode = \"monitor\"\nproof = \"session\"\naccess = \"concealed\"\nbound_cookies = [\"a\"]\n\
+        unbound_tokens = \"pass\"\n\
         [health]\ninterval = \"1s\"\ntimeout = \"250ms\"\n\
         [limits]\nbody = \"1KiB\"\nconnect = \"1ms\"\nanswer = \"2m\"\nquiet = \"6m\"\nhead = \"3s\"\nidle = \"4h\"\nshutdown = \"0s\"\n\
         [decision]\nlisten = \"127.0.0.1:1\"\ncontent = \"unchecked\"";
@@ -627,6 +665,7 @@ fn every_key_is_read() {
     );
     assert_eq!(config.proof, ProofKind::Session);
     assert_eq!(config.bound_cookies, ["a"]);
+    assert_eq!(config.unbound_tokens, Unbound::Pass);
     let content = config.decision.map(|decision| decision.content);
     assert_eq!(content, Some(Content::Unchecked));
     let Health {

@@ -7,9 +7,10 @@ use bulla_server::ProofKind;
 
 use super::reader::{Place, Problem, Reader, Section};
 use super::{
-    Config, Decision, Delivery, Health, Limits, Network, Operator, Overrides, PathRule, Tls, values,
+    Access, Config, Decision, Delivery, Health, Limits, Network, Operator, Overrides, PathRule,
+    Tls, TokenRule, values,
 };
-use crate::access::{RuleError, Rules};
+use crate::access::{RuleError, Rules, is_beginning};
 
 /// Reads the text of a file, or of none.
 ///
@@ -41,6 +42,7 @@ fn config(mut root: Section<'_, '_>, folder: &Path, over: &Overrides) -> Config 
     let state = root.text("state", values::file);
     let state = state.unwrap_or_else(|| PathBuf::from(super::STATE));
     let (paths, places) = paths(&mut root);
+    let (tokens, token_places) = tokens(&mut root);
     let config = Config {
         listen,
         origins: origins(&mut root, over, listen, tls.is_some()),
@@ -56,6 +58,10 @@ fn config(mut root: Section<'_, '_>, folder: &Path, over: &Overrides) -> Config 
             .texts("bound_cookies", values::cookie, |one, other| one == other)
             .unwrap_or_else(super::usual_cookies),
         paths,
+        tokens,
+        unbound_tokens: root
+            .text("unbound_tokens", values::unbound)
+            .unwrap_or_default(),
         health: root.section("health").map(health).unwrap_or_default(),
         limits: root.section("limits").map(limits).unwrap_or_default(),
         network: root.section("network").map(network).unwrap_or_default(),
@@ -71,6 +77,7 @@ fn config(mut root: Section<'_, '_>, folder: &Path, over: &Overrides) -> Config 
     };
     root.end();
     check_rules(&config, &places);
+    check_tokens(&config, &token_places);
     config
 }
 
@@ -165,6 +172,44 @@ fn check_rules(config: &Config, places: &[Place<'_, '_>]) {
             places[index].problem(error.to_string());
         }
         rest.paths.retain(|rule| !is_wrong(rule));
+    }
+}
+
+/// Where tokens are, and where the path of each is.
+fn tokens<'r, 't>(root: &mut Section<'r, 't>) -> (Vec<TokenRule>, Vec<Place<'r, 't>>) {
+    let mut rules: Vec<TokenRule> = Vec::new();
+    let mut places: Vec<Place<'r, 't>> = Vec::new();
+    for mut section in root.sections("tokens").unwrap_or_default() {
+        let place = section.place("path");
+        let path = section.needed("path", values::prefix);
+        let member = section.needed("member", values::member);
+        section.end();
+        let (Some(path), Some(member)) = (path, member) else {
+            continue;
+        };
+        let rule = TokenRule { path, member };
+        if let Some(first) = rules.iter().position(|other| *other == rule) {
+            let line = places[first].line();
+            place.problem(format!("this token has a rule in line {line} already"));
+        } else {
+            rules.push(rule);
+            places.push(place);
+        }
+    }
+    (rules, places)
+}
+
+/// Reports the tokens that cannot be bound, since nothing comes there, or nothing proves who asks.
+fn check_tokens(config: &Config, places: &[Place<'_, '_>]) {
+    let rules = Rules::new(config).ok();
+    for (TokenRule { path, .. }, place) in config.tokens.iter().zip(places) {
+        if !is_beginning(path) {
+            place.problem(RuleError::Path(path.clone()).to_string());
+        } else if rules.as_ref().map(|rules| rules.at(path)) == Some(Access::Public) {
+            place.problem(format!(
+                "{path:?} is public: a token that is handed out there is bound to nobody"
+            ));
+        }
     }
 }
 

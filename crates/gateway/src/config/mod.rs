@@ -19,6 +19,7 @@ use bulla_protocol::target::Origin;
 use bulla_server::ProofKind;
 use http::Uri;
 
+pub use crate::tokens::Member;
 pub use network::{Network, stated_address};
 pub use reader::Problem;
 pub use values::{address, origin, upstream};
@@ -49,6 +50,10 @@ pub struct Config {
     pub proof: ProofKind,
     /// Names of the application's cookies that are bound to the device.
     pub bound_cookies: Vec<String>,
+    /// Where the application's bearer tokens are, which are bound to the device.
+    pub tokens: Vec<TokenRule>,
+    /// What becomes of bearer tokens that are not, if any are to be.
+    pub unbound_tokens: Unbound,
     /// How large and how slow things may be.
     pub limits: Limits,
     /// Where clients are.
@@ -96,6 +101,38 @@ pub struct PathRule {
     pub prefix: String,
     /// What is asked for there.
     pub access: Access,
+}
+
+/// Where a bearer token is in what the application answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TokenRule {
+    /// The path, or the beginning of it, as in a [`PathRule`].
+    pub path: String,
+    /// The member of the JSON text.
+    pub member: Member,
+}
+
+/// What becomes of a bearer token that is bound to no device and comes by a session to a path that is not public, where
+/// there is any [`TokenRule`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Unbound {
+    /// It is refused: it may be anybody's.
+    #[default]
+    Refuse,
+    /// It passes.
+    Pass,
+}
+
+impl Unbound {
+    const ALL: [Self; 2] = [Self::Refuse, Self::Pass];
+
+    /// What it is called in a file.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Refuse => "refuse",
+            Self::Pass => "pass",
+        }
+    }
 }
 
 /// Whether refusals are carried out.
@@ -295,6 +332,8 @@ impl Config {
             mode: Mode::default(),
             proof: ProofKind::Device,
             bound_cookies: usual_cookies(),
+            tokens: Vec::new(),
+            unbound_tokens: Unbound::default(),
             limits: Limits::default(),
             network: Network::default(),
             operator: None,
@@ -341,6 +380,8 @@ impl Config {
             ("proof", self.proof != new.proof),
             ("bound_cookies", self.bound_cookies != new.bound_cookies),
             ("paths", self.paths != new.paths),
+            ("tokens", self.tokens != new.tokens),
+            ("unbound_tokens", self.unbound_tokens != new.unbound_tokens),
             ("tls", self.tls != new.tls),
             ("health", self.health != new.health),
             ("limits", self.limits != new.limits),

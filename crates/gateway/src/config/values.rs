@@ -8,7 +8,7 @@ use bulla_protocol::target::{Origin, Target};
 use bulla_server::ProofKind;
 use http::{HeaderName, Uri};
 
-use super::{Access, Content, Mode, Policy};
+use super::{Access, Content, Member, Mode, Policy, Unbound};
 use crate::edge::PREFIX;
 
 /// An address and a port to listen at, such as `127.0.0.1:8080`, `0.0.0.0:443` or `[::]:443`.
@@ -86,6 +86,17 @@ pub(super) fn policy(text: &str) -> Result<Policy, String> {
 
 pub(super) fn content(text: &str) -> Result<Content, String> {
     one_of(text, &Content::ALL.map(|content| (content.name(), content)))
+}
+
+pub(super) fn unbound(text: &str) -> Result<Unbound, String> {
+    one_of(text, &Unbound::ALL.map(|unbound| (unbound.name(), unbound)))
+}
+
+/// A place in a JSON text: the name of a member, or a JSON Pointer (RFC 6901).
+pub(super) fn member(text: &str) -> Result<Member, String> {
+    text.parse().map_err(|_| {
+        format!("{text:?} is no member, such as token, nor a JSON Pointer such as /data/token")
+    })
 }
 
 fn one_of<T: Copy>(text: &str, all: &[(&str, T)]) -> Result<T, String> {
