@@ -17,7 +17,7 @@ use crate::report::{Entry, Goal};
 const CLIENTS: usize = 16;
 /// Sealed requests of one client in one round.
 const EACH: usize = 100;
-const ROUNDS: usize = 10;
+const ROUNDS: u32 = 10;
 /// How long wrk asks in one round.
 const SPELL: &str = "1s";
 
@@ -135,7 +135,7 @@ fn entries([nginx, passed, session, device]: &[Vec<Sample>; 4]) -> Vec<Entry> {
     // Ticks are long against one round, and add up to the truth.
     let cost = |of: &[Sample]| {
         let costs = of.iter().map(|sample| sample.cpu);
-        costs.sum::<f64>() / of.len() as f64
+        costs.sum::<f64>() / f64::from(ROUNDS)
     };
     let peer = Entry::raw("gateway/nginx", "requests/s", rate(nginx));
     let least = Goal::AtLeast(0.7);

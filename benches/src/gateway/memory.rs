@@ -73,7 +73,7 @@ async fn transfer(session: &Session, path: &str, length: usize) -> Outcome {
 }
 
 fn blocks(length: usize) -> impl http_body::Body<Data = Bytes, Error = Infallible> + Send + Sync {
-    let block = Bytes::from_static(&[b'x'; BLOCK]);
+    let block = Bytes::from(vec![b'x'; BLOCK]);
     let blocks = (0..length / BLOCK).map(move |_| Ok(http_body::Frame::data(block.clone())));
     StreamBody::new(stream::iter(blocks))
 }
