@@ -33,6 +33,7 @@ mod html;
 mod learnt;
 pub mod operator;
 mod policy;
+mod rewritten;
 mod runtime;
 pub mod serve;
 mod site;

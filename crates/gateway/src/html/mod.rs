@@ -16,15 +16,15 @@ use std::sync::Arc;
 use axum::body::Body;
 use encoding_rs::Encoding;
 use http::header::{
-    ACCEPT_RANGES, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_SECURITY_POLICY,
-    CONTENT_SECURITY_POLICY_REPORT_ONLY, CONTENT_TYPE, ETAG, LAST_MODIFIED,
+    CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY_REPORT_ONLY, CONTENT_TYPE,
 };
-use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use http_body::Body as _;
 
 pub(crate) use crate::html::held::Held;
 use crate::html::page::{Added, Page};
 use crate::policy::{self, Needs};
+use crate::rewritten;
 
 /// What the gateway puts into pages.
 pub(crate) struct Loader {
@@ -53,19 +53,6 @@ impl Loader {
     }
 }
 
-/// What tells of the bytes that the application sent: how many they are, which, and which parts may be asked for. The
-/// validators, too: a page that a browser keeps and asks for again by them would keep an old loader.
-const OF_THE_BYTES: [HeaderName; 8] = [
-    CONTENT_LENGTH,
-    ETAG,
-    LAST_MODIFIED,
-    ACCEPT_RANGES,
-    HeaderName::from_static("content-md5"),
-    HeaderName::from_static("digest"),
-    HeaderName::from_static("content-digest"),
-    HeaderName::from_static("repr-digest"),
-];
-
 /// Puts the loader into a page, and what it needs into the page's policies. All else that an application answers passes
 /// untouched, and so do pages that are parts, compressed, or in a sandbox where no loader could work.
 pub(crate) fn rewrite(
@@ -77,9 +64,7 @@ pub(crate) fn rewrite(
         return response;
     }
     let (mut parts, body) = response.into_parts();
-    for name in OF_THE_BYTES {
-        parts.headers.remove(name);
-    }
+    rewritten::take_off(&mut parts.headers);
     let needs = Arc::new(Needs::of(loader));
     for name in [CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY_REPORT_ONLY] {
         let fields = parts.headers.entry(name);

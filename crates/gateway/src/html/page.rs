@@ -15,8 +15,9 @@ use lol_html::html_content::{BailOut, ContentType};
 use lol_html::send::{Element, HtmlRewriter, Settings};
 use lol_html::{AsciiCompatibleEncoding, HandlerResult, MemorySettings, OutputSink, element};
 
-use crate::html::{Held, OF_THE_BYTES, meta};
+use crate::html::{Held, meta};
 use crate::policy::Needs;
+use crate::rewritten;
 
 /// What is kept of a page at most, in bytes: a start tag that has not ended yet.
 const MEMORY: usize = 1 << 20;
@@ -130,9 +131,7 @@ impl http_body::Body for Page {
                     Ok(data) => page.write(data),
                     Err(mut trailers) => {
                         if let Some(fields) = trailers.trailers_mut() {
-                            for name in OF_THE_BYTES {
-                                fields.remove(name);
-                            }
+                            rewritten::take_off(fields);
                         }
                         page.trailers = Some(trailers);
                         page.end()

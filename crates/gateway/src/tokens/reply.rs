@@ -3,32 +3,19 @@
 use axum::body::Body;
 use bulla_protocol::target::Origin;
 use bulla_server::{Code, Error, Refused, Session};
-use http::header::{
-    ACCEPT_RANGES, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, ETAG, LAST_MODIFIED,
-};
-use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use http_body::Body as _;
 use http_body_util::{BodyExt as _, Limited};
 use zeroize::Zeroizing;
 
 use super::member::{Member, NotJson};
+use crate::rewritten;
 
 /// How long such a reply may be, in bytes.
 const MOST: usize = 256 * 1024;
 
 const REFUSED: Error = Code::Internal.because("a bearer token in the reply could not be bound");
-
-/// What tells of the bytes that the application sent.
-const OF_THE_BYTES: [HeaderName; 8] = [
-    CONTENT_LENGTH,
-    ETAG,
-    LAST_MODIFIED,
-    ACCEPT_RANGES,
-    HeaderName::from_static("content-md5"),
-    HeaderName::from_static("digest"),
-    HeaderName::from_static("content-digest"),
-    HeaderName::from_static("repr-digest"),
-];
 
 /// What is to be bound in a reply, and for whom.
 #[derive(Debug)]
@@ -100,9 +87,7 @@ impl Binding {
         let Some(text) = self.edited(text)? else {
             return Ok(Response::from_parts(parts, content.into()));
         };
-        for name in OF_THE_BYTES {
-            parts.headers.remove(name);
-        }
+        rewritten::take_off(&mut parts.headers);
         Ok(Response::from_parts(parts, text.into()))
     }
 
