@@ -8,14 +8,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use bulla_gateway::Gateway;
-use bulla_gateway::config::Config;
 use tempfile::TempDir;
 
 use crate::bank::PATIENCE;
 use crate::browser::process::{Group, wait_for};
 use crate::npm::{said, target};
-use crate::serve::Server;
 
 /// Who may log in.
 pub const USER: &str = "ann";
@@ -168,23 +165,6 @@ impl Verdaccio {
             request.strip_suffix('\'')
         })
     }
-}
-
-/// Starts a gateway before the application at this origin, on a free port, with keys and a store of its own in memory.
-/// All has to come sealed, but for what `configure` says otherwise.
-///
-/// # Errors
-///
-/// If no port can be had, or the gateway cannot be built.
-pub async fn gateway(upstream: &str, configure: impl FnOnce(&mut Config)) -> io::Result<Server> {
-    Server::start_with(|origin| {
-        let mut config = Config::for_upstream(upstream.parse().map_err(io::Error::other)?);
-        config.origins = vec![origin.to_owned()];
-        configure(&mut config);
-        let gateway = Gateway::build_in_memory(&config).map_err(io::Error::other)?;
-        Ok(gateway.router())
-    })
-    .await
 }
 
 /// A running application.

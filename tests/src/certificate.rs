@@ -1,5 +1,7 @@
 //! Certificates for `localhost`, vouched for by an authority of the test's own.
 
+use std::io;
+
 use rcgen::{BasicConstraints, Certificate, CertificateParams, IsCa, Issuer, KeyPair};
 
 /// A certificate for `localhost`, its key, and who vouches for it.
@@ -32,4 +34,20 @@ impl Vouched {
             authority: pem,
         })
     }
+}
+
+/// An HTTP client that trusts this authority alone, in PEM, and follows no redirects.
+///
+/// # Errors
+///
+/// If the certificate or the client cannot be made.
+pub fn trusting_client(authority: &str) -> io::Result<reqwest::Client> {
+    let authority =
+        reqwest::Certificate::from_pem(authority.as_bytes()).map_err(io::Error::other)?;
+    reqwest::Client::builder()
+        .no_proxy()
+        .redirect(reqwest::redirect::Policy::none())
+        .tls_certs_only([authority])
+        .build()
+        .map_err(io::Error::other)
 }

@@ -91,22 +91,14 @@ impl Behind {
         let seen = Seen::default();
         let application = Server::start(routes(seen.clone())).await?;
         let upstream = format!("http://127.0.0.1:{}", application.port());
-        let mut built = None;
-        let server = Server::start_with(|origin| {
-            let mut config = Config::for_upstream(upstream.parse().map_err(io::Error::other)?);
-            config.origins = vec![origin.to_owned()];
+        let configure = |config: &mut Config| {
             config.paths = vec![PathRule {
                 prefix: "/static/".to_owned(),
                 access: Access::Public,
             }];
-            configure(&mut config);
-            let gateway = Gateway::build_in_memory(&config).map_err(io::Error::other)?;
-            let router = around(gateway.router());
-            built = Some(gateway);
-            Ok(router)
-        })
-        .await?;
-        let gateway = built.ok_or_else(|| io::Error::other("the gateway was not built"))?;
+            configure(config);
+        };
+        let (gateway, server) = before(&upstream, configure, around).await?;
         Ok(Self {
             seen,
             application,
@@ -114,6 +106,32 @@ impl Behind {
             gateway,
         })
     }
+}
+
+/// Starts a gateway before the application at this origin, on a free port, with keys and a store of its own in memory.
+/// All has to come sealed, if `configure` changes nothing; `around` puts something around it.
+///
+/// # Errors
+///
+/// If no port can be had, or the gateway cannot be built.
+pub async fn before(
+    upstream: &str,
+    configure: impl FnOnce(&mut Config),
+    around: impl FnOnce(Router) -> Router,
+) -> io::Result<(Gateway, Server)> {
+    let mut built = None;
+    let server = Server::start_with(|origin| {
+        let mut config = Config::for_upstream(upstream.parse().map_err(io::Error::other)?);
+        config.origins = vec![origin.to_owned()];
+        configure(&mut config);
+        let gateway = Gateway::build_in_memory(&config).map_err(io::Error::other)?;
+        let router = around(gateway.router());
+        built = Some(gateway);
+        Ok(router)
+    })
+    .await?;
+    let gateway = built.ok_or_else(|| io::Error::other("the gateway was not built"))?;
+    Ok((gateway, server))
 }
 
 /// What is at `/account`.

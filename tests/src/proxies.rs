@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 use crate::apps::installed;
-use crate::certificate::Vouched;
+use crate::certificate::{Vouched, trusting_client};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -119,9 +119,13 @@ impl FrontProxy {
         Ok(proxy)
     }
 
-    /// Who vouches for it, in PEM.
-    pub fn authority(&self) -> &str {
-        &self.authority
+    /// An HTTP client that trusts who vouches for it.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be made.
+    pub fn trusting_client(&self) -> io::Result<reqwest::Client> {
+        trusting_client(&self.authority)
     }
 
     fn until_listening(&mut self) -> io::Result<()> {

@@ -4,9 +4,10 @@
 use axum::Router;
 use bulla_gateway::config::{Access, Config, PathRule, TokenRule};
 use bulla_protocol::error::Code;
-use bulla_tests::apps::{Django, USER, Verdaccio, gateway};
+use bulla_tests::apps::{Django, USER, Verdaccio};
 use bulla_tests::bank::PATIENCE;
 use bulla_tests::browser::{Browser, Engine};
+use bulla_tests::gateway::before;
 use bulla_tests::serve::{Server, html};
 use reqwest::header::{AUTHORIZATION, COOKIE};
 use serde_json::{Value, json};
@@ -111,7 +112,7 @@ async fn stolen_token(engine: Engine) -> Outcome {
 
 async fn bound_cookie(engine: Engine) -> Outcome {
     let django = Django::start()?;
-    let gateway = gateway(&django.origin(), for_django).await?;
+    let (_, gateway) = before(&django.origin(), for_django, |router| router).await?;
     let origin = gateway.origin();
     let admin = Browser::launch(engine).await?;
     let thief = Browser::launch(engine).await?;
@@ -151,7 +152,7 @@ async fn bound_cookie(engine: Engine) -> Outcome {
 
 async fn sealed_page(engine: Engine) -> Outcome {
     let verdaccio = Verdaccio::start()?;
-    let gateway = gateway(&verdaccio.origin(), |_| ()).await?;
+    let (_, gateway) = before(&verdaccio.origin(), |_| (), |router| router).await?;
     let origin = gateway.origin();
     let browser = Browser::launch(engine).await?;
 
@@ -190,13 +191,13 @@ async fn sealed_page(engine: Engine) -> Outcome {
 
 async fn bound_token(engine: Engine) -> Outcome {
     let verdaccio = Verdaccio::start()?;
-    let gateway = gateway(&verdaccio.origin(), |config| {
+    let bind = |config: &mut Config| {
         config.tokens = vec![TokenRule {
             path: "/-/verdaccio/sec/login".to_owned(),
             member: "token".parse().unwrap_or_else(|_| unreachable!()),
         }];
-    })
-    .await?;
+    };
+    let (_, gateway) = before(&verdaccio.origin(), bind, |router| router).await?;
     let origin = gateway.origin();
     let browser = Browser::launch(engine).await?;
 
@@ -242,7 +243,7 @@ async fn bound_token(engine: Engine) -> Outcome {
 
 async fn another_site(engine: Engine) -> Outcome {
     let django = Django::start()?;
-    let gateway = gateway(&django.origin(), for_django).await?;
+    let (_, gateway) = before(&django.origin(), for_django, |router| router).await?;
     let direct = django.origin().replace("127.0.0.1", "localhost");
     let added = || -> Outcome<usize> {
         let requests = django.requests()?;

@@ -12,10 +12,10 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use bulla_gateway::Gateway;
 use bulla_gateway::config::{Access, Config, PathRule};
 use bulla_tests::bank::PATIENCE;
 use bulla_tests::browser::{Browser, Engine};
+use bulla_tests::gateway::before;
 use bulla_tests::serve::{Server, bytes};
 use sha2::{Digest as _, Sha256};
 
@@ -198,18 +198,14 @@ fn application(foreign: u16) -> Router {
 /// A gateway before the application, with pages that anybody may have.
 async fn gateway(application: &Server) -> io::Result<Server> {
     let upstream = format!("http://127.0.0.1:{}", application.port());
-    Server::start_with(|origin| {
-        let mut config = Config::for_upstream(upstream.parse().map_err(io::Error::other)?);
-        config.origins = vec![origin.to_owned()];
+    let configure = |config: &mut Config| {
         config.access = Access::Public;
         config.paths = vec![PathRule {
             prefix: "/api/".to_owned(),
             access: Access::Signed,
         }];
-        let gateway = Gateway::build_in_memory(&config).map_err(io::Error::other)?;
-        Ok(gateway.router())
-    })
-    .await
+    };
+    Ok(before(&upstream, configure, |router| router).await?.1)
 }
 
 /// What has run in the current page, when all of it has.

@@ -62,12 +62,7 @@ impl Site {
         let mut all = vec![("8000", application.as_str()), ("9191", asked.as_str())];
         all.extend(replaced);
         let proxy = FrontProxy::start_with(kind, PAGE, port, &all)?;
-        let authority = reqwest::Certificate::from_pem(proxy.authority().as_bytes())?;
-        let http = reqwest::Client::builder()
-            .no_proxy()
-            .redirect(reqwest::redirect::Policy::none())
-            .tls_certs_only([authority])
-            .build()?;
+        let http = proxy.trusting_client()?;
         Ok(Self {
             behind,
             origin,

@@ -4,9 +4,10 @@
 use std::path::Path;
 
 use bulla_demo::{Admin, Demo};
-use bulla_tests::apps::{Django, USER, gateway};
+use bulla_tests::apps::{Django, USER};
 use bulla_tests::bank::PATIENCE;
 use bulla_tests::browser::{Browser, Engine};
+use bulla_tests::gateway::before;
 use serde_json::json;
 use tokio::net::TcpListener;
 
@@ -24,7 +25,7 @@ bulla_tests::in_each_engine!(a_visitor_finds_what_the_demo_promises);
 async fn a_visitor_finds_what_the_demo_promises(engine: Engine) -> Outcome {
     let django = Django::start()?;
     // Told no more than by `bulla-gateway --upstream`.
-    let gateway = gateway(&django.origin(), |_| ()).await?;
+    let (_, gateway) = before(&django.origin(), |_| (), |router| router).await?;
     let admin = Admin {
         behind: gateway.origin(),
         without: django.origin(),

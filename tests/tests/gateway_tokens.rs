@@ -1,7 +1,6 @@
 //! Bearer tokens of an application that knows of no devices, stolen by somebody who has a device and a session too: what
 //! they are good for as the application hands them out, and once the gateway binds them.
 
-use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::extract::State;
@@ -17,6 +16,7 @@ use bulla_protocol::error::Code;
 use bulla_server::{EventKind, Events};
 use bulla_tests::bank::PATIENCE;
 use bulla_tests::browser::{Browser, Engine};
+use bulla_tests::gateway::before;
 use bulla_tests::serve::Server;
 use http::Request;
 use serde_json::{Value, json};
@@ -63,26 +63,19 @@ impl Site {
         let seen = Seen::default();
         let application = Server::start(routes(seen.clone())).await?;
         let upstream = format!("http://127.0.0.1:{}", application.port());
-        let mut built = None;
-        let server = Server::start_with(|origin| {
-            let mut config = Config::for_upstream(upstream.parse().map_err(io::Error::other)?);
-            config.origins = vec![origin.to_owned()];
+        let configure = |config: &mut Config| {
             config.paths = vec![PathRule {
                 prefix: "/open".to_owned(),
                 access: Access::Public,
             }];
-            configure(&mut config);
-            let gateway = Gateway::build_in_memory(&config).map_err(io::Error::other)?;
-            let router = gateway.router();
-            built = Some(gateway);
-            Ok(router)
-        })
-        .await?;
+            configure(config);
+        };
+        let (gateway, server) = before(&upstream, configure, |router| router).await?;
         Ok(Self {
             seen,
             application,
             server,
-            gateway: built.ok_or("the gateway was not built")?,
+            gateway,
         })
     }
 
@@ -117,7 +110,7 @@ fn routes(seen: Seen) -> Router {
     let login = || async { ([(CONTENT_TYPE, "application/json")], login_reply()) };
     // Its length is not said, so that all of it has to be read.
     let long = || async {
-        let chunks = std::iter::repeat_with(|| Ok::<_, io::Error>(" ".repeat(1000))).take(300);
+        let chunks = std::iter::repeat_with(|| Ok::<_, std::io::Error>(" ".repeat(1000))).take(300);
         let chunks = chunks.chain([Ok("{\"token\":\"t\"}".to_owned())]);
         let body = axum::body::Body::from_stream(futures_util::stream::iter(chunks));
         ([(CONTENT_TYPE, "application/json")], body)

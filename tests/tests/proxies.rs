@@ -35,12 +35,7 @@ impl Site {
         })
         .await?;
         let proxy = FrontProxy::start(kind, PAGE, port, bank.server.port())?;
-        let authority = reqwest::Certificate::from_pem(proxy.authority().as_bytes())?;
-        let http = reqwest::Client::builder()
-            .no_proxy()
-            .redirect(reqwest::redirect::Policy::none())
-            .tls_certs_only([authority])
-            .build()?;
+        let http = proxy.trusting_client()?;
         Ok(Self {
             bank,
             origin,

@@ -22,7 +22,7 @@ use tokio_rustls::rustls::pki_types::PrivatePkcs8KeyDer;
 use tokio_rustls::server::TlsStream;
 use tokio_rustls::{TlsAcceptor, rustls};
 
-use crate::certificate::Vouched;
+use crate::certificate::{Vouched, trusting_client};
 use crate::serve::listener;
 
 /// What a message on its way is turned into.
@@ -153,14 +153,7 @@ impl Proxy {
     ///
     /// If the certificate or the client cannot be made.
     pub fn trusting_client(&self) -> io::Result<reqwest::Client> {
-        let certificate =
-            reqwest::Certificate::from_pem(self.authority.as_bytes()).map_err(io::Error::other)?;
-        reqwest::Client::builder()
-            .no_proxy()
-            .redirect(reqwest::redirect::Policy::none())
-            .tls_certs_only([certificate])
-            .build()
-            .map_err(io::Error::other)
+        trusting_client(&self.authority)
     }
 
     /// Everything that has passed, in order.
