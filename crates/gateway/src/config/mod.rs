@@ -146,7 +146,7 @@ pub enum Mode {
 }
 
 impl Mode {
-    const ALL: [Self; 2] = [Self::Enforce, Self::Monitor];
+    pub(crate) const ALL: [Self; 2] = [Self::Enforce, Self::Monitor];
 
     /// What it is called in a file.
     pub fn name(self) -> &'static str {

@@ -81,10 +81,8 @@ pub(super) async fn set_mode(
     Extension(By(name)): Extension<By>,
     Json(SetMode { mode }): Json<SetMode>,
 ) -> Response {
-    let mode = match &*mode {
-        "enforce" => Mode::Enforce,
-        "monitor" => Mode::Monitor,
-        _ => return problem(StatusCode::BAD_REQUEST, "mode_unknown"),
+    let Some(mode) = Mode::ALL.into_iter().find(|known| known.name() == mode) else {
+        return problem(StatusCode::BAD_REQUEST, "mode_unknown");
     };
     if let Err(error) = operator.0.gateway.set_mode(mode) {
         tracing::error!(target: "bulla_gateway::operator", "the mode stays as it was: {error}");

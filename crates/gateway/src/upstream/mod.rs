@@ -212,7 +212,8 @@ impl Upstreams {
         let mut failure = (Failure::NoUpstream, "all are unwell".to_owned());
         let first = self.0.next.fetch_add(1, Ordering::Relaxed);
         let all = &self.0.all;
-        let in_turn = all.iter().cycle().skip(first % all.len().max(1));
+        let first = first.checked_rem(all.len()).unwrap_or_default();
+        let in_turn = all.iter().cycle().skip(first);
         let (well, unwell): (Vec<_>, Vec<_>) =
             in_turn.take(all.len()).partition(|one| one.is_well());
         for upstream in well.into_iter().chain(unwell.into_iter().take(1)) {
