@@ -1,13 +1,17 @@
 //! The operator's page, in real browsers.
 
 use axum::http::StatusCode;
+use bulla_client::Session;
 use bulla_gateway::operator::{Operator, Token};
+use bulla_protocol::error::Code;
 use bulla_tests::bank::PATIENCE;
 use bulla_tests::browser::{Browser, Engine};
 use bulla_tests::gateway::Behind;
 use bulla_tests::serve::Server;
+use http::Request;
 use reqwest::Client;
-use serde_json::json;
+use reqwest::header::{CONTENT_TYPE, COOKIE, HeaderMap, SET_COOKIE};
+use serde_json::{Value, json};
 use thirtyfour::prelude::{By, ElementQueryable as _};
 
 type Outcome<T = ()> = Result<T, Box<dyn std::error::Error>>;
@@ -33,11 +37,86 @@ impl Desk {
         Ok(Self { site, page })
     }
 
+    /// Presses a switch, as the page does it.
+    async fn switch(&self, client: &Client, path: &str, content: &Value) -> Outcome {
+        let request = client.post(self.page.url(path)).body(content.to_string());
+        let request = request.header(CONTENT_TYPE, "application/json");
+        let reply = request.header("sec-fetch-site", "same-origin").send();
+        assert_eq!(reply.await?.status(), StatusCode::NO_CONTENT, "{path}");
+        Ok(())
+    }
+
+    async fn session(&self) -> Outcome<Session> {
+        let client = bulla_client::Client::builder(self.site.server.origin());
+        Ok(client.build()?.open().await?)
+    }
+
     async fn bare(&self, path: &str) -> Outcome<StatusCode> {
         let client = Client::builder().no_proxy().build()?;
         let reply = client.get(self.site.server.url(path)).send().await?;
         Ok(reply.status())
     }
+}
+
+/// By a method that no session sends again by itself.
+async fn asked(session: &Session) -> Result<StatusCode, Code> {
+    let request = Request::post("/echo").body("clay");
+    let request = request.map_err(|_| Code::RequestInvalid)?;
+    let reply = session.fetch(request).await.map_err(|error| error.code)?;
+    Ok(reply.status())
+}
+
+#[tokio::test]
+async fn switches_lock_a_device_out_and_end_all_sessions() -> Outcome {
+    let desk = Desk::start().await?;
+    let bare = Client::builder().no_proxy();
+    let bare = bare.redirect(reqwest::redirect::Policy::none()).build()?;
+    let form = bare
+        .post(desk.page.url("/login"))
+        .body(format!("token={TOKEN}"));
+    let form = form.header(CONTENT_TYPE, "application/x-www-form-urlencoded");
+    let login = form.header("sec-fetch-site", "same-origin").send().await?;
+    let cookie = login.headers()[SET_COOKIE].to_str()?.split(';').next();
+    let login = HeaderMap::from_iter([(COOKIE, cookie.unwrap_or_default().parse()?)]);
+    let client = Client::builder()
+        .no_proxy()
+        .default_headers(login)
+        .build()?;
+
+    let (one, other) = (desk.session().await?, desk.session().await?);
+    assert_eq!(asked(&one).await, Ok(StatusCode::OK));
+    let overview = client
+        .get(desk.page.url("/api/overview"))
+        .send()
+        .await?
+        .bytes()
+        .await?;
+    let overview: Value = serde_json::from_slice(&overview)?;
+    let device = &overview["sessions"][0]["device"];
+    assert!(device.is_string(), "{overview}");
+    assert_eq!(asked(&other).await, Ok(StatusCode::OK));
+
+    desk.switch(&client, "/api/devices/lock", &json!({ "name": device }))
+        .await?;
+    assert_eq!(asked(&one).await, Err(Code::SessionRevoked));
+    assert_eq!(
+        asked(&one).await,
+        Err(Code::SessionRevoked),
+        "it opens no other"
+    );
+    assert_eq!(asked(&other).await, Ok(StatusCode::OK));
+
+    let before = other.id();
+    desk.switch(&client, "/api/sessions/end-all", &json!({}))
+        .await?;
+    assert_eq!(asked(&other).await, Err(Code::TicketInvalid));
+    assert_eq!(
+        asked(&other).await,
+        Ok(StatusCode::OK),
+        "its device is not locked out"
+    );
+    assert_ne!(other.id(), before);
+    Ok(())
 }
 
 async fn log_in(browser: &Browser, token: &str) -> Outcome {
