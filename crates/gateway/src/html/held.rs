@@ -6,6 +6,7 @@ use std::sync::Arc;
 use http::header::{CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY_REPORT_ONLY};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use lol_html::send::Element;
+use url::Url;
 
 use crate::config::Policy;
 use crate::delivery::Delivery;
@@ -66,30 +67,11 @@ impl Held {
         }
     }
 
-    /// The path of an address in the page, if it is one of this origin.
+    /// The path of an address in the page, if it is one of this origin (WHATWG URL, as browsers read it).
     fn path_of(&self, address: &str) -> Option<String> {
-        let address = address.trim_ascii();
-        let end = address.find(['?', '#']).unwrap_or(address.len());
-        let address = address.get(..end)?;
-        let own = address.strip_prefix(self.origin.as_str());
-        let path = match own.filter(|rest| rest.starts_with('/')) {
-            Some(path) => path,
-            // Another scheme or another host; or what browsers clean up first, so that it is not for us to read.
-            None if address.starts_with("//")
-                || address.contains([':', '\\', '\n', '\r', '\t']) =>
-            {
-                return None;
-            }
-            None => address,
-        };
-        if path.is_empty() {
-            return None;
-        }
-        if path.starts_with('/') {
-            return Some(without_dots(path));
-        }
-        let folder = self.path.rfind('/').and_then(|at| self.path.get(..=at));
-        Some(without_dots(&format!("{}{path}", folder.unwrap_or("/"))))
+        let page = Url::parse(&format!("{}{}", self.origin, self.path)).ok()?;
+        let address = page.join(address).ok()?;
+        (address.origin() == page.origin()).then(|| address.path().to_owned())
     }
 }
 
@@ -98,19 +80,4 @@ fn is_style(found: &Element<'_, '_>) -> bool {
     kinds
         .split_ascii_whitespace()
         .any(|kind| kind.eq_ignore_ascii_case("stylesheet"))
-}
-
-/// A path without segments that are dots (RFC 3986 section 5.2.4).
-fn without_dots(path: &str) -> String {
-    let mut segments = Vec::new();
-    for segment in path.split('/').skip(1) {
-        match segment {
-            "." => {}
-            ".." => {
-                segments.pop();
-            }
-            _ => segments.push(segment),
-        }
-    }
-    format!("/{}", segments.join("/"))
 }
