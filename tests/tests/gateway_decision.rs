@@ -1,4 +1,4 @@
-//! An application behind a proxy which asks the gateway about each request, configured as `docs/gateway.md` says.
+//! An application behind a proxy which asks the gateway about each request, configured as the docs say (`docs/gateway/other-proxies.md`).
 
 use std::sync::atomic::{AtomicU8, Ordering};
 
@@ -14,7 +14,7 @@ use bytes::Bytes;
 use http::{HeaderName, Request, Response};
 use serde_json::Value;
 
-const PAGE: &str = include_str!("../../docs/gateway.md");
+const PAGE: &str = include_str!("../../docs/gateway/other-proxies.md");
 
 /// What lets no content pass.
 const NO_CONTENT: &str =

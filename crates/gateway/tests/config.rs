@@ -477,9 +477,9 @@ fn known(table: &str) -> BTreeSet<String> {
     keys.split(", ").map(str::to_owned).collect()
 }
 
-/// The docs of the gateway.
+/// What the docs say of the configuration.
 fn docs() -> String {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/gateway.md");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/gateway/configuration.md");
     fs::read_to_string(path).unwrap()
 }
 

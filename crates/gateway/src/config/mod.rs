@@ -1,6 +1,6 @@
 //! What an operator says: `bulla.toml`, or nothing but where the application is.
 //!
-//! Every key, with its default, is in `docs/gateway.md`.
+//! Every key, with its default, is in `docs/gateway/configuration.md`.
 
 mod file;
 mod network;
