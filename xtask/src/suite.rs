@@ -1,3 +1,5 @@
+use std::fs;
+use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
@@ -14,8 +16,8 @@ const FUZZ: u32 = 5;
 /// A test program in `tests/tests` belongs to a suite by its name: `attack_*` to the attacks,
 /// `browser_*` and `engines` to the browsers, `stores*` and `nodes` to the stores, `faults_*` to the faults,
 /// `lifecycle_*` to the lifecycle, `gateway_*` to the gateway, `proxies` to the proxies, `dpop_*` to DPoP, `npm_*` to the npm package as it is packed,
-/// any other to the unit tests, with all tests outside of `tests`. The first two need browsers, the next three Redis,
-/// DPoP Node, the browsers and the npm package both Node and browsers.
+/// any other to the unit tests. So do all tests outside of `tests`, but for the programs of the gateway. The first two need
+/// browsers, the next three Redis, DPoP Node, the browsers and the npm package both Node and browsers.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Suite {
     Unit,
@@ -154,10 +156,7 @@ impl Suite {
         let node = Node::set_up(project)?;
         apps::install(project, &node)?;
         setup::ensure(project, &[&setup::PROXIES])?;
-        let mut steps =
-            vec![project.cargo(&["test", "--package", "bulla-gateway", "--no-fail-fast"])];
-        steps.extend(self.in_browsers(project)?);
-        Ok(steps)
+        self.in_browsers(project)
     }
 
     fn as_packed(self, project: &mut Project) -> Outcome<Vec<Command>> {
@@ -168,6 +167,24 @@ impl Suite {
     fn programs(self) -> Outcome<Vec<String>> {
         let mut programs = project::stems("tests/tests", "rs")?;
         programs.retain(|name| Self::of(name) == self);
+        let others: &[&str] = match self {
+            Self::Unit => &[
+                "crates/client",
+                "crates/keys",
+                "crates/protocol",
+                "crates/server",
+                "crates/web",
+                "examples",
+                "vectors",
+                "www",
+                "xtask",
+            ],
+            Self::Gateway => &["crates/gateway"],
+            _ => &[],
+        };
+        for package in others {
+            programs.extend(test_programs(package)?);
+        }
         Ok(programs)
     }
 }
@@ -254,21 +271,12 @@ fn unit(project: &Project) -> Outcome<Vec<Command>> {
     steps.push(linted);
     steps.push(benches(project, &["test"]));
 
-    // xtask-bindgen has no tests, and takes minutes to compile for them.
-    let mut all = project.cargo(&["test", "--workspace", "--no-fail-fast"]);
-    all.args(["--exclude", "bulla-tests", "--exclude", "xtask-bindgen"]);
-    // It has a suite of its own.
-    all.args(["--exclude", "bulla-gateway"]);
+    let mut all = of_programs(project, &Suite::Unit.programs()?);
+    all.args(["--lib", "--bins"]);
     steps.push(all);
+    steps.push(whole(project, &["--doc"]));
 
-    let mut whole = of_programs(project, &Suite::Unit.programs()?);
-    whole.arg("--lib");
-    steps.push(whole);
-
-    // With both backends, so that each reads the other; then the pure one alone.
-    let mut keys = project.cargo(&["test", "--no-fail-fast", "--package", "bulla-keys"]);
-    keys.args(["--features", "rustcrypto"]);
-    steps.push(keys);
+    // The keys were tested with both backends, so that each reads the other; now with the pure one alone.
     let mut pure = project.cargo(&["clippy"]);
     pure.args(PURE).args(["--all-targets", "--", warnings]);
     steps.push(pure);
@@ -281,7 +289,7 @@ fn unit(project: &Project) -> Outcome<Vec<Command>> {
         ])
         .args(["--", warnings]);
     steps.push(mounted);
-    let mut edge = project.cargo(&["build", "--target", "wasm32-unknown-unknown"]);
+    let mut edge = project.cargo(&["check", "--target", "wasm32-unknown-unknown"]);
     edge.args(PURE);
     steps.push(edge);
 
@@ -318,11 +326,37 @@ fn is_ours(version: &str) -> bool {
 }
 
 fn of_programs(project: &Project, programs: &[String]) -> Command {
-    let mut test = project.cargo(&["test", "--package", "bulla-tests", "--no-fail-fast"]);
+    let mut test = whole(project, &[]);
     for program in programs {
         test.args(["--test", program]);
     }
     test
+}
+
+/// Tests of the workspace. All packages are always chosen, whatever is tested of them: of others, all that they stand on would be
+/// compiled once more with other features.
+fn whole(project: &Project, what: &[&str]) -> Command {
+    // It has no tests, and takes minutes to compile for them.
+    const BUT: [&str; 2] = ["--exclude", "xtask-bindgen"];
+    let mut test = project.cargo(&["test", "--workspace", "--no-fail-fast"]);
+    test.args(BUT).args(what);
+    test
+}
+
+/// The test programs of a package: files, and folders with a `main.rs`.
+fn test_programs(package: &str) -> Outcome<Vec<String>> {
+    let folder = Path::new(package).join("tests");
+    if !folder.is_dir() {
+        return Ok(Vec::new());
+    }
+    let mut programs = project::stems(&folder, "rs")?;
+    for entry in fs::read_dir(&folder)? {
+        let entry = entry?;
+        if entry.path().join("main.rs").is_file() {
+            programs.extend(entry.file_name().into_string().ok());
+        }
+    }
+    Ok(programs)
 }
 
 fn deny_installed(project: &Project) -> bool {
@@ -344,6 +378,37 @@ mod tests {
         ] {
             assert!(!is_ours(&other), "{other}");
         }
+    }
+
+    /// Else `--test` would choose more than is meant.
+    #[test]
+    fn every_test_program_belongs_to_one_suite_and_has_a_name_of_its_own() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        std::env::set_current_dir(root).unwrap();
+        let chosen = Suite::ALL.map(|suite| suite.programs().unwrap()).concat();
+        let mut all = Vec::new();
+        let crates = fs::read_dir("crates").unwrap();
+        let crates = crates.map(|entry| entry.unwrap().path().display().to_string());
+        let others = [
+            "tests",
+            "examples",
+            "vectors",
+            "www",
+            "xtask",
+            "xtask/bindgen",
+        ];
+        for package in crates.chain(others.map(str::to_owned)) {
+            all.extend(test_programs(&package).unwrap());
+        }
+        let sorted = |mut names: Vec<String>| {
+            names.sort();
+            names
+        };
+        let (chosen, all) = (sorted(chosen), sorted(all));
+        assert_eq!(chosen, all);
+        let mut once = all.clone();
+        once.dedup();
+        assert_eq!(once, all);
     }
 
     #[test]
