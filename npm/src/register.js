@@ -12,6 +12,9 @@ const PATIENCE = 5000;
 /** How often it is looked whether the worker is there, in milliseconds. */
 const SOON = 200;
 
+/** What has been put in the place of `fetch` here. */
+export const OURS = new WeakSet();
+
 let isPrepared = false;
 
 /**
@@ -70,6 +73,7 @@ async function taken(workers, script, options) {
 function wrapFetch(wrap) {
   const before = globalThis.fetch;
   const after = wrap(before);
+  OURS.add(after);
   globalThis.fetch = after;
   return () => {
     if (globalThis.fetch === after) globalThis.fetch = before;

@@ -17,13 +17,17 @@ const worker = /** @type {any} */ (globalThis);
 const OPTIONS = { ...CLIENT, ...SCOPE, login: "string", wasm: "string, object" };
 
 /**
+ * @typedef {object} Means
+ * @property {(work: Promise<unknown>) => void} keep keeps the worker alive until this is done
+ * @property {(path: string, told: object | Promise<object>) => void} post has the server told of something
+ * @property {string} client the page
+ *
  * @typedef {object} Code
- * @property {(request: Request) => boolean} takes whether a request is for something that is looked at
- * @property {(request: Request, means: {
- *   send: (request: Request) => Promise<Response>,
- *   post: (path: string, told: object) => void,
- * }) => Promise<Response>} answer what the page gets: what `send` brings, as it goes without this, or something else;
- *   `post` has the server told of it
+ * @property {(request: Request) => boolean} takes whether a request is for something that is looked at; it is asked once
+ * @property {(request: Request, means: Means & { send: (request: Request) => Promise<Response> }) => Promise<Response>}
+ *   answer what the page gets: what `send` brings, as it goes without this, or something else
+ * @property {(request: Request, means: Means) => void} [sees] is shown each request, wherever it goes
+ * @property {(data: unknown, means: Means) => void} [hears] is told what pages say to the worker
  */
 
 /**
@@ -62,32 +66,41 @@ export function protect(options, code) {
     event.waitUntil(worker.clients.claim());
     event.waitUntil(unpinOthers());
   });
-  worker.addEventListener("message", (event) => kept.hear(event));
+  worker.addEventListener("message", (event) => {
+    kept.hear(event);
+    code?.hears?.(event.data, meansOf(event));
+  });
   worker.addEventListener("fetch", (event) => {
     const { request } = event;
     kept.heard();
     const isTaken = takes(server, scope, request);
+    code?.sees?.(request, meansOf(event));
     if (code?.takes(request)) {
       const send = isTaken ? answer : (request) => fetch(request);
-      const post = (path, told) => {
-        const done = posted(path, told);
-        try {
-          event.waitUntil(done);
-        } catch {
-          // The page has what it asked for already.
-        }
-      };
-      event.respondWith(code.answer(request, { send, post }));
+      event.respondWith(code.answer(request, { ...meansOf(event), send }));
     } else if (isTaken) {
       event.respondWith(answer(request));
     }
   });
 
+  /** @returns {Means} */
+  function meansOf(event) {
+    const keep = (work) => {
+      try {
+        event.waitUntil(work);
+      } catch {
+        // The page has what it asked for already.
+      }
+    };
+    const client = event.clientId ?? event.source?.id;
+    return { keep, client, post: (path, told) => keep(posted(path, told)) };
+  }
+
   /** Tells the server something, through the session. It may be that somebody on the way does not want it told. */
   async function posted(path, told) {
     const headers = { "content-type": "application/json" };
-    const request = new Request(path, { method: "POST", headers, body: JSON.stringify(told) });
     try {
+      const request = new Request(path, { method: "POST", headers, body: JSON.stringify(await told) });
       const { body } = await forward(await started(), request, [], kept.watch);
       await body?.cancel();
     } catch (error) {

@@ -2,19 +2,67 @@
 
 use std::collections::BTreeSet;
 
+use axum::Router;
+use axum::response::Html;
+use axum::routing::get;
 use bulla_client::{Client, Session};
-use bulla_gateway::config::{Access, Config};
+use bulla_gateway::config::{Access, Config, Mode, PathRule, Reaction, ScriptRule};
+use bulla_gateway::delivery::Hash;
 use bulla_server::{Events, SessionId};
 use bulla_tests::bank::PATIENCE;
-use bulla_tests::browser::{Browser, Engine};
-use bulla_tests::gateway::Behind;
-use http::header::CONTENT_TYPE;
+use bulla_tests::browser::{Browser, BrowserError, Engine};
+use bulla_tests::gateway::{Behind, before};
+use bulla_tests::serve::Server;
+use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{Request, StatusCode};
+use http_body_util::BodyExt as _;
 use tokio::time::timeout;
 
 type Outcome<T = ()> = Result<T, Box<dyn std::error::Error>>;
 
 bulla_tests::in_each_engine!(what_a_page_reports_is_signed);
+bulla_tests::in_each_engine!(
+    what_a_page_runs_is_known,
+    chromium_scripts Chromium,
+    firefox_scripts Firefox,
+    webkit_scripts WebKit
+);
+bulla_tests::in_each_engine!(
+    what_is_noticed_in_a_page_has_consequences,
+    chromium_reactions Chromium,
+    firefox_reactions Firefox,
+    webkit_reactions WebKit
+);
+bulla_tests::in_each_engine!(
+    what_is_replaced_is_noticed,
+    chromium_primitives Chromium,
+    firefox_primitives Firefox,
+    webkit_primitives WebKit
+);
+
+/// A page that runs scripts in each of the ways in which pages do. `{elsewhere}` is another origin.
+const PAGE: &str = "<!doctype html><title>The till</title><link rel=icon href=data:,>
+<script src=/static/app.js></script>
+<script src=/code/sealed.js></script>
+<script>window.inline = true</script>
+<script type=application/json>{\"no\": \"script\"}</script>
+<script type=module src=/static/module.js></script>
+<script src={elsewhere}/foreign.js></script>
+<p>clay";
+
+/// A worker that runs nothing but itself.
+const WORKER: &str = "postMessage('worked')";
+
+const SCRIPTS: [(&str, &str); 5] = [
+    ("/static/app.js", "window.app = true"),
+    ("/code/sealed.js", "window.sealed = true"),
+    (
+        "/static/module.js",
+        "import './part.js'; window.module = true",
+    ),
+    ("/static/part.js", "window.part = true"),
+    ("/static/worker.js", WORKER),
+];
 
 /// Where reports go.
 const REPORT: &str = "/.well-known/bulla/gateway/report";
@@ -91,7 +139,7 @@ async fn without_a_session_nobody_reports_anything() -> Outcome {
     let everywhere: [fn(&mut Config); 3] = [
         |_| (),
         |config| config.access = Access::Public,
-        |config| config.mode = bulla_gateway::config::Mode::Monitor,
+        |config| config.mode = Mode::Monitor,
     ];
     let bare = reqwest::Client::builder().no_proxy().build()?;
     for configure in everywhere {
@@ -140,5 +188,211 @@ async fn what_a_page_reports_is_signed(engine: Engine) -> Outcome {
         }
     }
     browser.quit().await?;
+    Ok(())
+}
+
+/// An application whose page runs scripts, one of them from another server.
+async fn till(elsewhere: &Server) -> Outcome<Server> {
+    let page = PAGE.replace("{elsewhere}", &elsewhere.url(""));
+    let mut routes = Router::new().route("/till", get(move || async { Html(page) }));
+    for (path, content) in SCRIPTS {
+        let script = ([(CONTENT_TYPE, "text/javascript")], content);
+        routes = routes.route(path, get(move || async move { script }));
+    }
+    Ok(Server::start(routes).await?)
+}
+
+fn integrity(content: &str) -> String {
+    Hash::of(content.as_bytes()).integrity()
+}
+
+async fn what_a_page_runs_is_known(engine: Engine) -> Outcome {
+    let foreign = ([(CONTENT_TYPE, "text/javascript")], "window.foreign = true");
+    let foreign = Router::new().route("/foreign.js", get(move || async move { foreign }));
+    let elsewhere = Server::start(foreign).await?;
+    let application = till(&elsewhere).await?;
+    let rule = |url: Option<&str>, hash: Option<String>| ScriptRule {
+        url: url.map(str::to_owned),
+        hash,
+        justification: "the till needs it".to_owned(),
+    };
+    let configure = |config: &mut Config| {
+        config.paths = vec![PathRule {
+            prefix: "/static/".to_owned(),
+            access: Access::Public,
+        }];
+        config.scripts = vec![
+            rule(Some("/static/"), None),
+            rule(Some("/code/sealed.js"), Some(integrity(SCRIPTS[1].1))),
+            rule(None, Some(integrity("window.inline = true"))),
+        ];
+    };
+    let upstream = application.url("");
+    let (gateway, server) = before(&upstream, configure, |router| router).await?;
+    let mut events = gateway.bulla().events();
+    let browser = Browser::launch(engine).await?;
+    browser.goto(&server.url("/till")).await?;
+    let all = "return ['app', 'sealed', 'inline', 'module', 'part', 'foreign'].every((name) => window[name])";
+    browser.wait_until(all, PATIENCE).await?;
+    let added = "window.added = true";
+    let work = "
+        const script = document.createElement('script');
+        script.textContent = args[0];
+        document.body.append(script);
+        // It covers its traces.
+        script.textContent = '';
+        script.remove();
+        return await new Promise((resolve) => {
+            new Worker('/static/worker.js').onmessage = ({ data }) => resolve(data);
+        })";
+    assert_eq!(browser.eval(work, [added.into()]).await?, "worked");
+
+    let inline = [integrity("window.inline = true"), integrity(added)];
+    let foreign = elsewhere.url("/foreign.js");
+    let mut expected: BTreeSet<(String, String)> = SCRIPTS
+        .iter()
+        .map(|(path, content)| ((*path).to_owned(), integrity(content)))
+        .chain(inline.map(|hash| ("inline".to_owned(), hash)))
+        .collect();
+    // Nobody has read it, nor is it held to anything.
+    expected.insert((foreign, String::new()));
+    let found = async {
+        loop {
+            let scripts = gateway.scripts();
+            let pairs = scripts.iter();
+            let pairs = pairs.map(|script| (script.url.clone(), script.hash.clone()));
+            if expected.is_subset(&pairs.collect()) {
+                return Ok::<_, BrowserError>(scripts);
+            }
+            browser.eval("return 0", []).await?;
+        }
+    };
+    let scripts = timeout(PATIENCE, found).await;
+    let scripts = scripts.map_err(|_| format!("{:?}", gateway.scripts()))??;
+    assert_eq!(scripts.len(), expected.len(), "{scripts:?}");
+    assert!(
+        scripts.iter().all(|script| script.page == "/till"),
+        "{scripts:?}"
+    );
+    // What is not authorised is an event.
+    while noticed(&mut events).await? != "script" {}
+    browser.quit().await?;
+    Ok(())
+}
+
+/// Puts a script into a page whose user is logged in, and looks what comes to the application then: `[has its cookie,
+/// goes on by the same session]`.
+async fn after(engine: Engine, mode: Mode, reaction: Reaction, expected: [bool; 2]) -> Outcome {
+    let site = Behind::start(|config| {
+        config.mode = mode;
+        config.runtime.script = reaction;
+    })
+    .await?;
+    let mut events = site.gateway.bulla().events();
+    let browser = Browser::launch(engine).await?;
+    browser.goto(&site.server.url("/account")).await?;
+    let there = "return document.title === 'The account' && navigator.serviceWorker.controller";
+    browser.wait_until(there, PATIENCE).await?;
+    let ask = "const ask = async () => {
+            const { fields } = await (await fetch('/echo')).json();
+            return [/sessionid=/.test(fields.cookie), fields['bulla-session']];
+        };";
+    let keep = format!("{ask} window.before = await ask(); return window.before[0]");
+    assert_eq!(browser.eval(&keep, []).await?, true, "it is logged in");
+
+    let inject = "const script = document.createElement('script');
+        script.textContent = 'window.evil = true';
+        document.body.append(script);
+        return window.evil";
+    assert_eq!(browser.eval(inject, []).await?, true);
+    while noticed(&mut events).await? != "script" {}
+    let [cookie, session] = expected;
+    let come = format!(
+        "{ask} const now = await ask();
+        return now[0] === {cookie} && (now[1] === window.before[1]) === {session}"
+    );
+    let come = browser.wait_until(&come, PATIENCE).await;
+    come.map_err(|error| format!("{mode:?} {reaction:?}: {error}"))?;
+    if reaction > Reaction::Record && mode == Mode::Enforce {
+        // The next login is as good as any.
+        browser.goto(&site.server.url("/account")).await?;
+        let again = format!("{ask} return (await ask())[0]");
+        browser.wait_until(&again, PATIENCE).await?;
+        let last = site
+            .seen
+            .at("/account")
+            .pop()
+            .ok_or("it was not asked for")?;
+        assert!(last["fields"]["cookie"].is_null(), "{last}");
+    }
+    browser.quit().await?;
+    Ok(())
+}
+
+async fn what_is_noticed_in_a_page_has_consequences(engine: Engine) -> Outcome {
+    for (mode, reaction, expected) in [
+        (Mode::Enforce, Reaction::Record, [true, true]),
+        (Mode::Enforce, Reaction::StepUp, [false, true]),
+        (Mode::Enforce, Reaction::End, [false, false]),
+        (Mode::Monitor, Reaction::End, [true, true]),
+    ] {
+        after(engine, mode, reaction, expected).await?;
+    }
+    Ok(())
+}
+
+/// What the loader compares when it is asked to look.
+async fn what_is_replaced_is_noticed(engine: Engine) -> Outcome {
+    let site = Behind::start(|_| ()).await?;
+    let mut events = site.gateway.bulla().events();
+    let browser = Browser::launch(engine).await?;
+    browser.goto(&site.server.url("/account")).await?;
+    let there = "return document.title === 'The account' && navigator.serviceWorker.controller";
+    browser.wait_until(there, PATIENCE).await?;
+    // It looks by itself when the page is left.
+    let look = "dispatchEvent(new Event('pagehide'))";
+    browser.eval(look, []).await?;
+    let replace = format!(
+        "const {{ send }} = XMLHttpRequest.prototype;
+        XMLHttpRequest.prototype.send = function (body) {{ return send.call(this, body) }};
+        {look}"
+    );
+    browser.eval(&replace, []).await?;
+    // The loader's own place in `fetch` is none: then there would be something of before.
+    assert_eq!(noticed(&mut events).await?, "patched");
+
+    let policy = "document.head.append(Object.assign(document.createElement('meta'),
+            { httpEquiv: 'content-security-policy', content: \"img-src 'none'\" }));
+        document.body.append(Object.assign(new Image(), { src: '/static/none.png' }));";
+    browser.eval(policy, []).await?;
+    assert_eq!(noticed(&mut events).await?, "policy");
+
+    let integrity = "const script = document.createElement('script');
+        Object.assign(script, { src: '/static/style.css', integrity: args[0] });
+        await new Promise((resolve) => {
+            script.onerror = resolve;
+            document.head.append(script);
+        })";
+    let other = Hash::of(b"other").integrity();
+    browser.eval(integrity, [other.into()]).await?;
+    while noticed(&mut events).await? != "integrity" {}
+    browser.quit().await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn where_nothing_is_watched_pages_say_nothing() -> Outcome {
+    for (watch, says) in [(true, true), (false, false)] {
+        let site = Behind::start(|config| config.runtime.watch = watch).await?;
+        let session = Client::builder(site.server.url("")).build()?.open().await?;
+        let request = Request::get("/account").header(ACCEPT, "text/html");
+        let page = session.fetch(request.body("")?).await?;
+        let page = String::from_utf8(page.into_body().collect().await?.to_bytes().into())?;
+        assert_eq!(page.contains(" data-watched></script>"), says, "{page}");
+        let worker = reqwest::Client::builder().no_proxy().build()?;
+        let worker = worker.get(site.server.url("/.well-known/bulla/gateway/sw.js"));
+        let worker = worker.send().await?.text().await?;
+        assert_eq!(worker.contains(r#"\"watch\":true"#), says);
+    }
     Ok(())
 }

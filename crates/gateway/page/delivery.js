@@ -2,6 +2,8 @@
 // it: whoever ends TLS, or keeps copies, can change none of it, nor bring back an older one.
 
 import { change } from "../../../npm/src/storage.js";
+import { encoded, integrity, sha256 } from "./hash.js";
+import { REPORT } from "./reports.js";
 
 /** What a signature is for. */
 const TYPE = "bulla-manifest";
@@ -17,8 +19,6 @@ const NAMES = /\.(?:[cm]?js|css|wasm)$/i;
 const PATIENCE = 5000;
 /** The gateway's own files, which are held to their hashes elsewhere. */
 const OWN = "/.well-known/bulla/";
-/** Where the gateway is told of what came otherwise. */
-const REPORT = "/.well-known/bulla/gateway/report";
 /** What is expected where nothing is. */
 const NOTHING = "nothing";
 
@@ -222,16 +222,6 @@ function nothing({ destination }) {
 }
 
 const utf8 = (text) => new TextEncoder().encode(text);
-const sha256 = async (bytes) => new Uint8Array(await crypto.subtle.digest("SHA-256", bytes));
-
-function encoded(bytes) {
-  let text = "";
-  for (let at = 0; at < bytes.length; at += 8192) text += String.fromCharCode(...bytes.subarray(at, at + 8192));
-  return btoa(text).replace(/\+/g, "-").replace(/\//g, "_").replace(/=/g, "");
-}
 
 const decoded = (text) =>
   Uint8Array.from(atob(text.replace(/-/g, "+").replace(/_/g, "/")), (character) => character.charCodeAt(0));
-
-/** As in an `integrity` attribute. */
-const integrity = (hash) => `sha256-${hash.replace(/-/g, "+").replace(/_/g, "/")}=`;

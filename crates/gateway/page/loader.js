@@ -2,13 +2,14 @@
 // request is signed and sealed. Classic, so that it runs before all others, and without Wasm, which is the worker's.
 
 import { register } from "../../../npm/src/register.js";
+import { watch } from "./watch.js";
 
 /** The mark of a first visit, in this tab. */
 const TRIED = "bulla-gateway: tried";
 /** How long a page takes at most to come after a first visit, in milliseconds. */
 const SOON = 15_000;
 
-const { worker, first } = document.currentScript.dataset;
+const { worker, first, watched } = document.currentScript.dataset;
 
 /** The address of the worker's script, vouched for where the page's policy wants that. */
 function vouched() {
@@ -22,6 +23,7 @@ function vouched() {
 }
 
 const ready = register(vouched(), { scope: "/" });
+if (watched !== undefined) watch(ready);
 
 /** A tab's memory; pages without one of their own have none. */
 const memory = {

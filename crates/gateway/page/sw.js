@@ -2,10 +2,12 @@
 
 import { protect } from "../../../npm/src/sw.js";
 import { Delivery } from "./delivery.js";
+import { Scripts } from "./scripts.js";
 
 // The gateway writes in what it is set up for.
-const { wasm, manifest, ...settings } = JSON.parse("{settings}");
+const { wasm, manifest, watch, ...settings } = JSON.parse("{settings}");
 
-const code = manifest && new Delivery(manifest, settings.identity);
+const delivery = manifest && new Delivery(manifest, settings.identity);
+const code = watch ? new Scripts(delivery) : delivery;
 
 protect({ ...settings, wasm: new URL(wasm, location.href) }, code);

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::fmt;
+use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -14,7 +15,8 @@ use bulla_server::{
 };
 use http::{Method, Request, Response};
 use tokio::sync::watch;
-use tokio::time::Instant;
+use tokio::task::spawn_blocking;
+use tokio::time::{Instant, sleep};
 use tower::{Layer as _, ServiceExt as _, service_fn};
 
 use crate::access::{RuleError, Rules, behind};
@@ -24,7 +26,8 @@ use crate::edge::{self, Asked, PREFIX};
 use crate::html::{self, Held};
 use crate::learnt::Learnt;
 use crate::operator::{Desk, Stop, take_off_cookie};
-use crate::runtime::Runtime;
+use crate::runtime::inventory::{Authorised, Script};
+use crate::runtime::{Inventory, InventoryError, Judged, Runtime};
 use crate::site::{self, Site};
 use crate::tokens::Tokens;
 use crate::upstream::{UpstreamError, Upstreams};
@@ -71,10 +74,16 @@ pub enum StartError {
     /// The manifest of the application's code.
     #[error(transparent)]
     Delivery(#[from] DeliveryError),
+    /// The inventory of scripts.
+    #[error(transparent)]
+    Inventory(#[from] InventoryError),
 }
 
 /// Applications end their sessions by themselves. As long as most of their cookies live.
 const SESSION: Duration = Duration::from_hours(14 * 24);
+
+/// How often it is written down which scripts were seen.
+const SAVED: Duration = Duration::from_secs(10);
 
 impl Gateway {
     /// Builds a gateway whose keys and sessions are kept in the folder that the configuration names.
@@ -89,7 +98,8 @@ impl Gateway {
             .store(EmbeddedStore::open(state.join("store.redb"))?);
         let identity = Identity::load_or_create(state.join("identity.pem"))?;
         let seen = Seen::in_file(state.join("manifest.seen"))?;
-        Self::with(config, builder, identity, seen)
+        let inventory = Inventory::in_file(config.inventory())?;
+        Self::with(config, builder, identity, seen, inventory)
     }
 
     /// Builds one that keeps nothing: its keys and sessions live as long as the process. For tests and demonstrations.
@@ -100,7 +110,8 @@ impl Gateway {
     pub fn build_in_memory(config: &Config) -> Result<Self, StartError> {
         let builder = Bulla::builder().store(MemoryStore::new()?);
         let identity = Identity::generate(&SystemRandom)?;
-        Self::with(config, builder, identity, Seen::default())
+        let (seen, inventory) = (Seen::default(), Inventory::default());
+        Self::with(config, builder, identity, seen, inventory)
     }
 
     fn with(
@@ -108,6 +119,7 @@ impl Gateway {
         builder: Builder,
         identity: Identity,
         seen: Seen,
+        inventory: Inventory,
     ) -> Result<Self, StartError> {
         let lifetimes = Lifetimes {
             session: SESSION,
@@ -137,7 +149,7 @@ impl Gateway {
             config,
             bulla.identity(),
             Arc::default(),
-            Arc::default(),
+            Arc::new(Runtime::new(inventory)),
             &seen,
         )?;
         bulla.set_paths(current.paths())?;
@@ -152,7 +164,8 @@ impl Gateway {
     }
 
     /// Goes by another configuration from now on, as far as that can be done while it runs: upstreams and their health,
-    /// mode, what paths ask for, where tokens are, and the manifest, which is read again. Gives the keys of what waits for a start. If something is wrong, all stays as it is.
+    /// mode, what paths ask for, where tokens are, what is watched for in pages, and the manifest, which is read again. Gives the
+    /// keys of what waits for a start. If something is wrong, all stays as it is.
     ///
     /// # Errors
     ///
@@ -172,6 +185,8 @@ impl Gateway {
             delivery: config.delivery.clone(),
             tokens: config.tokens.clone(),
             unbound_tokens: config.unbound_tokens,
+            runtime: config.runtime.clone(),
+            scripts: config.scripts.clone(),
             ..running
         };
         let waiting = next.changed(&config);
@@ -240,20 +255,47 @@ impl Gateway {
         &self.0.desk
     }
 
-    /// Looks after the upstreams, for as long as it is polled.
+    /// The scripts that pages were seen to run, in the order in which they were seen first.
+    pub fn scripts(&self) -> Vec<Script> {
+        self.current().runtime.inventory.scripts()
+    }
+
+    /// Writes down which scripts were seen, if any are new.
+    ///
+    /// # Errors
+    ///
+    /// If that cannot be done.
+    pub fn save(&self) -> io::Result<()> {
+        self.current().runtime.inventory.save()
+    }
+
+    /// Looks after the upstreams, and writes down which scripts were seen, for as long as it is polled.
     pub fn watch(&self) -> impl Future<Output = ()> + Send + 'static {
         let mut current = self.0.current.subscribe();
+        let gateway = self.clone();
         async move {
             loop {
                 let upstreams = current.borrow_and_update().upstreams.clone();
                 tokio::select! {
                     () = upstreams.watch() => {}
+                    () = gateway.save_again_and_again() => {}
                     changed = current.changed() => {
                         if changed.is_err() {
                             return;
                         }
                     }
                 }
+            }
+        }
+    }
+
+    async fn save_again_and_again(&self) {
+        loop {
+            sleep(SAVED).await;
+            let gateway = self.clone();
+            let saved = spawn_blocking(move || gateway.save()).await;
+            if let Err(error) = saved.map_err(io::Error::other).flatten() {
+                tracing::error!("which scripts were seen is not written down: {error}");
             }
         }
     }
@@ -336,7 +378,8 @@ impl Current {
         let upstreams = Upstreams::new(config)?;
         // Last, since what is seen once is seen for good.
         let delivery = config.delivery.as_ref();
-        let delivery = delivery.map(|delivery| Delivery::load(delivery, identity, seen));
+        let load = |delivery| Delivery::load(delivery, &config.scripts, identity, seen);
+        let delivery = delivery.map(load);
         let delivery = delivery.transpose()?.map(Arc::new);
         let identity = identity.to_string();
         // The verifier has taken them, so they are origins.
@@ -344,7 +387,10 @@ impl Current {
             .origins
             .iter()
             .filter_map(|origin| Origin::parse(origin).ok());
-        let site = |origin| Arc::new(Site::new(origin, &identity, &rules, delivery.as_deref()));
+        let site = |origin| {
+            let delivery = delivery.as_deref();
+            Arc::new(Site::new(origin, &identity, &rules, delivery, config))
+        };
         Ok(Self {
             sites: origins.map(site).collect(),
             upstreams,
@@ -371,7 +417,13 @@ impl Current {
     async fn pass(self: Arc<Self>, request: Request<bulla_server::Body>) -> Response<Body> {
         let path = request.uri().path();
         if edge::is_own(path) {
-            return self.runtime.answer(request).await;
+            let site = request.extensions().get::<Arc<Site>>().cloned();
+            let judged = Judged {
+                config: &self.config,
+                authorised: self.authorised(),
+                origin: site.as_deref().map(|site| &site.origin),
+            };
+            return self.runtime.answer(request, judged).await;
         }
         let access = self.rules.at(path);
         let application = service_fn(move |request: Request<bulla_server::Body>| {
@@ -405,6 +457,14 @@ impl Current {
         match site.filter(|_| is_page) {
             Some(site) => html::rewrite(response, &site.loader, held),
             None => response,
+        }
+    }
+
+    /// Which scripts pages are to run.
+    pub(crate) fn authorised(&self) -> Authorised<'_> {
+        Authorised {
+            rules: &self.config.scripts,
+            manifest: self.delivery.as_deref().map(|delivery| &delivery.manifest),
         }
     }
 

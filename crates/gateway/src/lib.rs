@@ -16,7 +16,7 @@
 //! | what other proxies ask | `decision` |
 //! | which bearer tokens leave and come, and whose they are | `tokens` |
 //! | which cookies it had better bind | `learnt` |
-//! | what pages report of themselves | `runtime` |
+//! | what pages report of themselves, and which scripts they run | `runtime`, `page/watch.js`, `page/scripts.js` |
 //! | what is put into pages and their policies | `html` |
 //! | what the application's code is held to | [`delivery`], `html::held`, `page/delivery.js` |
 //! | what the operator says | [`config`] |
@@ -37,10 +37,12 @@ mod rewritten;
 mod runtime;
 pub mod serve;
 mod site;
+mod state;
 mod tokens;
 mod upstream;
 
 pub use crate::access::RuleError;
 pub use crate::delivery::DeliveryError;
 pub use crate::gateway::{Gateway, StartError};
+pub use crate::runtime::inventory;
 pub use crate::upstream::UpstreamError;

@@ -8,6 +8,7 @@ use http::Request;
 use http::header::HOST;
 
 use crate::access::Rules;
+use crate::config::Config;
 use crate::delivery::Delivery;
 use crate::edge::Files;
 use crate::html::Loader;
@@ -26,8 +27,10 @@ impl Site {
         identity: &str,
         rules: &Rules,
         delivery: Option<&Delivery>,
+        config: &Config,
     ) -> Self {
-        let (files, loader) = Files::new(origin.as_str(), identity, rules, delivery);
+        let watch = config.runtime.watch;
+        let (files, loader) = Files::new(origin.as_str(), identity, rules, delivery, watch);
         Self {
             origin,
             files,

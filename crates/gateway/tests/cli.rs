@@ -462,3 +462,35 @@ fn an_operators_token_is_made_and_not_told() {
     assert!(code == 1 && error.contains(said), "{error}");
     assert!(!error.contains("hunter2"), "{error}");
 }
+
+#[test]
+fn which_scripts_were_run_is_printed_with_what_authorises_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let config = "upstreams = [\"http://127.0.0.1:8000\"]\n\
+        [[scripts]]\nurl = \"/a.js\"\njustification = \"counts, always\"\n";
+    fs::write(folder.join("bulla.toml"), config).unwrap();
+    let head = "script,hash,first page,first seen,last seen,authorised,justification\r\n";
+    assert_eq!(
+        call(folder, &["scripts"]),
+        (0, head.to_owned(), String::new())
+    );
+    fs::create_dir(folder.join("bulla")).unwrap();
+    let file = folder.join("bulla/scripts.json");
+    let kept = r#"{"version":1,"scripts":[
+        {"url":"/a.js","hash":"sha256-a","page":"/","first_seen":0,"last_seen":86400},
+        {"url":"inline","hash":"sha256-b","page":"/pay","first_seen":0,"last_seen":0}]}"#;
+    fs::write(&file, kept).unwrap();
+    let rows = format!(
+        "{head}/a.js,sha256-a,/,1970-01-01,1970-01-02,yes,\"counts, always\"\r\n\
+        inline,sha256-b,/pay,1970-01-01,1970-01-01,no,\r\n"
+    );
+    assert_eq!(call(folder, &["scripts"]), (0, rows, String::new()));
+    fs::write(&file, "{").unwrap();
+    let (code, out, said) = call(folder, &["scripts"]);
+    assert_eq!((code, out.as_str()), (1, ""));
+    assert!(
+        said.starts_with("bulla/scripts.json cannot be used: "),
+        "{said}"
+    );
+}

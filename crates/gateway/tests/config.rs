@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bulla_gateway::config::{
-    Access, Config, Content, Health, Limits, Mode, Network, Overrides, Policy, Unbound,
+    Access, Config, Content, Health, Limits, Mode, Network, Overrides, Policy, Reaction, Runtime,
+    ScriptRule, Unbound,
 };
 use bulla_server::ProofKind;
 
@@ -129,7 +130,7 @@ fn what_is_wrong_has_a_line_and_a_key_and_what_would_be_right() {
         (
             "acess = \"sealed\"",
             "bulla.toml:1: acess: is no key here; there are listen, tls, state, paths, tokens, origins, upstreams, access, \
-             mode, proof, bound_cookies, unbound_tokens, health, limits, network, operator, delivery, decision",
+             mode, proof, bound_cookies, unbound_tokens, health, limits, network, operator, delivery, runtime, scripts, decision",
         ),
         (
             "tls = \"a.pem\"",
@@ -167,6 +168,26 @@ fn what_is_wrong_has_a_line_and_a_key_and_what_would_be_right() {
             "[[paths]]\nprefix = \"/a/b/\"\naccess = \"sealed\"\n[[paths]]\nprefix = \"/a/\"\naccess = \"public\"",
             "bulla.toml:2: paths[0].prefix: \"/a/b/\" is protected and lies below \"/a/\", which is public: let the \
              default be public, or name what is public more narrowly",
+        ),
+        (
+            "[runtime]\nscript = \"stop\"",
+            "bulla.toml:2: runtime.script: \"stop\" is not one of record, step-up, end",
+        ),
+        (
+            "[[scripts]]\njustification = \"x\"",
+            "bulla.toml:1: scripts[0].url: is missing, and so is hash: one of them has to say which script it is",
+        ),
+        (
+            "[[scripts]]\nurl = \"/a.js\"",
+            "bulla.toml:1: scripts[0].justification: is missing",
+        ),
+        (
+            "[[scripts]]\nurl = \"/a.js\"\njustification = \" \"",
+            "bulla.toml:3: scripts[0].justification: \" \" says nothing in one line",
+        ),
+        (
+            "[[scripts]]\nhash = \"sha256-abc\"\njustification = \"x\"",
+            "bulla.toml:2: scripts[0].hash: \"sha256-abc\" is no hash such as sha256-… as in an integrity attribute",
         ),
         (
             "[[tokens]]\npath = \"/login\"",
@@ -451,7 +472,7 @@ fn what_has_changed_is_named() {
         access = \"signed\"\n[[tokens]]\npath = \"/a\"\nmember = \"t\"\n\
         [tls]\ncertificate = \"c\"\nkey = \"k\"\n[health]\npath = \"/h\"\n[limits]\nbody = \"1B\"\n\
         [network]\nclient_address = \"x\"\n[operator]\nlisten = \"[::]:2\"\n\
-        [delivery]\nmanifest = \"m\"\n[decision]\nlisten = \"[::]:3\"";
+        [delivery]\nmanifest = \"m\"\n[runtime]\nscript = \"end\"\n[[scripts]]\nurl = \"/a\"\njustification = \"x\"\n[decision]\nlisten = \"[::]:3\"";
     let old = read("");
     let none: [&str; 0] = [];
     assert_eq!(old.changed(&old), none);
@@ -468,7 +489,7 @@ fn what_has_changed_is_named() {
 fn known(table: &str) -> BTreeSet<String> {
     let header = match table {
         "" => String::new(),
-        "paths" | "tokens" => format!("[[{table}]]\n"),
+        "paths" | "tokens" | "scripts" => format!("[[{table}]]\n"),
         table => format!("[{table}]\n"),
     };
     let said = wrong(&format!("{header}'?' = 0"));
@@ -505,13 +526,13 @@ fn the_table_of_the_docs_has_every_key_and_no_other() {
     for key in known("") {
         let below = match key.as_str() {
             "tls" | "health" | "limits" | "network" | "operator" | "delivery" | "decision"
-            | "paths" | "tokens" => known(&key),
+            | "runtime" | "paths" | "tokens" | "scripts" => known(&key),
             _ => {
                 keys.insert(key);
                 continue;
             }
         };
-        let is_list = ["paths", "tokens"].contains(&key.as_str());
+        let is_list = ["paths", "tokens", "scripts"].contains(&key.as_str());
         let list = if is_list { "[]" } else { "" };
         keys.extend(below.iter().map(|name| format!("{key}{list}.{name}")));
     }
@@ -548,13 +569,16 @@ fn the_example_of_the_docs_is_right_and_its_defaults_are_the_defaults() {
     // Every key is in it, so that none has a default which it does not say.
     for key in [
         "", "paths", "tokens", "tls", "health", "limits", "network", "operator", "delivery",
-        "decision",
+        "runtime", "scripts", "decision",
     ]
     .into_iter()
     .flat_map(known)
     {
         assert!(
-            lines.contains(&format!("{key} = ")) || lines.contains(&format!("[{key}]")),
+            // The other name of a script.
+            key == "hash"
+                || lines.contains(&format!("{key} = "))
+                || lines.contains(&format!("[{key}]")),
             "{key}"
         );
     }
@@ -580,6 +604,11 @@ fn the_example_of_the_docs_is_right_and_its_defaults_are_the_defaults() {
     row("proof", "device");
     row("unbound_tokens", Unbound::default().name());
     row("decision.content", Content::default().name());
+    for key in ["script", "patched", "integrity", "policy"] {
+        row(&format!("runtime.{key}"), Reaction::default().name());
+    }
+    assert!(Runtime::default().watch);
+    row("runtime.watch", "on");
     let seconds = |time: Duration| format!("{}s", time.as_secs());
     let Limits {
         body,
@@ -646,6 +675,12 @@ fn every_key_is_read() {
         (delivery.manifest, delivery.policy),
         (manifest, Policy::Report)
     );
+    let [script] = &*config.scripts else {
+        panic!("{:?}", config.scripts)
+    };
+    assert_eq!(script.url.as_deref(), Some("https://pay.example/v3/"));
+    assert_eq!(script.hash, None);
+    assert!(script.justification.starts_with("Takes the card's number"));
     let decision = config.decision.unwrap();
     assert_eq!(
         (decision.listen.port(), decision.content),
@@ -656,6 +691,8 @@ fn every_key_is_read() {
         unbound_tokens = \"pass\"\n\
         [health]\ninterval = \"1s\"\ntimeout = \"250ms\"\n\
         [limits]\nbody = \"1KiB\"\nconnect = \"1ms\"\nanswer = \"2m\"\nquiet = \"6m\"\nhead = \"3s\"\nidle = \"4h\"\nshutdown = \"0s\"\n\
+        [runtime]\nwatch = \"off\"\nscript = \"end\"\npatched = \"step-up\"\nintegrity = \"end\"\npolicy = \"step-up\"\n\
+        [[scripts]]\nhash = \"sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=\"\njustification = \"Nothing\"\n\
         [decision]\nlisten = \"127.0.0.1:1\"\ncontent = \"unchecked\"";
     let text = format!("upstreams = [\"http://a\"]\n{text}");
     let config = load(folder.path(), &text, &Overrides::default()).unwrap();
@@ -692,4 +729,57 @@ fn every_key_is_read() {
     );
     assert_eq!((idle, shutdown), (Duration::from_hours(4), Duration::ZERO));
     assert_eq!(quiet, Duration::from_mins(6));
+    let runtime = Runtime {
+        watch: false,
+        script: Reaction::End,
+        patched: Reaction::StepUp,
+        integrity: Reaction::End,
+        policy: Reaction::StepUp,
+    };
+    assert_eq!(config.runtime, runtime);
+    let script = ScriptRule {
+        url: None,
+        hash: Some("sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=".to_owned()),
+        justification: "Nothing".to_owned(),
+    };
+    assert_eq!(config.scripts, [script]);
+}
+
+#[test]
+fn scripts_are_named_in_one_spelling() {
+    let rule = |url: &str| {
+        let text = format!("[[scripts]]\nurl = {url:?}\njustification = \"x\"");
+        wrong(&text)
+    };
+    let nothing: [String; 0] = [];
+    for url in [
+        "/",
+        "/static/app.js",
+        "https://pay.example/",
+        "http://localhost:3000/a%20b.js",
+        "https://pay.example/v3/",
+    ] {
+        assert_eq!(rule(url), nothing, "{url}");
+    }
+    for url in [
+        "",
+        "app.js",
+        "//pay.example/v3/",
+        "https://pay.example",
+        "https://PAY.example/",
+        "https://pay.example:443/",
+        "https://ann@pay.example/",
+        "https://pay.example/a?b",
+        "/a#b",
+        "/a/../b",
+        "/a b",
+        "/a;script-src *",
+        "https://*.example/",
+        "data:,x",
+        "ftp://pay.example/",
+    ] {
+        let said = rule(url);
+        let place = format!("bulla.toml:2: scripts[0].url: {url:?} is no script such as");
+        assert!(said.len() == 1 && said[0].starts_with(&place), "{said:?}");
+    }
 }

@@ -3,15 +3,21 @@
 import { plot } from "./plot.js";
 
 const EVERY = 2000;
+const RARELY = 30_000;
 const KEPT = 300;
 const SHOWN = 100;
 const REFUSALS = ["refused", "foreign_ticket", "cookie_unproven", "cookie_dropped", "rule"];
 
 const $ = (id) => document.getElementById(id);
 const fewer = new Intl.NumberFormat("en", { maximumFractionDigits: 1 });
+const day = new Intl.DateTimeFormat("en-GB", { dateStyle: "medium", timeZone: "UTC" });
 const clock = new Intl.DateTimeFormat("en", { timeStyle: "medium", hourCycle: "h23" });
 let latest;
 let wait;
+/// The inventory, how many scripts there were when it was asked for, and when that was.
+let scripts = [];
+let known = 0;
+let askedAt = 0;
 /// Whether what is shown is what the operator has just asked for.
 let isAsked = false;
 
@@ -33,6 +39,10 @@ $("find").addEventListener("input", () => {
   isAsked = true;
   if (latest) showSessions(latest);
 });
+$("only-unauthorised").addEventListener("change", () => {
+  isAsked = true;
+  showScripts();
+});
 addEventListener("resize", () => latest && showPlots(latest));
 document.addEventListener("visibilitychange", () => document.hidden || look());
 look();
@@ -48,12 +58,24 @@ async function look(asked = false) {
     latest = await reply.json();
     isAsked = asked;
     show(latest);
+    await lookAtScripts(latest.scripts);
   } catch {
     $("state").className = "state stopped";
     $("state").textContent = "not reached";
   }
   clearTimeout(wait);
   if (!document.hidden) wait = setTimeout(look, EVERY);
+}
+
+/// Asks for the inventory, if there is more of it than there was, or the last one is old.
+async function lookAtScripts(count) {
+  if (count !== known || Date.now() - askedAt > RARELY) {
+    const reply = await fetch("/api/scripts");
+    if (!reply.ok) return;
+    scripts = await reply.json();
+    [known, askedAt] = [count, Date.now()];
+  }
+  showScripts();
 }
 
 /// Follows the events. The browser asks again by itself where the stream breaks off.
@@ -183,6 +205,19 @@ function showSessions({ sessions, now }) {
   if (find) return;
   $("n-sessions").textContent = sessions.length.toLocaleString("en");
   $("n-devices").textContent = devices.size === 1 ? "on one device" : `on ${devices.size || "no"} devices`;
+}
+
+function showScripts() {
+  const isShort = $("only-unauthorised").checked;
+  const shown = scripts.filter(({ justification }) => !isShort || justification === null);
+  rows($("scripts"), shown.slice(-SHOWN).reverse().map(({ script, justification }) => {
+    const which = make("div", code(script.url || "unknown"));
+    if (script.hash) which.append(say("small", "hash", script.hash));
+    return [
+      which, code(script.page || "–"), day.format(script.first_seen * 1000), day.format(script.last_seen * 1000),
+      justification === null ? say("span", "ill", "no") : "yes", justification ?? "–",
+    ];
+  }), [], scripts.length ? "All are authorised." : "No page has told of any yet.");
 }
 
 function showRefusals(refused) {

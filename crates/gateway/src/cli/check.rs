@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 
 use bulla_gateway::config::{Access, Config};
-use bulla_gateway::delivery;
+use bulla_gateway::delivery::{self, Manifest};
 use bulla_gateway::serve::Certificate;
 use bulla_server::Identity;
 
@@ -34,8 +34,8 @@ pub(super) fn check(options: &Options) -> Result<(), Failure> {
     Ok(())
 }
 
-/// What is known of the manifest, if there is to be one.
-fn manifest(config: &Config) -> Result<Option<String>, String> {
+/// The manifest, if there is to be one.
+pub(super) fn manifest(config: &Config) -> Result<Option<Manifest>, String> {
     let Some(named) = &config.delivery else {
         return Ok(None);
     };
@@ -48,12 +48,7 @@ fn manifest(config: &Config) -> Result<Option<String>, String> {
     let identity = Identity::load_or_create(&path).map_err(|error| error.to_string())?;
     let (manifest, _) =
         delivery::read(named, identity.thumbprint()).map_err(|error| error.to_string())?;
-    Ok(Some(format!(
-        "it holds code below {} to version {} of its manifest, {} files",
-        manifest.base,
-        manifest.version,
-        manifest.hashes.len()
-    )))
+    Ok(Some(manifest))
 }
 
 /// What is known of the identity.
@@ -72,7 +67,7 @@ fn identity(config: &Config) -> Result<String, String> {
     }
 }
 
-fn said(config: &Config, identity: String, manifest: Option<String>) -> Vec<String> {
+fn said(config: &Config, identity: String, manifest: Option<Manifest>) -> Vec<String> {
     let tls = if config.tls.is_some() { " by TLS" } else { "" };
     let mut said = vec![
         format!(
@@ -88,7 +83,16 @@ fn said(config: &Config, identity: String, manifest: Option<String>) -> Vec<Stri
     };
     said.extend(config.paths.iter().map(rule));
     said.push(identity);
-    said.extend(manifest);
+    said.extend(manifest.map(|manifest| {
+        let Manifest {
+            base,
+            version,
+            hashes,
+            ..
+        } = manifest;
+        let files = hashes.len();
+        format!("it holds code below {base} to version {version} of its manifest, {files} files")
+    }));
     let note = |note| format!("note: {note}");
     said.extend(config.notes().into_iter().map(note));
     said

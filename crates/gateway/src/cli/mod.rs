@@ -3,6 +3,7 @@
 mod check;
 mod keys;
 mod run;
+mod scripts;
 mod sign;
 
 use std::error::Error;
@@ -41,6 +42,8 @@ enum Command {
     Thumbprint(State),
     /// Lists an application's scripts, styles, Wasm modules and pages with their hashes, and signs that
     Sign(Sign),
+    /// Prints which scripts browsers have run, as CSV: since when, whether they are authorised, and why
+    Scripts(Options),
 }
 
 #[derive(Args, Clone)]
@@ -122,6 +125,7 @@ pub(crate) fn main() -> ExitCode {
         Some(Command::Keygen(state)) => keys::keygen(&state),
         Some(Command::Thumbprint(state)) => keys::thumbprint(&state),
         Some(Command::Sign(asked)) => sign::sign(&asked),
+        Some(Command::Scripts(options)) => scripts::scripts(&options),
     };
     let Err(failure) = done else {
         return ExitCode::SUCCESS;

@@ -55,6 +55,7 @@ async fn serve(options: Options, config: Config) -> Result<(), Failure> {
         })
         .run(gateway.router())
         .await?;
+    gateway.save()?;
     Ok(())
 }
 

@@ -8,7 +8,7 @@ use bulla_server::ProofKind;
 use super::reader::{Place, Problem, Reader, Section};
 use super::{
     Access, Config, Decision, Delivery, Health, Limits, Network, Operator, Overrides, PathRule,
-    Tls, TokenRule, values,
+    Runtime, ScriptRule, Tls, TokenRule, values,
 };
 use crate::access::{RuleError, Rules, is_beginning};
 
@@ -71,6 +71,8 @@ fn config(mut root: Section<'_, '_>, folder: &Path, over: &Overrides) -> Config 
         delivery: root
             .section("delivery")
             .and_then(|section| delivery(section, folder)),
+        runtime: root.section("runtime").map(runtime).unwrap_or_default(),
+        scripts: scripts(&mut root),
         decision: root
             .section("decision")
             .and_then(|section| decision(section, listen)),
@@ -294,4 +296,41 @@ fn delivery(mut section: Section<'_, '_>, folder: &Path) -> Option<Delivery> {
         manifest: folder.join(manifest?),
         policy: policy.unwrap_or_default(),
     })
+}
+
+fn runtime(mut section: Section<'_, '_>) -> Runtime {
+    let watch = section.text("watch", values::on_or_off);
+    let mut reaction = |key| section.text(key, values::reaction).unwrap_or_default();
+    let runtime = Runtime {
+        watch: watch.unwrap_or(true),
+        script: reaction("script"),
+        patched: reaction("patched"),
+        integrity: reaction("integrity"),
+        policy: reaction("policy"),
+    };
+    section.end();
+    runtime
+}
+
+fn scripts(root: &mut Section<'_, '_>) -> Vec<ScriptRule> {
+    let mut rules = Vec::new();
+    for mut section in root.sections("scripts").unwrap_or_default() {
+        let place = section.place("url");
+        let is_named = section.has("url") || section.has("hash");
+        let (url, hash) = (
+            section.text("url", values::script),
+            section.text("hash", values::hash),
+        );
+        let justification = section.needed("justification", values::sentence);
+        section.end();
+        if !is_named {
+            place.problem("is missing, and so is hash: one of them has to say which script it is");
+        }
+        rules.extend(justification.map(|justification| ScriptRule {
+            url,
+            hash,
+            justification,
+        }));
+    }
+    rules
 }

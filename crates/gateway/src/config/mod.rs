@@ -62,6 +62,10 @@ pub struct Config {
     pub operator: Option<Operator>,
     /// What browsers hold the application's code to, if there is anything.
     pub delivery: Option<Delivery>,
+    /// What is noticed in pages, and what becomes of it.
+    pub runtime: Runtime,
+    /// The scripts that pages are to run, beside those of the manifest.
+    pub scripts: Vec<ScriptRule>,
     /// Where other proxies ask, if any do.
     pub decision: Option<Decision>,
 }
@@ -241,6 +245,69 @@ impl Policy {
     }
 }
 
+/// What is noticed in pages, and what becomes of the session of a page in which it was.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Runtime {
+    /// Whether pages are watched at all.
+    pub watch: bool,
+    /// A script that is not authorised.
+    pub script: Reaction,
+    /// A function of the platform's that was replaced.
+    pub patched: Reaction,
+    /// A file that is not what it should be.
+    pub integrity: Reaction,
+    /// What the page's policies have refused.
+    pub policy: Reaction,
+}
+
+/// What becomes of a session whose page has reported something.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Reaction {
+    /// It goes on.
+    #[default]
+    Record,
+    /// Its browser forgets the cookies that are bound, so that the application asks for a login.
+    StepUp,
+    /// The same, and it ends.
+    End,
+}
+
+impl Reaction {
+    const ALL: [Self; 3] = [Self::Record, Self::StepUp, Self::End];
+
+    /// What it is called in a file.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Record => "record",
+            Self::StepUp => "step-up",
+            Self::End => "end",
+        }
+    }
+}
+
+/// A script that pages are to run, and why. What is said of it has to be so.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ScriptRule {
+    /// Its URL, or its path if it is of the page's origin; the beginning of it if this ends with a slash.
+    pub url: Option<String>,
+    /// As in an `integrity` attribute.
+    pub hash: Option<String>,
+    /// Why pages need it.
+    pub justification: String,
+}
+
+impl ScriptRule {
+    /// Whether it is about this script.
+    pub(crate) fn fits(&self, url: &str, hash: &str) -> bool {
+        let is_there = |named: &String| match named.ends_with('/') {
+            true => url.starts_with(named),
+            false => url == named,
+        };
+        self.url.as_ref().is_none_or(is_there)
+            && self.hash.as_ref().is_none_or(|named| named == hash)
+    }
+}
+
 /// Where other proxies ask whether a request may pass.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Decision {
@@ -338,6 +405,8 @@ impl Config {
             network: Network::default(),
             operator: None,
             delivery: None,
+            runtime: Runtime::default(),
+            scripts: Vec::new(),
             decision: None,
         }
     }
@@ -359,6 +428,11 @@ impl Config {
     /// The file of the identity that clients pin, in PEM.
     pub fn identity(&self) -> PathBuf {
         self.state.join("identity.pem")
+    }
+
+    /// The file of the scripts that pages were seen to run.
+    pub fn inventory(&self) -> PathBuf {
+        self.state.join("scripts.json")
     }
 
     /// The file of the operator's token, which is made if it is not there and nobody has named another one.
@@ -388,6 +462,8 @@ impl Config {
             ("network", self.network != new.network),
             ("operator", self.operator != new.operator),
             ("delivery", self.delivery != new.delivery),
+            ("runtime", self.runtime != new.runtime),
+            ("scripts", self.scripts != new.scripts),
             ("decision", self.decision != new.decision),
         ];
         let changed = keys.into_iter().filter(|(_, is_new)| *is_new);
@@ -446,6 +522,18 @@ impl Default for Limits {
             head: Duration::from_secs(20),
             idle: Duration::from_secs(75),
             shutdown: Duration::from_secs(30),
+        }
+    }
+}
+
+impl Default for Runtime {
+    fn default() -> Self {
+        Self {
+            watch: true,
+            script: Reaction::Record,
+            patched: Reaction::Record,
+            integrity: Reaction::Record,
+            policy: Reaction::Record,
         }
     }
 }

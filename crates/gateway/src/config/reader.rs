@@ -165,6 +165,11 @@ impl<'r, 't> Section<'r, 't> {
         list.is_some_and(|list| list.is_empty())
     }
 
+    /// Whether a key is there that has not been taken yet.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.table.contains_key(key)
+    }
+
     /// Where a key is, if it has not been taken yet.
     pub(super) fn place(&self, key: &str) -> Place<'r, 't> {
         let value = self.table.get(key);

@@ -4,11 +4,14 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bulla_protocol::target::{Origin, Target};
 use bulla_server::ProofKind;
 use http::{HeaderName, Uri};
+use url::Url;
 
-use super::{Access, Content, Member, Mode, Policy, Unbound};
+use super::{Access, Content, Member, Mode, Policy, Reaction, Unbound};
 use crate::edge::PREFIX;
 
 /// An address and a port to listen at, such as `127.0.0.1:8080`, `0.0.0.0:443` or `[::]:443`.
@@ -82,6 +85,17 @@ pub(super) fn mode(text: &str) -> Result<Mode, String> {
 
 pub(super) fn policy(text: &str) -> Result<Policy, String> {
     one_of(text, &Policy::ALL.map(|policy| (policy.name(), policy)))
+}
+
+pub(super) fn reaction(text: &str) -> Result<Reaction, String> {
+    one_of(
+        text,
+        &Reaction::ALL.map(|reaction| (reaction.name(), reaction)),
+    )
+}
+
+pub(super) fn on_or_off(text: &str) -> Result<bool, String> {
+    one_of(text, &[("on", true), ("off", false)])
 }
 
 pub(super) fn content(text: &str) -> Result<Content, String> {
@@ -199,6 +213,58 @@ pub(super) fn target(text: &str) -> Result<String, String> {
         Ok(_) => Ok(text.to_owned()),
         Err(_) => Err(format!("{text:?} is no path such as /health")),
     }
+}
+
+/// The URL of a script, in the one spelling of the WHATWG's, or its path at the page's own origin; or the beginning of either,
+/// up to a slash. It goes into policies (CSP), where some characters end it.
+pub(super) fn script(text: &str) -> Result<String, String> {
+    let whole = match text.strip_prefix('/') {
+        Some(path) if !path.starts_with('/') => Url::parse(&format!("https://own.invalid{text}")),
+        _ => Url::parse(text),
+    };
+    let is_spelt = |url: &Url| {
+        let spelt = url.as_str();
+        spelt == text || spelt.strip_prefix("https://own.invalid") == Some(text)
+    };
+    let is_one = whole.is_ok_and(|url| {
+        matches!(url.scheme(), "https" | "http")
+            && url.query().is_none()
+            && url.fragment().is_none()
+            && url.username().is_empty()
+            && url.password().is_none()
+            && is_spelt(&url)
+    });
+    if !is_one || text.contains([';', ',', '\'', '*']) {
+        return Err(format!(
+            "{text:?} is no script such as https://pay.example/v3/ or /static/app.js: scheme, host and path, or the path alone, \
+             with no query"
+        ));
+    }
+    Ok(text.to_owned())
+}
+
+/// Integrity metadata (Subresource Integrity, section 3.1) of one hash.
+pub(super) fn hash(text: &str) -> Result<String, String> {
+    let lens = [("sha256-", 32), ("sha384-", 48), ("sha512-", 64)];
+    let is_one = lens.iter().any(|(name, len)| {
+        let encoded = text.strip_prefix(name);
+        let bytes = encoded.and_then(|encoded| STANDARD.decode(encoded).ok());
+        bytes.is_some_and(|bytes| bytes.len() == *len)
+    });
+    if !is_one {
+        return Err(format!(
+            "{text:?} is no hash such as sha256-… as in an integrity attribute"
+        ));
+    }
+    Ok(text.to_owned())
+}
+
+/// Something for people to read.
+pub(super) fn sentence(text: &str) -> Result<String, String> {
+    if text.trim().is_empty() || text.chars().any(char::is_control) {
+        return Err(format!("{text:?} says nothing in one line"));
+    }
+    Ok(text.to_owned())
 }
 
 /// A path in the file system.

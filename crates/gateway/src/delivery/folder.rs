@@ -8,7 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::manifest::{Hash, LAST, Manifest, is_base};
-use super::seen;
+use crate::state::replace;
 
 /// The ends of the names of files that are code, or pages.
 const LISTED: [&str; 7] = ["js", "mjs", "cjs", "css", "wasm", "html", "htm"];
@@ -67,7 +67,7 @@ impl Manifest {
     ///
     /// [`FolderError::File`].
     pub fn write(text: &str, file: &Path) -> Result<(), FolderError> {
-        seen::replace(file, text).map_err(|error| FolderError::File(file.to_owned(), error))
+        replace(file, text).map_err(|error| FolderError::File(file.to_owned(), error))
     }
 
     fn add(&mut self, folder: &Path, base: &str) -> Result<(), FolderError> {

@@ -14,8 +14,10 @@ use std::path::PathBuf;
 
 use bulla_server::Thumbprint;
 use bytes::Bytes;
+use http::HeaderValue;
 
-use crate::config::{self, Policy};
+use crate::config::{self, Policy, ScriptRule};
+use crate::html::strict;
 
 pub use self::folder::FolderError;
 pub use self::manifest::{Hash, Invalid, Manifest};
@@ -58,6 +60,8 @@ pub(crate) struct Delivery {
     /// The file as it is handed out.
     pub(crate) text: Bytes,
     pub(crate) policy: Policy,
+    /// The policy itself.
+    pub(crate) strict: HeaderValue,
 }
 
 impl Delivery {
@@ -68,6 +72,7 @@ impl Delivery {
     /// [`DeliveryError`].
     pub(crate) fn load(
         config: &config::Delivery,
+        scripts: &[ScriptRule],
         identity: Thumbprint,
         seen: &Seen,
     ) -> Result<Self, DeliveryError> {
@@ -77,6 +82,7 @@ impl Delivery {
             manifest,
             text: text.into(),
             policy: config.policy,
+            strict: strict(scripts),
         })
     }
 }

@@ -9,6 +9,7 @@ use bulla_protocol::base64;
 use sha2::{Digest as _, Sha256};
 
 use super::DeliveryError;
+use crate::state::replace;
 
 /// The latest manifest that was gone by: its version, and which it was.
 #[derive(Default)]
@@ -93,14 +94,6 @@ impl Last {
             hash: hash.to_owned(),
         })
     }
-}
-
-/// Puts a text in the place of a file, so that nobody finds half of one.
-pub(super) fn replace(file: &Path, text: &str) -> io::Result<()> {
-    let mut new = file.as_os_str().to_owned();
-    new.push(".new");
-    fs::write(&new, text)?;
-    fs::rename(&new, file)
 }
 
 #[cfg(test)]

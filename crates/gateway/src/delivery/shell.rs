@@ -87,6 +87,7 @@ mod tests {
             manifest: Manifest::listing("/", hashes),
             text: Bytes::new(),
             policy: Policy::Report,
+            strict: HeaderValue::from_static("script-src 'self'"),
         };
         let mut response = Response::new(Body::from(content.to_owned()));
         *response.status_mut() = status;

@@ -48,12 +48,14 @@ struct File {
 }
 
 impl Files {
-    /// For pages of this origin, whose service worker pins this identity. Beside them, what goes into pages.
+    /// For pages of this origin, whose service worker pins this identity, and which are watched or not. Beside them, what goes
+    /// into pages.
     pub(crate) fn new(
         origin: &str,
         identity: &str,
         rules: &Rules,
         delivery: Option<&Delivery>,
+        watch: bool,
     ) -> (Self, Loader) {
         let version = version();
         let folder = format!("{PREFIX}/gateway");
@@ -68,10 +70,12 @@ impl Files {
             integrity,
             worker,
             origin: origin.to_owned(),
+            watch,
         };
         let manifest = format!("{folder}/manifest");
         let own = [&loader.script, &loader.worker, &wasm, &manifest];
         let mut settings = settings(&wasm, identity, rules, &own);
+        settings["watch"] = watch.into();
         if delivery.is_some() {
             settings["manifest"] = manifest.as_str().into();
         }

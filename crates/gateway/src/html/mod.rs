@@ -21,7 +21,7 @@ use http::header::{
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use http_body::Body as _;
 
-pub(crate) use crate::html::held::Held;
+pub(crate) use crate::html::held::{Held, strict};
 use crate::html::page::{Added, Page};
 use crate::policy::{self, Needs};
 use crate::rewritten;
@@ -36,6 +36,8 @@ pub(crate) struct Loader {
     pub(crate) worker: String,
     /// The public origin.
     pub(crate) origin: String,
+    /// Whether it watches the page.
+    pub(crate) watch: bool,
 }
 
 impl Loader {
@@ -45,10 +47,12 @@ impl Loader {
             script,
             integrity,
             worker,
+            watch,
             ..
         } = self;
+        let watched = if *watch { " data-watched" } else { "" };
         format!(
-            r#"<script src="{script}" integrity="{integrity}" crossorigin data-worker="{worker}"></script>"#
+            r#"<script src="{script}" integrity="{integrity}" crossorigin data-worker="{worker}"{watched}></script>"#
         )
     }
 }

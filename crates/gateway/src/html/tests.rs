@@ -8,7 +8,7 @@ use http_body_util::BodyExt as _;
 use proptest::prelude::*;
 
 use super::*;
-use crate::config::Policy;
+use crate::config::{Policy, ScriptRule};
 use crate::delivery::{Delivery, Hash, Manifest};
 
 const TAG: &str =
@@ -20,6 +20,7 @@ fn loader() -> Arc<Loader> {
         integrity: "sha384-abc".to_owned(),
         worker: "/sw.js".to_owned(),
         origin: "https://bank.example".to_owned(),
+        watch: false,
     })
 }
 
@@ -470,6 +471,7 @@ fn held(policy: Policy) -> Held {
             manifest: Manifest::open(&text, identity.thumbprint()).unwrap(),
             text: text.into(),
             policy,
+            strict: strict(&[]),
         }),
         origin: "https://bank.example".to_owned(),
         path: "/shop/cart".to_owned(),
@@ -574,4 +576,21 @@ fn the_strict_policy_is_added_as_the_operator_says() {
     // Never enforced: see `held`.
     assert!(!enforce.contains_key("integrity-policy"));
     assert!(enforce.contains_key("integrity-policy-report-only"));
+}
+
+#[test]
+fn the_strict_policy_lets_authorised_scripts_run() {
+    let rule = |url: Option<&str>, hash: Option<&str>| ScriptRule {
+        url: url.map(str::to_owned),
+        hash: hash.map(str::to_owned),
+        justification: "needed".to_owned(),
+    };
+    let policy = strict(&[
+        rule(Some("https://pay.example/v3/"), Some("sha256-a")),
+        rule(Some("/own.js"), None),
+        rule(None, Some("sha256-b")),
+    ]);
+    let sources = policy.to_str().unwrap().split(';').next();
+    let expected = "script-src 'self' 'wasm-unsafe-eval' https://pay.example/v3/ 'sha256-b'";
+    assert_eq!(sources, Some(expected));
 }

@@ -9,7 +9,7 @@ use axum::response::{IntoResponse as _, Response};
 use axum::{Extension, Json};
 use bulla_server::{Clock as _, Error, Revocation, SystemClock};
 use futures_util::{Stream, StreamExt as _};
-use http::header::CONTENT_TYPE;
+use http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
 use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -18,6 +18,7 @@ use tokio::time::sleep;
 use super::Operator;
 use super::guard::By;
 use crate::config::Mode;
+use crate::inventory;
 
 /// How often it is looked whether whoever follows the feed is still logged in.
 const LOOK: Duration = Duration::from_secs(5);
@@ -43,7 +44,32 @@ pub(super) async fn overview(State(operator): State<Operator>) -> Json<Value> {
         "unbound_cookies": gateway.unbound_cookies(),
         "pulse": desk.pulse.report(desk.passed()),
         "sessions": desk.seen.list(),
+        "scripts": gateway.scripts().len(),
     }))
+}
+
+/// The scripts that pages were seen to run.
+pub(super) async fn scripts(State(operator): State<Operator>) -> Json<Value> {
+    let gateway = &operator.0.gateway;
+    let current = gateway.current();
+    let scripts = gateway.scripts().into_iter().map(|script| {
+        let grant = current.authorised().grant(&script);
+        let why = grant.map(|grant| grant.to_string());
+        json!({ "script": script, "justification": why })
+    });
+    Json(scripts.collect())
+}
+
+/// The same, as a file.
+pub(super) async fn scripts_table(State(operator): State<Operator>) -> Response {
+    let gateway = &operator.0.gateway;
+    let current = gateway.current();
+    let table = inventory::table(&gateway.scripts(), current.authorised());
+    let fields = [
+        (CONTENT_TYPE, "text/csv; charset=utf-8"),
+        (CONTENT_DISPOSITION, "attachment; filename=\"scripts.csv\""),
+    ];
+    (fields, table).into_response()
 }
 
 /// The feed, as server-sent events, from where the page had it.

@@ -57,6 +57,8 @@ impl Operator {
             .route("/logout", post(guard::log_out))
             .route("/api/overview", get(actions::overview))
             .route("/api/events", get(actions::events))
+            .route("/api/scripts", get(actions::scripts))
+            .route("/api/scripts.csv", get(actions::scripts_table))
             .route("/api/mode", post(actions::set_mode))
             .route("/api/stop", post(actions::stop))
             .route("/api/sessions/end", post(actions::end_session))

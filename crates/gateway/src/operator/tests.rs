@@ -79,7 +79,12 @@ async fn without_the_token_there_is_nothing_but_a_form() {
         let page = desk.get("/", cookie).await;
         assert_eq!(page.status(), StatusCode::SEE_OTHER, "{cookie}");
         assert_eq!(page.headers()[LOCATION], "/login");
-        for path in ["/api/overview", "/api/events"] {
+        for path in [
+            "/api/overview",
+            "/api/events",
+            "/api/scripts",
+            "/api/scripts.csv",
+        ] {
             let status = desk.get(path, cookie).await.status();
             assert_eq!(status, StatusCode::UNAUTHORIZED, "{path} {cookie}");
         }

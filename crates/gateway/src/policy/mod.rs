@@ -32,6 +32,7 @@ impl Needs {
             integrity,
             worker,
             origin,
+            ..
         } = loader;
         Self {
             script: format!("{origin}{script}"),

@@ -12,6 +12,7 @@ fn needs() -> Needs {
         integrity: HASH.trim_matches('\'').to_owned(),
         worker: "/.well-known/bulla/gateway/sw.js".to_owned(),
         origin: "https://bank.example".to_owned(),
+        watch: false,
     })
 }
 

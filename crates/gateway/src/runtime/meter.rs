@@ -7,6 +7,9 @@ use bulla_server::{Code, Error, SessionId};
 /// As many reports are taken of a session in each window.
 const MOST: usize = 1000;
 
+/// As many scripts that nobody has reported before are taken of a session in each window.
+const MOST_NEW: usize = 200;
+
 /// How long a window is, in seconds.
 const WINDOW: u64 = 60;
 
@@ -17,7 +20,13 @@ const SESSIONS: usize = 50_000;
 #[derive(Debug, Default)]
 pub(super) struct Meter {
     window: u64,
-    counts: HashMap<SessionId, usize>,
+    counts: HashMap<SessionId, Counts>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Counts {
+    reports: usize,
+    new: usize,
 }
 
 impl Meter {
@@ -33,12 +42,27 @@ impl Meter {
             self.counts.clear();
         }
         let before = self.counts.get(&of).copied();
-        let count = before.unwrap_or_default().saturating_add(reports);
-        if count > MOST || (before.is_none() && self.counts.len() >= SESSIONS) {
+        let mut counts = before.unwrap_or_default();
+        counts.reports = counts.reports.saturating_add(reports);
+        if counts.reports > MOST || (before.is_none() && self.counts.len() >= SESSIONS) {
             return Err(Code::RateLimited.because("too much is reported"));
         }
-        self.counts.insert(of, count);
+        self.counts.insert(of, counts);
         Ok(())
+    }
+
+    /// Whether a session may report a script that is new.
+    pub(super) fn may_add(&self, of: SessionId) -> bool {
+        self.counts
+            .get(&of)
+            .is_some_and(|counts| counts.new < MOST_NEW)
+    }
+
+    /// It has reported one.
+    pub(super) fn added(&mut self, of: SessionId) {
+        if let Some(counts) = self.counts.get_mut(&of) {
+            counts.new += 1;
+        }
     }
 }
 
@@ -55,6 +79,23 @@ mod tests {
         assert_eq!(refused.code, Code::RateLimited);
         assert_eq!(meter.count(other, 1, 119), Ok(()));
         assert_eq!(meter.count(one, 1, 120), Ok(()));
+    }
+
+    #[test]
+    fn each_session_adds_so_much_in_a_window() {
+        let mut meter = Meter::default();
+        let one = SessionId([1; 16]);
+        assert!(!meter.may_add(one), "it has reported nothing");
+        meter.count(one, 1, 60).unwrap();
+        for _ in 0..MOST_NEW {
+            assert!(meter.may_add(one));
+            meter.added(one);
+        }
+        assert!(!meter.may_add(one));
+        meter.count(one, 1, 119).unwrap();
+        assert!(!meter.may_add(one));
+        meter.count(one, 1, 120).unwrap();
+        assert!(meter.may_add(one));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use bulla_protocol::target::Origin;
 use bulla_server::{Code, Error};
 use serde::Deserialize;
 
@@ -19,6 +20,8 @@ pub(crate) enum Report {
         expected: Word,
         /// The one that it has.
         found: Word,
+        #[serde(default)]
+        page: Address,
     },
     /// A primitive is not the one that the loader has kept.
     Patched {
@@ -27,17 +30,13 @@ pub(crate) enum Report {
         #[serde(default)]
         page: Address,
     },
-    /// A script stands in a page.
+    /// A page runs a script.
     Script {
-        /// Empty for what stands in the page itself.
-        #[serde(default)]
+        /// [`INLINE`] for what stands in the page itself.
         url: Address,
         /// Its hash as in integrity metadata, if it is known.
         #[serde(default)]
         hash: Word,
-        /// In bytes.
-        #[serde(default)]
-        length: u32,
         #[serde(default)]
         page: Address,
     },
@@ -46,10 +45,16 @@ pub(crate) enum Report {
         directive: Word,
         #[serde(default)]
         blocked: Address,
+        /// Whether it was only reported.
+        #[serde(default)]
+        report_only: bool,
         #[serde(default)]
         page: Address,
     },
 }
+
+/// What stands for the address of a script without one.
+pub(crate) const INLINE: &str = "inline";
 
 impl Report {
     /// Its stable name.
@@ -70,19 +75,23 @@ impl fmt::Display for Report {
                 url,
                 expected,
                 found,
-            } => write!(f, "{url} is {found}, not {expected}"),
-            Self::Patched { what, page } => write!(f, "{what} is patched in {page}"),
-            Self::Script {
-                url,
-                hash,
-                length,
                 page,
-            } => write!(f, "script {url} {hash} of {length} bytes in {page}"),
+            } => write!(f, "{url} is {found}, not {expected}, in {page}"),
+            Self::Patched { what, page } => write!(f, "{what} is patched in {page}"),
+            Self::Script { url, hash, page } => write!(f, "{page} runs {url} {hash}"),
             Self::Policy {
                 directive,
                 blocked,
+                report_only,
                 page,
-            } => write!(f, "{directive} refuses {blocked} in {page}"),
+            } => {
+                let refuses = if *report_only {
+                    "would refuse"
+                } else {
+                    "refuses"
+                };
+                write!(f, "{directive} {refuses} {blocked} in {page}")
+            }
         }
     }
 }
@@ -126,6 +135,24 @@ pub(crate) struct Address(String);
 impl From<String> for Address {
     fn from(text: String) -> Self {
         Self(cleaned(&public_part(&text), 512))
+    }
+}
+
+impl Word {
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Address {
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Its path, if it is one of this origin.
+    pub(super) fn within(&self, origin: Option<&Origin>) -> &str {
+        let rest = origin.and_then(|origin| self.0.strip_prefix(origin.as_str()));
+        rest.filter(|rest| rest.starts_with('/')).unwrap_or(&self.0)
     }
 }
 
@@ -183,15 +210,16 @@ mod tests {
         assert_eq!(report.kind(), "integrity");
         assert_eq!(
             report.to_string(),
-            "https://a.example/x.js is sha256-b, not sha256-a"
+            "https://a.example/x.js is sha256-b, not sha256-a, in "
         );
         let list = br#" [{"kind":"patched","what":"fetch"},
-            {"kind":"script","hash":"sha256-a","length":7,"page":"/a?token=1"},
-            {"kind":"policy","directive":"script-src","blocked":"inline"}]"#;
+            {"kind":"script","url":"inline","hash":"sha256-a","page":"/a?token=1"},
+            {"kind":"policy","directive":"script-src","blocked":"inline","report_only":true}]"#;
         let reports = read(list).unwrap();
         let kinds: Vec<_> = reports.iter().map(Report::kind).collect();
         assert_eq!(kinds, ["patched", "script", "policy"]);
-        assert_eq!(reports[1].to_string(), "script  sha256-a of 7 bytes in /a");
+        assert_eq!(reports[1].to_string(), "/a runs inline sha256-a");
+        assert_eq!(reports[2].to_string(), "script-src would refuse inline in ");
         assert_eq!(read(b"[]").unwrap(), []);
     }
 
@@ -210,13 +238,29 @@ mod tests {
             r#"{"kind":"patched"}"#,
             r#"{"kind":"patched","what":5}"#,
             r#"{"kind":"patched","what":"a","more":"b"}"#,
-            r#"{"kind":"script","length":-1}"#,
-            r#"{"kind":"script","length":4294967296}"#,
+            r#"{"kind":"script","hash":"sha256-a"}"#,
+            r#"{"kind":"policy","directive":"a","report_only":1}"#,
             r#"{"kind":"patched","what":"a"} "#.trim_end_matches("} "),
             &many,
             &deep,
         ] {
             assert_eq!(read(wrong.as_bytes()).unwrap_err().code, Code::Malformed);
+        }
+    }
+
+    #[test]
+    fn an_address_of_the_pages_own_origin_is_a_path() {
+        let origin = Origin::parse("https://a.example").unwrap();
+        for (text, within) in [
+            ("https://a.example/b.js", "/b.js"),
+            ("https://a.example", "https://a.example"),
+            ("https://a.example.evil/b.js", "https://a.example.evil/b.js"),
+            ("http://a.example/b.js", "http://a.example/b.js"),
+            ("inline", "inline"),
+        ] {
+            let address = Address::from(text.to_owned());
+            assert_eq!(address.within(Some(&origin)), within);
+            assert_eq!(address.within(None), text);
         }
     }
 

@@ -1,0 +1,6 @@
+// What the loader says to the worker, and where the worker says it to the gateway.
+
+/** What a message begins with that holds reports. */
+export const NOTICED = "bulla: noticed";
+/** Where the gateway takes reports. */
+export const REPORT = "/.well-known/bulla/gateway/report";
