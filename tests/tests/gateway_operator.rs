@@ -162,6 +162,23 @@ async fn fetched(user: &Browser) -> Outcome<String> {
     Ok(said.as_str().unwrap_or("nothing").to_owned())
 }
 
+/// A script that nobody has authorised is in the inventory.
+async fn scripts_are_known(operator: &Browser, user: &Browser) -> Outcome {
+    let inject = "document.body.append(Object.assign(document.createElement('script'), { text: 'window.evil = true' }));
+        return window.evil";
+    assert_eq!(user.eval(inject, []).await?, true);
+    let known = "[...document.querySelectorAll('#scripts tr')].some(({ cells }) =>
+        cells.length > 4 && cells[0].textContent.startsWith('inlinesha256-') && cells[1].textContent === '/account'
+        && cells[4].textContent === 'no')";
+    shows(operator, known).await?;
+    let table = operator
+        .eval("return await (await fetch('/api/scripts.csv')).text()", [])
+        .await?;
+    let table = table.as_str().unwrap_or_default();
+    assert!(table.contains("\r\ninline,sha256-"), "{table}");
+    Ok(())
+}
+
 async fn an_operator_sees_and_switches(engine: Engine) -> Outcome {
     let desk = Desk::start().await?;
     let (operator, user) = (
@@ -194,19 +211,7 @@ async fn an_operator_sees_and_switches(engine: Engine) -> Outcome {
         textContent.includes('refused/echoproof_missing: '))";
     shows(&operator, refused).await?;
 
-    // A script that nobody has authorised is in the inventory.
-    let inject = "document.body.append(Object.assign(document.createElement('script'), { text: 'window.evil = true' }));
-        return window.evil";
-    assert_eq!(user.eval(inject, []).await?, true);
-    let known = "[...document.querySelectorAll('#scripts tr')].some(({ cells }) =>
-        cells.length > 4 && cells[0].textContent.startsWith('inlinesha256-') && cells[1].textContent === '/account'
-        && cells[4].textContent === 'no')";
-    shows(&operator, known).await?;
-    let table = operator
-        .eval("return await (await fetch('/api/scripts.csv')).text()", [])
-        .await?;
-    let table = table.as_str().unwrap_or_default();
-    assert!(table.contains("\r\ninline,sha256-"), "{table}");
+    scripts_are_known(&operator, &user).await?;
 
     // What was let through by monitoring is not by enforcing.
     press(&operator, "monitor").await?;

@@ -207,7 +207,8 @@ pub(crate) fn apt(project: &Project, packages: &[&str]) -> Outcome {
         privileged("env")
             // Of the servers among them none is to begin by itself: that is what a run level of 1 says.
             .args(["DEBIAN_FRONTEND=noninteractive", "RUNLEVEL=1"])
-            .args(["apt-get", "install"])
+            // A machine may be busy with updates of its own.
+            .args(["apt-get", "-oDPkg::Lock::Timeout=300", "install"])
             .args(["--yes", "--quiet", "--no-install-recommends"])
             .args(packages),
     )

@@ -636,6 +636,7 @@ fn the_example_of_the_docs_is_right_and_its_defaults_are_the_defaults() {
 }
 
 #[test]
+#[allow(clippy::too_many_lines)] // it is a table
 fn every_key_is_read() {
     let folder = tempfile::tempdir().unwrap();
     let config = load(folder.path(), &example(), &Overrides::default()).unwrap();

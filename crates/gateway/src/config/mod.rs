@@ -299,10 +299,8 @@ pub struct ScriptRule {
 impl ScriptRule {
     /// Whether it is about this script.
     pub(crate) fn fits(&self, url: &str, hash: &str) -> bool {
-        let is_there = |named: &String| match named.ends_with('/') {
-            true => url.starts_with(named),
-            false => url == named,
-        };
+        let is_there =
+            |named: &String| url == named || (named.ends_with('/') && url.starts_with(named));
         self.url.as_ref().is_none_or(is_there)
             && self.hash.as_ref().is_none_or(|named| named == hash)
     }
