@@ -143,7 +143,8 @@ impl Upstreams {
         let policy = ProxyPolicy::new()
             .with_host_behaviour(HostBehaviour::Preserve)
             .with_x_forwarded_for(XForwardedFor::Preserve)
-            .with_websocket_connect_timeout(config.limits.answer);
+            // As any answer, these wait for `limits.answer`, and no other time-out says first what was wrong.
+            .with_websocket_connect_timeout(Duration::MAX);
         let upstream = |uri: &Uri| Upstream {
             uri: uri.clone(),
             proxy: ReverseProxy::new_with_client("/", uri.to_string(), client.clone())
