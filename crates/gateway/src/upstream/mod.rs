@@ -11,6 +11,7 @@ mod fields;
 mod lent;
 mod reply;
 
+use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -192,7 +193,8 @@ impl Upstreams {
     }
 
     /// Tries one upstream after the other, as long as nothing has been sent to any. If none is well, one that was not may
-    /// be by now.
+    /// be by now. What is safe (RFC 9110 section 9.2.1) and has no content is sent once more if there is no reply: an upstream
+    /// that goes away, or closes a connection that was idle, does not say whether it has seen a request.
     async fn send(
         &self,
         request: Request<Body>,
@@ -217,7 +219,9 @@ impl Upstreams {
         let in_turn = all.iter().cycle().skip(first);
         let (well, unwell): (Vec<_>, Vec<_>) =
             in_turn.take(all.len()).partition(|one| one.is_well());
-        for upstream in well.into_iter().chain(unwell.into_iter().take(1)) {
+        let mut to_ask: VecDeque<_> = well.into_iter().chain(unwell.into_iter().take(1)).collect();
+        let mut may_repeat = exact == Some(0) && parts.method.is_safe();
+        while let Some(upstream) = to_ask.pop_front() {
             let request = Request::from_parts(parts.clone(), Body::new(body.clone()));
             let response = self.ask(upstream, request, &body).await?;
             let Some(error) = response.extensions().get::<ProxyError>() else {
@@ -231,10 +235,18 @@ impl Upstreams {
                 return Err((Failure::Content(refusal), reason));
             }
             if !error.is_connect() {
-                return Err((Failure::Broke, reason));
+                failure = (Failure::Broke, reason);
+                if !std::mem::take(&mut may_repeat) {
+                    break;
+                }
+                // The others first.
+                to_ask.push_back(upstream);
+                continue;
             }
             upstream.is_well.store(false, Ordering::Relaxed);
-            failure = (Failure::Unreachable, reason);
+            if failure.0 != Failure::Broke {
+                failure = (Failure::Unreachable, reason);
+            }
             if body.asked() > 0 {
                 break;
             }
