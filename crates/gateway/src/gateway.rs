@@ -3,7 +3,9 @@
 use std::convert::Infallible;
 use std::fmt;
 use std::io;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::Router;
@@ -13,7 +15,10 @@ use bulla_server::{
     Builder, Bulla, Clock as _, ConfigError, Cookies, EmbeddedStore, Identity, Lifetimes,
     MemoryStore, Paths, Ring, Session, SystemClock, SystemRandom, Thumbprint,
 };
-use http::{Method, Request, Response};
+use bytes::Bytes;
+use http::header::CONTENT_LENGTH;
+use http::{Method, Request, Response, StatusCode};
+use http_body::{Body as HttpBody, Frame};
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep};
@@ -26,6 +31,7 @@ use crate::edge::{self, Asked, PREFIX};
 use crate::html::{self, Held};
 use crate::learnt::Learnt;
 use crate::operator::{Desk, Stop, take_off_cookie};
+use crate::rewritten;
 use crate::runtime::inventory::{Authorised, Script};
 use crate::runtime::{Inventory, InventoryError, Judged, Runtime};
 use crate::site::{self, Site};
@@ -319,11 +325,13 @@ impl Gateway {
         take_off_cookie(request.headers_mut());
         let Desk { pulse, stop, .. } = self.desk();
         let begun = Instant::now();
+        let is_head = request.method() == Method::HEAD;
         let response = tokio::select! {
             biased;
             () = stop.thrown() => Stop::reply(),
             response = self.answer(request) => stop.cut(response),
         };
+        let response = of_no_length(is_head, response);
         let has_failed = response.status().is_server_error();
         pulse.answered(self.desk().passed(), begun.elapsed(), has_failed);
         response
@@ -446,6 +454,11 @@ impl Current {
         let held = self.held(&request).filter(|_| is_page);
         let has_content = request.method() != Method::HEAD;
         let mut response = self.upstreams.forward(request).await;
+        let is_changed = binding.is_some() || (is_page && html::is_html(response.headers()));
+        if !has_content && is_changed {
+            // It tells of what a GET would get, and that is not what the application sends.
+            rewritten::take_off(response.headers_mut());
+        }
         if let Some(binding) = binding {
             response = binding.bind(response).await;
         }
@@ -476,6 +489,39 @@ impl Current {
             origin: site.origin.to_string(),
             path: request.uri().path().to_owned(),
         })
+    }
+}
+
+/// Where a reply has no content, only the application knows how much there would have been: axum says 0, which is the
+/// wrong answer to HEAD and to a condition (RFC 9110 section 8.6).
+fn of_no_length(is_head: bool, mut response: Response<Body>) -> Response<Body> {
+    let status = response.status();
+    let has_none = is_head || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    if !has_none || !response.body().is_end_stream() {
+        return response;
+    }
+    if status == StatusCode::NO_CONTENT {
+        response.headers_mut().remove(CONTENT_LENGTH);
+    }
+    response.map(|_| Body::new(Nothing))
+}
+
+/// An empty body that does not say that it is.
+struct Nothing;
+
+impl HttpBody for Nothing {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Poll::Ready(None)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        true
     }
 }
 

@@ -121,7 +121,7 @@ fn is_page(response: &Response<Body>) -> bool {
 }
 
 /// Whether it is HTML in an encoding that shares its first half with ASCII.
-fn is_html(fields: &HeaderMap) -> bool {
+pub(crate) fn is_html(fields: &HeaderMap) -> bool {
     let kind = fields.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
     let mut parts = kind.unwrap_or_default().split(|&byte| byte == b';');
     let essence = parts.next().unwrap_or_default().trim_ascii();
