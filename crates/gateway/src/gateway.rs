@@ -184,6 +184,7 @@ impl Gateway {
         let config = config.clone();
         let next = Config {
             upstreams: config.upstreams.clone(),
+            upstream_tls: config.upstream_tls.clone(),
             health: config.health.clone(),
             mode: config.mode,
             access: config.access,

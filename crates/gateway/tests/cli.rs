@@ -4,16 +4,19 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::Duration;
 
-use rcgen::{CertificateParams, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustix::process::{Pid, Signal, kill_process};
+use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 const UPSTREAM: &str = "upstreams = [\"http://127.0.0.1:8000\"]\n";
 
@@ -170,6 +173,23 @@ fn check_says_all_that_is_wrong() {
         "{error}"
     );
 
+    // Who vouches for upstreams is looked at as well.
+    let ca = format!("{UPSTREAM}[upstream_tls]\nca = \"ca.pem\"");
+    let file = folder.join("ca.pem");
+    assert_eq!(
+        wrong(&ca),
+        "ca.pem cannot be read: No such file or directory (os error 2)\n"
+    );
+    fs::write(&file, "no PEM").unwrap();
+    assert_eq!(wrong(&ca), "ca.pem has no certificate in PEM\n");
+    let nobody = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+    fs::write(&file, nobody).unwrap();
+    let error = wrong(&ca);
+    assert!(
+        error.starts_with("ca.pem has a certificate that vouches for nobody: "),
+        "{error}"
+    );
+
     // With the certificate, all is said of the identity, too.
     fs::create_dir(folder.join("bulla")).unwrap();
     fs::write(folder.join("bulla/identity.pem"), "secret").unwrap();
@@ -275,11 +295,11 @@ struct Running {
 
 impl Running {
     fn start(folder: &Path, arguments: &[&str]) -> Self {
-        let mut child = program(folder)
-            .args(arguments)
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        Self::of(program(folder).args(arguments))
+    }
+
+    fn of(command: &mut Command) -> Self {
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let stderr = BufReader::new(child.stderr.take().unwrap());
         let (said, lines) = channel();
         thread::spawn(move || {
@@ -351,6 +371,97 @@ fn it_runs_and_says_what_it_does_and_ends_when_it_is_asked() {
     // And again, with what it has kept.
     let running = Running::start(folder, &arguments);
     assert_eq!(running.says("its identity is "), identity);
+}
+
+/// An application at `localhost` that is asked by TLS, and answers everybody who believes its certificate. Gives its port and
+/// who vouches for it, in PEM.
+fn application_by_tls() -> (u16, String) {
+    let mut authority = CertificateParams::new(Vec::new()).unwrap();
+    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let authority_key = KeyPair::generate().unwrap();
+    let pem = authority.self_signed(&authority_key).unwrap().pem();
+    let issuer = Issuer::new(authority, authority_key);
+    let key = KeyPair::generate().unwrap();
+    let certificate = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+    let certificate = certificate.signed_by(&key, &issuer).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let key = PrivatePkcs8KeyDer::from(key.serialize_der());
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate.der().clone()], PrivateKeyDer::Pkcs8(key))
+        .unwrap();
+    let config = Arc::new(config);
+    let listener = TcpListener::bind("localhost:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let connection = ServerConnection::new(Arc::clone(&config)).unwrap();
+            let mut stream = StreamOwned::new(connection, stream.unwrap());
+            let mut asked = Vec::new();
+            while !asked.ends_with(b"\r\n\r\n") {
+                let mut byte = [0];
+                if stream.read_exact(&mut byte).is_err() {
+                    break;
+                }
+                asked.push(byte[0]);
+            }
+            let answer = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 4\r\n\r\nclay";
+            // Whoever does not believe it has gone.
+            let _ = stream.write_all(answer);
+        }
+    });
+    (port, pem)
+}
+
+#[test]
+fn an_application_by_tls_is_known_by_the_system_or_by_who_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let (port, own) = application_by_tls();
+    let (_, other) = application_by_tls();
+    fs::write(folder.join("own.pem"), own).unwrap();
+    fs::write(folder.join("other.pem"), other).unwrap();
+    let configure = |named: &str| {
+        let text = format!(
+            "listen = \"127.0.0.1:0\"\norigins = [\"http://localhost\"]\naccess = \"public\"\n\
+             upstreams = [\"https://localhost:{port}\"]\n{named}"
+        );
+        fs::write(folder.join("bulla.toml"), text).unwrap();
+    };
+    // The system's are those of this file, where the variable names one.
+    let start = |system: &str| {
+        let running = Running::of(program(folder).env("SSL_CERT_FILE", folder.join(system)));
+        let rest = running.says("it listens at ");
+        let address = rest.split_once(", for ").unwrap().0.to_owned();
+        running.says("its identity is ");
+        (running, address)
+    };
+    let is_asked = |address: &str| {
+        let reply = ask(address);
+        let is_asked = reply.starts_with("HTTP/1.1 200 ") && reply.ends_with("clay");
+        assert!(
+            is_asked || reply.contains("upstream_unreachable"),
+            "{reply}"
+        );
+        is_asked
+    };
+    configure("");
+    assert!(is_asked(&start("own.pem").1));
+    assert!(!is_asked(&start("other.pem").1));
+
+    let name = |file: &str| configure(&format!("[upstream_tls]\nca = \"{file}\""));
+    name("own.pem");
+    let (running, address) = start("other.pem");
+    assert!(is_asked(&address));
+    // Nobody else is trusted then, and it is read again.
+    name("other.pem");
+    running.signal(Signal::HUP);
+    running.says("it goes by the configuration as it is now");
+    assert!(!is_asked(&address));
+    drop(running);
+    assert!(!is_asked(&start("own.pem").1));
 }
 
 #[test]

@@ -129,8 +129,9 @@ fn what_is_wrong_has_a_line_and_a_key_and_what_would_be_right() {
         ),
         (
             "acess = \"sealed\"",
-            "bulla.toml:1: acess: is no key here; there are listen, tls, state, paths, tokens, origins, upstreams, access, \
-             mode, proof, bound_cookies, unbound_tokens, health, limits, network, operator, delivery, runtime, scripts, decision",
+            "bulla.toml:1: acess: is no key here; there are listen, tls, state, paths, tokens, origins, upstreams, \
+             upstream_tls, access, mode, proof, bound_cookies, unbound_tokens, health, limits, network, operator, \
+             delivery, runtime, scripts, decision",
         ),
         (
             "tls = \"a.pem\"",
@@ -147,6 +148,10 @@ fn what_is_wrong_has_a_line_and_a_key_and_what_would_be_right() {
         (
             "[tls]\ncertificate = \"c\"\nkey = \"k\"\nca = \"a\"",
             "bulla.toml:4: tls.ca: is no key here; there are certificate, key",
+        ),
+        (
+            "[upstream_tls]",
+            "bulla.toml:1: upstream_tls.ca: is missing",
         ),
         (
             "[paths]\nprefix = \"/\"",
@@ -442,6 +447,10 @@ fn notes_say_what_may_not_be_meant() {
         ["there is [tls], so nobody reaches http://bank.example: only https has TLS"]
     );
     assert_eq!(
+        notes("[upstream_tls]\nca = \"ca.pem\""),
+        ["there is [upstream_tls], and no upstream by https"]
+    );
+    assert_eq!(
         notes("listen = \"0.0.0.0:8080\"\n[operator]\nlisten = \"0.0.0.0:9090\""),
         [
             "it listens at 0.0.0.0:8080 and answers to nothing but http://localhost:8080: name the origins under which \
@@ -470,7 +479,7 @@ fn what_has_changed_is_named() {
     let new = "listen = \"[::]:1\"\norigins = [\"https://a\"]\nstate = \"s\"\naccess = \"public\"\n\
         mode = \"monitor\"\nproof = \"session\"\nbound_cookies = []\nunbound_tokens = \"pass\"\n[[paths]]\nprefix = \"/a\"\n\
         access = \"signed\"\n[[tokens]]\npath = \"/a\"\nmember = \"t\"\n\
-        [tls]\ncertificate = \"c\"\nkey = \"k\"\n[health]\npath = \"/h\"\n[limits]\nbody = \"1B\"\n\
+        [tls]\ncertificate = \"c\"\nkey = \"k\"\n[upstream_tls]\nca = \"c\"\n[health]\npath = \"/h\"\n[limits]\nbody = \"1B\"\n\
         [network]\nclient_address = \"x\"\n[operator]\nlisten = \"[::]:2\"\n\
         [delivery]\nmanifest = \"m\"\n[runtime]\nscript = \"end\"\n[[scripts]]\nurl = \"/a\"\njustification = \"x\"\n[decision]\nlisten = \"[::]:3\"";
     let old = read("");
@@ -525,8 +534,8 @@ fn the_table_of_the_docs_has_every_key_and_no_other() {
     let mut keys = BTreeSet::new();
     for key in known("") {
         let below = match key.as_str() {
-            "tls" | "health" | "limits" | "network" | "operator" | "delivery" | "decision"
-            | "runtime" | "paths" | "tokens" | "scripts" => known(&key),
+            "tls" | "upstream_tls" | "health" | "limits" | "network" | "operator" | "delivery"
+            | "runtime" | "decision" | "paths" | "tokens" | "scripts" => known(&key),
             _ => {
                 keys.insert(key);
                 continue;
@@ -568,8 +577,19 @@ fn the_example_of_the_docs_is_right_and_its_defaults_are_the_defaults() {
 
     // Every key is in it, so that none has a default which it does not say.
     for key in [
-        "", "paths", "tokens", "tls", "health", "limits", "network", "operator", "delivery",
-        "runtime", "scripts", "decision",
+        "",
+        "paths",
+        "tokens",
+        "scripts",
+        "tls",
+        "upstream_tls",
+        "health",
+        "limits",
+        "network",
+        "operator",
+        "delivery",
+        "runtime",
+        "decision",
     ]
     .into_iter()
     .flat_map(known)
@@ -657,6 +677,8 @@ fn every_key_is_read() {
     let tls = config.tls.unwrap();
     assert_eq!(tls.certificate, folder.path().join("bank.pem"));
     assert_eq!(tls.key, folder.path().join("bank.key"));
+    let ca = config.upstream_tls.map(|tls| tls.ca);
+    assert_eq!(ca, Some(folder.path().join("ca.pem")));
     assert_eq!(config.health.path.as_deref(), Some("/health"));
     let field = Some(http::HeaderName::from_static("x-real-ip"));
     assert_eq!(

@@ -3,7 +3,7 @@
 use std::fs;
 use std::io;
 
-use bulla_gateway::config::{Access, Config};
+use bulla_gateway::config::{Access, Config, UpstreamTls};
 use bulla_gateway::delivery::{self, Manifest};
 use bulla_gateway::serve::Certificate;
 use bulla_server::Identity;
@@ -13,10 +13,14 @@ use super::{Failure, Options};
 pub(super) fn check(options: &Options) -> Result<(), Failure> {
     let config = options.load()?;
     let certificate = config.tls.as_ref().map(Certificate::load).transpose();
+    let upstreams = config.upstream_tls.as_ref().map(UpstreamTls::check);
     let identity = identity(&config);
     let manifest = manifest(&config);
     let wrong = [
         certificate.err().map(|error| error.to_string()),
+        upstreams
+            .and_then(Result::err)
+            .map(|error| error.to_string()),
         identity.as_ref().err().cloned(),
         manifest.as_ref().err().cloned(),
     ];

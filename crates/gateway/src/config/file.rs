@@ -8,7 +8,7 @@ use bulla_server::ProofKind;
 use super::reader::{Place, Problem, Reader, Section};
 use super::{
     Access, Config, Decision, Delivery, Health, Limits, Network, Operator, Overrides, PathRule,
-    Runtime, ScriptRule, Tls, TokenRule, values,
+    Runtime, ScriptRule, Tls, TokenRule, UpstreamTls, values,
 };
 use crate::access::{RuleError, Rules, is_beginning};
 
@@ -47,6 +47,9 @@ fn config(mut root: Section<'_, '_>, folder: &Path, over: &Overrides) -> Config 
         listen,
         origins: origins(&mut root, over, listen, tls.is_some()),
         upstreams: upstreams(&mut root, over),
+        upstream_tls: root
+            .section("upstream_tls")
+            .and_then(|section| upstream_tls(section, folder)),
         tls,
         state: over.state.clone().unwrap_or_else(|| folder.join(state)),
         access: root.text("access", values::access).unwrap_or_default(),
@@ -138,6 +141,14 @@ fn tls(mut section: Section<'_, '_>, folder: &Path) -> Option<Tls> {
     Some(Tls {
         certificate: folder.join(certificate?),
         key: folder.join(key?),
+    })
+}
+
+fn upstream_tls(mut section: Section<'_, '_>, folder: &Path) -> Option<UpstreamTls> {
+    let ca = section.needed("ca", values::file);
+    section.end();
+    Some(UpstreamTls {
+        ca: folder.join(ca?),
     })
 }
 

@@ -34,6 +34,8 @@ pub struct Config {
     pub origins: Vec<String>,
     /// Where the application is: `http://127.0.0.1:8000`. Each request goes to one that is well.
     pub upstreams: Vec<Uri>,
+    /// How upstreams are known that are asked by TLS; `None`: as the system knows them.
+    pub upstream_tls: Option<UpstreamTls>,
     /// How upstreams are looked after.
     pub health: Health,
     /// TLS, if the gateway ends it.
@@ -168,6 +170,13 @@ pub struct Tls {
     pub certificate: PathBuf,
     /// The key of the first.
     pub key: PathBuf,
+}
+
+/// How upstreams are known that are asked by TLS.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UpstreamTls {
+    /// The certificates of the authorities that vouch for them, in PEM: of these alone, not of the system's.
+    pub ca: PathBuf,
 }
 
 /// How upstreams are looked after.
@@ -389,6 +398,7 @@ impl Config {
             listen: LISTEN,
             origins: vec![own_origin(LISTEN.port(), false)],
             upstreams: vec![upstream],
+            upstream_tls: None,
             health: Health::default(),
             tls: None,
             state: PathBuf::from(STATE),
@@ -455,6 +465,7 @@ impl Config {
             ("tokens", self.tokens != new.tokens),
             ("unbound_tokens", self.unbound_tokens != new.unbound_tokens),
             ("tls", self.tls != new.tls),
+            ("upstream_tls", self.upstream_tls != new.upstream_tls),
             ("health", self.health != new.health),
             ("limits", self.limits != new.limits),
             ("network", self.network != new.network),

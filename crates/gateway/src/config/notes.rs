@@ -18,6 +18,10 @@ pub(super) fn all(config: &Config) -> Vec<String> {
             config.origins.join(", ")
         ));
     }
+    let by_tls = |upstream: &http::Uri| upstream.scheme_str() == Some("https");
+    if config.upstream_tls.is_some() && !config.upstreams.iter().any(by_tls) {
+        notes.push("there is [upstream_tls], and no upstream by https".to_owned());
+    }
     if config.mode == Mode::Monitor {
         notes.push(
             "mode is monitor: refusals are only reported, and nothing is protected".to_owned(),

@@ -20,6 +20,7 @@ use tokio::time::sleep;
 
 use self::health::Health;
 use self::signals::{End, Signals};
+pub(crate) use self::tls::certificates;
 pub use self::tls::{Certificate, TlsError};
 use crate::config::{Config, Limits};
 

@@ -79,7 +79,7 @@ impl fmt::Debug for Certificate {
 }
 
 fn read(tls: &Tls) -> Result<Arc<ServerConfig>, TlsError> {
-    let chain = chain(&tls.certificate)?;
+    let chain = certificates(&tls.certificate)?;
     let key = PrivateKeyDer::from_pem_file(&tls.key)
         .map_err(|error| TlsError::File(tls.key.clone(), error))?;
     let unusable = |error| TlsError::Unusable {
@@ -97,7 +97,8 @@ fn read(tls: &Tls) -> Result<Arc<ServerConfig>, TlsError> {
     Ok(Arc::new(config))
 }
 
-fn chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+/// The certificates of a file, of which there is one at least.
+pub(crate) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let unreadable = |error| TlsError::File(path.to_owned(), error);
     let chain: Vec<_> = CertificateDer::pem_file_iter(path)
         .and_then(Iterator::collect)

@@ -13,6 +13,7 @@ mod reply;
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -28,13 +29,15 @@ use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use rustls::RootCertStore;
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
 pub(crate) use self::fields::state_session;
 use self::lent::Lent;
 use self::reply::Reply;
-use crate::config::{Config, stated_address};
+use crate::config::{Config, UpstreamTls, stated_address};
+use crate::serve::{TlsError, certificates};
 use crate::site::Site;
 
 /// What is told of upstreams goes by this name.
@@ -66,6 +69,12 @@ pub enum UpstreamError {
     /// The system's certificates, by which upstreams are known.
     #[error("the system's certificates cannot be read: {0}")]
     Roots(#[source] std::io::Error),
+    /// The file of those who vouch for upstreams instead.
+    #[error(transparent)]
+    Authorities(TlsError),
+    /// What is in that file.
+    #[error("{} has a certificate that vouches for nobody: {}", .0.display(), .1)]
+    Authority(PathBuf, #[source] rustls::Error),
     /// What is asked of TLS.
     #[error("TLS to upstreams cannot be set up: {0}")]
     Tls(#[from] rustls::Error),
@@ -365,16 +374,38 @@ fn connector(config: &Config) -> Result<Connector, UpstreamError> {
     let provider = rustls::crypto::aws_lc_rs::default_provider();
     let is_tls = |uri: &Uri| uri.scheme_str() == Some("https");
     let builder = hyper_rustls::HttpsConnectorBuilder::new();
-    let builder = if config.upstreams.iter().any(is_tls) {
+    let named = config.upstream_tls.as_ref();
+    let named = named.map(UpstreamTls::authorities).transpose()?;
+    let builder = if named.is_none() && config.upstreams.iter().any(is_tls) {
         let builder = builder.with_provider_and_native_roots(provider);
         builder.map_err(UpstreamError::Roots)?
     } else {
         let tls = rustls::ClientConfig::builder_with_provider(Arc::new(provider));
         let tls = tls.with_safe_default_protocol_versions()?;
-        let none = rustls::RootCertStore::empty();
-        builder.with_tls_config(tls.with_root_certificates(none).with_no_client_auth())
+        let roots = named.unwrap_or_else(RootCertStore::empty);
+        builder.with_tls_config(tls.with_root_certificates(roots).with_no_client_auth())
     };
     Ok(builder.https_or_http().enable_http1().wrap_connector(tcp))
+}
+
+impl UpstreamTls {
+    /// Reads the file, as a gateway does that is built.
+    ///
+    /// # Errors
+    ///
+    /// [`UpstreamError::Authorities`], [`UpstreamError::Authority`].
+    pub fn check(&self) -> Result<(), UpstreamError> {
+        self.authorities().map(drop)
+    }
+
+    fn authorities(&self) -> Result<RootCertStore, UpstreamError> {
+        let mut roots = RootCertStore::empty();
+        for certificate in certificates(&self.ca).map_err(UpstreamError::Authorities)? {
+            let unusable = |error| UpstreamError::Authority(self.ca.clone(), error);
+            roots.add(certificate).map_err(unusable)?;
+        }
+        Ok(roots)
+    }
 }
 
 #[cfg(test)]
