@@ -1,6 +1,7 @@
 //! An application that knows of nothing, and a gateway before it.
 
 use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::extract::State;
@@ -11,7 +12,9 @@ use axum::routing::{any, get};
 use axum::{Json, Router};
 use bulla_gateway::Gateway;
 use bulla_gateway::config::{Access, Config, PathRule};
+use bulla_gateway::serve;
 use serde_json::{Value, json};
+use tokio::task::JoinHandle;
 
 use crate::serve::Server;
 
@@ -132,6 +135,73 @@ pub async fn before(
     .await?;
     let gateway = built.ok_or_else(|| io::Error::other("the gateway was not built"))?;
     Ok((gateway, server))
+}
+
+/// A gateway behind a server of its own, as operators run it. It stops accepting when dropped.
+pub struct Running {
+    /// Its inside.
+    pub gateway: Gateway,
+    port: u16,
+    serving: JoinHandle<()>,
+}
+
+impl Running {
+    /// Starts one on a free port before these upstreams, with keys and a store of its own in memory. `/static/` is public,
+    /// all else has to come sealed, if `configure` changes nothing. Nobody looks after the upstreams.
+    ///
+    /// # Errors
+    ///
+    /// If there is no upstream or no port, or the gateway cannot be built.
+    pub async fn start(
+        upstreams: &[String],
+        configure: impl FnOnce(&mut Config),
+    ) -> io::Result<Self> {
+        let parsed = upstreams.iter().map(|upstream| upstream.parse());
+        let parsed: Vec<axum::http::Uri> =
+            parsed.collect::<Result<_, _>>().map_err(io::Error::other)?;
+        let first = parsed.first().cloned();
+        let first = first.ok_or_else(|| io::Error::other("there is no upstream"))?;
+        let mut config = Config::for_upstream(first);
+        config.upstreams = parsed;
+        config.paths = vec![PathRule {
+            prefix: "/static/".to_owned(),
+            access: Access::Public,
+        }];
+        config.listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        configure(&mut config);
+        let server = serve::Server::bind(&config)
+            .await
+            .map_err(io::Error::other)?;
+        let port = server.address().port();
+        config.origins = vec![format!("http://localhost:{port}")];
+        let gateway = Gateway::build_in_memory(&config).map_err(io::Error::other)?;
+        let app = gateway.router();
+        let serving = tokio::spawn(async move {
+            // It ends with the test.
+            let _ = server.run(app).await;
+        });
+        Ok(Self {
+            gateway,
+            port,
+            serving,
+        })
+    }
+
+    /// The port, on 127.0.0.1.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The origin with `path`, which begins with a slash.
+    pub fn url(&self, path: &str) -> String {
+        format!("http://localhost:{}{path}", self.port)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.serving.abort();
+    }
 }
 
 /// What is at `/account`.
