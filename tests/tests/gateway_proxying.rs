@@ -322,6 +322,24 @@ async fn a_websocket_without_a_session_reaches_nothing_that_is_not_public() -> O
     Ok(())
 }
 
+/// Nobody would pass on one that comes as a stream of HTTP/2 (RFC 8441). So browsers are not told that it may, and come by
+/// HTTP/1.1.
+#[tokio::test]
+async fn no_websocket_is_offered_by_http_2() -> Outcome {
+    let application = Application::start().await?;
+    let gateway = application.behind(|_| ()).await?;
+    let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, gateway.port())).await?;
+    let (client, connection) = h2::client::handshake(stream).await?;
+    tokio::spawn(connection);
+    let mut client = client.ready().await?;
+    let request = Request::get(gateway.url("/account")).body(())?;
+    let (reply, _) = client.send_request(request, true)?;
+    // With the first reply its settings have come.
+    assert_eq!(soon(reply).await??.status(), StatusCode::UNAUTHORIZED);
+    assert!(!client.is_extended_connect_protocol_enabled());
+    Ok(())
+}
+
 /// As long as the limits of requests and replies are here.
 const SHORT: Duration = Duration::from_secs(2);
 
