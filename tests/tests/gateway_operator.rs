@@ -168,8 +168,9 @@ async fn scripts_are_known(operator: &Browser, user: &Browser) -> Outcome {
         return window.evil";
     assert_eq!(user.eval(inject, []).await?, true);
     let known = "[...document.querySelectorAll('#scripts tr')].some(({ cells }) =>
-        cells.length > 4 && cells[0].textContent.startsWith('inlinesha256-') && cells[1].textContent === '/account'
-        && cells[4].textContent === 'no')";
+        cells.length > 4 && cells[0].textContent === 'no' && cells[1].textContent.startsWith('inlinesha256-')
+        && cells[3].textContent === '/account')
+        && [...document.querySelectorAll('#events li')].some(({ textContent }) => textContent.includes('noticedscript'))";
     shows(operator, known).await?;
     let table = operator
         .eval("return await (await fetch('/api/scripts.csv')).text()", [])

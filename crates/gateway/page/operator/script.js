@@ -214,8 +214,8 @@ function showScripts() {
     const which = make("div", code(script.url || "unknown"));
     if (script.hash) which.append(say("small", "hash", script.hash));
     return [
-      which, code(script.page || "–"), day.format(script.first_seen * 1000), day.format(script.last_seen * 1000),
-      justification === null ? say("span", "ill", "no") : "yes", justification ?? "–",
+      justification === null ? say("span", "ill", "no") : "yes", which, justification ?? "–", code(script.page || "–"),
+      day.format(script.first_seen * 1000), day.format(script.last_seen * 1000),
     ];
   }), [], scripts.length ? "All are authorised." : "No page has told of any yet.");
 }

@@ -46,7 +46,8 @@ impl From<&SecurityEvent> for What {
             kind: event.kind.name(),
             code: error
                 .map(|error| error.code.as_str())
-                .or(event.kind.rule().map(Rule::name)),
+                .or(event.kind.rule().map(Rule::name))
+                .or(event.kind.noticed()),
             detail: error.map(|error| error.detail.to_owned()),
             session: name(event.session),
             device: name(event.device),
