@@ -365,7 +365,7 @@ impl Builder {
             paths: RwLock::new(Arc::new(self.paths)),
             upstream: self.upstream,
             cors,
-            cookies: self.cookies,
+            cookies: RwLock::new(Arc::new(self.cookies)),
             finder: self.finder,
             guard: Guard::new(self.rules),
             meters: Meters::new(&self.rates),

@@ -66,7 +66,7 @@ pub(crate) struct Inner {
     pub(crate) paths: RwLock<Arc<Paths>>,
     pub(crate) upstream: Vec<HeaderName>,
     pub(crate) cors: Vec<Origin>,
-    pub(crate) cookies: Cookies,
+    pub(crate) cookies: RwLock<Arc<Cookies>>,
     pub(crate) finder: Finder,
     pub(crate) guard: Guard,
     pub(crate) meters: Meters,

@@ -28,6 +28,9 @@ pub enum ConfigError {
     /// comes: it does not begin with a slash, has a query, or is written as no path is taken.
     #[error("`{0}` begins no path as it is sent, such as `/api/` or `/caf%C3%A9`")]
     Path(String),
+    /// Cookies are to be bound where none were, or none where some were.
+    #[error("whether cookies are bound at all stays as the verifier was built")]
+    Cookies,
     /// The action of a rule is one that the rule may not have:
     /// [`Rules::let_a_ticket_lock_out`](crate::Rules::let_a_ticket_lock_out) says why.
     #[error("the rule `{}` {}", .0.name(), why_not(*.0))]

@@ -222,7 +222,7 @@ impl Ticketed {
             ticket,
             state,
         } = self;
-        let cookies = if bulla.0.cookies.are_on() || bulla.paths().monitors() {
+        let cookies = if bulla.cookies().are_on() || bulla.paths().monitors() {
             headers.get_all(COOKIE).iter().cloned().collect()
         } else {
             Vec::new()

@@ -4,6 +4,7 @@
 //! must be bound too, or a thief signs with his key and sends the stolen cookie.
 
 use std::collections::HashSet;
+use std::sync::{Arc, PoisonError};
 
 use bulla_protocol::base64;
 use bulla_protocol::error::{Code, Error};
@@ -18,6 +19,7 @@ use self::bound::{Bound, Owner};
 use self::syntax::{Line, default_path, is_withheld, parse, path_matches, reads_as, take_set};
 use crate::bound::head;
 use crate::bulla::Bulla;
+use crate::error::ConfigError;
 use crate::event::{About, EventKind};
 use crate::lifetimes::seconds;
 use crate::ring::Purpose;
@@ -103,6 +105,32 @@ pub(crate) struct Holder<'a> {
 }
 
 impl Bulla {
+    /// What is bound now.
+    pub(crate) fn cookies(&self) -> Arc<Cookies> {
+        let cookies = self.0.cookies.read();
+        Arc::clone(&cookies.unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Binds other cookies from now on. A cookie that was set before it was to be bound reaches handlers no more, and one that is to be
+    /// bound no more does neither: to users it is a logout.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::Cookies`] if cookies were [off](Cookies::Off) and are not to be, or the other way round: how long the ring
+    /// keeps its keys depends on it. Then all stays as it is.
+    pub fn set_cookies(&self, cookies: Cookies) -> Result<(), ConfigError> {
+        let mut current = self
+            .0
+            .cookies
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        if current.are_on() != cookies.are_on() {
+            return Err(ConfigError::Cookies);
+        }
+        *current = Arc::new(cookies);
+        Ok(())
+    }
+
     /// The cookies that the handler of a verified request sees: those that open for this device and
     /// that belong to this path. What does not open is dropped and reported.
     ///
@@ -119,6 +147,7 @@ impl Bulla {
         about: &About,
     ) -> (Option<HeaderValue>, Vec<String>) {
         let (mut passed, mut dead, mut alive) = (Line::default(), Vec::new(), Vec::new());
+        let cookies = self.cookies();
         let is_monitored = self.paths().is_monitored(path);
         let is_cross_site = headers
             .get("sec-fetch-site")
@@ -127,13 +156,13 @@ impl Bulla {
             let (name, value) = cookie.name_value();
             let sealed = value.strip_prefix(MARK);
             if is_monitored && sealed.is_none() {
-                if self.0.cookies.are_on() && self.0.cookies.must_open(name) {
+                if cookies.are_on() && cookies.must_open(name) {
                     self.report(EventKind::LetPass(UNBOUND), about);
                 }
                 passed.push(name, value);
                 continue;
             }
-            if !self.0.cookies.must_open(name) {
+            if !cookies.must_open(name) {
                 if sealed.is_none() {
                     passed.push(name, value);
                 }
@@ -160,7 +189,7 @@ impl Bulla {
                 // listed, or a value that was made up, is another matter.
                 None if sealed
                     .is_some_and(|sealed| self.is_forged(base64::decode(sealed).as_deref()))
-                    || matches!(self.0.cookies, Cookies::Named(_)) =>
+                    || matches!(*cookies, Cookies::Named(_)) =>
                 {
                     self.report(EventKind::CookieDropped, about);
                 }
@@ -193,7 +222,8 @@ impl Bulla {
             device: &facts.device,
         };
         let lines = take_set(headers);
-        if !self.0.cookies.are_on() && !self.paths().is_monitored(path) {
+        let cookies = self.cookies();
+        if !cookies.are_on() && !self.paths().is_monitored(path) {
             return Ok(());
         }
         for line in &lines {
@@ -205,7 +235,7 @@ impl Bulla {
             // The browser would take the path of the envelope's endpoint for its own.
             let own_path = cookie.path().map(str::to_owned);
             let own_path = own_path.unwrap_or_else(|| default_path(path).to_owned());
-            if self.binds_at(path, &cookie) {
+            if self.binds_at(&cookies, path, &cookie) {
                 cookie = self.bind(&cookie, own_path, holder, facts)?;
             } else {
                 cookie.set_path(own_path);
@@ -242,15 +272,15 @@ impl Bulla {
     /// Takes bound cookies out of a request without a proof, and returns their names. Where the path is only
     /// monitored, those that were never bound are left.
     pub(crate) fn hide_bound(&self, headers: &mut HeaderMap, path: &str) -> Vec<String> {
-        if !self.0.cookies.are_on() {
+        let cookies = self.cookies();
+        if !cookies.are_on() {
             return Vec::new();
         }
-        let is_by_name =
-            matches!(self.0.cookies, Cookies::Named(_)) && !self.paths().is_monitored(path);
+        let is_by_name = matches!(*cookies, Cookies::Named(_)) && !self.paths().is_monitored(path);
         let (mut bound, mut others) = (Vec::new(), Line::default());
         for cookie in headers.get_all(COOKIE).iter().flat_map(parse) {
             let (name, value) = cookie.name_value();
-            let is_named = is_by_name && self.0.cookies.must_open(name);
+            let is_named = is_by_name && cookies.must_open(name);
             if is_named || value.starts_with(MARK) {
                 bound.push(name.to_owned());
             } else {
@@ -265,13 +295,15 @@ impl Bulla {
 
     /// Takes out of the answer to a request without a proof what would set or clear a bound cookie.
     pub(crate) fn spare_bound(&self, bound: &[String], headers: &mut HeaderMap, path: &str) {
-        if !self.0.cookies.are_on() {
+        let cookies = self.cookies();
+        if !cookies.are_on() {
             return;
         }
         for line in take_set(headers) {
             let parsed = line.to_str().ok().and_then(|line| Cookie::parse(line).ok());
             let spares = parsed.is_some_and(|cookie| {
-                !self.binds_at(path, &cookie) && !bound.iter().any(|name| name == cookie.name())
+                !self.binds_at(&cookies, path, &cookie)
+                    && !bound.iter().any(|name| name == cookie.name())
             });
             if spares {
                 headers.append(SET_COOKIE, line);
@@ -280,8 +312,8 @@ impl Bulla {
     }
 
     /// Whether a cookie is bound that is set there.
-    fn binds_at(&self, path: &str, cookie: &Cookie<'_>) -> bool {
-        self.0.cookies.binds(cookie) && !self.paths().is_monitored(path)
+    fn binds_at(&self, cookies: &Cookies, path: &str, cookie: &Cookie<'_>) -> bool {
+        cookies.binds(cookie) && !self.paths().is_monitored(path)
     }
 
     fn bind(

@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use bulla_server::{Builder, Cookies, EventKind, ProofKind, Ring};
+use bulla_server::{Builder, ConfigError, Cookies, EventKind, ProofKind, Ring};
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
 use http_body_util::BodyExt as _;
@@ -255,6 +255,35 @@ async fn a_cookie_that_cannot_be_read_hides_no_other() {
         .header("cookie", line);
     let plain = plain.body(body(b"")).unwrap();
     assert_eq!(shop.server.send(plain).await.body(), "y=1");
+}
+
+#[tokio::test]
+async fn what_is_bound_changes_while_the_verifier_runs() {
+    let shop = Shop::new(Cookies::Named(vec!["sid".into()]));
+    let bulla = &shop.server.bulla;
+    let device = Device::new();
+    let client = device.open(&shop.server, None).await.unwrap();
+    let (setting, both) = ("sid=a; HttpOnly\nauth=b; HttpOnly", "sid=c; auth=d");
+    let is_bound = |line: &str| pair(line).contains("=bulla.");
+    let (_, lines) = shop.send(&client, &device, SEE, setting, "").await;
+    assert_eq!(
+        lines.iter().map(|line| is_bound(line)).collect::<Vec<_>>(),
+        [true, false]
+    );
+    assert_eq!(shop.send(&client, &device, SEE, "", both).await.0, "auth=d");
+
+    let named = |name: &str| Cookies::Named(vec![name.into()]);
+    bulla.set_cookies(named("auth")).unwrap();
+    let (_, lines) = shop.send(&client, &device, SEE, setting, "").await;
+    assert_eq!(
+        lines.iter().map(|line| is_bound(line)).collect::<Vec<_>>(),
+        [false, true]
+    );
+    assert_eq!(shop.send(&client, &device, SEE, "", both).await.0, "sid=c");
+
+    let refused = bulla.set_cookies(Cookies::Off);
+    assert!(matches!(refused, Err(ConfigError::Cookies)));
+    assert_eq!(shop.send(&client, &device, SEE, "", both).await.0, "sid=c");
 }
 
 #[tokio::test]
