@@ -60,7 +60,7 @@ pub(crate) fn serve(upstream: &str, proof: &str) -> Outcome {
         let gateway = Gateway::build_in_memory(&config)?;
         let server = Server::bind(&config).await?;
         println!("http://localhost:{port} {}", gateway.identity());
-        tokio::spawn(gateway.watch());
+        tokio::spawn(gateway.upkeep());
         let gone = tokio::task::spawn_blocking(|| std::io::stdin().read(&mut [0]));
         tokio::select! {
             ended = server.run(gateway.router()) => ended?,

@@ -4,6 +4,7 @@ import { ENDS_SILENTLY } from "./engines.js";
 import { BullaError, wrong } from "./error.js";
 import { AWAKE, CLAIM, COMPLETE, STREAM } from "./kept.js";
 import { described } from "./platform.js";
+import { wrapFetch } from "./wrapped.js";
 
 export { BullaError };
 
@@ -11,9 +12,6 @@ export { BullaError };
 const PATIENCE = 5000;
 /** How often it is looked whether the worker is there, in milliseconds. */
 const SOON = 200;
-
-/** What has been put in the place of `fetch` here. */
-export const OURS = new WeakSet();
 
 let isPrepared = false;
 
@@ -67,17 +65,6 @@ async function taken(workers, script, options) {
     workers.removeEventListener("controllerchange", look);
   });
   return registration;
-}
-
-/** Puts a function in the place of `fetch`. Gives one that puts it back, unless others have come on top. */
-function wrapFetch(wrap) {
-  const before = globalThis.fetch;
-  const after = wrap(before);
-  OURS.add(after);
-  globalThis.fetch = after;
-  return () => {
-    if (globalThis.fetch === after) globalThis.fetch = before;
-  };
 }
 
 /** Lets requests of this origin wait until the worker sees them; if there will be none they go out as they are. */

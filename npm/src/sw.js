@@ -20,7 +20,7 @@ const OPTIONS = { ...CLIENT, ...SCOPE, login: "string", wasm: "string, object" }
  * @typedef {object} Means
  * @property {(work: Promise<unknown>) => void} keep keeps the worker alive until this is done
  * @property {(path: string, told: object | Promise<object>) => void} post has the server told of something
- * @property {string} client the page
+ * @property {string | undefined} client the id of the page's client; empty or none for navigations
  *
  * @typedef {object} Code
  * @property {(request: Request) => boolean} takes whether a request is for something that is looked at; it is asked once

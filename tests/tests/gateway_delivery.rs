@@ -218,7 +218,7 @@ fn write(folder: &File, word: &str) -> std::io::Result<()> {
 }
 
 fn sign(folder: &File, config: &Config, version: u64) -> std::io::Result<()> {
-    let identity = Identity::load_or_create(config.identity()).map_err(io)?;
+    let identity = Identity::load_or_create(config.identity_file()).map_err(io)?;
     let manifest = Manifest::of_folder(&folder.join("static"), "/static/", version).map_err(io)?;
     fs::write(
         folder.join("manifest"),

@@ -32,7 +32,7 @@ impl Desk {
         let token = Token::new(TOKEN).ok_or("no token")?;
         let operator = Operator::new(&site.gateway, token);
         tokio::spawn(operator.watch());
-        tokio::spawn(site.gateway.watch());
+        tokio::spawn(site.gateway.upkeep());
         let page = Server::start(operator.router()).await?;
         Ok(Self { site, page })
     }

@@ -1046,7 +1046,7 @@ async fn load_is_spread_over_those_that_live_and_nobody_notices_who_dies() -> Ou
         .await
     };
     until(100).await?;
-    tokio::spawn(gateway.gateway.watch());
+    tokio::spawn(gateway.gateway.upkeep());
     for _ in 0..3 {
         first.die().await;
         let dead = first.served();

@@ -2,6 +2,7 @@
 
 use axum::http::StatusCode;
 use axum::http::header::COOKIE;
+use bulla_gateway::config::Mode;
 use bulla_tests::bank::PATIENCE;
 use bulla_tests::browser::{Browser, Engine};
 use bulla_tests::gateway::{Behind, PAGE};
@@ -9,6 +10,13 @@ use bulla_tests::gateway::{Behind, PAGE};
 type Outcome<T = ()> = Result<T, Box<dyn std::error::Error>>;
 
 bulla_tests::in_each_engine!(an_application_behind_the_gateway_is_sealed);
+
+bulla_tests::in_each_engine!(
+    what_was_learnt_is_bound,
+    chromium_learns Chromium,
+    firefox_learns Firefox,
+    webkit_learns WebKit
+);
 
 async fn an_application_behind_the_gateway_is_sealed(engine: Engine) -> Outcome {
     let site = Behind::start(|_| ()).await?;
@@ -70,5 +78,45 @@ async fn an_application_behind_the_gateway_is_sealed(engine: Engine) -> Outcome 
     let style = get("/static/style.css").send().await?;
     assert_eq!(style.text().await?, "h1 { color: teal }");
     browser.quit().await?;
+    Ok(())
+}
+
+/// What the application keeps from script while the gateway only monitors is bound once it enforces, unless it is not to be.
+async fn what_was_learnt_is_bound(engine: Engine) -> Outcome {
+    for (unbound, is_bound) in [(Vec::new(), true), (vec!["sessionid".to_owned()], false)] {
+        let site = Behind::start(|config| {
+            config.mode = Mode::Monitor;
+            config.bound_cookies = Vec::new();
+            config.unbound_cookies = unbound;
+        })
+        .await?;
+        let browser = Browser::launch(engine).await?;
+        let account = site.server.url("/account");
+        let there = "return document.title === 'The account' && navigator.serviceWorker.controller";
+        browser.goto(&account).await?;
+        browser.wait_until(there, PATIENCE).await?;
+        let cookie = browser.driver().get_named_cookie("sessionid").await?;
+        assert_eq!(cookie.value, "s3cret");
+
+        site.gateway.set_mode(Mode::Enforce)?;
+        site.seen.forget();
+        browser.goto(&account).await?;
+        browser.wait_until(there, PATIENCE).await?;
+        let seen = site
+            .seen
+            .at("/account")
+            .pop()
+            .ok_or("it was not asked for")?;
+        let old = &seen["fields"]["cookie"];
+        assert_eq!(old.is_null(), is_bound, "it never was the device's: {seen}");
+        let cookie = browser.driver().get_named_cookie("sessionid").await?;
+        assert_eq!(
+            cookie.value.starts_with("bulla."),
+            is_bound,
+            "{}",
+            cookie.value
+        );
+        browser.quit().await?;
+    }
     Ok(())
 }

@@ -2,6 +2,7 @@
 // it: whoever ends TLS, or keeps copies, can change none of it, nor bring back an older one.
 
 import { change } from "../../../npm/src/storage.js";
+import { CODE, OWN } from "./code.js";
 import { encoded, integrity, sha256 } from "./hash.js";
 import { REPORT } from "./reports.js";
 
@@ -11,14 +12,10 @@ const ES256 = { name: "ECDSA", namedCurve: "P-256", hash: "SHA-256" };
 /** The latest manifest that was seen here, among what is kept. */
 const KEY = "manifest";
 
-/** What runs, and what decides how a page looks (Fetch, section 2.2.5). */
-const CODE = ["audioworklet", "paintworklet", "script", "sharedworker", "style", "worker", "xslt"];
 /** What scripts fetch and run says no more than its name. */
 const NAMES = /\.(?:[cm]?js|css|wasm)$/i;
 /** How long a manifest may take before the one that was there is gone by, in milliseconds. */
 const PATIENCE = 5000;
-/** The gateway's own files, which are held to their hashes elsewhere. */
-const OWN = "/.well-known/bulla/";
 /** What is expected where nothing is. */
 const NOTHING = "nothing";
 

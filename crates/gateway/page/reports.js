@@ -4,3 +4,6 @@
 export const NOTICED = "bulla: noticed";
 /** Where the gateway takes reports. */
 export const REPORT = "/.well-known/bulla/gateway/report";
+/** As many reports go into one request, and its content is so long at most, in bytes. */
+export const MOST_REPORTS = 64;
+export const MOST_LEN = 65536;

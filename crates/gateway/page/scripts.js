@@ -1,25 +1,21 @@
-// Which scripts pages load, and what the loader has noticed in them: the gateway is told of both. Script in a page cannot hide
-// from the worker what it loads, but what it runs without loading it.
+// Which scripts pages load, and what the loader has noticed in them: the gateway is told of both.
 
+import { OWN, SCRIPTS } from "./code.js";
 import { encoded, integrity, sha256 } from "./hash.js";
-import { NOTICED, REPORT } from "./reports.js";
+import { MOST_LEN, MOST_REPORTS, NOTICED, REPORT } from "./reports.js";
 
-/** What runs (Fetch, section 2.2.5: script-like). */
-const SCRIPTS = ["audioworklet", "paintworklet", "script", "sharedworker", "worker", "xslt"];
-/** The gateway's own files. */
-const OWN = "/.well-known/bulla/";
 /** How long it is waited for more to tell, in milliseconds. */
 const SOON = 1000;
-/** As many reports go into one request. */
-const MOST = 64;
 /** As many are remembered as told: then all may be told once more. */
 const REMEMBERED = 2000;
+/** As much of an address is told, in characters: the gateway keeps no more. */
+const TOLD = 512;
 
 export class Scripts {
   #delivery;
-  #loaded = new Reports();
+  #loaded = new Outbox();
   /** By themselves: script in a page can say what is no report, and all of a request is refused then. */
-  #noticed = new Reports();
+  #noticed = new Outbox();
   /** Requests that are held to a manifest. */
   #held = new WeakSet();
 
@@ -37,7 +33,7 @@ export class Scripts {
   /** Scripts of other origins. Their bytes cannot be read here, but the page may hold them to a hash. */
   sees(request, means) {
     if (!isScript(request) || isFromHere(request)) return;
-    const [hash] = request.integrity.split(" ");
+    const hash = request.integrity.split(" ", 1)[0].slice(0, 128);
     means.keep(this.#tell(request, hash, means));
   }
 
@@ -50,7 +46,7 @@ export class Scripts {
   /** What the loader says. */
   hears(data, means) {
     if (data?.[0] !== NOTICED || !Array.isArray(data[1])) return;
-    for (const report of data[1].slice(0, MOST)) this.#noticed.add(report, means);
+    for (const report of data[1].slice(0, MOST_REPORTS)) this.#noticed.add(report, means);
   }
 
   async #read(request, response, means) {
@@ -61,23 +57,33 @@ export class Scripts {
 
   async #tell({ url }, hash, means) {
     const page = await clients.get(means.client);
-    this.#loaded.add({ kind: "script", url, hash, page: page ? new URL(page.url).pathname : "" }, means);
+    const at = (url) => url.slice(0, TOLD);
+    const [bare] = url.split(/[?#]/, 1);
+    this.#loaded.add({ kind: "script", url: at(bare), hash, page: at(page ? new URL(page.url).pathname : "") }, means);
   }
 }
 
-/** Reports that wait for others, to go out together. Each goes out once in a worker's life. */
-class Reports {
+/** Reports that wait for others, to go out together. None is sent again before many others. */
+class Outbox {
   #told = new Set();
   #waiting = [];
+  #length = 0;
 
   add(report, { post }) {
-    const name = JSON.stringify(report);
-    if (this.#told.has(name) || this.#waiting.length >= MOST) return;
+    const text = JSON.stringify(report);
+    // More than would go into a request by itself is none of the loader's.
+    if (this.#told.has(text) || text.length > MOST_LEN / 8) return;
     if (this.#told.size >= REMEMBERED) this.#told.clear();
-    this.#told.add(name);
+    this.#told.add(text);
+    const isFull = this.#waiting.length >= MOST_REPORTS || this.#length + text.length > MOST_LEN / 4;
+    if (isFull || this.#waiting.length === 0) {
+      // The request before this one has its own, which it has not sent yet.
+      const waiting = [];
+      [this.#waiting, this.#length] = [waiting, 0];
+      post(REPORT, new Promise((resolve) => setTimeout(() => resolve(waiting.splice(0)), SOON)));
+    }
     this.#waiting.push(report);
-    if (this.#waiting.length > 1) return;
-    post(REPORT, new Promise((resolve) => setTimeout(() => resolve(this.#waiting.splice(0)), SOON)));
+    this.#length += text.length;
   }
 }
 

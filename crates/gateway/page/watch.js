@@ -2,15 +2,13 @@
 // policies have refused. It comes before every other script, and keeps what it needs as it was then. Whoever knows of it
 // can get around it, with the functions of a fresh frame for one: it reports, and promises nothing.
 
-import { OURS } from "../../../npm/src/register.js";
-import { NOTICED } from "./reports.js";
+import { WRAPPERS } from "../../../npm/src/wrapped.js";
+import { MOST_REPORTS, NOTICED } from "./reports.js";
 
 /** How often it is looked what has been replaced, in milliseconds. */
 const OFTEN = 10_000;
 /** How long a script that was put in may still be written, in milliseconds. */
 const SOON = 100;
-/** As many reports wait until the worker is there. */
-const MOST = 64;
 
 /** What holds a page's secrets, or leads out of it. */
 const WATCHED = [
@@ -77,7 +75,7 @@ function reporter(ready) {
   return (told) => {
     const report = { ...told, page: location.pathname };
     if (waiting) {
-      if (waiting.length < MOST) waiting[waiting.length] = report;
+      if (waiting.length < MOST_REPORTS) waiting[waiting.length] = report;
       return;
     }
     const worker = controller(workers);
@@ -102,7 +100,7 @@ function watchPrimitives(report) {
       const { value, get, set } = getOwnPropertyDescriptor(one.owner, one.name) ?? {};
       const { was } = one;
       if (one.isTold || (value === was.value && get === was.get && set === was.set)) continue;
-      if (typeof value === "function" && isOurs(OURS, value)) continue;
+      if (typeof value === "function" && isOurs(WRAPPERS, value)) continue;
       one.isTold = true;
       report({ kind: "patched", what: one.what });
     }
@@ -126,7 +124,13 @@ function watchScripts(report) {
     else for (const script of scriptsIn(node, "script")) note(script);
   };
   const note = (script, text = textOf(script)) => {
-    if (hasAttribute(script, "src") || !RUNS.test(getAttribute(script, "type") ?? "")) return;
+    if (hasAttribute(script, "src")) {
+      // The worker sees only what comes from somewhere.
+      const [scheme] = /^\s*(?:data|blob):/i.exec(getAttribute(script, "src")) ?? [];
+      if (scheme) report({ kind: "script", url: scheme.trim().toLowerCase() });
+      return;
+    }
+    if (!RUNS.test(getAttribute(script, "type") ?? "")) return;
     found[found.length] = { script, text };
   };
   const tell = async () => {

@@ -15,9 +15,11 @@
 //! | to the application and back: which one, what it is told, what is taken off | `upstream` |
 //! | what other proxies ask | `decision` |
 //! | which bearer tokens leave and come, and whose they are | `tokens` |
-//! | which cookies it had better bind | `learnt` |
-//! | what pages report of themselves, and which scripts they run | `runtime`, `page/watch.js`, `page/scripts.js` |
-//! | what is put into pages and their policies | `html` |
+//! | which cookies it learns to bind | `learnt` |
+//! | what pages report of themselves | `runtime`, `page/watch.js`, `page/scripts.js` |
+//! | which scripts they run | [`inventory`] |
+//! | what is put into pages | `html` |
+//! | what is added to their policies (CSP) | `policy` |
 //! | what the application's code is held to | [`delivery`], `html::held`, `page/delivery.js` |
 //! | what the operator says | [`config`] |
 //! | what the operator sees and switches | [`operator`] |
@@ -30,19 +32,21 @@ pub mod delivery;
 mod edge;
 mod gateway;
 mod html;
+pub mod inventory;
 mod learnt;
 pub mod operator;
 mod policy;
+mod replaced;
 mod rewritten;
 mod runtime;
 pub mod serve;
 mod site;
-mod state;
 mod tokens;
 mod upstream;
 
 pub use crate::access::RuleError;
 pub use crate::delivery::DeliveryError;
 pub use crate::gateway::{Gateway, StartError};
-pub use crate::runtime::inventory;
+pub use crate::inventory::InventoryError;
+pub use crate::learnt::LearntError;
 pub use crate::upstream::UpstreamError;

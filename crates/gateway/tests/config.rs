@@ -130,7 +130,7 @@ fn what_is_wrong_has_a_line_and_a_key_and_what_would_be_right() {
         (
             "acess = \"sealed\"",
             "bulla.toml:1: acess: is no key here; there are listen, tls, state, paths, tokens, origins, upstreams, \
-             upstream_tls, access, mode, proof, bound_cookies, unbound_tokens, health, limits, network, operator, \
+             upstream_tls, access, mode, proof, bound_cookies, unbound_cookies, unbound_tokens, health, limits, network, operator, \
              delivery, runtime, scripts, decision",
         ),
         (
@@ -477,7 +477,7 @@ fn what_has_changed_is_named() {
         load(folder.path(), &text, &Overrides::default()).unwrap()
     };
     let new = "listen = \"[::]:1\"\norigins = [\"https://a\"]\nstate = \"s\"\naccess = \"public\"\n\
-        mode = \"monitor\"\nproof = \"session\"\nbound_cookies = []\nunbound_tokens = \"pass\"\n[[paths]]\nprefix = \"/a\"\n\
+        mode = \"monitor\"\nproof = \"session\"\nbound_cookies = []\nunbound_cookies = [\"a\"]\nunbound_tokens = \"pass\"\n[[paths]]\nprefix = \"/a\"\n\
         access = \"signed\"\n[[tokens]]\npath = \"/a\"\nmember = \"t\"\n\
         [tls]\ncertificate = \"c\"\nkey = \"k\"\n[upstream_tls]\nca = \"c\"\n[health]\npath = \"/h\"\n[limits]\nbody = \"1B\"\n\
         [network]\nclient_address = \"x\"\n[operator]\nlisten = \"[::]:2\"\n\
@@ -492,6 +492,17 @@ fn what_has_changed_is_named() {
     known.sort_unstable();
     changed.sort_unstable();
     assert_eq!(changed, known);
+
+    let (renewed, waiting) = old.renewed(&new);
+    assert_eq!(renewed.changed(&new), waiting);
+    let live: BTreeSet<_> = known.iter().map(String::as_str).collect();
+    let live: BTreeSet<_> = &live - &waiting.into_iter().collect();
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/gateway/operations.md");
+    let docs = fs::read_to_string(path).unwrap();
+    let (_, said) = docs.split_once("Of the file, ").unwrap();
+    let (said, _) = said.split_once(" count from the next request on").unwrap();
+    let said: BTreeSet<_> = said.split('`').skip(1).step_by(2).collect();
+    assert_eq!(said, live);
 }
 
 /// The keys that there are in a table, by what is said of one that is none.
@@ -673,7 +684,7 @@ fn every_key_is_read() {
     assert_eq!(token.path, "/api/login");
     assert_eq!(Ok(&token.member), "/token".parse().as_ref());
     let token = folder.path().join("operator.token");
-    assert_eq!(config.operator_token(), token);
+    assert_eq!(config.operator_token_file(), token);
     let tls = config.tls.unwrap();
     assert_eq!(tls.certificate, folder.path().join("bank.pem"));
     assert_eq!(tls.key, folder.path().join("bank.key"));
@@ -710,7 +721,7 @@ fn every_key_is_read() {
         (9191, Content::Compared)
     );
 
-    let text = "mode = \"monitor\"\nproof = \"session\"\naccess = \"concealed\"\nbound_cookies = [\"a\"]\n\
+    let text = "mode = \"monitor\"\nproof = \"session\"\naccess = \"concealed\"\nbound_cookies = [\"a\"]\nunbound_cookies = [\"b\"]\n\
         unbound_tokens = \"pass\"\n\
         [health]\ninterval = \"1s\"\ntimeout = \"250ms\"\n\
         [limits]\nbody = \"1KiB\"\nconnect = \"1ms\"\nanswer = \"2m\"\nquiet = \"6m\"\nhead = \"3s\"\nidle = \"4h\"\nshutdown = \"0s\"\n\
@@ -725,6 +736,7 @@ fn every_key_is_read() {
     );
     assert_eq!(config.proof, ProofKind::Session);
     assert_eq!(config.bound_cookies, ["a"]);
+    assert_eq!(config.unbound_cookies, ["b"]);
     assert_eq!(config.unbound_tokens, Unbound::Pass);
     let content = config.decision.map(|decision| decision.content);
     assert_eq!(content, Some(Content::Unchecked));

@@ -2,6 +2,7 @@
 
 import { plot } from "./plot.js";
 
+/** How often the page asks for what changes all the time, and for the rest, in milliseconds. */
 const EVERY = 2000;
 const RARELY = 30_000;
 const KEPT = 300;
@@ -14,11 +15,11 @@ const day = new Intl.DateTimeFormat("en-GB", { dateStyle: "medium", timeZone: "U
 const clock = new Intl.DateTimeFormat("en", { timeStyle: "medium", hourCycle: "h23" });
 let latest;
 let wait;
-/// The inventory, how many scripts there were when it was asked for, and when that was.
+/** The inventory, how many scripts there were when it was asked for, and when that was. */
 let scripts = [];
 let known = 0;
 let askedAt = 0;
-/// Whether what is shown is what the operator has just asked for.
+/** Whether what is shown is what the operator has just asked for. */
 let isAsked = false;
 
 $("enforce").addEventListener("click", () => act("/api/mode", { mode: "enforce" }));
@@ -48,7 +49,7 @@ document.addEventListener("visibilitychange", () => document.hidden || look());
 look();
 follow();
 
-/// Asks for all but the events, and again after a while.
+/** Asks for all but the events, and again after a while. */
 async function look(asked = false) {
   clearTimeout(wait);
   try {
@@ -67,7 +68,7 @@ async function look(asked = false) {
   if (!document.hidden) wait = setTimeout(look, EVERY);
 }
 
-/// Asks for the inventory, if there is more of it than there was, or the last one is old.
+/** Asks for the inventory, if there is more of it than there was, or the last one is old. */
 async function lookAtScripts(count) {
   if (count !== known || Date.now() - askedAt > RARELY) {
     const reply = await fetch("/api/scripts");
@@ -78,7 +79,7 @@ async function lookAtScripts(count) {
   showScripts();
 }
 
-/// Follows the events. The browser asks again by itself where the stream breaks off.
+/** Follows the events. The browser asks again by itself where the stream breaks off. */
 function follow() {
   let last = 0;
   const events = new EventSource("/api/events");
@@ -163,6 +164,8 @@ function show(all) {
     ? [...unbound, "kept from script and not bound: if one is a session, whoever copies it has it."]
     : ["The application has set none that looks like a session and is not bound."]));
   $("bound").replaceChildren(...all.bound_cookies.map(code));
+  $("learnt").replaceChildren(...all.learnt_cookies.map(code));
+  $("is-learnt").hidden = !all.learnt_cookies.length;
   $("identity").textContent = all.identity;
 }
 
@@ -297,7 +300,7 @@ function sum(points, key) {
   return points.reduce((so, point) => so + point[key], 0);
 }
 
-/// Microseconds, as people read them.
+/** Microseconds, as people read them. */
 function time(micros) {
   if (micros === null) return "–";
   if (micros === 0) return "0";

@@ -43,7 +43,7 @@ pub(super) fn manifest(config: &Config) -> Result<Option<Manifest>, String> {
     let Some(named) = &config.delivery else {
         return Ok(None);
     };
-    let path = config.identity();
+    let path = config.identity_file();
     if !path.exists() {
         return Err(
             "there is [delivery], and no identity that could have signed a manifest".to_owned(),
@@ -57,7 +57,7 @@ pub(super) fn manifest(config: &Config) -> Result<Option<Manifest>, String> {
 
 /// What is known of the identity.
 fn identity(config: &Config) -> Result<String, String> {
-    let path = config.identity();
+    let path = config.identity_file();
     match fs::metadata(&path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let path = path.display();

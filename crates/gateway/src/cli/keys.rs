@@ -40,6 +40,6 @@ impl State {
             ..Overrides::default()
         };
         let file = file.filter(|_| self.state.is_none());
-        Ok(Config::load(file, &over)?.identity())
+        Ok(Config::load(file, &over)?.identity_file())
     }
 }

@@ -38,7 +38,7 @@ async fn serve(options: Options, config: Config) -> Result<(), Failure> {
         server = server.operator(operator.router());
     }
     tell(&server, &gateway, &config);
-    tokio::spawn(gateway.watch());
+    tokio::spawn(gateway.upkeep());
     let running = Arc::new(Running {
         options,
         gateway: gateway.clone(),
@@ -64,7 +64,7 @@ fn operator_of(
     config: &Config,
     operator: &config::Operator,
 ) -> Result<Operator, Failure> {
-    let file = config.operator_token();
+    let file = config.operator_token_file();
     let token = match operator.token_file {
         Some(_) => Token::load(&file)?,
         None => Token::load_or_create(&file)?,

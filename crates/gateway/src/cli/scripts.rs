@@ -9,7 +9,7 @@ use super::{Failure, Options};
 
 pub(super) fn scripts(options: &Options) -> Result<(), Failure> {
     let config = options.load()?;
-    let scripts = inventory::read(&config.inventory())?;
+    let scripts = inventory::read(&config.inventory_file())?;
     let manifest = manifest(&config)?;
     let authorised = Authorised {
         rules: &config.scripts,

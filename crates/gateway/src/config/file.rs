@@ -60,6 +60,9 @@ fn config(mut root: Section<'_, '_>, folder: &Path, over: &Overrides) -> Config 
         bound_cookies: root
             .texts("bound_cookies", values::cookie, |one, other| one == other)
             .unwrap_or_else(super::usual_cookies),
+        unbound_cookies: root
+            .texts("unbound_cookies", values::cookie, |one, other| one == other)
+            .unwrap_or_default(),
         paths,
         tokens,
         unbound_tokens: root

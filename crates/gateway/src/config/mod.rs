@@ -52,6 +52,8 @@ pub struct Config {
     pub proof: ProofKind,
     /// Names of the application's cookies that are bound to the device.
     pub bound_cookies: Vec<String>,
+    /// Names of cookies that are not bound, although the application keeps them from script.
+    pub unbound_cookies: Vec<String>,
     /// Where the application's bearer tokens are, which are bound to the device.
     pub tokens: Vec<TokenRule>,
     /// What becomes of bearer tokens that are not, if any are to be.
@@ -66,7 +68,7 @@ pub struct Config {
     pub delivery: Option<Delivery>,
     /// What is noticed in pages, and what becomes of it.
     pub runtime: Runtime,
-    /// The scripts that pages are to run, beside those of the manifest.
+    /// The scripts that pages may run, beside those of the manifest.
     pub scripts: Vec<ScriptRule>,
     /// Where other proxies ask, if any do.
     pub decision: Option<Decision>,
@@ -216,7 +218,7 @@ pub struct Operator {
     /// Where it listens; never at the public port.
     pub listen: SocketAddr,
     /// The file of the token that operators log in with, which has to be there. `None`:
-    /// it is made in the state folder, [`Config::operator_token`].
+    /// it is made in the state folder, [`Config::operator_token_file`].
     pub token_file: Option<PathBuf>,
 }
 
@@ -294,7 +296,7 @@ impl Reaction {
     }
 }
 
-/// A script that pages are to run, and why. What is said of it has to be so.
+/// A script that pages may run, and why. What is said of it has to be so.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ScriptRule {
     /// Its URL, or its path if it is of the page's origin; the beginning of it if this ends with a slash.
@@ -307,10 +309,10 @@ pub struct ScriptRule {
 
 impl ScriptRule {
     /// Whether it is about this script.
-    pub(crate) fn fits(&self, url: &str, hash: &str) -> bool {
-        let is_there =
+    pub(crate) fn matches(&self, url: &str, hash: &str) -> bool {
+        let is_named =
             |named: &String| url == named || (named.ends_with('/') && url.starts_with(named));
-        self.url.as_ref().is_none_or(is_there)
+        self.url.as_ref().is_none_or(is_named)
             && self.hash.as_ref().is_none_or(|named| named == hash)
     }
 }
@@ -407,6 +409,7 @@ impl Config {
             mode: Mode::default(),
             proof: ProofKind::Device,
             bound_cookies: usual_cookies(),
+            unbound_cookies: Vec::new(),
             tokens: Vec::new(),
             unbound_tokens: Unbound::default(),
             limits: Limits::default(),
@@ -434,17 +437,17 @@ impl Config {
     }
 
     /// The file of the identity that clients pin, in PEM.
-    pub fn identity(&self) -> PathBuf {
+    pub fn identity_file(&self) -> PathBuf {
         self.state.join("identity.pem")
     }
 
     /// The file of the scripts that pages were seen to run.
-    pub fn inventory(&self) -> PathBuf {
+    pub fn inventory_file(&self) -> PathBuf {
         self.state.join("scripts.json")
     }
 
     /// The file of the operator's token, which is made if it is not there and nobody has named another one.
-    pub fn operator_token(&self) -> PathBuf {
+    pub fn operator_token_file(&self) -> PathBuf {
         let named = self.operator.as_ref();
         let named = named.and_then(|operator| operator.token_file.clone());
         named.unwrap_or_else(|| self.state.join("operator.token"))
@@ -461,6 +464,10 @@ impl Config {
             ("mode", self.mode != new.mode),
             ("proof", self.proof != new.proof),
             ("bound_cookies", self.bound_cookies != new.bound_cookies),
+            (
+                "unbound_cookies",
+                self.unbound_cookies != new.unbound_cookies,
+            ),
             ("paths", self.paths != new.paths),
             ("tokens", self.tokens != new.tokens),
             ("unbound_tokens", self.unbound_tokens != new.unbound_tokens),
@@ -477,6 +484,30 @@ impl Config {
         ];
         let changed = keys.into_iter().filter(|(_, is_new)| *is_new);
         changed.map(|(key, _)| key).collect()
+    }
+
+    /// As this one, with what of another can be changed while a gateway runs. Beside it, the keys of the rest.
+    pub fn renewed(&self, new: &Self) -> (Self, Vec<&'static str>) {
+        let running = self.clone();
+        let new = new.clone();
+        let next = Self {
+            upstreams: new.upstreams.clone(),
+            upstream_tls: new.upstream_tls.clone(),
+            health: new.health.clone(),
+            mode: new.mode,
+            access: new.access,
+            paths: new.paths.clone(),
+            bound_cookies: new.bound_cookies.clone(),
+            unbound_cookies: new.unbound_cookies.clone(),
+            delivery: new.delivery.clone(),
+            tokens: new.tokens.clone(),
+            unbound_tokens: new.unbound_tokens,
+            runtime: new.runtime.clone(),
+            scripts: new.scripts.clone(),
+            ..running
+        };
+        let waiting = next.changed(&new);
+        (next, waiting)
     }
 
     /// What an operator may not have meant, in sentences. None of it is wrong.

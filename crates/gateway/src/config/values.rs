@@ -12,7 +12,7 @@ use http::{HeaderName, Uri};
 use url::Url;
 
 use super::{Access, Content, Member, Mode, Policy, Reaction, Unbound};
-use crate::edge::PREFIX;
+use crate::edge::is_own;
 
 /// An address and a port to listen at, such as `127.0.0.1:8080`, `0.0.0.0:443` or `[::]:443`.
 ///
@@ -200,8 +200,7 @@ pub(super) fn cookie(text: &str) -> Result<String, String> {
 /// The beginning of a path. Whether it is one is for [`Rules`](crate::access::Rules) to say; what lies below the
 /// protocol's own prefix never comes to a rule.
 pub(super) fn prefix(text: &str) -> Result<String, String> {
-    let below = text.strip_prefix(PREFIX);
-    if below.is_some_and(|rest| rest.is_empty() || rest.starts_with('/')) {
+    if is_own(text) {
         return Err(format!("{text:?} is the protocol's own, and takes no rule"));
     }
     Ok(text.to_owned())

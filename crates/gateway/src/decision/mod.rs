@@ -11,14 +11,14 @@ use std::convert::Infallible;
 use axum::Router;
 use axum::body::Body;
 use bulla_server::{Bulla, Code, Error, Refused, Session};
-use http::header::{CACHE_CONTROL, RETRY_AFTER};
+use http::header::RETRY_AFTER;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use tower::{Layer as _, ServiceExt as _, service_fn};
 
 use self::question::{Asked, Form};
-use crate::access::behind;
+use crate::access::{Rules, behind};
 use crate::config::Content;
-use crate::edge::PREFIX;
+use crate::edge::{PREFIX, empty};
 use crate::gateway::Gateway;
 use crate::upstream::state_session;
 
@@ -52,17 +52,22 @@ impl Gateway {
                 let current = self.current();
                 let decision = current.config.decision.as_ref();
                 let content = decision.map(|decision| decision.content);
-                self.answer_question(request, content.unwrap_or_default())
+                self.answer_question(request, content.unwrap_or_default(), &current.rules)
                     .await
             }
             _ => empty(StatusCode::NOT_FOUND),
         }
     }
 
-    async fn answer_question(&self, request: Request<Body>, content: Content) -> Response<Body> {
+    async fn answer_question(
+        &self,
+        request: Request<Body>,
+        content: Content,
+        rules: &Rules,
+    ) -> Response<Body> {
         let form = Form::of(&request);
         let answer = match form.read(request, content) {
-            Ok(Asked(request)) => self.ask(request).await,
+            Ok(Asked(request)) => self.ask(request, rules).await,
             Err(refusal) => self.bulla().refuse(refusal).map(Body::new),
         };
         match answer.extensions().get() {
@@ -72,8 +77,8 @@ impl Gateway {
     }
 
     /// Passes the verifier, and what the path asks for beyond, as if the application were behind.
-    async fn ask(&self, request: Request<Body>) -> Response<Body> {
-        let access = self.current().rules.at(request.uri().path());
+    async fn ask(&self, request: Request<Body>, rules: &Rules) -> Response<Body> {
+        let access = rules.at(request.uri().path());
         let grant = service_fn(|request: Request<bulla_server::Body>| async move {
             Ok::<_, Infallible>(grant(request.extensions().get()))
         });
@@ -155,12 +160,4 @@ async fn protocol(bulla: &Bulla, request: Request<Body>) -> Response<Body> {
     });
     let Ok(response) = bulla.layer().layer(nothing).oneshot(request).await;
     response.map(Body::new)
-}
-
-fn empty(status: StatusCode) -> Response<Body> {
-    let mut response = Response::new(Body::empty());
-    *response.status_mut() = status;
-    let no_store = HeaderValue::from_static("no-store");
-    response.headers_mut().insert(CACHE_CONTROL, no_store);
-    response
 }

@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderName, Request, Uri};
 use http_body::Body as _;
 
 use crate::config::Content;
-use crate::edge::PREFIX;
+use crate::edge::{PREFIX, is_own};
 
 const METHOD: HeaderName = HeaderName::from_static("x-original-method");
 const TARGET: HeaderName = HeaderName::from_static("x-original-uri");
@@ -58,8 +58,7 @@ impl Form {
                 body
             }
         };
-        let own = parts.uri.path().strip_prefix(PREFIX);
-        if own.is_some_and(|rest| rest.is_empty() || rest.starts_with('/')) {
+        if is_own(parts.uri.path()) {
             return Err(OWN);
         }
         // Of the question, not of the request. And cookies pass by whoever asks: none is bound, so none can be told from a

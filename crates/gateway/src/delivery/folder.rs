@@ -8,7 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::manifest::{Hash, LAST, Manifest, is_base};
-use crate::state::replace;
+use crate::replaced::replace;
 
 /// The ends of the names of files that are code, or pages.
 const LISTED: [&str; 7] = ["js", "mjs", "cjs", "css", "wasm", "html", "htm"];

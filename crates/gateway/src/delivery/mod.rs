@@ -4,9 +4,10 @@
 //! worker (`page/delivery.js`) compares what comes with it before a page gets it, whoever has sent it.
 
 mod folder;
+mod latest;
 mod manifest;
-mod seen;
-mod shell;
+mod page;
+mod strict;
 
 use std::fs;
 use std::io;
@@ -17,11 +18,11 @@ use bytes::Bytes;
 use http::HeaderValue;
 
 use crate::config::{self, Policy, ScriptRule};
-use crate::html::strict;
 
 pub use self::folder::FolderError;
+pub(crate) use self::latest::Latest;
 pub use self::manifest::{Hash, Invalid, Manifest};
-pub(crate) use self::seen::Seen;
+pub(crate) use self::strict::strict_policy;
 
 /// The media type of a manifest in the draft of WAICT.
 pub(crate) const TYPE: &str = "application/waict-integrity-manifest";
@@ -60,7 +61,7 @@ pub(crate) struct Delivery {
     /// The file as it is handed out.
     pub(crate) text: Bytes,
     pub(crate) policy: Policy,
-    /// The policy itself.
+    /// The value of the policy (CSP) that `policy` is about.
     pub(crate) strict: HeaderValue,
 }
 
@@ -74,15 +75,15 @@ impl Delivery {
         config: &config::Delivery,
         scripts: &[ScriptRule],
         identity: Thumbprint,
-        seen: &Seen,
+        latest: &Latest,
     ) -> Result<Self, DeliveryError> {
         let (manifest, text) = read(config, identity)?;
-        seen.admit(&config.manifest, manifest.version, text.as_bytes())?;
+        latest.admit(&config.manifest, manifest.version, text.as_bytes())?;
         Ok(Self {
             manifest,
             text: text.into(),
             policy: config.policy,
-            strict: strict(scripts),
+            strict: strict_policy(scripts),
         })
     }
 }

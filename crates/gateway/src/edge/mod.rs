@@ -71,7 +71,7 @@ impl Asked {
 /// Whether a path is the protocol's or the gateway's own, and so never the application's.
 pub(crate) fn is_own(path: &str) -> bool {
     let rest = path.strip_prefix(PREFIX);
-    rest.is_some_and(|rest| rest.starts_with('/'))
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 /// Whether a refusal says something of the server as a whole, or of who is asking, and nothing of the path.
@@ -106,6 +106,15 @@ pub(crate) fn is_navigation(request: &Request<Body>) -> bool {
         Some(mode) => mode == "navigate",
         None => field(ACCEPT.as_str()).is_some_and(|accepted| accepted.contains("text/html")),
     }
+}
+
+/// An answer that is nothing but its status.
+pub(crate) fn empty(status: StatusCode) -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = status;
+    let no_store = HeaderValue::from_static("no-store");
+    response.headers_mut().insert(CACHE_CONTROL, no_store);
+    response
 }
 
 /// What is said of every path that is concealed.

@@ -8,38 +8,16 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use lol_html::send::Element;
 use url::Url;
 
-use crate::config::{Policy, ScriptRule};
+use crate::config::Policy;
 use crate::delivery::Delivery;
 
 /// What most applications do not keep to yet, and what breaks them where it is enforced: text as script (Trusted Types).
-const TYPES: HeaderValue = HeaderValue::from_static("require-trusted-types-for 'script'");
+const TRUSTED_TYPES: HeaderValue = HeaderValue::from_static("require-trusted-types-for 'script'");
 
 /// Enforced, it refuses modules that come by `import`, whose integrity WebKit takes from nowhere.
-const INTEGRITY: HeaderValue = HeaderValue::from_static("blocked-destinations=(script)");
-const INTEGRITY_REPORT_ONLY: HeaderName = HeaderName::from_static("integrity-policy-report-only");
-
-/// Scripts of this origin, and those that the operator has authorised, inline ones by their hash; no plug-ins, no other base,
-/// no foreign frame around it.
-pub(crate) fn strict(scripts: &[ScriptRule]) -> HeaderValue {
-    let sources = scripts
-        .iter()
-        .filter_map(|rule| match (&rule.url, &rule.hash) {
-            // Such a path is among those of this origin.
-            (Some(url), _) if url.starts_with('/') => None,
-            (Some(url), _) => Some(format!(" {url}")),
-            (None, Some(hash)) => Some(format!(" '{hash}'")),
-            (None, None) => None,
-        });
-    let sources: String = sources.collect();
-    let policy = format!(
-        "script-src 'self' 'wasm-unsafe-eval'{sources}; object-src 'none'; base-uri 'none'; frame-ancestors 'self'"
-    );
-    // What stands in the rules is ASCII that a policy takes.
-    HeaderValue::try_from(policy).unwrap_or(NO_SCRIPTS)
-}
-
-/// What is told where nothing else can be.
-const NO_SCRIPTS: HeaderValue = HeaderValue::from_static("script-src 'self' 'wasm-unsafe-eval'");
+const INTEGRITY_POLICY: HeaderValue = HeaderValue::from_static("blocked-destinations=(script)");
+const INTEGRITY_POLICY_REPORT_ONLY: HeaderName =
+    HeaderName::from_static("integrity-policy-report-only");
 
 /// A page that is held to a manifest.
 #[derive(Clone)]
@@ -59,8 +37,8 @@ impl Held {
             Policy::Enforce => CONTENT_SECURITY_POLICY,
         };
         fields.append(name, self.delivery.strict.clone());
-        fields.append(CONTENT_SECURITY_POLICY_REPORT_ONLY, TYPES);
-        fields.append(INTEGRITY_REPORT_ONLY, INTEGRITY);
+        fields.append(CONTENT_SECURITY_POLICY_REPORT_ONLY, TRUSTED_TYPES);
+        fields.append(INTEGRITY_POLICY_REPORT_ONLY, INTEGRITY_POLICY);
     }
 
     /// Puts its hash into an element that loads something which is listed, unless there is one.

@@ -41,9 +41,10 @@ pub(super) async fn overview(State(operator): State<Operator>) -> Json<Value> {
         "access": config.access.name(),
         "rules": rules.collect::<Vec<_>>(),
         "bound_cookies": config.bound_cookies,
+        "learnt_cookies": gateway.learnt_cookies(),
         "unbound_cookies": gateway.unbound_cookies(),
         "pulse": desk.pulse.report(desk.passed()),
-        "sessions": desk.seen.list(),
+        "sessions": desk.visitors.list(),
         "scripts": gateway.scripts().len(),
     }))
 }
@@ -149,7 +150,7 @@ pub(super) async fn end_session(
     Extension(by): Extension<By>,
     Json(Named { name }): Json<Named>,
 ) -> Response {
-    let session = operator.0.gateway.desk().seen.session(&name);
+    let session = operator.0.gateway.desk().visitors.session(&name);
     let revocation = session.map(|id| Revocation::Session(id.into()));
     let detail = format!("session {name} has ended");
     operator
@@ -162,7 +163,7 @@ pub(super) async fn lock_device(
     Extension(by): Extension<By>,
     Json(Named { name }): Json<Named>,
 ) -> Response {
-    let device = operator.0.gateway.desk().seen.device(&name);
+    let device = operator.0.gateway.desk().visitors.device(&name);
     let revocation = device.map(Revocation::Device);
     let detail = format!("device {name} is locked out");
     operator

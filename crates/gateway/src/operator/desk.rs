@@ -5,14 +5,14 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::pulse::Pulse;
-use super::seen::Seen;
 use super::stop::Stop;
+use super::visitors::Visitors;
 
 /// What the operator looks at, and switches, whether or not there is a page: nothing of it grows.
 pub(crate) struct Desk {
     begun: Instant,
     pub(crate) pulse: Pulse,
-    pub(crate) seen: Seen,
+    pub(crate) visitors: Visitors,
     pub(crate) stop: Stop,
 }
 
@@ -21,7 +21,7 @@ impl Default for Desk {
         Self {
             begun: Instant::now(),
             pulse: Pulse::default(),
-            seen: Seen::default(),
+            visitors: Visitors::default(),
             stop: Stop::default(),
         }
     }

@@ -11,9 +11,9 @@ mod guard;
 mod logins;
 mod page;
 mod pulse;
-mod seen;
 mod stop;
 mod token;
+mod visitors;
 
 use std::fmt;
 use std::sync::Arc;
@@ -101,10 +101,12 @@ impl Operator {
             EventKind::Refused(error) | EventKind::LetPass(error) => {
                 desk.pulse.refused(desk.passed(), error.code.as_str());
             }
-            EventKind::SessionEnded | EventKind::LoggedIn => desk.seen.ended(event.session, None),
-            EventKind::DeviceEnded => desk.seen.ended(None, event.device),
-            EventKind::SubjectEnded => desk.seen.all_ended(event.subject),
-            EventKind::AllEnded => desk.seen.all_ended(None),
+            EventKind::SessionEnded | EventKind::LoggedIn => {
+                desk.visitors.ended(event.session, None);
+            }
+            EventKind::DeviceEnded => desk.visitors.ended(None, event.device),
+            EventKind::SubjectEnded => desk.visitors.all_ended(event.subject),
+            EventKind::AllEnded => desk.visitors.all_ended(None),
             _ => {}
         }
         feed.push(What::from(event));

@@ -2,9 +2,8 @@
 //!
 //! A report is a request like any other: it came with a verified session, so it is about that session and no other. It
 //! becomes a security event of the verifier's (`noticed`), and a line of the log with what was reported. Scripts go into the
-//! [inventory]. What becomes of the session then is the operator's to say ([`Reaction`]).
+//! [inventory](crate::inventory). What becomes of the session then is the operator's to say ([`Reaction`]).
 
-pub mod inventory;
 mod meter;
 mod report;
 
@@ -13,40 +12,44 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use axum::body::Body;
 use bulla_protocol::target::Origin;
 use bulla_server::{Clock as _, Code, Error, Refused, Session, SystemClock};
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, SET_COOKIE};
+use http::header::{CONTENT_TYPE, SET_COOKIE};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Limited};
 
-use self::inventory::{Authorised, Noted, Script};
-pub(crate) use self::inventory::{Inventory, InventoryError};
 use self::meter::Meter;
-use self::report::{Address, Report, Word};
+use self::report::Report;
 use crate::config::{self, Config, Mode, Reaction};
+use crate::edge::empty;
+use crate::inventory::{Authorised, Inventory, Noted, Script};
 
 /// Where reports go. It is not one of the protocol's own paths, so the verifier passes on what comes there, and the
 /// service worker has to take it although it stands below the protocol's prefix.
 pub(crate) const PATH: &str = "/.well-known/bulla/gateway/report";
 
 /// As large is the content of a request at most, in bytes.
-const MOST_LEN: usize = 16 * 1024;
+const MOST_LEN: usize = 64 * 1024;
+
+/// What the verifier is told where the browser forgets its cookies, and the session goes on.
+const LOGGED_OUT: &str = "cookies-forgotten";
 
 /// Takes reports.
 #[derive(Debug, Default)]
-pub(crate) struct Runtime {
+pub(crate) struct Reports {
     meter: Mutex<Meter>,
     pub(crate) inventory: Inventory,
 }
 
-/// By what reports are judged.
+/// By what reports are criteria.
 #[derive(Clone, Copy)]
-pub(crate) struct Judged<'a> {
+pub(crate) struct Criteria<'a> {
     pub(crate) config: &'a Config,
+    pub(crate) bound_cookies: &'a [String],
     pub(crate) authorised: Authorised<'a>,
     /// Of the pages that report.
     pub(crate) origin: Option<&'a Origin>,
 }
 
-impl Runtime {
+impl Reports {
     pub(crate) fn new(inventory: Inventory) -> Self {
         Self {
             inventory,
@@ -59,16 +62,16 @@ impl Runtime {
     pub(crate) async fn answer(
         &self,
         request: Request<bulla_server::Body>,
-        judged: Judged<'_>,
+        criteria: Criteria<'_>,
     ) -> Response<Body> {
         let taken = match (request.uri().path(), request.method()) {
-            (PATH, &Method::POST) => self.take(request, judged).await,
+            (PATH, &Method::POST) => self.take(request, criteria).await,
             (PATH, _) => return empty(StatusCode::METHOD_NOT_ALLOWED),
             _ => return empty(StatusCode::NOT_FOUND),
         };
         match taken {
             Ok(Reaction::Record) => empty(StatusCode::NO_CONTENT),
-            Ok(Reaction::StepUp | Reaction::End) => logged_out(&judged.config.bound_cookies),
+            Ok(Reaction::StepUp | Reaction::End) => logged_out(criteria.bound_cookies),
             Err(refusal) => Response::from(Refused(refusal)).map(Body::new),
         }
     }
@@ -80,7 +83,7 @@ impl Runtime {
     async fn take(
         &self,
         request: Request<bulla_server::Body>,
-        judged: Judged<'_>,
+        criteria: Criteria<'_>,
     ) -> Result<Reaction, Error> {
         let (parts, body) = request.into_parts();
         let session = parts.extensions.get::<Session>();
@@ -94,10 +97,10 @@ impl Runtime {
         let reports = report::read(&body.map_err(|_| too_large)?.to_bytes())?;
         let now = SystemClock.now();
         self.meter().count(session.id(), reports.len(), now)?;
-        let reaction = self.tell(session, &reports, judged, now);
+        let reaction = self.tell(session, &reports, criteria, now);
         match reaction {
             Reaction::Record => {}
-            Reaction::StepUp => session.notice(reaction.name()),
+            Reaction::StepUp => session.notice(LOGGED_OUT),
             Reaction::End => session.logout().await?,
         }
         Ok(reaction)
@@ -109,19 +112,21 @@ impl Runtime {
         &self,
         session: &Session,
         reports: &[Report],
-        judged: Judged<'_>,
+        criteria: Criteria<'_>,
         now: u64,
     ) -> Reaction {
         let (mut told, mut sternest) = (Vec::new(), Reaction::Record);
         for report in reports {
-            let reaction = match judged.config.mode {
-                Mode::Enforce => reaction_to(report, &judged.config.runtime),
+            let reaction = match criteria.config.mode {
+                Mode::Enforce => reaction_to(report, &criteria.config.runtime),
                 Mode::Monitor => Reaction::Record,
             };
-            if let Report::Script { url, hash, page } = report
-                && !self.is_alarming((url, hash, page), session, judged, now, reaction)
-            {
-                continue;
+            if let Some(script) = script(report, criteria.origin, now) {
+                let is_authorised = criteria.authorised.grant(&script).is_some();
+                let is_known = self.take_stock(script, session) == Noted::Known;
+                if is_authorised || (is_known && reaction == Reaction::Record) {
+                    continue;
+                }
             }
             sternest = sternest.max(reaction);
             let kind = report.kind();
@@ -134,30 +139,28 @@ impl Runtime {
         sternest
     }
 
-    /// Puts a script into the inventory. Whether that is anything to tell of: it is not authorised, and is new, or has
-    /// consequences.
-    fn is_alarming(
-        &self,
-        (url, hash, page): (&Address, &Word, &Address),
-        session: &Session,
-        judged: Judged<'_>,
-        now: u64,
-        reaction: Reaction,
-    ) -> bool {
-        let url = url.within(judged.origin);
-        let script = Script::reported(url, hash.as_str(), page.as_str(), now);
-        let is_authorised = judged.authorised.grant(&script).is_some();
-        let may_be_new = self.meter().may_add(session.id());
-        let noted = self.inventory.note(script, may_be_new);
+    /// Puts a script into the inventory, if the session may add it.
+    fn take_stock(&self, script: Script, session: &Session) -> Noted {
+        let mut meter = self.meter();
+        let noted = self.inventory.note(script, meter.may_add(session.id()));
         if noted == Noted::New {
-            self.meter().added(session.id());
+            meter.added(session.id());
         }
-        !is_authorised && (noted != Noted::Known || reaction > Reaction::Record)
+        noted
     }
 
     fn meter(&self) -> MutexGuard<'_, Meter> {
         self.meter.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The script that a report is about, if it is about one.
+fn script(report: &Report, origin: Option<&Origin>, now: u64) -> Option<Script> {
+    let Report::Script { url, hash, page } = report else {
+        return None;
+    };
+    let url = url.relative_to(origin);
+    Some(Script::reported(url, hash.as_str(), page.as_str(), now))
 }
 
 /// What the operator has said of reports like this one.
@@ -170,8 +173,8 @@ fn reaction_to(report: &Report, said: &config::Runtime) -> Reaction {
     }
 }
 
-/// Has the browser forget the cookies that are bound to it: the application asks its user to log in again. Whoever
-/// has reported wants that, so nobody has to be forced.
+/// Has the browser forget the cookies that are bound to it: the application asks its user to log in again. The verifier gives these
+/// lines the attributes of its own.
 fn logged_out(bound_cookies: &[String]) -> Response<Body> {
     let mut response = empty(StatusCode::NO_CONTENT);
     for name in bound_cookies {
@@ -190,18 +193,23 @@ fn is_json(kind: &[u8]) -> bool {
         .eq_ignore_ascii_case(b"application/json")
 }
 
-fn empty(status: StatusCode) -> Response<Body> {
-    let mut response = Response::new(Body::empty());
-    *response.status_mut() = status;
-    let no_store = HeaderValue::from_static("no-store");
-    response.headers_mut().insert(CACHE_CONTROL, no_store);
-    response
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::edge::PREFIX;
+
+    /// Else the worker would send what is refused.
+    #[test]
+    fn worker_and_gateway_have_the_same_limits() {
+        let script = include_str!("../../page/reports.js");
+        for line in [
+            format!("export const REPORT = {PATH:?};"),
+            format!("export const MOST_REPORTS = {};", report::MOST),
+            format!("export const MOST_LEN = {MOST_LEN};"),
+        ] {
+            assert!(script.lines().any(|found| found == line), "{line}");
+        }
+    }
 
     #[test]
     fn the_path_is_below_the_prefix() {

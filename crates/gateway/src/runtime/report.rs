@@ -7,7 +7,7 @@ use bulla_server::{Code, Error};
 use serde::Deserialize;
 
 /// As many reports stand in one request at most.
-const MOST: usize = 64;
+pub(super) const MOST: usize = 64;
 
 /// Something that was noticed in a browser.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -32,7 +32,7 @@ pub(crate) enum Report {
     },
     /// A page runs a script.
     Script {
-        /// [`INLINE`] for what stands in the page itself.
+        /// [`INLINE`](crate::inventory::INLINE) for what stands in the page itself.
         url: Address,
         /// Its hash as in integrity metadata, if it is known.
         #[serde(default)]
@@ -52,9 +52,6 @@ pub(crate) enum Report {
         page: Address,
     },
 }
-
-/// What stands for the address of a script without one.
-pub(crate) const INLINE: &str = "inline";
 
 impl Report {
     /// Its stable name.
@@ -150,7 +147,7 @@ impl Address {
     }
 
     /// Its path, if it is one of this origin.
-    pub(super) fn within(&self, origin: Option<&Origin>) -> &str {
+    pub(super) fn relative_to(&self, origin: Option<&Origin>) -> &str {
         let rest = origin.and_then(|origin| self.0.strip_prefix(origin.as_str()));
         rest.filter(|rest| rest.starts_with('/')).unwrap_or(&self.0)
     }
@@ -259,8 +256,8 @@ mod tests {
             ("inline", "inline"),
         ] {
             let address = Address::from(text.to_owned());
-            assert_eq!(address.within(Some(&origin)), within);
-            assert_eq!(address.within(None), text);
+            assert_eq!(address.relative_to(Some(&origin)), within);
+            assert_eq!(address.relative_to(None), text);
         }
     }
 

@@ -12,7 +12,7 @@ const MOST: usize = 500;
 /// Sessions of verified requests. What they are called elsewhere than in this process are pseudonyms; the names by which
 /// they are ended stay here.
 #[derive(Default)]
-pub(crate) struct Seen(Mutex<HashMap<SessionId, Entry>>);
+pub(crate) struct Visitors(Mutex<HashMap<SessionId, Entry>>);
 
 struct Entry {
     session: Pseudonym,
@@ -29,7 +29,7 @@ struct Entry {
 
 /// A session, as the operator sees it. Times are seconds since 1970.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub(super) struct SeenSession {
+pub(super) struct Visitor {
     session: String,
     device: String,
     subject: Option<String>,
@@ -40,7 +40,7 @@ pub(super) struct SeenSession {
     sealed: bool,
 }
 
-impl Seen {
+impl Visitors {
     /// A request of this session was verified.
     pub(crate) fn note(&self, session: &Session, names: &Pseudonyms, now: u64) {
         let mut all = self.lock();
@@ -67,7 +67,7 @@ impl Seen {
     }
 
     /// All of them, the last seen first.
-    pub(super) fn list(&self) -> Vec<SeenSession> {
+    pub(super) fn list(&self) -> Vec<Visitor> {
         let all = self.lock();
         let mut listed: Vec<_> = all.values().map(Entry::listed).collect();
         drop(all);
@@ -110,8 +110,8 @@ impl Seen {
 }
 
 impl Entry {
-    fn listed(&self) -> SeenSession {
-        SeenSession {
+    fn listed(&self) -> Visitor {
+        Visitor {
             session: self.session.to_string(),
             device: self.device_name.to_string(),
             subject: self.subject.map(|subject| subject.to_string()),

@@ -9,11 +9,11 @@ use bulla_protocol::base64;
 use sha2::{Digest as _, Sha256};
 
 use super::DeliveryError;
-use crate::state::replace;
+use crate::replaced::replace;
 
 /// The latest manifest that was gone by: its version, and which it was.
 #[derive(Default)]
-pub(crate) struct Seen {
+pub(crate) struct Latest {
     /// Where it is written down, if it is.
     file: Option<PathBuf>,
     last: Mutex<Option<Last>>,
@@ -25,7 +25,7 @@ struct Last {
     hash: String,
 }
 
-impl Seen {
+impl Latest {
     /// Goes by what is written down in this file, and writes it down there.
     ///
     /// # Errors
@@ -105,10 +105,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("manifest.seen");
         let path = Path::new("m.json");
-        let seen = Seen::in_file(file.clone()).unwrap();
+        let seen = Latest::in_file(file.clone()).unwrap();
         seen.admit(path, 3, b"three").unwrap();
         seen.admit(path, 3, b"three").unwrap();
-        for seen in [seen, Seen::in_file(file.clone()).unwrap()] {
+        for seen in [seen, Latest::in_file(file.clone()).unwrap()] {
             let older = seen.admit(path, 2, b"two").unwrap_err();
             assert!(matches!(
                 older,
@@ -121,11 +121,11 @@ mod tests {
             let reused = seen.admit(path, 3, b"else").unwrap_err();
             assert!(matches!(reused, DeliveryError::Reused(_, 3)));
         }
-        Seen::in_file(file.clone())
+        Latest::in_file(file.clone())
             .unwrap()
             .admit(path, 4, b"four")
             .unwrap();
         fs::write(&file, "four").unwrap();
-        assert!(Seen::in_file(file).is_err());
+        assert!(Latest::in_file(file).is_err());
     }
 }

@@ -1,0 +1,188 @@
+//! What can be changed while a gateway runs, and the way of a request behind the verifier.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use axum::body::Body;
+use bulla_protocol::target::Origin;
+use bulla_server::{Paths, Thumbprint};
+use http::{Method, Request, Response};
+use tower::service_fn;
+
+use super::StartError;
+use crate::access::{Rules, behind};
+use crate::config::{Access, Config, Mode};
+use crate::delivery::{Delivery, Latest};
+use crate::edge;
+use crate::html::{self, Held};
+use crate::inventory::{Authorised, Inventory};
+use crate::learnt::Learnt;
+use crate::rewritten;
+use crate::runtime::{Criteria, Reports};
+use crate::site::Site;
+use crate::tokens::Tokens;
+use crate::upstream::Upstreams;
+
+/// What a gateway goes by. Each request goes by what there is when it comes.
+#[derive(Clone)]
+pub(crate) struct Current {
+    pub(crate) config: Config,
+    pub(crate) rules: Rules,
+    pub(super) sites: Vec<Arc<Site>>,
+    pub(super) upstreams: Upstreams,
+    delivery: Option<Arc<Delivery>>,
+    pub(super) kept: Kept,
+}
+
+/// What stays when a configuration changes.
+#[derive(Clone)]
+pub(super) struct Kept {
+    pub(super) learnt: Arc<Learnt>,
+    pub(super) reports: Arc<Reports>,
+}
+
+impl Kept {
+    pub(super) fn new(learnt: Learnt, inventory: Inventory) -> Self {
+        Self {
+            learnt: Arc::new(learnt),
+            reports: Arc::new(Reports::new(inventory)),
+        }
+    }
+}
+
+impl Current {
+    /// # Errors
+    ///
+    /// [`StartError`].
+    pub(super) fn new(
+        config: &Config,
+        identity: Thumbprint,
+        kept: Kept,
+        latest: &Latest,
+    ) -> Result<Self, StartError> {
+        let rules = Rules::new(config)?;
+        let upstreams = Upstreams::new(config)?;
+        // Last, since what is seen once is seen for good.
+        let delivery = config.delivery.as_ref();
+        let load = |delivery| Delivery::load(delivery, &config.scripts, identity, latest);
+        let delivery = delivery.map(load);
+        let delivery = delivery.transpose()?.map(Arc::new);
+        let identity = identity.to_string();
+        // The verifier has taken them, so they are origins.
+        let origins = config
+            .origins
+            .iter()
+            .filter_map(|origin| Origin::parse(origin).ok());
+        let site = |origin| {
+            let delivery = delivery.as_deref();
+            Arc::new(Site::new(origin, &identity, &rules, delivery, config))
+        };
+        Ok(Self {
+            sites: origins.map(site).collect(),
+            upstreams,
+            config: config.clone(),
+            rules,
+            delivery,
+            kept,
+        })
+    }
+
+    /// What the verifier is to ask for. What a path needs beyond a session is asked for behind it: there the longest
+    /// beginning counts.
+    pub(super) fn paths(&self) -> Paths {
+        let public = self.rules.public().into_iter();
+        let paths = public.fold(Paths::default(), Paths::unsigned);
+        match self.config.mode {
+            Mode::Enforce => paths,
+            Mode::Monitor => paths.monitor("/"),
+        }
+    }
+
+    /// Which cookies are to be bound: those that are named, and once it enforces those that it has learnt.
+    pub(super) fn bound_cookies(&self) -> Vec<String> {
+        let Config {
+            mode,
+            bound_cookies,
+            unbound_cookies,
+            ..
+        } = &self.config;
+        let learnt = match mode {
+            Mode::Enforce => self.kept.learnt.learnt(unbound_cookies),
+            Mode::Monitor => Vec::new(),
+        };
+        bound_cookies.iter().cloned().chain(learnt).collect()
+    }
+
+    /// What the verifier has let through, to the application and back, if its path asks for no more.
+    pub(super) async fn pass(
+        self: Arc<Self>,
+        request: Request<bulla_server::Body>,
+    ) -> Response<Body> {
+        let path = request.uri().path();
+        if edge::is_own(path) {
+            let site = request.extensions().get::<Arc<Site>>().cloned();
+            let criteria = Criteria {
+                config: &self.config,
+                bound_cookies: &self.bound_cookies(),
+                authorised: self.authorised(),
+                origin: site.as_deref().map(|site| &site.origin),
+            };
+            return self.kept.reports.answer(request, criteria).await;
+        }
+        let access = self.rules.at(path);
+        let application = service_fn(move |request: Request<bulla_server::Body>| {
+            let current = Arc::clone(&self);
+            async move { Ok::<_, Infallible>(current.forward(request.map(Body::new)).await) }
+        });
+        behind(access, request, application).await
+    }
+
+    async fn forward(&self, mut request: Request<Body>) -> Response<Body> {
+        let tokens = Tokens(&self.config);
+        let is_public = self.rules.at(request.uri().path()) == Access::Public;
+        if let Err(refused) = tokens.open(&mut request, is_public) {
+            return Response::from(refused).map(Body::new);
+        }
+        let binding = tokens.due(&mut request);
+        let site = request.extensions().get::<Arc<Site>>().cloned();
+        // What scripts fetch is a part of a page at most, and theirs to put in.
+        let is_page = edge::is_navigation(&request);
+        let held = self.held(&request).filter(|_| is_page);
+        let has_content = request.method() != Method::HEAD;
+        let mut response = self.upstreams.forward(request).await;
+        let is_changed = binding.is_some() || (is_page && html::is_html(response.headers()));
+        if !has_content && is_changed {
+            // It tells of what a GET would get, and that is not what the application sends.
+            rewritten::take_off(response.headers_mut());
+        }
+        if let Some(binding) = binding {
+            response = binding.bind(response).await;
+        }
+        if let Some(Held { delivery, path, .. }) = held.as_ref().filter(|_| has_content) {
+            response = delivery.unharmed(path, response).await;
+        }
+        self.kept.learnt.look(response.headers(), &self.config);
+        match site.filter(|_| is_page) {
+            Some(site) => html::rewrite(response, &site.loader, held),
+            None => response,
+        }
+    }
+
+    /// Which scripts pages may run.
+    pub(crate) fn authorised(&self) -> Authorised<'_> {
+        Authorised {
+            rules: &self.config.scripts,
+            manifest: self.delivery.as_deref().map(|delivery| &delivery.manifest),
+        }
+    }
+
+    /// What a page is held to, if there is a manifest.
+    fn held(&self, request: &Request<Body>) -> Option<Held> {
+        let site = request.extensions().get::<Arc<Site>>()?;
+        Some(Held {
+            delivery: Arc::clone(self.delivery.as_ref()?),
+            origin: site.origin.to_string(),
+            path: request.uri().path().to_owned(),
+        })
+    }
+}

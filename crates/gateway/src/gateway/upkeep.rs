@@ -1,0 +1,60 @@
+//! What goes on beside requests.
+
+use std::io;
+use std::time::Duration;
+
+use tokio::task::spawn_blocking;
+use tokio::time::sleep;
+
+use super::Gateway;
+
+/// How often it is written down what was seen.
+const SAVE_EVERY: Duration = Duration::from_secs(10);
+
+impl Gateway {
+    /// Looks after the upstreams, and writes down which scripts were seen and which cookies were learnt, for as long as it is
+    /// polled.
+    pub fn upkeep(&self) -> impl Future<Output = ()> + Send + 'static {
+        let gateway = self.clone();
+        async move {
+            tokio::join!(gateway.watch_upstreams(), gateway.save_regularly());
+        }
+    }
+
+    async fn watch_upstreams(&self) {
+        let mut current = self.0.current.subscribe();
+        loop {
+            let upstreams = current.borrow_and_update().upstreams.clone();
+            tokio::select! {
+                () = upstreams.watch() => {}
+                changed = current.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn save_regularly(&self) {
+        loop {
+            sleep(SAVE_EVERY).await;
+            let gateway = self.clone();
+            let saved = spawn_blocking(move || gateway.save()).await;
+            if let Err(error) = saved.map_err(io::Error::other).flatten() {
+                tracing::error!("what was seen is not written down: {error}");
+            }
+        }
+    }
+
+    /// Writes down which scripts were seen and which cookies were learnt, if any are new.
+    ///
+    /// # Errors
+    ///
+    /// If that cannot be done.
+    pub fn save(&self) -> io::Result<()> {
+        let kept = &self.current().kept;
+        kept.reports.inventory.save()?;
+        kept.learnt.save()
+    }
+}
