@@ -16,6 +16,7 @@ use bulla_gateway::serve;
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
+use crate::bank::package;
 use crate::serve::Server;
 
 /// A running application with a gateway before it.
@@ -92,7 +93,8 @@ impl Behind {
         around: impl FnOnce(Router) -> Router,
     ) -> io::Result<Self> {
         let seen = Seen::default();
-        let application = Server::start(routes(seen.clone())).await?;
+        let package = package()?.route("/npm/", crate::bank::page());
+        let application = Server::start(routes(seen.clone()).merge(package)).await?;
         let upstream = format!("http://127.0.0.1:{}", application.port());
         let configure = |config: &mut Config| {
             config.paths = vec![PathRule {

@@ -4,15 +4,17 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 use axum::http::{HeaderMap, StatusCode};
 use bulla_client::{Client, Code, Mode, ProofKind, ProofNonce, Session};
-use bulla_gateway::config::{self, Access, Content, Decision};
+use bulla_gateway::config::{self, Access, Content, Decision, PathRule};
 use bulla_server::EventKind;
 use bulla_tests::attack::{Outcome, code};
+use bulla_tests::bank::PATIENCE;
+use bulla_tests::browser::{Browser, Engine};
 use bulla_tests::gateway::Behind;
 use bulla_tests::proxies::{FrontProxy, Kind};
 use bulla_tests::serve::Server;
 use bytes::Bytes;
 use http::{HeaderName, Request, Response};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 const PAGE: &str = include_str!("../../docs/gateway/other-proxies.md");
 
@@ -49,6 +51,10 @@ impl Site {
             config.access = Access::Signed;
             config.mode = mode;
             config.bound_cookies = Vec::new();
+            config.paths.push(PathRule {
+                prefix: "/npm/".to_owned(),
+                access: Access::Public,
+            });
             config.network.client_address = Some(HeaderName::from_static("x-real-ip"));
             config.decision = Some(Decision {
                 listen: ([127, 0, 0, 1], 0).into(),
@@ -392,6 +398,36 @@ async fn content_that_is_asked_about_is_compared() -> Outcome {
     let sealed = sealed.http(site.http.clone()).build()?.open().await?;
     let refused = sealed.fetch(get("/echo?sealed")?).await.err();
     assert!(refused.is_some() && site.seen("/echo?sealed").is_empty());
+    Ok(())
+}
+
+bulla_tests::in_each_engine!(a_page_signs_what_the_proxy_asks_about);
+
+/// By the npm package, which the application hands out itself.
+async fn a_page_signs_what_the_proxy_asks_about(engine: Engine) -> Outcome {
+    let site = Site::open(Kind::Nginx).await?;
+    let browser = Browser::launch(engine).await?;
+    browser.goto(&format!("{}/npm/", site.origin)).await?;
+    browser
+        .wait_until("return 'bulla' in window", PATIENCE)
+        .await?;
+    let identity = site.behind.gateway.identity().to_string();
+    let signed = "const session = await bulla.open({ server: location.origin, identity: args[0], seal: false });
+        const replies = [await session.fetch('/echo?by=page'), await session.fetch('/echo?by=page&again')];
+        return replies.map(({ status }) => status)";
+    let said = browser.eval(signed, [identity.into()]).await?;
+    assert_eq!((&said[0], &said[1]), (&json!(200), &json!(200)));
+    for target in ["/echo?by=page", "/echo?by=page&again"] {
+        let [seen] = &site.seen(target)[..] else {
+            return Err(format!("{target}: {:?}", site.behind.seen.all()).into());
+        };
+        assert_eq!(seen["fields"]["bulla-proof"], "device");
+        assert!(seen["fields"]["bulla-device"].is_string(), "{seen}");
+    }
+    let bare = "return (await fetch('/echo?bare')).status";
+    assert_eq!(browser.eval(bare, []).await?, 401);
+    assert!(site.seen("/echo?bare").is_empty());
+    browser.quit().await?;
     Ok(())
 }
 

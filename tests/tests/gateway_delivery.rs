@@ -306,6 +306,8 @@ async fn what_is_changed_on_the_way_is_not_run(engine: Engine) -> Outcome {
         );
     }
     assert_eq!(words(&browser, 1).await?, all("honest"));
+    let warned = "return document.querySelectorAll('dialog').length";
+    assert_eq!(browser.eval(warned, []).await?, 0);
 
     site.between.set(|now| now.changes = true);
     let mut events = site.gateway.bulla().events();
@@ -320,6 +322,10 @@ async fn what_is_changed_on_the_way_is_not_run(engine: Engine) -> Outcome {
             document.head.append(script);
         })";
     assert_eq!(browser.eval(unlisted, []).await?, "refused");
+    // Whoever looks at the page is told, once.
+    let told = "const all = [...document.querySelectorAll('dialog[open]')];
+        return all.length === 1 && all[0].matches(':modal') && all[0].innerText.includes('integrity: /static/')";
+    browser.wait_until(told, PATIENCE).await?;
 
     stop_worker(&browser).await?;
     assert_eq!(words(&browser, 3).await?, vec!["none"; 5]);

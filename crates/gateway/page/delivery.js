@@ -4,7 +4,7 @@
 import { change } from "../../../npm/src/storage.js";
 import { CODE, OWN } from "./code.js";
 import { encoded, integrity, sha256 } from "./hash.js";
-import { REPORT } from "./reports.js";
+import { REFUSED, REPORT } from "./reports.js";
 
 /** What a signature is for. */
 const TYPE = "bulla-manifest";
@@ -56,7 +56,7 @@ export class Delivery {
     }
   }
 
-  async #answer(request, { send, post }) {
+  async #answer(request, { send, post, client }) {
     const tell = (url, expected, found) => post(REPORT, { kind: "integrity", url, expected, found });
     const { pathname } = new URL(request.url);
     let manifest = await this.#current(tell);
@@ -67,6 +67,7 @@ export class Delivery {
     if (wanted === undefined) {
       if (!manifest.governs(pathname)) return send(request);
       tell(request.url, NOTHING, "unlisted");
+      warn(client, pathname);
       return refused(request, "it is not listed");
     }
     // The page sees to its own; here what has come is wanted, whatever it is.
@@ -79,6 +80,7 @@ export class Delivery {
     }
     if (come.hash === undefined || come.hash === wanted) return come.response;
     tell(request.url, wanted ? integrity(wanted) : NOTHING, integrity(come.hash));
+    warn(client, pathname);
     return refused(request, "it is not what is listed");
   }
 
@@ -206,6 +208,12 @@ async function read(send, request) {
   // The page gets the very reply: in Firefox a policy with paths goes by the address that it came from.
   const bytes = await response.clone().arrayBuffer();
   return { response, hash: encoded(await sha256(bytes)) };
+}
+
+/** Has the page say so, to whoever looks at it. */
+async function warn(client, pathname) {
+  const page = await clients.get(client);
+  page?.postMessage([REFUSED, pathname]);
 }
 
 function refused(request, why) {

@@ -2,6 +2,7 @@
 // request is signed and sealed. Classic, so that it runs before all others, and without Wasm, which is the worker's.
 
 import { register } from "../../../npm/src/register.js";
+import { warn } from "./warning.js";
 import { watch } from "./watch.js";
 
 /** The mark of a first visit, in this tab. */
@@ -23,6 +24,7 @@ function vouched() {
 }
 
 const ready = register(vouched(), { scope: "/" });
+warn();
 if (watched !== undefined) watch(ready);
 
 /** A tab's memory; pages without one of their own have none. */

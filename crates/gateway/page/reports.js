@@ -1,7 +1,9 @@
-// What the loader says to the worker, and where the worker says it to the gateway.
+// What the loader and the worker say to each other, and where the worker says it to the gateway.
 
 /** What a message begins with that holds reports. */
 export const NOTICED = "bulla: noticed";
+/** What a message begins with that names a file which was not run. */
+export const REFUSED = "bulla: refused";
 /** Where the gateway takes reports. */
 export const REPORT = "/.well-known/bulla/gateway/report";
 /** As many reports go into one request, and its content is so long at most, in bytes. */
