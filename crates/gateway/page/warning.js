@@ -3,7 +3,8 @@
 import { REFUSED } from "./reports.js";
 
 const DIALOG = {
-  maxWidth: "34rem",
+  boxSizing: "border-box",
+  width: "min(36rem, calc(100vw - 2rem))",
   padding: "1.5rem 2rem",
   border: "2px solid #b3361e",
   borderRadius: "0.6rem",
