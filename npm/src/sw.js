@@ -19,14 +19,16 @@ const OPTIONS = { ...CLIENT, ...SCOPE, login: "string", wasm: "string, object" }
 /**
  * @typedef {object} Means
  * @property {(work: Promise<unknown>) => void} keep keeps the worker alive until this is done
- * @property {(path: string, told: object | Promise<object>) => void} post has the server told of something
+ * @property {(path: string, told: object | Promise<object>) => Promise<number | undefined>} post has the server told of
+ *   something. Resolves with the status of its answer, if there is one
  * @property {string | undefined} client the id of the page's client; empty or none for navigations
  *
  * @typedef {object} Code
- * @property {(request: Request) => boolean} takes whether a request is for something that is looked at; it is asked once
+ * @property {(request: Request, isSealed: boolean) => boolean} takes whether a request is for something that is looked at
+ *   on its way; it is asked once, and told whether the request goes through the session
  * @property {(request: Request, means: Means & { send: (request: Request) => Promise<Response> }) => Promise<Response>}
  *   answer what the page gets: what `send` brings, as it goes without this, or something else
- * @property {(request: Request, means: Means) => void} [sees] is shown each request, wherever it goes
+ * @property {(request: Request, means: Means) => void} [sees] is shown each request that it does not take, wherever it goes
  * @property {(data: unknown, means: Means) => void} [hears] is told what pages say to the worker
  */
 
@@ -74,13 +76,13 @@ export function protect(options, code) {
     const { request } = event;
     kept.heard();
     const isTaken = takes(server, scope, request);
-    code?.sees?.(request, meansOf(event));
-    if (code?.takes(request)) {
+    if (code?.takes(request, isTaken)) {
       const send = isTaken ? answer : (request) => fetch(request);
       event.respondWith(code.answer(request, { ...meansOf(event), send }));
-    } else if (isTaken) {
-      event.respondWith(answer(request));
+      return;
     }
+    code?.sees?.(request, meansOf(event));
+    if (isTaken) event.respondWith(answer(request));
   });
 
   /** @returns {Means} */
@@ -93,7 +95,12 @@ export function protect(options, code) {
       }
     };
     const client = event.clientId ?? event.source?.id;
-    return { keep, client, post: (path, told) => keep(posted(path, told)) };
+    const post = (path, told) => {
+      const answered = posted(path, told);
+      keep(answered);
+      return answered;
+    };
+    return { keep, client, post };
   }
 
   /** Tells the server something, through the session. It may be that somebody on the way does not want it told. */
@@ -101,10 +108,12 @@ export function protect(options, code) {
     const headers = { "content-type": "application/json" };
     try {
       const request = new Request(path, { method: "POST", headers, body: JSON.stringify(await told) });
-      const { body } = await forward(await started(), request, [], kept.watch);
+      const { body, status, ok } = await forward(await started(), request, [], kept.watch);
       await body?.cancel();
+      return ok ? status : undefined;
     } catch (error) {
       console.warn(`bulla: the server was not told: ${error.message}`);
+      return undefined;
     }
   }
 

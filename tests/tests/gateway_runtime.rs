@@ -13,7 +13,7 @@ use bulla_tests::bank::PATIENCE;
 use bulla_tests::browser::{Browser, BrowserError, Engine};
 use bulla_tests::gateway::{Behind, before};
 use bulla_tests::serve::Server;
-use http::header::{ACCEPT, CONTENT_TYPE};
+use http::header::{ACCEPT, ACCESS_CONTROL_ALLOW_ORIGIN, CONTENT_TYPE};
 use http::{Request, StatusCode};
 use http_body_util::BodyExt as _;
 use serde_json::json;
@@ -27,6 +27,12 @@ bulla_tests::in_each_engine!(
     chromium_scripts Chromium,
     firefox_scripts Firefox,
     webkit_scripts WebKit
+);
+bulla_tests::in_each_engine!(
+    what_is_put_in_does_not_hide_by_its_form,
+    chromium_hiding Chromium,
+    firefox_hiding Firefox,
+    webkit_hiding WebKit
 );
 bulla_tests::in_each_engine!(
     what_is_noticed_in_a_page_has_consequences,
@@ -131,6 +137,29 @@ async fn a_session_does_not_report_without_end() -> Outcome {
     }
     assert!(refused.starts_with("rate_limited: "), "{refused}");
     assert_eq!(report(&other, PATCHED).await?, StatusCode::NO_CONTENT);
+    Ok(())
+}
+
+/// Anybody may open a session, and report what no page runs.
+#[tokio::test]
+async fn who_takes_all_room_of_a_page_brings_no_silence() -> Outcome {
+    let site = Behind::start(|_| ()).await?;
+    let client = Client::builder(site.server.url("")).build()?;
+    let (other, victim) = (client.open().await?, client.open().await?);
+    let mut events = site.gateway.bulla().events();
+    let inline = |number: usize| {
+        let hash = integrity(&number.to_string());
+        format!(r#"{{"kind":"script","url":"inline","hash":"{hash}","page":"/till"}}"#)
+    };
+    let many: Vec<_> = (0..25).map(inline).collect();
+    report(&other, format!("[{}]", many[..21].join(","))).await?;
+    assert_eq!(noticed(&mut events).await?, "script");
+    report(&victim, many[21].clone()).await?;
+    assert_eq!(noticed(&mut events).await?, "script");
+    // Nor is it told of each time.
+    report(&victim, many[22].clone()).await?;
+    report(&victim, PATCHED).await?;
+    assert_eq!(noticed(&mut events).await?, "patched");
     Ok(())
 }
 
@@ -281,6 +310,96 @@ async fn what_a_page_runs_is_known(engine: Engine) -> Outcome {
     Ok(())
 }
 
+/// What somebody has put into a page, as markup alone. `{elsewhere}` is another origin, `{long}` a very long text.
+const PUT_IN: &str = "<!doctype html><title>The till</title><link rel=icon href=data:,>
+<script type='\ttext/jscript '>window.old = true</script>
+<script>document.addEventListener('DOMContentLoaded', (event) => event.stopPropagation())</script>
+<script src='data:text/javascript,window.data = true'></script>
+<script src={elsewhere}/long.js?{long}></script>
+<script crossorigin src={elsewhere}/held.js integrity='{integrity}'></script>
+<svg id=drawing></svg>";
+
+/// Each of these runs, and none of them was noticed once.
+async fn what_is_put_in_does_not_hide_by_its_form(engine: Engine) -> Outcome {
+    let ran = |name: &str| format!("window.{name} = true");
+    let script = move |name| {
+        let kind = [
+            (CONTENT_TYPE, "text/javascript"),
+            (ACCESS_CONTROL_ALLOW_ORIGIN, "*"),
+        ];
+        (kind, ran(name))
+    };
+    let elsewhere = Router::new()
+        .route("/long.js", get(async move || script("long")))
+        .route("/held.js", get(async move || script("held")))
+        .route("/last.js", get(async move || script("last")))
+        .fallback(async move || script("many"));
+    let elsewhere = Server::start(elsewhere).await?;
+    let theme = integrity("window.theme = true");
+    let page = PUT_IN
+        .replace("{elsewhere}", &elsewhere.url(""))
+        .replace("{long}", &"a".repeat(20_000))
+        .replace(
+            "{integrity}",
+            &format!("{theme} {}", integrity(&ran("held"))),
+        );
+    let application = Router::new().route("/till", get(async move || Html(page)));
+    let application = Server::start(application).await?;
+    let configure = |config: &mut Config| {
+        config.scripts = vec![ScriptRule {
+            url: None,
+            hash: Some(theme),
+            justification: "sets the theme".to_owned(),
+        }];
+    };
+    let (gateway, server) = before(&application.url(""), configure, |router| router).await?;
+    let browser = Browser::launch(engine).await?;
+    browser.goto(&server.url("/till")).await?;
+    let all = "return ['old', 'data', 'long', 'held'].every((name) => window[name])";
+    browser.wait_until(all, PATIENCE).await?;
+    let work = "
+        const script = document.createElementNS('http://www.w3.org/2000/svg', 'script');
+        script.textContent = args[1];
+        drawing.append(script);
+        const load = (name) => new Promise((resolve) => {
+            const script = document.createElement('script');
+            Object.assign(script, { src: `${args[0]}/${name}.js`, onload: resolve, onerror: resolve });
+            document.head.append(script);
+        });
+        const many = Array.from({ length: 70 }, (_, number) => load(number));
+        await Promise.all([...many, load('last')]);
+        return window.drawn && window.last";
+    let arguments = [elsewhere.url("").into(), ran("drawn").into()];
+    assert_eq!(browser.eval(work, arguments).await?, true);
+
+    let inline = |name: &str| ("inline".to_owned(), integrity(&ran(name)));
+    let unread = |url: String| (url, String::new());
+    let expected = BTreeSet::from([
+        inline("old"),
+        inline("drawn"),
+        unread("data:".to_owned()),
+        unread(elsewhere.url("/long.js")),
+        // Not as what stands beside it, which is authorised.
+        unread(elsewhere.url("/held.js")),
+        unread(elsewhere.url("/last.js")),
+    ]);
+    let missing = || {
+        let known = gateway.scripts().into_iter();
+        let known: BTreeSet<_> = known.map(|script| (script.url, script.hash)).collect();
+        expected.difference(&known).cloned().collect::<Vec<_>>()
+    };
+    let found = async {
+        while !missing().is_empty() {
+            browser.eval("return 0", []).await?;
+        }
+        Ok::<_, BrowserError>(())
+    };
+    let found = timeout(PATIENCE, found).await;
+    found.map_err(|_| format!("nobody has told of {:?}", missing()))??;
+    browser.quit().await?;
+    Ok(())
+}
+
 /// Puts a script into a page whose user is logged in, and looks what comes to the application then: `[has its cookie,
 /// goes on by the same session]`.
 async fn after(engine: Engine, mode: Mode, reaction: Reaction, expected: [bool; 2]) -> Outcome {
@@ -340,6 +459,10 @@ async fn after(engine: Engine, mode: Mode, reaction: Reaction, expected: [bool; 
             .pop()
             .ok_or("it was not asked for")?;
         assert!(last["fields"]["cookie"].is_null(), "{last}");
+        // The same again is as bad as before.
+        assert_eq!(browser.eval(inject, ["window.evil = 1".into()]).await?, 1);
+        let gone = format!("{ask} return !(await ask())[0]");
+        browser.wait_until(&gone, PATIENCE).await?;
     }
     browser.quit().await?;
     Ok(())
@@ -421,7 +544,7 @@ async fn what_is_authorised_is_no_event_and_that_changes_while_it_runs() -> Outc
     config.scripts = Vec::new();
     assert!(site.gateway.reload(&config)?.is_empty());
     let before = session.id();
-    assert_eq!(report(&session, script).await?, StatusCode::NO_CONTENT);
+    assert_eq!(report(&session, script).await?, StatusCode::RESET_CONTENT);
     assert_eq!(noticed(&mut events).await?, "script");
     assert_eq!(report(&session, PATCHED).await?, StatusCode::NO_CONTENT);
     assert_ne!(session.id(), before, "the other one has ended");

@@ -6,6 +6,8 @@ export const NOTICED = "bulla: noticed";
 export const REFUSED = "bulla: refused";
 /** Where the gateway takes reports. */
 export const REPORT = "/.well-known/bulla/gateway/report";
+/** What the gateway answers when reports have had consequences. */
+export const RESET = 205;
 /** As many reports go into one request, and its content is so long at most, in bytes. */
 export const MOST_REPORTS = 64;
 export const MOST_LEN = 65536;

@@ -2,14 +2,14 @@
 
 import { OWN, SCRIPTS } from "./code.js";
 import { encoded, integrity, sha256 } from "./hash.js";
-import { MOST_LEN, MOST_REPORTS, NOTICED, REPORT } from "./reports.js";
+import { MOST_LEN, MOST_REPORTS, NOTICED, REPORT, RESET } from "./reports.js";
 
 /** How long it is waited for more to tell, in milliseconds. */
 const SOON = 1000;
 /** As many are remembered as told: then all may be told once more. */
 const REMEMBERED = 2000;
-/** As much of an address is told, in characters: the gateway keeps no more. */
-const TOLD = 512;
+/** The gateway cuts texts off there. */
+const CUT = 512;
 
 export class Scripts {
   #delivery;
@@ -18,73 +18,129 @@ export class Scripts {
   #noticed = new Outbox();
   /** Requests that are held to a manifest. */
   #held = new WeakSet();
+  /** Public scripts of this origin that were looked at. */
+  #looked = new Set();
 
   /** @param {import("../../../npm/src/sw.js").Code} [delivery] who else looks at code */
   constructor(delivery) {
     this.#delivery = delivery;
   }
 
-  takes(request) {
-    const isHeld = this.#delivery?.takes(request) ?? false;
+  takes(request, isSealed) {
+    const isHeld = this.#delivery?.takes(request, isSealed) ?? false;
     if (isHeld) this.#held.add(request);
-    return isHeld || (isScript(request) && isFromHere(request));
-  }
-
-  /** Scripts of other origins. Their bytes cannot be read here, but the page may hold them to a hash. */
-  sees(request, means) {
-    if (!isScript(request) || isFromHere(request)) return;
-    const hash = request.integrity.split(" ", 1)[0].slice(0, 128);
-    means.keep(this.#tell(request, hash, means));
+    return isHeld || (isSealed && isScript(request));
   }
 
   async answer(request, means) {
     const answer = this.#held.has(request) ? this.#delivery.answer(request, means) : means.send(request);
-    if (isScript(request)) means.keep(answer.then((response) => this.#read(request, response.clone(), means), () => {}));
+    if (isScript(request)) means.keep(answer.then((response) => this.#read(request.url, response.clone(), means), () => {}));
     return await answer;
+  }
+
+  /** Scripts of other origins, and public ones, which go out as browsers make them. */
+  sees(request, means) {
+    if (!isScript(request)) return;
+    if (isFromHere(request)) means.keep(this.#look(request.url, means));
+    else means.keep(this.#tell(request.url, heldTo(request), means));
   }
 
   /** What the loader says. */
   hears(data, means) {
     if (data?.[0] !== NOTICED || !Array.isArray(data[1])) return;
-    for (const report of data[1].slice(0, MOST_REPORTS)) this.#noticed.add(report, means);
+    for (const report of data[1].slice(0, MOST_REPORTS)) this.#add(this.#noticed, report, means);
   }
 
-  async #read(request, response, means) {
-    if (!response.ok || new URL(request.url).pathname.startsWith(OWN)) return;
+  /** The same once more, out of the browser's cache if that is at all possible. */
+  async #look(url, means) {
+    if (this.#looked.has(url)) return;
+    if (this.#looked.size >= REMEMBERED) this.#looked.clear();
+    this.#looked.add(url);
+    try {
+      await this.#read(url, await fetch(url, { cache: "force-cache" }), means);
+    } catch {
+      // It leads to another origin, where nobody here can read it.
+      await this.#tell(url, "", means);
+    }
+  }
+
+  /** Bytes of other origins cannot be read here. */
+  async #read(url, response, means) {
+    if (!response.ok || new URL(url).pathname.startsWith(OWN)) return;
     const hash = await sha256(await response.arrayBuffer());
-    await this.#tell(request, integrity(encoded(hash)), means);
+    // Where redirects have led is where it is.
+    await this.#tell(response.url || url, integrity(encoded(hash)), means);
   }
 
-  async #tell({ url }, hash, means) {
+  async #tell(url, hash, means) {
     const page = await clients.get(means.client);
-    const at = (url) => url.slice(0, TOLD);
-    const [bare] = url.split(/[?#]/, 1);
-    this.#loaded.add({ kind: "script", url: at(bare), hash, page: at(page ? new URL(page.url).pathname : "") }, means);
+    // Queries are left out there, too.
+    const { origin, pathname } = new URL(url);
+    const report = { kind: "script", url: origin + pathname, hash, page: page ? new URL(page.url).pathname : "" };
+    // Whichever page it was: a site of many pages has the same on each.
+    this.#add(this.#loaded, report, means, `${hash} ${report.url}`);
+  }
+
+  #add(outbox, report, means, name) {
+    const answered = (status) => {
+      if (status !== RESET) return;
+      // It is about another login from now on.
+      this.#looked.clear();
+      this.#loaded.forget();
+      this.#noticed.forget();
+    };
+    outbox.add(report, { ...means, answered }, name);
   }
 }
 
-/** Reports that wait for others, to go out together. None is sent again before many others. */
+/** Reports that wait for others, to go out together. Each goes out once, unless nobody has taken it. */
 class Outbox {
   #told = new Set();
+  /** Those that wait: their names, and what they say as JSON. */
   #waiting = [];
   #length = 0;
 
-  add(report, { post }) {
-    const text = JSON.stringify(report);
-    // More than would go into a request by itself is none of the loader's.
-    if (this.#told.has(text) || text.length > MOST_LEN / 8) return;
+  /** `answered` is told the status of the answer, if there is one. What has the same name is the same report. */
+  add(report, { post, answered }, name) {
+    const text = JSON.stringify(report, cut);
+    name ??= text;
+    if (!text || this.#told.has(name)) return;
     if (this.#told.size >= REMEMBERED) this.#told.clear();
-    this.#told.add(text);
+    this.#told.add(name);
+    // What is full goes out by itself: who loads much at once must not hide anything by that. A character may have more bytes.
     const isFull = this.#waiting.length >= MOST_REPORTS || this.#length + text.length > MOST_LEN / 4;
-    if (isFull || this.#waiting.length === 0) {
-      // The request before this one has its own, which it has not sent yet.
-      const waiting = [];
-      [this.#waiting, this.#length] = [waiting, 0];
-      post(REPORT, new Promise((resolve) => setTimeout(() => resolve(waiting.splice(0)), SOON)));
-    }
-    this.#waiting.push(report);
+    if (isFull) [this.#waiting, this.#length] = [[], 0];
+    const batch = this.#waiting;
+    batch.push({ name, text });
     this.#length += text.length;
+    if (batch.length > 1) return;
+    const told = new Promise((resolve) => {
+      setTimeout(() => {
+        if (this.#waiting === batch) [this.#waiting, this.#length] = [[], 0];
+        resolve(batch.map(({ text }) => JSON.parse(text)));
+      }, SOON);
+    });
+    post(REPORT, told).then((status) => {
+      if (status === undefined) for (const { name } of batch) this.#told.delete(name);
+      answered(status);
+    });
   }
+
+  /** All may be told once more. */
+  forget() {
+    this.#told.clear();
+  }
+}
+
+const cut = (_, value) => (typeof value === "string" ? value.slice(0, CUT) : value);
+
+/**
+ * What a page holds a script to, if that is one hash: where there are several, browsers go by any of the strongest kind (Subresource
+ * Integrity, section 3.3.4), and which of them it was nobody says. Chromium and WebKit tell workers of none.
+ */
+function heldTo({ integrity }) {
+  const [hash, ...others] = integrity.split(/[\t\n\f\r ]+/).filter(Boolean);
+  return others.length === 0 ? (hash ?? "") : "";
 }
 
 const isScript = ({ destination }) => SCRIPTS.includes(destination);

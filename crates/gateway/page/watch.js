@@ -39,16 +39,26 @@ const WATCHED = [
   ["XMLHttpRequest.prototype", ["open", "send", "setRequestHeader"]],
 ];
 
-/** What a script is that runs (HTML, section 4.12.1). */
-const RUNS = /^$|^module$|^(?:text|application)\/(?:x-)?(?:java|ecma)script$/i;
+/** What a script is that runs (HTML, section 4.12.1; MIME Sniffing, section 4.6), with the white space that may be around it. */
+const RUNS =
+  /^[\t\n\f\r ]*(?:module|(?:text|application)\/(?:x-)?(?:java|ecma)script|text\/(?:javascript1\.[0-5]|jscript|livescript))?[\t\n\f\r ]*$/i;
+/** What has its content in its address, or in the browser: no worker sees it. */
+const INSIDE = ["blob:", "data:"];
+const XLINK = "http://www.w3.org/1999/xlink";
+
+/** Events that a page's elements pass up come to the window before any of them could keep them to itself. */
+const FIRST = { capture: true };
 
 const unbound = Function.prototype.bind.bind(Function.prototype.call);
 const { getOwnPropertyDescriptor } = Object;
 const getter = (prototype, name) => unbound(getOwnPropertyDescriptor(prototype, name).get);
-const hasAttribute = unbound(Element.prototype.hasAttribute);
 const getAttribute = unbound(Element.prototype.getAttribute);
+const getAttributeNS = unbound(Element.prototype.getAttributeNS);
 const scriptsIn = unbound(Element.prototype.getElementsByTagName);
 const textOf = getter(Node.prototype, "textContent");
+const { URL } = globalThis;
+const protocolOf = getter(URL.prototype, "protocol");
+const isScript = (node) => node instanceof HTMLScriptElement || node instanceof SVGScriptElement;
 
 /**
  * Watches this page, and tells its worker.
@@ -105,13 +115,29 @@ function watchPrimitives(report) {
       report({ kind: "patched", what: one.what });
     }
   };
-  addEventListener("DOMContentLoaded", look);
+  addEventListener("DOMContentLoaded", look, FIRST);
   addEventListener("load", look);
   addEventListener("pagehide", look);
   setInterval(look, OFTEN);
 }
 
-/** Inline scripts. Those that are loaded the worker sees. */
+/** Where a script is, if it does not stand in the page. */
+function addressOf(script) {
+  if (script instanceof HTMLScriptElement) return getAttribute(script, "src");
+  return getAttribute(script, "href") ?? getAttributeNS(script, XLINK, "href");
+}
+
+/** What an address begins with, in lower case, up to its colon. */
+function schemeOf(address) {
+  try {
+    return protocolOf(new URL(address, document.baseURI));
+  } catch {
+    // Nothing is loaded from there.
+    return "";
+  }
+}
+
+/** Inline scripts, and what is as good as one. Those that are loaded the worker sees. */
 function watchScripts(report) {
   const digest = unbound(SubtleCrypto.prototype.digest);
   const encode = unbound(TextEncoder.prototype.encode);
@@ -120,18 +146,18 @@ function watchScripts(report) {
   let found = [];
   const look = (node) => {
     if (!(node instanceof Element)) return;
-    if (node instanceof HTMLScriptElement) note(node);
+    if (isScript(node)) note(node);
     else for (const script of scriptsIn(node, "script")) note(script);
   };
   const note = (script, text = textOf(script)) => {
-    if (hasAttribute(script, "src")) {
-      // The worker sees only what comes from somewhere.
-      const [scheme] = /^\s*(?:data|blob):/i.exec(getAttribute(script, "src")) ?? [];
-      if (scheme) report({ kind: "script", url: scheme.trim().toLowerCase() });
+    if (!RUNS.test(getAttribute(script, "type") ?? "")) return;
+    const address = addressOf(script);
+    if (address === null) {
+      found[found.length] = { script, text };
       return;
     }
-    if (!RUNS.test(getAttribute(script, "type") ?? "")) return;
-    found[found.length] = { script, text };
+    const scheme = schemeOf(address);
+    if (INSIDE.includes(scheme)) report({ kind: "script", url: scheme });
   };
   const tell = async () => {
     const all = found;
@@ -150,13 +176,13 @@ function watchScripts(report) {
   addEventListener("DOMContentLoaded", () => {
     isParsed = true;
     tell();
-  });
+  }, FIRST);
   const observer = new MutationObserver((records) => {
     const before = found.length;
     for (const { target, addedNodes, removedNodes } of records) {
       for (const node of addedNodes) look(node);
       // A script that has run may take its text off before anybody looks.
-      if (target instanceof HTMLScriptElement) for (const node of removedNodes) note(target, textOf(node));
+      if (isScript(target)) for (const node of removedNodes) note(target, textOf(node));
     }
     if (isParsed && before === 0 && found.length > 0) setTimeout(tell, SOON);
   });
@@ -167,12 +193,12 @@ function watchScripts(report) {
 function watchPolicies(report) {
   addEventListener("securitypolicyviolation", ({ effectiveDirective, blockedURI, disposition }) => {
     report({ kind: "policy", directive: effectiveDirective, blocked: blockedURI, report_only: disposition === "report" });
-  });
+  }, FIRST);
   addEventListener("error", ({ target }) => {
     if (!(target instanceof HTMLScriptElement || target instanceof HTMLLinkElement) || !target.integrity) return;
     // It may also be that nothing came at all.
     report({ kind: "integrity", url: target.src ?? target.href, expected: target.integrity.split(" ")[0], found: "refused" });
-  }, true);
+  }, FIRST);
   if (!globalThis.ReportingObserver) return;
   const told = (reports) => {
     for (const { body } of reports) {

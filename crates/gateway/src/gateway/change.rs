@@ -36,7 +36,7 @@ impl Gateway {
         self.publish(next)
     }
 
-    fn lock_changes(&self) -> impl Drop + '_ {
+    pub(super) fn lock_changes(&self) -> impl Drop + '_ {
         // Nothing is left half done by whoever panicked.
         let changing = self.0.changing.lock();
         changing.unwrap_or_else(PoisonError::into_inner)

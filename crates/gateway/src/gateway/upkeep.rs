@@ -53,6 +53,8 @@ impl Gateway {
     ///
     /// If that cannot be done.
     pub fn save(&self) -> io::Result<()> {
+        // Two at once would write into each other's file.
+        let _alone = self.lock_changes();
         let kept = &self.current().kept;
         kept.reports.inventory.save()?;
         kept.learnt.save()

@@ -4,6 +4,7 @@ mod authorised;
 mod script;
 mod table;
 
+use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -28,6 +29,10 @@ const MOST_LEN: u64 = 16 << 20;
 
 const DAY: u64 = 24 * 60 * 60;
 
+/// How often it is told of inline scripts that find no room of their own, for each page: whoever has a session can fill that, and
+/// must not have silence after it.
+const AGAIN: u64 = 60 * 60;
+
 /// The form of the file.
 const VERSION: u32 = 1;
 
@@ -41,6 +46,8 @@ pub struct InventoryError(PathBuf, #[source] io::Error);
 pub(crate) enum Noted {
     New,
     Known,
+    /// One that stands for it, as others of its page have taken the room.
+    Crowded,
     /// There is no room.
     LeftOut,
 }
@@ -56,6 +63,8 @@ pub(crate) struct Inventory {
 #[derive(Debug, Default)]
 struct Kept {
     scripts: Vec<Script>,
+    /// In which hour it was told last of what is crowded, by the path of the page.
+    crowded: HashMap<String, u64>,
     is_written: bool,
 }
 
@@ -103,6 +112,7 @@ impl Inventory {
             kept: Mutex::new(Kept {
                 scripts,
                 is_written,
+                ..Kept::default()
             }),
         })
     }
@@ -125,7 +135,11 @@ impl Inventory {
                 known.last_seen = script.last_seen;
                 kept.is_written = false;
             }
-            return Noted::Known;
+            return if script.stands_for_many() {
+                Noted::Crowded
+            } else {
+                Noted::Known
+            };
         }
         if !may_be_new || kept.scripts.len() >= MOST {
             return Noted::LeftOut;
@@ -133,6 +147,14 @@ impl Inventory {
         kept.scripts.push(script);
         kept.is_written = false;
         Noted::New
+    }
+
+    /// Whether it is to be told now that something of this page is [crowded](Noted::Crowded).
+    pub(crate) fn is_due(&self, page: String, now: u64) -> bool {
+        let hour = now / AGAIN;
+        let mut kept = self.lock();
+        // Pages that stand in the inventory, of which there are only so many.
+        kept.crowded.insert(page, hour) != Some(hour)
     }
 
     /// All scripts, in the order in which they were seen first.
@@ -228,6 +250,17 @@ mod tests {
         assert_eq!(all.len(), 2 * (MOST_INLINE + 1));
         let standing: Vec<_> = all.iter().filter(|one| one.stands_for_many()).collect();
         assert_eq!(standing.len(), 2);
+        let other = script(INLINE, "sha256-other", "/one");
+        assert_eq!(inventory.note(other, false), Noted::Crowded);
+        for (page, now, is_due) in [
+            ("/one", 0, true),
+            ("/one", AGAIN - 1, false),
+            ("/other", AGAIN - 1, true),
+            ("/one", AGAIN, true),
+        ] {
+            let said = inventory.is_due(page.to_owned(), now);
+            assert_eq!(said, is_due, "{page} {now}");
+        }
         // What is known stays itself.
         let known = script(INLINE, "sha256-/one3", "/one");
         assert_eq!(inventory.note(known, false), Noted::Known);

@@ -79,7 +79,7 @@ impl Reports {
     /// # Errors
     ///
     /// [`Code::ProofMissing`] without a session, [`Code::Malformed`] and [`Code::TooLarge`] for what is no report,
-    /// [`Code::RateLimited`] if this session reports too much, and those of [`Session::logout`].
+    /// [`Code::RateLimited`] if this session reports too much.
     async fn take(
         &self,
         request: Request<bulla_server::Body>,
@@ -101,7 +101,13 @@ impl Reports {
         match reaction {
             Reaction::Record => {}
             Reaction::StepUp => session.notice(LOGGED_OUT),
-            Reaction::End => session.logout().await?,
+            Reaction::End => {
+                // Its cookies are forgotten all the same.
+                if let Err(error) = session.logout().await {
+                    let code = error.code.as_str();
+                    tracing::error!(target: "bulla_gateway::runtime", code, "a session that was to end goes on: {}", error.detail);
+                }
+            }
         }
         Ok(reaction)
     }
@@ -123,8 +129,8 @@ impl Reports {
             };
             if let Some(script) = script(report, criteria.origin, now) {
                 let is_authorised = criteria.authorised.grant(&script).is_some();
-                let is_known = self.take_stock(script, session) == Noted::Known;
-                if is_authorised || (is_known && reaction == Reaction::Record) {
+                let is_news = self.take_stock(script, session, now);
+                if is_authorised || (!is_news && reaction == Reaction::Record) {
                     continue;
                 }
             }
@@ -139,14 +145,20 @@ impl Reports {
         sternest
     }
 
-    /// Puts a script into the inventory, if the session may add it.
-    fn take_stock(&self, script: Script, session: &Session) -> Noted {
+    /// Puts a script into the inventory, if the session may add it. Gives whether that is news: it is new, or finds no room and was
+    /// not told of lately.
+    fn take_stock(&self, script: Script, session: &Session, now: u64) -> bool {
         let mut meter = self.meter();
-        let noted = self.inventory.note(script, meter.may_add(session.id()));
-        if noted == Noted::New {
-            meter.added(session.id());
+        let page = script.page.clone();
+        match self.inventory.note(script, meter.may_add(session.id())) {
+            Noted::New => {
+                meter.added(session.id());
+                true
+            }
+            Noted::Known => false,
+            Noted::Crowded => self.inventory.is_due(page, now),
+            Noted::LeftOut => true,
         }
-        noted
     }
 
     fn meter(&self) -> MutexGuard<'_, Meter> {
@@ -174,13 +186,17 @@ fn reaction_to(report: &Report, said: &config::Runtime) -> Reaction {
 }
 
 /// Has the browser forget the cookies that are bound to it: the application asks its user to log in again. The verifier gives these
-/// lines the attributes of its own.
+/// lines the attributes of its own. By its status the worker knows that what it has told counts anew: the next login is
+/// another one.
 fn logged_out(bound_cookies: &[String]) -> Response<Body> {
-    let mut response = empty(StatusCode::NO_CONTENT);
+    let mut response = empty(StatusCode::RESET_CONTENT);
     for name in bound_cookies {
-        let line = format!("{name}=; Path=/; Max-Age=0; HttpOnly");
-        if let Ok(line) = HeaderValue::try_from(line) {
-            response.headers_mut().append(SET_COOKIE, line);
+        // A partitioned one is another one of that name.
+        for more in ["", "; Secure; Partitioned"] {
+            let line = format!("{name}=; Path=/; Max-Age=0; HttpOnly{more}");
+            if let Ok(line) = HeaderValue::try_from(line) {
+                response.headers_mut().append(SET_COOKIE, line);
+            }
         }
     }
     response
@@ -206,6 +222,10 @@ mod tests {
             format!("export const REPORT = {PATH:?};"),
             format!("export const MOST_REPORTS = {};", report::MOST),
             format!("export const MOST_LEN = {MOST_LEN};"),
+            format!(
+                "export const RESET = {};",
+                StatusCode::RESET_CONTENT.as_u16()
+            ),
         ] {
             assert!(script.lines().any(|found| found == line), "{line}");
         }

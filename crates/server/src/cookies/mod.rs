@@ -57,7 +57,8 @@ pub enum Cookies {
         /// Names of cookies that are not bound and that handlers see as they come.
         readable: Vec<String>,
     },
-    /// Those with these names. All others pass in both directions as they are.
+    /// Those with these names, and with what some application reads as one of them. All others pass in both directions as they
+    /// are.
     Named(Vec<String>),
 }
 

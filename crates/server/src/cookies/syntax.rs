@@ -43,7 +43,8 @@ pub(super) fn parse(line: &HeaderValue) -> impl Iterator<Item = Cookie<'_>> {
     pairs.filter_map(|pair| Cookie::parse(check_value(pair).ok()?).ok())
 }
 
-/// Whether a handler may take this name for the known one: cookie jars decode percents, in names too.
+/// Whether a handler may take this name for the known one. Cookie jars decode percents, in names too; ASP.NET takes no notice of
+/// case; PHP takes a dot, a space or a bracket for an underscore, leaves out white space before a name, and ends it at a NUL.
 pub(super) fn reads_as(name: &str, known: &str) -> bool {
     let mut rest = name.as_bytes();
     let next = || {
@@ -52,13 +53,28 @@ pub(super) fn reads_as(name: &str, known: &str) -> bool {
                 (Some(high), Some(low)) => (high << 4 | low, after),
                 _ => (b'%', &rest[1..]),
             },
+            // What forms write for a space.
+            [b'+', after @ ..] => (b' ', after),
             [byte, after @ ..] => (*byte, after),
             [] => return None,
         };
         rest = after;
         Some(byte)
     };
-    core::iter::from_fn(next).eq(known.bytes())
+    let decoded = core::iter::from_fn(next)
+        .skip_while(u8::is_ascii_whitespace)
+        .take_while(|byte| *byte != 0);
+    let known = known
+        .bytes()
+        .map(|byte| if byte == b'+' { b' ' } else { byte });
+    decoded.map(folded).eq(known.map(folded))
+}
+
+fn folded(byte: u8) -> u8 {
+    match byte {
+        b'.' | b' ' | b'[' => b'_',
+        other => other.to_ascii_lowercase(),
+    }
 }
 
 fn hex(digit: u8) -> Option<u8> {
@@ -102,6 +118,30 @@ pub(super) fn is_withheld(same_site: SameSite, method: &Method) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_is_whatever_an_application_may_read() {
+        for (name, known, is_read) in [
+            ("sessionid", "sessionid", true),
+            ("session%69d", "sessionid", true),
+            ("SessionID", "sessionid", true),
+            (".aspnetcore.COOKIES", ".AspNetCore.Cookies", true),
+            ("laravel.session", "laravel_session", true),
+            ("laravel session", "laravel_session", true),
+            ("laravel+session", "laravel_session", true),
+            ("laravel[session", "laravel_session", true),
+            ("%20PHPSESSID", "PHPSESSID", true),
+            ("PHPSESSID%00x", "PHPSESSID", true),
+            ("a+b", "a+b", true),
+            ("laravel-session", "laravel_session", false),
+            ("sessionid2", "sessionid", false),
+            ("session", "sessionid", false),
+            ("", "sessionid", false),
+            ("session%6", "session", false),
+        ] {
+            assert_eq!(reads_as(name, known), is_read, "{name} {known}");
+        }
+    }
 
     #[test]
     fn paths_match_as_in_rfc_6265() {

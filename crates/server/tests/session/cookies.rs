@@ -218,15 +218,19 @@ async fn a_stolen_cookie_is_dropped_from_a_thiefs_own_session() {
     }
 }
 
-/// Cookie jars decode percents, in names too.
+/// Cookie jars decode percents, in names too; those of ASP.NET and PHP read yet others as one.
 #[tokio::test]
 async fn a_bound_name_has_no_other_spelling() {
-    let shop = Shop::new(Cookies::Named(vec!["sid".into()]));
+    let names = vec!["sid".into(), "a_session".into()];
+    let shop = Shop::new(Cookies::Named(names));
     let thief = Device::new();
     let own = thief.open(&shop.server, None).await.unwrap();
     for (spelling, seen) in [
         ("%73id=1", ""),
         ("s%69%64=1", ""),
+        ("SID=1", ""),
+        ("a.session=1; a session=2; a[session=3; A%2ESession=4", ""),
+        ("a-session=1", "a-session=1"),
         (
             "%73i%6D=1; %7id=2; %=3; sid%=4",
             "%73i%6D=1; %7id=2; %=3; sid%=4",
