@@ -15,7 +15,7 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{Html, IntoResponse as _, Redirect, Response};
 use axum::routing::get;
 use bulla_gateway::Gateway;
-use bulla_gateway::config::{Access, Config, Delivery, PathRule, Policy};
+use bulla_gateway::config::{Access, Config, Delivery, Mode, PathRule, Policy};
 use bulla_gateway::delivery::Manifest;
 use bulla_server::{Events, Identity};
 use bulla_tests::bank::PATIENCE;
@@ -291,6 +291,17 @@ async fn what_is_changed_on_the_way_is_not_run(engine: Engine) -> Outcome {
     assert_eq!(words(&browser, 1).await?, all("h0nest"));
     twin.between.set(|now| now.changes = false);
     assert_eq!(shell_of(&browser, &twin).await?, "h0nest");
+
+    // Where the gateway only monitors it is run, and told of.
+    let monitored = Site::start(true).await?;
+    monitored.gateway.set_mode(Mode::Monitor)?;
+    visit(&browser, &monitored).await?;
+    monitored.between.set(|now| now.changes = true);
+    let mut events = monitored.gateway.bulla().events();
+    assert_eq!(words(&browser, 1).await?, all("h0nest"));
+    told(&mut events).await?;
+    monitored.between.set(|now| now.changes = false);
+    assert_eq!(shell_of(&browser, &monitored).await?, "h0nest");
 
     let site = Site::start(true).await?;
     visit(&browser, &site).await?;

@@ -1,11 +1,18 @@
 //! An application that knows of nothing, behind the gateway, in real browsers.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::http::header::COOKIE;
-use bulla_gateway::config::Mode;
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{Html, IntoResponse as _, Response};
+use bulla_gateway::config::{Access, Mode};
 use bulla_tests::bank::PATIENCE;
-use bulla_tests::browser::{Browser, Engine};
+use bulla_tests::browser::{Browser, BrowserError, Engine};
 use bulla_tests::gateway::{Behind, PAGE};
+use tokio::time::timeout;
 
 type Outcome<T = ()> = Result<T, Box<dyn std::error::Error>>;
 
@@ -16,6 +23,13 @@ bulla_tests::in_each_engine!(
     chromium_learns Chromium,
     firefox_learns Firefox,
     webkit_learns WebKit
+);
+
+bulla_tests::in_each_engine!(
+    a_gateway_that_lets_everything_go_can_be_taken_away,
+    chromium_leaves Chromium,
+    firefox_leaves Firefox,
+    webkit_leaves WebKit
 );
 
 async fn an_application_behind_the_gateway_is_sealed(engine: Engine) -> Outcome {
@@ -116,6 +130,81 @@ async fn what_was_learnt_is_bound(engine: Engine) -> Outcome {
             "{}",
             cookie.value
         );
+
+        // Going back logs nobody out.
+        site.gateway.set_mode(Mode::Monitor)?;
+        let echo = "return (await (await fetch('/echo')).json()).fields.cookie";
+        assert_eq!(browser.eval(echo, []).await?, "sessionid=s3cret");
+        browser.quit().await?;
+    }
+    Ok(())
+}
+
+/// What stands where the gateway was.
+const BARE: &str = "<!doctype html><title>Without it</title><link rel=icon href=data:,>";
+
+async fn bare(State(is_gone): State<Arc<AtomicBool>>, request: Request, next: Next) -> Response {
+    if is_gone.load(Ordering::Relaxed) {
+        return Html(BARE).into_response();
+    }
+    next.run(request).await
+}
+
+/// Leaves no page behind: Firefox keeps those that one has gone on from.
+async fn in_another_tab(browser: &Browser) -> Result<(), BrowserError> {
+    let before = browser.tab().await?;
+    let tab = browser.new_tab().await?;
+    browser.switch(&before).await?;
+    browser.driver().close_window().await?;
+    browser.switch(&tab).await
+}
+
+/// Browsers keep its service worker. One that was told to let everything go stands in nobody's way.
+async fn a_gateway_that_lets_everything_go_can_be_taken_away(engine: Engine) -> Outcome {
+    for (lets_go, title) in [
+        (false, "This page did not come unharmed"),
+        (true, "Without it"),
+    ] {
+        let (is_gone, mut running) = (Arc::new(AtomicBool::new(false)), None);
+        let site = Behind::start_within(
+            |config| running = Some(config.clone()),
+            |router| router.layer(from_fn_with_state(Arc::clone(&is_gone), bare)),
+        )
+        .await?;
+        let browser = Browser::launch(engine).await?;
+        let account = site.server.url("/account");
+        let there = "return document.title === 'The account' && navigator.serviceWorker.controller";
+        browser.goto(&account).await?;
+        browser.wait_until(there, PATIENCE).await?;
+        if lets_go {
+            let mut config = running.ok_or("nothing was configured")?;
+            config.mode = Mode::Monitor;
+            config.access = Access::Public;
+            config.paths = Vec::new();
+            config.runtime.watch = false;
+            site.gateway.reload(&config)?;
+            // The worker that lets go comes with the next page, and waits until those of the one before are gone.
+            browser.goto(&account).await?;
+            let waits = "const registration = await navigator.serviceWorker.getRegistration();
+                await registration.update();
+                return registration.waiting !== null";
+            browser.wait_until(waits, PATIENCE).await?;
+            in_another_tab(&browser).await?;
+        }
+        is_gone.store(true, Ordering::Relaxed);
+        let shown = async {
+            loop {
+                browser.goto(&account).await?;
+                let shown = browser.eval("return document.title", []).await?;
+                if shown == title {
+                    return Ok::<_, BrowserError>(());
+                }
+                // The worker before may take a moment to go.
+                in_another_tab(&browser).await?;
+            }
+        };
+        let shown = timeout(PATIENCE, shown).await;
+        shown.map_err(|_| format!("{title:?} was not shown"))??;
         browser.quit().await?;
     }
     Ok(())

@@ -28,10 +28,13 @@ export class Delivery {
   #asked;
   #coming;
 
-  /** The manifest at this address, signed by the identity with this thumbprint. */
-  constructor(url, identity) {
+  #isMonitored;
+
+  /** The manifest at this address, signed by the identity with this thumbprint. Whoever only monitors is told, and no more. */
+  constructor(url, identity, isMonitored) {
     this.#url = url;
     this.#identity = identity;
+    this.#isMonitored = isMonitored;
   }
 
   /** Whether a request may be for what is listed. */
@@ -62,11 +65,12 @@ export class Delivery {
     let manifest = await this.#current(tell);
     if (manifest && !manifest.knows(pathname)) manifest = await this.#newest(tell);
     // Nothing vouches for anything.
-    if (!manifest) return refused(request, "there is no manifest");
+    if (!manifest) return this.#isMonitored ? send(request) : refused(request, "there is no manifest");
     let wanted = manifest.hash(pathname);
     if (wanted === undefined) {
       if (!manifest.governs(pathname)) return send(request);
       tell(request.url, NOTHING, "unlisted");
+      if (this.#isMonitored) return send(request);
       warn(client, pathname);
       return refused(request, "it is not listed");
     }
@@ -80,6 +84,7 @@ export class Delivery {
     }
     if (come.hash === undefined || come.hash === wanted) return come.response;
     tell(request.url, wanted ? integrity(wanted) : NOTHING, integrity(come.hash));
+    if (this.#isMonitored) return come.response;
     warn(client, pathname);
     return refused(request, "it is not what is listed");
   }

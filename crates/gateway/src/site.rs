@@ -29,8 +29,7 @@ impl Site {
         delivery: Option<&Delivery>,
         config: &Config,
     ) -> Self {
-        let watch = config.runtime.watch;
-        let (files, loader) = Files::new(origin.as_str(), identity, rules, delivery, watch);
+        let (files, loader) = Files::new(origin.as_str(), identity, rules, delivery, config);
         Self {
             origin,
             files,

@@ -433,6 +433,7 @@ fn notes_say_what_may_not_be_meant() {
         notes("origins = [\"https://bank.example\"]\nmode = \"monitor\""),
         [
             "there is no [tls]: something before the gateway has to end TLS for https://bank.example",
+            "network.client_address is not there, so all who come by what ends TLS have its address, and share its limits",
             "mode is monitor: refusals are only reported, and nothing is protected",
         ]
     );

@@ -22,6 +22,17 @@ pub(super) fn all(config: &Config) -> Vec<String> {
     if config.upstream_tls.is_some() && !config.upstreams.iter().any(by_tls) {
         notes.push("there is [upstream_tls], and no upstream by https".to_owned());
     }
+    let is_public = |origin: &String| origin.starts_with("https://") && !is_own(origin);
+    if config.tls.is_none()
+        && config.network.client_address.is_none()
+        && config.decision.is_none()
+        && config.origins.iter().any(is_public)
+    {
+        notes.push(
+            "network.client_address is not there, so all who come by what ends TLS have its address, and share its limits"
+                .to_owned(),
+        );
+    }
     if config.mode == Mode::Monitor {
         notes.push(
             "mode is monitor: refusals are only reported, and nothing is protected".to_owned(),

@@ -8,6 +8,7 @@ use http::{HeaderValue, Response, StatusCode};
 use http_body_util::{BodyExt as _, Limited};
 
 use super::{Delivery, Hash};
+use crate::config::Mode;
 
 /// How long a listed page may be, in bytes.
 const MOST: usize = 8 << 20;
@@ -24,8 +25,13 @@ const CHANGED: &str = "<!doctype html>
 
 impl Delivery {
     /// What the application has answered for a page at this path, if it is what is listed or nothing is; else a page that
-    /// says so.
-    pub(crate) async fn unharmed(&self, path: &str, response: Response<Body>) -> Response<Body> {
+    /// says so. Where this is only monitored, it is what has been answered all the same.
+    pub(crate) async fn unharmed(
+        &self,
+        path: &str,
+        response: Response<Body>,
+        mode: Mode,
+    ) -> Response<Body> {
         let Some(listed) = self.manifest.hashes.get(path) else {
             return response;
         };
@@ -33,11 +39,14 @@ impl Delivery {
         if status.is_redirection() {
             return response;
         }
-        if !status.is_success() {
+        if !status.is_success() && mode == Mode::Enforce {
             // A page that says so could be any page.
             let mut bare = Response::new(Body::empty());
             *bare.status_mut() = status;
             return bare;
+        }
+        if !status.is_success() {
+            return response;
         }
         let (parts, body) = response.into_parts();
         let content = match Limited::new(body, MOST).collect().await {
@@ -51,7 +60,9 @@ impl Delivery {
         if found != *listed {
             let (found, listed) = (found.integrity(), listed.integrity());
             tracing::error!(target: "bulla_gateway::delivery", path, found, listed, "the application answers with another page than is listed");
-            return changed();
+            if mode == Mode::Enforce {
+                return changed();
+            }
         }
         Response::from_parts(parts, content.into())
     }
@@ -82,6 +93,15 @@ mod tests {
     use crate::delivery::Manifest;
 
     async fn shown(path: &str, status: StatusCode, content: &str) -> (StatusCode, String) {
+        shown_in(Mode::Enforce, path, status, content).await
+    }
+
+    async fn shown_in(
+        mode: Mode,
+        path: &str,
+        status: StatusCode,
+        content: &str,
+    ) -> (StatusCode, String) {
         let hashes = [("/a.html".to_owned(), Hash::of(b"clay"))].into();
         let delivery = Delivery {
             manifest: Manifest::listing("/", hashes),
@@ -91,7 +111,7 @@ mod tests {
         };
         let mut response = Response::new(Body::from(content.to_owned()));
         *response.status_mut() = status;
-        let response = delivery.unharmed(path, response).await;
+        let response = delivery.unharmed(path, response, mode).await;
         let status = response.status();
         let content = response.into_body().collect().await.unwrap().to_bytes();
         (status, String::from_utf8(content.to_vec()).unwrap())
@@ -115,5 +135,10 @@ mod tests {
         );
         let moved = StatusCode::FOUND;
         assert_eq!(shown("/a.html", moved, "to").await, as_it_is(moved, "to"));
+        // Unless it is only monitored.
+        for (status, content) in [(ok, "sand"), (missing, "sand"), (ok, "clay")] {
+            let shown = shown_in(Mode::Monitor, "/a.html", status, content).await;
+            assert_eq!(shown, as_it_is(status, content));
+        }
     }
 }

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256, Sha384};
 
 use crate::access::Rules;
+use crate::config::{Config, Mode};
 use crate::delivery::{self, Delivery};
 use crate::html::Loader;
 use crate::runtime;
@@ -48,15 +49,15 @@ struct File {
 }
 
 impl Files {
-    /// For pages of this origin, whose service worker pins this identity, and which are watched or not. Beside them, what goes
-    /// into pages.
+    /// For pages of this origin, whose service worker pins this identity. Beside them, what goes into pages.
     pub(crate) fn new(
         origin: &str,
         identity: &str,
         rules: &Rules,
         delivery: Option<&Delivery>,
-        watch: bool,
+        config: &Config,
     ) -> (Self, Loader) {
+        let watch = config.runtime.watch;
         let version = version();
         let folder = format!("{PREFIX}/gateway");
         let (script, worker) = (
@@ -78,6 +79,7 @@ impl Files {
         settings["watch"] = watch.into();
         if delivery.is_some() {
             settings["manifest"] = manifest.as_str().into();
+            settings["monitored"] = (config.mode == Mode::Monitor).into();
         }
         let mut sw = File::new(SCRIPT, worker_script(&settings), "no-cache");
         sw.set("service-worker-allowed", "/");

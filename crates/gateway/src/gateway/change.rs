@@ -31,8 +31,7 @@ impl Gateway {
     /// [`StartError::Verifier`].
     pub fn set_mode(&self, mode: Mode) -> Result<(), StartError> {
         let _changes = self.lock_changes();
-        let mut next = Current::clone(&self.current());
-        next.config.mode = mode;
+        let next = self.current().in_mode(mode, self.identity());
         self.publish(next)
     }
 

@@ -67,24 +67,23 @@ impl Current {
         let load = |delivery| Delivery::load(delivery, &config.scripts, identity, latest);
         let delivery = delivery.map(load);
         let delivery = delivery.transpose()?.map(Arc::new);
-        let identity = identity.to_string();
-        // The verifier has taken them, so they are origins.
-        let origins = config
-            .origins
-            .iter()
-            .filter_map(|origin| Origin::parse(origin).ok());
-        let site = |origin| {
-            let delivery = delivery.as_deref();
-            Arc::new(Site::new(origin, &identity, &rules, delivery, config))
-        };
         Ok(Self {
-            sites: origins.map(site).collect(),
+            sites: sites(config, identity, &rules, delivery.as_deref()),
             upstreams,
             config: config.clone(),
             rules,
             delivery,
             kept,
         })
+    }
+
+    /// The same in another mode.
+    pub(super) fn in_mode(&self, mode: Mode, identity: Thumbprint) -> Self {
+        let mut next = self.clone();
+        next.config.mode = mode;
+        let delivery = next.delivery.as_deref();
+        next.sites = sites(&next.config, identity, &next.rules, delivery);
+        next
     }
 
     /// What the verifier is to ask for. What a path needs beyond a session is asked for behind it: there the longest
@@ -98,18 +97,15 @@ impl Current {
         }
     }
 
-    /// Which cookies are to be bound: those that are named, and once it enforces those that it has learnt.
+    /// Which cookies are bound: those that are named, and those that it has learnt. Where it only monitors none is, and those that
+    /// were are opened.
     pub(super) fn bound_cookies(&self) -> Vec<String> {
         let Config {
-            mode,
             bound_cookies,
             unbound_cookies,
             ..
         } = &self.config;
-        let learnt = match mode {
-            Mode::Enforce => self.kept.learnt.learnt(unbound_cookies),
-            Mode::Monitor => Vec::new(),
-        };
+        let learnt = self.kept.learnt.learnt(unbound_cookies);
         bound_cookies.iter().cloned().chain(learnt).collect()
     }
 
@@ -159,7 +155,7 @@ impl Current {
             response = binding.bind(response).await;
         }
         if let Some(Held { delivery, path, .. }) = held.as_ref().filter(|_| has_content) {
-            response = delivery.unharmed(path, response).await;
+            response = delivery.unharmed(path, response, self.config.mode).await;
         }
         self.kept.learnt.look(response.headers(), &self.config);
         match site.filter(|_| is_page) {
@@ -183,6 +179,23 @@ impl Current {
             delivery: Arc::clone(self.delivery.as_ref()?),
             origin: site.origin.to_string(),
             path: request.uri().path().to_owned(),
+            mode: self.config.mode,
         })
     }
+}
+
+fn sites(
+    config: &Config,
+    identity: Thumbprint,
+    rules: &Rules,
+    delivery: Option<&Delivery>,
+) -> Vec<Arc<Site>> {
+    let identity = identity.to_string();
+    // The verifier has taken them, so they are origins.
+    let origins = config
+        .origins
+        .iter()
+        .filter_map(|origin| Origin::parse(origin).ok());
+    let site = |origin| Arc::new(Site::new(origin, &identity, rules, delivery, config));
+    origins.map(site).collect()
 }

@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use lol_html::send::Element;
 use url::Url;
 
-use crate::config::Policy;
+use crate::config::{Mode, Policy};
 use crate::delivery::Delivery;
 
 /// What most applications do not keep to yet, and what breaks them where it is enforced: text as script (Trusted Types).
@@ -26,23 +26,28 @@ pub(crate) struct Held {
     /// The public origin, and the page's path there.
     pub(crate) origin: String,
     pub(crate) path: String,
+    pub(crate) mode: Mode,
 }
 
 impl Held {
     /// Adds what the page is told in its fields. Policies add up, so its own stay what they are.
     pub(super) fn tell(&self, fields: &mut HeaderMap) {
-        let name = match self.delivery.policy {
-            Policy::Off => return,
-            Policy::Report => CONTENT_SECURITY_POLICY_REPORT_ONLY,
-            Policy::Enforce => CONTENT_SECURITY_POLICY,
+        let name = match (self.delivery.policy, self.mode) {
+            (Policy::Off, _) => return,
+            (Policy::Enforce, Mode::Enforce) => CONTENT_SECURITY_POLICY,
+            (Policy::Enforce | Policy::Report, _) => CONTENT_SECURITY_POLICY_REPORT_ONLY,
         };
         fields.append(name, self.delivery.strict.clone());
         fields.append(CONTENT_SECURITY_POLICY_REPORT_ONLY, TRUSTED_TYPES);
         fields.append(INTEGRITY_POLICY_REPORT_ONLY, INTEGRITY_POLICY);
     }
 
-    /// Puts its hash into an element that loads something which is listed, unless there is one.
+    /// Puts its hash into an element that loads something which is listed, unless there is one. Browsers do not only monitor what is
+    /// held to a hash.
     pub(super) fn hold(&self, found: &mut Element<'_, '_>) {
+        if self.mode == Mode::Monitor {
+            return;
+        }
         let address = match found.tag_name().as_str() {
             "script" => found.get_attribute("src"),
             "link" if is_style(found) => found.get_attribute("href"),

@@ -8,7 +8,7 @@ use http_body_util::BodyExt as _;
 use proptest::prelude::*;
 
 use super::*;
-use crate::config::Policy;
+use crate::config::{Mode, Policy};
 use crate::delivery::{Delivery, Hash, Manifest, strict_policy};
 
 const TAG: &str =
@@ -475,6 +475,7 @@ fn held(policy: Policy) -> Held {
         }),
         origin: "https://bank.example".to_owned(),
         path: "/shop/cart".to_owned(),
+        mode: Mode::Enforce,
     }
 }
 
@@ -566,6 +567,17 @@ fn the_strict_policy_is_added_as_the_operator_says() {
         assert!(strict.split("; ").any(|found| found == part), "{strict}");
     }
     assert_eq!(types, "require-trusted-types-for 'script'");
+
+    let monitored = Held {
+        mode: Mode::Monitor,
+        ..held(Policy::Enforce)
+    };
+    let monitored = rewrite(page(Body::from("x")), &loader(), Some(monitored));
+    assert!(!monitored.headers().contains_key(&csp));
+    assert_eq!(
+        all(monitored.headers(), reported.as_str()),
+        [strict.as_str(), types.as_str()]
+    );
 
     let enforce = fields(Policy::Enforce);
     assert_eq!(
