@@ -1,7 +1,7 @@
 //! Which cookies look like sessions: those that the application keeps from script (`HttpOnly`).
 //!
-//! Those that are seen while the gateway only monitors are learnt: they are bound once it enforces. Later ones are only told of, since
-//! whoever has one would be logged out.
+//! Those that are seen while the gateway only monitors are learnt: they are bound once it enforces. Later ones are only
+//! told of, since whoever has one would be logged out.
 
 use std::collections::BTreeSet;
 use std::fs;
