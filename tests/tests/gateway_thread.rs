@@ -95,6 +95,14 @@ async fn an_application_behind_the_gateway_is_sealed(engine: Engine) -> Outcome 
     Ok(())
 }
 
+/// Comes to a page of the application, by its worker.
+async fn visit(browser: &Browser, account: &str) -> Outcome {
+    let there = "return document.title === 'The account' && navigator.serviceWorker.controller";
+    browser.goto(account).await?;
+    browser.wait_until(there, PATIENCE).await?;
+    Ok(())
+}
+
 /// What the application keeps from script while the gateway only monitors is bound once it enforces, unless it is not to be.
 async fn what_was_learnt_is_bound(engine: Engine) -> Outcome {
     for (unbound, is_bound) in [(Vec::new(), true), (vec!["sessionid".to_owned()], false)] {
@@ -106,16 +114,13 @@ async fn what_was_learnt_is_bound(engine: Engine) -> Outcome {
         .await?;
         let browser = Browser::launch(engine).await?;
         let account = site.server.url("/account");
-        let there = "return document.title === 'The account' && navigator.serviceWorker.controller";
-        browser.goto(&account).await?;
-        browser.wait_until(there, PATIENCE).await?;
+        visit(&browser, &account).await?;
         let cookie = browser.driver().get_named_cookie("sessionid").await?;
         assert_eq!(cookie.value, "s3cret");
 
         site.gateway.set_mode(Mode::Enforce)?;
         site.seen.forget();
-        browser.goto(&account).await?;
-        browser.wait_until(there, PATIENCE).await?;
+        visit(&browser, &account).await?;
         let seen = site
             .seen
             .at("/account")
@@ -173,9 +178,7 @@ async fn a_gateway_that_lets_everything_go_can_be_taken_away(engine: Engine) -> 
         .await?;
         let browser = Browser::launch(engine).await?;
         let account = site.server.url("/account");
-        let there = "return document.title === 'The account' && navigator.serviceWorker.controller";
-        browser.goto(&account).await?;
-        browser.wait_until(there, PATIENCE).await?;
+        visit(&browser, &account).await?;
         if lets_go {
             let mut config = running.ok_or("nothing was configured")?;
             config.mode = Mode::Monitor;

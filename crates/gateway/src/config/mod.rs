@@ -488,8 +488,6 @@ impl Config {
 
     /// As this one, with what of another can be changed while a gateway runs. Beside it, the keys of the rest.
     pub fn renewed(&self, new: &Self) -> (Self, Vec<&'static str>) {
-        let running = self.clone();
-        let new = new.clone();
         let next = Self {
             upstreams: new.upstreams.clone(),
             upstream_tls: new.upstream_tls.clone(),
@@ -504,9 +502,9 @@ impl Config {
             unbound_tokens: new.unbound_tokens,
             runtime: new.runtime.clone(),
             scripts: new.scripts.clone(),
-            ..running
+            ..self.clone()
         };
-        let waiting = next.changed(&new);
+        let waiting = next.changed(new);
         (next, waiting)
     }
 

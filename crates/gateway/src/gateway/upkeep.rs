@@ -56,7 +56,8 @@ impl Gateway {
         // Two at once would write into each other's file.
         let _alone = self.lock_changes();
         let kept = &self.current().kept;
-        kept.reports.inventory.save()?;
-        kept.learnt.save()
+        // What keeps the one from being written need not keep the other.
+        let (scripts, cookies) = (kept.reports.inventory.save(), kept.learnt.save());
+        scripts.and(cookies)
     }
 }

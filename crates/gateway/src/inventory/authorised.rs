@@ -52,17 +52,8 @@ impl<'a> Authorised<'a> {
 #[cfg(test)]
 mod tests {
     use super::super::INLINE;
+    use super::super::script::tests::script;
     use super::*;
-
-    fn script(url: &str, hash: &str, page: &str) -> Script {
-        Script {
-            url: url.to_owned(),
-            hash: hash.to_owned(),
-            page: page.to_owned(),
-            first_seen: 5,
-            last_seen: 5,
-        }
-    }
 
     #[test]
     fn a_script_is_authorised_by_a_rule_or_as_it_was_signed() {

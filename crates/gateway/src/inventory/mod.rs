@@ -198,17 +198,8 @@ impl Inventory {
 
 #[cfg(test)]
 mod tests {
+    use super::script::tests::script;
     use super::*;
-
-    fn script(url: &str, hash: &str, page: &str) -> Script {
-        Script {
-            url: url.to_owned(),
-            hash: hash.to_owned(),
-            page: page.to_owned(),
-            first_seen: 5,
-            last_seen: 5,
-        }
-    }
 
     #[test]
     fn each_script_is_there_once_and_is_seen_to_the_day() {

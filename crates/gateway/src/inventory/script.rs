@@ -12,8 +12,8 @@ const SCHEMES: [&str; 2] = ["blob:", "data:"];
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Script {
-    /// Empty if it was no URL. Its path, if it is of the origin of the page; else its URL. Without query and fragment. `inline` for what stands in a page,
-    /// and only the scheme of `data:` and `blob:`.
+    /// Its path, if it is of the origin of the page; else its URL; without query and fragment. `inline` for what stands in
+    /// a page, and only the scheme of `data:` and `blob:`. Empty if it was no URL.
     pub url: String,
     /// As in an `integrity` attribute, `sha256-…` mostly. Empty if it is not known.
     pub hash: String,
@@ -71,10 +71,11 @@ impl Script {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn script(url: &str, hash: &str, page: &str) -> Script {
+    /// One that was seen five seconds after the beginning of 1970.
+    pub(crate) fn script(url: &str, hash: &str, page: &str) -> Script {
         Script {
             url: url.to_owned(),
             hash: hash.to_owned(),

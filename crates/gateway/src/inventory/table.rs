@@ -48,18 +48,9 @@ fn day(time: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::super::INLINE;
+    use super::super::script::tests::script;
     use super::*;
     use crate::config::ScriptRule;
-
-    fn script(url: &str, hash: &str, page: &str) -> Script {
-        Script {
-            url: url.to_owned(),
-            hash: hash.to_owned(),
-            page: page.to_owned(),
-            first_seen: 5,
-            last_seen: 5,
-        }
-    }
 
     #[test]
     fn a_table_says_what_is_authorised_and_why() {

@@ -39,7 +39,7 @@ pub(crate) struct Reports {
     pub(crate) inventory: Inventory,
 }
 
-/// By what reports are criteria.
+/// By what reports are judged.
 #[derive(Clone, Copy)]
 pub(crate) struct Criteria<'a> {
     pub(crate) config: &'a Config,
@@ -175,11 +175,15 @@ fn script(report: &Report, origin: Option<&Origin>, now: u64) -> Option<Script> 
     Some(Script::reported(url, hash.as_str(), page.as_str(), now))
 }
 
-/// What the operator has said of reports like this one.
+/// What the operator has said of reports like this one. What a policy would have refused, and has not, is nothing but told: the
+/// gateway itself tells pages such policies.
 fn reaction_to(report: &Report, said: &config::Runtime) -> Reaction {
     match report {
         Report::Integrity { .. } => said.integrity,
         Report::Patched { .. } => said.patched,
+        Report::Policy {
+            report_only: true, ..
+        } => Reaction::Record,
         Report::Policy { .. } => said.policy,
         Report::Script { .. } => said.script,
     }
@@ -213,6 +217,21 @@ fn is_json(kind: &[u8]) -> bool {
 mod tests {
     use super::*;
     use crate::edge::PREFIX;
+
+    #[test]
+    fn what_is_only_reported_by_a_policy_has_no_consequences() {
+        let said = config::Runtime {
+            policy: Reaction::End,
+            ..config::Runtime::default()
+        };
+        for (report_only, reaction) in [(true, Reaction::Record), (false, Reaction::End)] {
+            let report = format!(
+                r#"{{"kind":"policy","directive":"script-src","report_only":{report_only}}}"#
+            );
+            let reports = report::read(report.as_bytes()).unwrap();
+            assert_eq!(reaction_to(&reports[0], &said), reaction);
+        }
+    }
 
     /// Else the worker would send what is refused.
     #[test]
