@@ -63,7 +63,7 @@ pub(crate) fn serve(upstream: &str, proof: &str) -> Outcome {
         tokio::spawn(gateway.upkeep());
         let gone = tokio::task::spawn_blocking(|| std::io::stdin().read(&mut [0]));
         tokio::select! {
-            ended = server.run(gateway.router()) => ended?,
+            ended = server.run(gateway.clone()) => ended?,
             _ = gone => {}
         }
         Ok(())

@@ -1,10 +1,10 @@
 //! An application that knows of nothing, and a gateway before it.
 
+use std::convert::Infallible;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use axum::extract::State;
+use axum::extract::{Request, State};
 use axum::http::header::{CONTENT_TYPE, LOCATION, SET_COOKIE};
 use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use axum::response::{Html, IntoResponse, Response};
@@ -14,10 +14,10 @@ use bulla_gateway::Gateway;
 use bulla_gateway::config::{Access, Config, PathRule};
 use bulla_gateway::serve;
 use serde_json::{Value, json};
-use tokio::task::JoinHandle;
+use tower::Service;
 
 use crate::bank::package;
-use crate::serve::Server;
+use crate::serve::{Server, listener};
 
 /// A running application with a gateway before it.
 pub struct Behind {
@@ -124,27 +124,47 @@ pub async fn before(
     configure: impl FnOnce(&mut Config),
     around: impl FnOnce(Router) -> Router,
 ) -> io::Result<(Gateway, Server)> {
-    let mut built = None;
-    let server = Server::start_with(|origin| {
-        let mut config = Config::for_upstream(upstream.parse().map_err(io::Error::other)?);
-        config.origins = vec![origin.to_owned()];
-        configure(&mut config);
-        let gateway = Gateway::build_in_memory(&config).map_err(io::Error::other)?;
-        let router = around(gateway.router());
-        built = Some(gateway);
-        Ok(router)
-    })
-    .await?;
-    let gateway = built.ok_or_else(|| io::Error::other("the gateway was not built"))?;
+    let mut config = Config::for_upstream(upstream.parse().map_err(io::Error::other)?);
+    at_a_free_port(&mut config).await?;
+    configure(&mut config);
+    let gateway = Gateway::build_in_memory(&config).map_err(io::Error::other)?;
+    let router = around(Router::new().fallback_service(gateway.clone()));
+    let server = serve(&config, &gateway, router).await?;
     Ok((gateway, server))
 }
 
-/// A gateway behind a server of its own, as operators run it. It stops accepting when dropped.
+/// Has a gateway listen where nobody does, and where no browser has been.
+async fn at_a_free_port(config: &mut Config) -> io::Result<()> {
+    // The gateway listens for itself.
+    config.listen = listener().await?.local_addr()?;
+    config.origins = vec![format!("http://localhost:{}", config.listen.port())];
+    Ok(())
+}
+
+/// Serves a gateway, or what is around it, as operators do.
+async fn serve<S>(config: &Config, gateway: &Gateway, app: S) -> io::Result<Server>
+where
+    S: Service<Request, Response = Response, Error = Infallible>,
+    S: Clone + Send + Sync + 'static,
+    S::Future: Send,
+{
+    let server = serve::Server::bind(config).await;
+    let told = gateway.clone();
+    let server = server
+        .map_err(io::Error::other)?
+        .on_unreadable(move |peer| told.unreadable(peer));
+    let serving = tokio::spawn(async move {
+        // It ends with the test.
+        let _ = server.run(app).await;
+    });
+    Ok(Server::running(config.listen.port(), serving))
+}
+
+/// A gateway that runs.
 pub struct Running {
     /// Its inside.
     pub gateway: Gateway,
-    port: u16,
-    serving: JoinHandle<()>,
+    server: Server,
 }
 
 impl Running {
@@ -169,40 +189,21 @@ impl Running {
             prefix: "/static/".to_owned(),
             access: Access::Public,
         }];
-        config.listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        at_a_free_port(&mut config).await?;
         configure(&mut config);
-        let server = serve::Server::bind(&config)
-            .await
-            .map_err(io::Error::other)?;
-        let port = server.address().port();
-        config.origins = vec![format!("http://localhost:{port}")];
         let gateway = Gateway::build_in_memory(&config).map_err(io::Error::other)?;
-        let app = gateway.router();
-        let serving = tokio::spawn(async move {
-            // It ends with the test.
-            let _ = server.run(app).await;
-        });
-        Ok(Self {
-            gateway,
-            port,
-            serving,
-        })
+        let server = serve(&config, &gateway, gateway.clone()).await?;
+        Ok(Self { gateway, server })
     }
 
     /// The port, on 127.0.0.1.
     pub fn port(&self) -> u16 {
-        self.port
+        self.server.port()
     }
 
     /// The origin with `path`, which begins with a slash.
     pub fn url(&self, path: &str) -> String {
-        format!("http://localhost:{}{path}", self.port)
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.serving.abort();
+        self.server.url(path)
     }
 }
 

@@ -46,6 +46,11 @@ impl Server {
         Ok(Self { port, accepting })
     }
 
+    /// One that runs already, at this port of 127.0.0.1, until this task is aborted.
+    pub fn running(port: u16, accepting: JoinHandle<()>) -> Self {
+        Self { port, accepting }
+    }
+
     /// The port, on 127.0.0.1.
     pub fn port(&self) -> u16 {
         self.port

@@ -175,7 +175,9 @@ impl Site {
                 });
             }
             let gateway = Gateway::build(&config).map_err(io)?;
-            let router = gateway.router().layer(middle);
+            let router = Router::new()
+                .fallback_service(gateway.clone())
+                .layer(middle);
             built = Some((gateway, config));
             Ok(router)
         })

@@ -12,11 +12,13 @@ use crate::config::Config;
 use crate::delivery::Delivery;
 use crate::edge::Files;
 use crate::html::Loader;
+use crate::upstream::Stated;
 
 /// A public origin. Stands in the extensions of a request that is for it: behind the verifier there is no `Host` any
 /// more.
 pub(crate) struct Site {
     pub(crate) origin: Origin,
+    pub(crate) stated: Stated,
     pub(crate) files: Files,
     pub(crate) loader: Arc<Loader>,
 }
@@ -28,13 +30,14 @@ impl Site {
         rules: &Rules,
         delivery: Option<&Delivery>,
         config: &Config,
-    ) -> Self {
+    ) -> Option<Self> {
         let (files, loader) = Files::new(origin.as_str(), identity, rules, delivery, config);
-        Self {
+        Some(Self {
+            stated: Stated::of(&origin)?,
             origin,
             files,
             loader: Arc::new(loader),
-        }
+        })
     }
 }
 

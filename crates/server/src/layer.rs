@@ -226,12 +226,22 @@ impl Bulla {
             extensions: parts.extensions,
         };
         if is_opening && !received.is_sealed() {
-            return self.open(received, about).await.map(Ok);
+            return Box::pin(self.open(received, about)).await.map(Ok);
         }
         if !received.is_sealed() && !received.claims_proof() {
             return self.pass_unsigned(received, inner, about).await;
         }
+        // Large, and nothing that whoever claims nothing should carry along.
+        Box::pin(self.prove(received, inner, about)).await
+    }
 
+    /// Answers what is sealed, or claims to be signed.
+    async fn prove<E>(
+        &self,
+        received: Received,
+        inner: Inner<E>,
+        about: &mut About,
+    ) -> Result<Result<Response<Body>, E>, Error> {
         let mut reply_to = ReplyTo {
             origin: received.origin.clone(),
             seal: None,

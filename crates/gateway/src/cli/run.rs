@@ -45,15 +45,16 @@ async fn serve(options: Options, config: Config) -> Result<(), Failure> {
         certificate: server.certificate(),
         tls: Mutex::new(config.tls),
     });
-    let well = gateway.clone();
+    let (well, told) = (gateway.clone(), gateway.clone());
     server
         .decision(gateway.decision())
         .ready(move || well.is_ready())
+        .on_unreadable(move |peer| told.unreadable(peer))
         .on_reload(move || {
             let running = Arc::clone(&running);
             async move { running.reload() }
         })
-        .run(gateway.router())
+        .run(gateway.clone())
         .await?;
     gateway.save()?;
     Ok(())

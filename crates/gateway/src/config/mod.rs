@@ -203,9 +203,9 @@ pub struct Limits {
     pub answer: Duration,
     /// How long an upstream may say nothing in the middle of its answer, if that is no stream of events.
     pub quiet: Duration,
-    /// How long a client may take for TLS, and then for the head of its first request.
+    /// How long a client may take for TLS, and for the head of each request of HTTP/1.1.
     pub head: Duration,
-    /// How long a connection of HTTP/1.1 may take from one request to the end of the next one's head. Longer than what
+    /// How long a connection of HTTP/1.1 is kept on which nothing is asked. Longer than what
     /// stands before the gateway keeps idle connections for, or it sends requests on some that have just been closed.
     pub idle: Duration,
     /// How long what is in flight may take at the end.

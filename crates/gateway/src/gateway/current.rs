@@ -128,15 +128,15 @@ impl Current {
         let access = self.rules.at(path);
         let application = service_fn(move |request: Request<bulla_server::Body>| {
             let current = Arc::clone(&self);
-            async move { Ok::<_, Infallible>(current.forward(request.map(Body::new)).await) }
+            let request = request.map(Body::new);
+            async move { Ok::<_, Infallible>(current.forward(request, access).await) }
         });
         behind(access, request, application).await
     }
 
-    async fn forward(&self, mut request: Request<Body>) -> Response<Body> {
+    async fn forward(&self, mut request: Request<Body>, access: Access) -> Response<Body> {
         let tokens = Tokens(&self.config);
-        let is_public = self.rules.at(request.uri().path()) == Access::Public;
-        if let Err(refused) = tokens.open(&mut request, is_public) {
+        if let Err(refused) = tokens.open(&mut request, access == Access::Public) {
             return Response::from(refused).map(Body::new);
         }
         let binding = tokens.due(&mut request);
@@ -196,6 +196,6 @@ fn sites(
         .origins
         .iter()
         .filter_map(|origin| Origin::parse(origin).ok());
-    let site = |origin| Arc::new(Site::new(origin, &identity, rules, delivery, config));
-    origins.map(site).collect()
+    let site = |origin| Site::new(origin, &identity, rules, delivery, config);
+    origins.filter_map(site).map(Arc::new).collect()
 }

@@ -2,28 +2,28 @@
 
 mod change;
 mod current;
-mod length;
 mod upkeep;
 
 use std::convert::Infallible;
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use axum::Router;
 use axum::body::Body;
 use bulla_server::{
     Builder, Bulla, Clock as _, ConfigError, Cookies, EmbeddedStore, Identity, Lifetimes,
     MemoryStore, Ring, Session, SystemClock, SystemRandom, Thumbprint,
 };
-use http::{Method, Request, Response};
+use futures_util::future::BoxFuture;
+use http::{Request, Response};
 use tokio::sync::watch;
 use tokio::time::Instant;
-use tower::{Layer as _, ServiceExt as _, service_fn};
+use tower::{Layer as _, Service, ServiceExt as _, service_fn};
 
 pub(crate) use self::current::Current;
 use self::current::Kept;
-use self::length::of_no_length;
 use crate::access::RuleError;
 use crate::config::{Config, stated_address};
 use crate::delivery::{DeliveryError, Latest};
@@ -176,6 +176,12 @@ impl Gateway {
         current.kept.learnt.learnt(&current.config.unbound_cookies)
     }
 
+    /// Makes an event of who has sent the gateway what is no HTTP.
+    pub fn unreadable(&self, peer: SocketAddr) {
+        let is_client = self.config().network.client_address.is_none();
+        self.bulla().unreadable(is_client.then(|| peer.ip()));
+    }
+
     /// Whether the application can be reached.
     pub fn is_ready(&self) -> bool {
         self.current().upstreams.is_ready()
@@ -204,28 +210,16 @@ impl Gateway {
         Arc::clone(&self.0.current.borrow())
     }
 
-    /// The whole gateway, to be served with the peers' addresses
-    /// ([`ConnectInfo`](axum::extract::ConnectInfo) of a `SocketAddr`).
-    pub fn router(&self) -> Router {
-        let gateway = self.clone();
-        Router::new().fallback_service(service_fn(move |request| {
-            let gateway = gateway.clone();
-            async move { Ok::<_, Infallible>(gateway.respond(request).await) }
-        }))
-    }
-
     /// Answers, unless the operator has stopped everything, or does so meanwhile.
     async fn respond(&self, mut request: Request<Body>) -> Response<Body> {
         take_off_cookie(request.headers_mut());
         let Desk { pulse, stop, .. } = self.desk();
         let begun = Instant::now();
-        let is_head = request.method() == Method::HEAD;
         let response = tokio::select! {
             biased;
             () = stop.thrown() => Stop::reply(),
             response = self.answer(request) => stop.cut(response),
         };
-        let response = of_no_length(is_head, response);
         let has_failed = response.status().is_server_error();
         pulse.answered(self.desk().passed(), begun.elapsed(), has_failed);
         response
@@ -265,6 +259,22 @@ impl Gateway {
             Some(site) => asked.refused(response, &current.rules, &site.files),
             None => response,
         }
+    }
+}
+
+/// The whole gateway, to be served with the peers' addresses ([`ConnectInfo`](axum::extract::ConnectInfo) of a `SocketAddr`).
+impl Service<Request<Body>> for Gateway {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Response<Body>, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let gateway = self.clone();
+        Box::pin(async move { Ok(gateway.respond(request).await) })
     }
 }
 

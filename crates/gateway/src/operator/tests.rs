@@ -68,7 +68,7 @@ impl Before {
     async fn public(&self, path: &str) -> Response<Body> {
         let request = Request::get(path).header("host", "localhost:8080");
         let request = request.body(Body::empty()).unwrap();
-        self.gateway.router().oneshot(request).await.unwrap()
+        self.gateway.clone().oneshot(request).await.unwrap()
     }
 }
 

@@ -1,25 +1,31 @@
 //! Connections: HTTP/1.1 and HTTP/2 at one port, TLS with certificates that change, and an end that loses nothing.
 
+mod accept;
+mod connection;
 mod health;
 mod signals;
 mod tls;
+mod wire;
 
+use std::convert::Infallible;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::sync::Arc;
 
 use axum::Router;
-use axum_server::accept::NoDelayAcceptor;
-use axum_server::tls_rustls::RustlsAcceptor;
-use axum_server::{Control, Handle};
+use axum::body::Body;
 use futures_util::future::BoxFuture;
+use http::{Request, Response};
 use tokio::net::TcpListener;
-use tokio::task::JoinHandle;
+use tokio::task::JoinError;
 use tokio::time::sleep;
+use tower::Service;
 
+use self::accept::Door;
+use self::connection::Serving;
 use self::health::Health;
-use self::signals::{End, Signals};
+use self::signals::Signals;
 pub(crate) use self::tls::certificates;
 pub use self::tls::{Certificate, TlsError};
 use crate::config::{Config, Limits};
@@ -39,8 +45,11 @@ pub enum ServeError {
     Signals(#[source] io::Error),
     /// It has stopped by itself.
     #[error("it has stopped listening: {0}")]
-    Stopped(#[source] io::Error),
+    Stopped(#[source] JoinError),
 }
+
+/// Is told of who has sent what is no HTTP.
+pub(crate) type Unreadable = Arc<dyn Fn(SocketAddr) + Send + Sync>;
 
 /// What is called on SIGHUP.
 type Reload = Box<dyn FnMut() -> BoxFuture<'static, ()> + Send>;
@@ -56,6 +65,7 @@ pub struct Server {
     questions: Router,
     health: Health,
     reload: Reload,
+    unreadable: Unreadable,
     limits: Limits,
     signals: Signals,
 }
@@ -89,6 +99,7 @@ impl Server {
             questions: Router::new(),
             health: Health::new(|| true),
             reload: Box::new(|| Box::pin(async {})),
+            unreadable: Arc::new(|_| ()),
             limits: config.limits.clone(),
             signals,
         })
@@ -145,6 +156,14 @@ impl Server {
         self
     }
 
+    /// Sets who is told of the peers that send what is no HTTP/1.1, at the public port. They are answered with 400 (RFC 9112
+    /// section 3), or 431. Default: nobody.
+    #[must_use]
+    pub fn on_unreadable(mut self, told: impl Fn(SocketAddr) + Send + Sync + 'static) -> Self {
+        self.unreadable = Arc::new(told);
+        self
+    }
+
     /// Answers until the process is asked to end, by SIGTERM or SIGINT. Then nobody new is let in, idle connections are
     /// closed, and what is in flight has [`Limits::shutdown`]; who asks again ends it at once. Until the last one is
     /// through the operator is told that it is not ready. What has become a `WebSocket` ends with the process.
@@ -154,7 +173,12 @@ impl Server {
     /// # Errors
     ///
     /// [`ServeError::Stopped`].
-    pub async fn run(self, app: Router) -> Result<(), ServeError> {
+    pub async fn run<S>(self, app: S) -> Result<(), ServeError>
+    where
+        S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
+        S: Clone + Send + Sync + 'static,
+        S::Future: Send,
+    {
         let Self {
             health,
             limits,
@@ -166,116 +190,60 @@ impl Server {
                 },
             ..
         } = self;
-        let operators = Control::new();
+        let plain = |app| Serving {
+            app,
+            certificate: None,
+            unreadable: Arc::new(|_| ()),
+            limits: limits.clone(),
+        };
+        let operators = Door::new();
         if let Some((listener, _)) = self.operator {
-            let page = health.clone().before(self.page);
-            serve(listener, None, page, &operators, &limits);
+            operators.serve(listener, plain(health.clone().before(self.page)));
         }
-        let questions = Control::new();
+        let questions = Door::new();
         if let Some((listener, _)) = self.decision {
-            serve(listener, None, self.questions, &questions, &limits);
+            questions.serve(listener, plain(self.questions));
         }
         let reloads = tokio::spawn(async move {
             while hangup.recv().await.is_some() {
                 reload().await;
             }
         });
-        let control = Control::new();
-        let mut serving = serve(self.public, self.certificate, app, &control, &limits);
+        let public = Door::new();
+        let serving = Serving {
+            app,
+            certificate: self.certificate,
+            unreadable: self.unreadable,
+            limits: limits.clone(),
+        };
+        let mut serving = public.serve(self.public, serving);
         let ended = tokio::select! {
             ended = &mut serving => ended,
             () = end.asked() => {
+                tracing::info!("it is to end, and lets in nobody new");
                 health.end();
-                questions.graceful_shutdown(Some(limits.shutdown));
-                finish(&control, limits.shutdown, &mut end, serving).await
+                questions.close();
+                public.close();
+                tokio::select! {
+                    () = sleep(limits.shutdown) => public.cut(),
+                    () = end.asked() => public.cut(),
+                    () = public.is_left() => {}
+                }
+                serving.await
             }
         };
         reloads.abort();
-        operators.shutdown();
-        questions.shutdown();
-        ended
-            .unwrap_or_else(|panic| Err(io::Error::other(panic)))
-            .map_err(ServeError::Stopped)
+        operators.cut();
+        questions.cut();
+        ended.map_err(ServeError::Stopped)
     }
 }
-
-/// Lets what is in flight come to its end, for so long.
-async fn finish(
-    control: &Control,
-    within: Duration,
-    end: &mut End,
-    mut serving: Serving,
-) -> Result<io::Result<()>, tokio::task::JoinError> {
-    tracing::info!("it is to end, and lets in nobody new");
-    control.graceful_shutdown(None);
-    tokio::select! {
-        ended = &mut serving => return ended,
-        () = sleep(within) => {}
-        () = end.asked() => {}
-    }
-    let cut = control.connection_count();
-    tracing::warn!(connections = cut, "it ends before all were through");
-    control.shutdown();
-    serving.await
-}
-
-type Serving = JoinHandle<io::Result<()>>;
 
 async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), ServeError> {
     let cannot = |error| ServeError::Listen(address, error);
     let listener = TcpListener::bind(address).await.map_err(cannot)?;
     let actual = listener.local_addr().map_err(cannot)?;
     Ok((listener, actual))
-}
-
-fn serve(
-    listener: TcpListener,
-    certificate: Option<Certificate>,
-    app: Router,
-    control: &Control,
-    limits: &Limits,
-) -> Serving {
-    let app = app.into_make_service_with_connect_info::<SocketAddr>();
-    let server = axum_server::Server::<SocketAddr>::from_listener(listener);
-    let server = set_up(server.acceptor(NoDelayAcceptor::new()), control, limits);
-    match certificate {
-        None => tokio::spawn(server.serve(app)),
-        Some(certificate) => {
-            let acceptor = RustlsAcceptor::new(certificate.config()).handshake_timeout(limits.head);
-            let server = server.map(|inner| acceptor.acceptor(inner));
-            tokio::spawn(server.serve(app))
-        }
-    }
-}
-
-/// What the verifier takes of a head ([`bulla_server::Limits::max_head_len`]), in bytes.
-const HEAD: u32 = 32 * 1024;
-
-fn set_up<A>(
-    mut server: axum_server::Server<SocketAddr, A>,
-    control: &Control,
-    limits: &Limits,
-) -> axum_server::Server<SocketAddr, A> {
-    let http = server.http_builder();
-    // Counts from the end of one request to the end of the next one's head.
-    http.http1().header_read_timeout(limits.idle);
-    http.http2()
-        .max_header_list_size(HEAD)
-        // Whoever does not answer is gone.
-        .keep_alive_interval(limits.idle)
-        .keep_alive_timeout(limits.head);
-    server
-        .handle(Handle::with_control(control.clone()))
-        .first_request_timeout(limits.head)
-        .accept_error_handler(report)
-}
-
-fn report(peer: Option<&SocketAddr>, error: &io::Error) {
-    if let Some(peer) = peer {
-        tracing::debug!(%peer, %error, "a connection was not taken");
-    } else {
-        tracing::warn!(%error, "no connection can be taken");
-    }
 }
 
 impl fmt::Debug for Server {

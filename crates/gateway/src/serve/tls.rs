@@ -2,9 +2,8 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
-use axum_server::tls_rustls::RustlsConfig;
 use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::{self, PemObject as _};
@@ -45,7 +44,7 @@ fn said(error: &pem::Error) -> String {
 
 /// The certificate that new connections see. Cheap to clone; all clones are one.
 #[derive(Clone)]
-pub struct Certificate(RustlsConfig);
+pub struct Certificate(Arc<RwLock<Arc<ServerConfig>>>);
 
 impl Certificate {
     /// Reads a chain and its key.
@@ -54,7 +53,7 @@ impl Certificate {
     ///
     /// [`TlsError`].
     pub fn load(tls: &Tls) -> Result<Self, TlsError> {
-        Ok(Self(RustlsConfig::from_config(read(tls)?)))
+        Ok(Self(Arc::new(RwLock::new(read(tls)?))))
     }
 
     /// Reads them again, for connections from now on.
@@ -63,12 +62,14 @@ impl Certificate {
     ///
     /// [`TlsError`]; then new connections see the old one.
     pub fn reload(&self, tls: &Tls) -> Result<(), TlsError> {
-        self.0.reload_from_config(read(tls)?);
+        let read = read(tls)?;
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = read;
         Ok(())
     }
 
-    pub(super) fn config(&self) -> RustlsConfig {
-        self.0.clone()
+    pub(super) fn config(&self) -> Arc<ServerConfig> {
+        let config = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(&config)
     }
 }
 

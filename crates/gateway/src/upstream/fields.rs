@@ -1,122 +1,137 @@
 //! What the application is told, and what nobody but the gateway may tell it.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::net::IpAddr;
 
-use bulla_protocol::field::{SIGNATURE, SIGNATURE_INPUT, is_refused_inside};
+use bulla_protocol::field::{SIGNATURE, SIGNATURE_INPUT, is_of_one_hop, is_refused_inside};
 use bulla_protocol::target::Origin;
 use bulla_server::{ProofKind, Session};
 use http::header::{
-    ACCEPT, ACCEPT_ENCODING, CONNECTION, HOST, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, RANGE,
+    ACCEPT, ACCEPT_ENCODING, CONNECTION, CONTENT_LENGTH, FORWARDED, HOST, IF_MODIFIED_SINCE,
+    IF_NONE_MATCH, IF_RANGE, RANGE,
 };
 use http::{HeaderMap, HeaderName, HeaderValue};
 
+static X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+static X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+static X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+static BULLA_SESSION: HeaderName = HeaderName::from_static("bulla-session");
+static BULLA_DEVICE: HeaderName = HeaderName::from_static("bulla-device");
+static BULLA_SUBJECT: HeaderName = HeaderName::from_static("bulla-subject");
+static BULLA_PROOF: HeaderName = HeaderName::from_static("bulla-proof");
+
 /// Takes off what a client may not say to an application, and where a proxy states the client's address: `Forwarded` says it.
 pub(super) fn take_off(fields: &mut HeaderMap, client_address: Option<&HeaderName>) {
-    take_off_nominated(fields);
-    let read = |name: &HeaderName| name.as_str().replace('_', "-");
-    let stated = client_address.map(read);
-    let is_stated = |name: &HeaderName| stated.as_ref().is_some_and(|stated| *stated == read(name));
-    let forged = fields
-        .keys()
-        .filter(|name| is_forged(name.as_str()) || is_stated(name));
-    let forged: Vec<HeaderName> = forged.cloned().collect();
-    for name in forged {
-        fields.remove(name);
-    }
+    take_off_hop(fields);
+    let stated = client_address.map(|name| as_read(name.as_str()));
+    remove(fields, |name| {
+        let read = as_read(name);
+        // The browser's own, as it writes them.
+        let is_kept = matches!(name, "cookie" | "host");
+        [SIGNATURE, SIGNATURE_INPUT].contains(&&*read)
+            || (is_refused_inside(&read) && !is_kept)
+            || stated.as_ref() == Some(&read)
+    });
 }
 
-/// Takes off what `Connection` names (RFC 9110 section 7.6.1) before the gateway's own fields are set: the engine does
-/// so after that, and a client could have it take off who he is.
-fn take_off_nominated(fields: &mut HeaderMap) {
+/// Takes off what is for one connection and not for the message (RFC 9110 section 7.6.1): what `Connection` names, and what
+/// is so by itself. Before the gateway's own fields are set, or a client could have it take off who he is. The length stays,
+/// which tells of what HEAD would get.
+pub(super) fn take_off_hop(fields: &mut HeaderMap) {
     let lines = fields.get_all(CONNECTION).iter();
-    let named: Vec<String> = lines
+    let named: Vec<HeaderName> = lines
         .filter_map(|line| line.to_str().ok())
         .flat_map(|line| line.split(','))
-        .map(|name| name.trim().to_ascii_lowercase())
+        .filter_map(|name| name.trim().parse().ok())
         .collect();
-    fields.remove(CONNECTION);
-    let upgrades = named.iter().any(|name| name == "upgrade");
-    for name in named.iter().filter(|name| *name != "upgrade") {
-        fields.remove(name.as_str());
+    for name in named {
+        fields.remove(name);
     }
-    if upgrades {
-        fields.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    remove(fields, |name| {
+        is_of_one_hop(name) && name != CONTENT_LENGTH.as_str()
+    });
+}
+
+fn remove(fields: &mut HeaderMap, is_refused: impl Fn(&str) -> bool) {
+    let refused = fields.keys().filter(|name| is_refused(name.as_str()));
+    let refused: Vec<HeaderName> = refused.cloned().collect();
+    for name in refused {
+        fields.remove(name);
     }
 }
 
 /// WSGI and CGI read an underscore as a hyphen, so a name with one is as good as ours to them.
-fn is_forged(name: &str) -> bool {
-    let read = name.replace('_', "-");
-    let kept = [
-        "cookie",
-        "host",
-        "connection",
-        "upgrade",
-        "content-length",
-        "te",
-    ];
-    [SIGNATURE, SIGNATURE_INPUT].contains(&read.as_str())
-        || (is_refused_inside(&read) && !kept.contains(&name))
+fn as_read(name: &str) -> Cow<'_, str> {
+    if name.contains('_') {
+        name.replace('_', "-").into()
+    } else {
+        name.into()
+    }
 }
 
-/// Takes off what an application may not say to a client. What is of one hop the engine takes off.
+/// Takes off what an application may not say to a client.
 pub(super) fn take_off_reply(fields: &mut HeaderMap) {
-    let ours = |name: &&HeaderName| name.as_str().replace('_', "-").starts_with("bulla-");
-    let ours: Vec<HeaderName> = fields.keys().filter(ours).cloned().collect();
-    for name in ours {
-        fields.remove(name);
-    }
+    remove(fields, |name| as_read(name).starts_with("bulla-"));
 }
 
-/// Says for which origin a request is and whose it is, so far as that is known.
-pub(super) fn state(
-    fields: &mut HeaderMap,
-    origin: &Origin,
-    client: Option<IpAddr>,
-    session: Option<&Session>,
-) {
-    let mut forwarded = String::new();
-    if let Some(client) = client {
-        set(fields, "x-forwarded-for", &client.to_string());
-        // RFC 7239 section 6: an address of IPv6 stands in brackets and quotes.
-        let _ = match client {
-            IpAddr::V4(client) => write!(forwarded, "for={client};"),
-            IpAddr::V6(client) => write!(forwarded, "for=\"[{client}]\";"),
-        };
+/// What is said of an origin to an application that is asked for it.
+pub(crate) struct Stated {
+    host: HeaderValue,
+    proto: HeaderValue,
+    /// What stands in `Forwarded` (RFC 7239) beside the client.
+    forwarded: String,
+}
+
+impl Stated {
+    /// `None` if the origin has what cannot stand in a field.
+    pub(crate) fn of(origin: &Origin) -> Option<Self> {
+        let (host, proto) = (origin.authority(), origin.scheme());
+        Some(Self {
+            host: HeaderValue::from_str(host).ok()?,
+            proto: HeaderValue::from_str(proto).ok()?,
+            forwarded: format!("host=\"{host}\";proto={proto}"),
+        })
     }
-    let _ = write!(
-        forwarded,
-        "host=\"{}\";proto={}",
-        origin.authority(),
-        origin.scheme()
-    );
-    set(fields, "forwarded", &forwarded);
-    set(fields, "x-forwarded-host", origin.authority());
-    set(fields, "x-forwarded-proto", origin.scheme());
-    set(fields, HOST.as_str(), origin.authority());
-    if let Some(session) = session {
-        state_session(fields, session);
+
+    /// Says for which origin a request is, and for whom, so far as that is known.
+    pub(super) fn state(&self, fields: &mut HeaderMap, client: Option<IpAddr>) {
+        let mut forwarded = String::with_capacity(64);
+        if let Some(client) = client {
+            let address = client.to_string();
+            // RFC 7239 section 6: an address of IPv6 stands in brackets and quotes.
+            let node = match client {
+                IpAddr::V4(_) => ["for=", &address, ";"],
+                IpAddr::V6(_) => ["for=\"[", &address, "]\";"],
+            };
+            forwarded.extend(node);
+            set(fields, &X_FORWARDED_FOR, &address);
+        }
+        forwarded.push_str(&self.forwarded);
+        set(fields, &FORWARDED, &forwarded);
+        fields.insert(X_FORWARDED_HOST.clone(), self.host.clone());
+        fields.insert(X_FORWARDED_PROTO.clone(), self.proto.clone());
+        fields.insert(HOST, self.host.clone());
     }
 }
 
 /// Says whose a request is.
 pub(crate) fn state_session(fields: &mut HeaderMap, session: &Session) {
-    set(fields, "bulla-session", &session.id().to_string());
-    set(fields, "bulla-device", &session.device().to_string());
+    set(fields, &BULLA_SESSION, &session.id().to_string());
+    set(fields, &BULLA_DEVICE, &session.device().to_string());
     if let Some(subject) = session.subject() {
-        set(fields, "bulla-subject", &percent_encoded(subject));
+        set(fields, &BULLA_SUBJECT, &percent_encoded(subject));
     }
     let proof = match session.proof() {
         ProofKind::Device => "device",
         ProofKind::Session => "session",
     };
-    set(fields, "bulla-proof", proof);
+    fields.insert(BULLA_PROOF.clone(), HeaderValue::from_static(proof));
 }
 
-fn set(fields: &mut HeaderMap, name: &'static str, value: &str) {
+fn set(fields: &mut HeaderMap, name: &HeaderName, value: &str) {
     if let Ok(value) = HeaderValue::from_str(value) {
-        fields.insert(HeaderName::from_static(name), value);
+        fields.insert(name.clone(), value);
     }
 }
 
@@ -181,13 +196,14 @@ mod tests {
             "via",
             "x-http_method-override",
             "transfer_encoding",
+            "content-length",
             "content_length",
             "cf-client",
             "cf_client",
         ] {
-            let mut forged = fields(&[(name, "1"), ("cookie", "a=b"), ("content-length", "1")]);
+            let mut forged = fields(&[(name, "1"), ("cookie", "a=b"), ("host", "a")]);
             take_off(&mut forged, Some(&HeaderName::from_static("cf-client")));
-            let kept = fields(&[("cookie", "a=b"), ("content-length", "1")]);
+            let kept = fields(&[("cookie", "a=b"), ("host", "a")]);
             assert_eq!(forged, kept, "{name}");
         }
     }
@@ -199,14 +215,15 @@ mod tests {
             ("x-own", "1"),
         ]);
         take_off(&mut asked, None);
-        assert_eq!(asked, fields(&[("connection", "upgrade")]));
+        assert_eq!(asked, fields(&[]));
     }
 
     #[test]
     fn the_origin_and_the_address_are_stated() {
         let mut told = fields(&[("host", "evil.example")]);
         let origin = Origin::parse("https://bank.example").unwrap();
-        state(&mut told, &origin, "2001:db8::1".parse().ok(), None);
+        let stated = Stated::of(&origin).unwrap();
+        stated.state(&mut told, "2001:db8::1".parse().ok());
         let all = fields(&[
             ("host", "bank.example"),
             ("x-forwarded-for", "2001:db8::1"),

@@ -47,7 +47,21 @@ async fn get(upstreams: &Upstreams, target: &str) -> Result<Response<Body>, (Fai
         .uri(target)
         .header("host", "bank.example")
         .body(Body::empty());
-    upstreams.send(request.unwrap(), Some(10)).await
+    send(upstreams, request.unwrap()).await
+}
+
+async fn send(
+    upstreams: &Upstreams,
+    request: Request<Body>,
+) -> Result<Response<Body>, (Failure, String)> {
+    let (parts, body) = request.into_parts();
+    let asked = Asked {
+        method: parts.method,
+        target: parts.uri.into_parts().path_and_query,
+        fields: parts.headers,
+        wanted: None,
+    };
+    upstreams.send(asked, body, Some(10)).await
 }
 
 #[tokio::test]
@@ -93,7 +107,7 @@ async fn a_client_that_does_not_go_on_is_too_slow_and_an_upstream_is_late() {
         (Body::from("all"), Failure::Timeout.parts()),
     ] {
         let request = Request::post("/").body(content).unwrap();
-        let refused = upstreams.send(request, Some(10)).await.unwrap_err();
+        let refused = send(&upstreams, request).await.unwrap_err();
         assert_eq!(refused.0.parts(), failure);
     }
 }
@@ -105,7 +119,7 @@ async fn content_that_breaks_off_is_not_the_upstreams_fault() {
     let broken = [Ok(Bytes::from("hi")), Err(std::io::Error::other("gone"))];
     let content = Body::from_stream(futures_util::stream::iter(broken));
     let request = Request::post("/").body(content).unwrap();
-    let refused = upstreams.send(request, Some(10)).await.unwrap_err();
+    let refused = send(&upstreams, request).await.unwrap_err();
     assert_eq!(refused.0.parts(), (StatusCode::BAD_REQUEST, "malformed"));
 }
 
@@ -181,7 +195,7 @@ async fn a_reply_of_two_lengths_is_told_from_one_of_one() {
 async fn content_beyond_the_limit_is_refused() {
     let upstreams = Upstreams::new(&Config::for_upstream(dead().await)).unwrap();
     let request = Request::new(Body::from("12345678901"));
-    let refused = upstreams.send(request, Some(10)).await.unwrap_err();
+    let refused = send(&upstreams, request).await.unwrap_err();
     assert_eq!(refused.0, Failure::TooLarge);
 }
 

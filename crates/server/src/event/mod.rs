@@ -1,6 +1,7 @@
 //! Security events: what was refused, what has begun and ended, for whoever keeps watch.
 
 use std::fmt::Write as _;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use bulla_protocol::error::{Code, Error};
@@ -258,6 +259,18 @@ impl Bulla {
     /// Every security event from now on, for a task that stores or sends them.
     pub fn events(&self) -> Events {
         Events::new(self.0.watch.feed.subscribe())
+    }
+
+    /// Says that a server has refused by itself what came from this address, because it was no HTTP that could be read
+    /// (RFC 9112 section 3): [`EventKind::Refused`] with [`Code::Malformed`]. It has seen no more of it. The address is that of the
+    /// client, not of a proxy before the server, and `None` if only that one is known.
+    pub fn unreadable(&self, from: Option<IpAddr>) {
+        let refused = Code::Malformed.because("it is no HTTP");
+        let about = About {
+            network: from.map(Network::from),
+            ..About::default()
+        };
+        self.report(EventKind::Refused(refused), &about);
     }
 
     /// Tells whoever is to know, and then counts it.

@@ -1,0 +1,180 @@
+use std::io;
+
+use axum::body::to_bytes;
+use bytes::Bytes;
+use futures_util::stream;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
+use tower::service_fn;
+
+use super::super::accept::Door;
+use super::*;
+
+/// Longer than any limit here.
+const DAY: Duration = Duration::from_hours(24);
+/// What fits into a connection that nobody reads.
+const PIPE: usize = 1024;
+const HEAD: &str = "HTTP/1.1\r\nHost: localhost\r\n";
+
+async fn answered(request: Request<Body>) -> Result<Response<Body>, Infallible> {
+    let path = request.uri().path().to_owned();
+    let content = match &*path {
+        "/never" => std::future::pending().await,
+        "/long" => Body::from(vec![b'x'; 2 * PIPE]),
+        "/endless" => Body::from_stream(stream::pending::<Result<Bytes, io::Error>>()),
+        "/unread" => Body::from("all"),
+        _ => to_bytes(request.into_body(), PIPE).await.unwrap().into(),
+    };
+    Ok(Response::new(content))
+}
+
+fn serving() -> Serving<impl App> {
+    let config = crate::config::Config::for_upstream("http://localhost".parse().unwrap());
+    Serving {
+        app: service_fn(answered),
+        certificate: None,
+        unreadable: Arc::new(|_| ()),
+        limits: config.limits,
+    }
+}
+
+fn peer() -> SocketAddr {
+    ([127, 0, 0, 1], 1).into()
+}
+
+/// What becomes of a connection on which this was sent.
+#[derive(Debug, PartialEq, Eq)]
+enum Fate {
+    /// It is at rest. With what was read, and is no request yet.
+    Rests(String),
+    /// HTTP has it until its end.
+    Ends,
+    /// HTTP has it for longer than a day.
+    Goes,
+}
+
+async fn fate(sent: &str) -> (Fate, DuplexStream) {
+    let serving = serving();
+    let (mut client, server) = duplex(PIPE);
+    let traffic = Arc::default();
+    let wire = Wire::new(server, Arc::clone(&traffic));
+    let door = Door::new();
+    let mut closing = door.closing();
+    client.write_all(sent.as_bytes()).await.unwrap();
+    let busy = serving.busy(wire, peer(), &traffic, &mut closing);
+    let fate = match timeout(DAY, busy).await {
+        Err(_) => Fate::Goes,
+        Ok(Ok(Some(wire))) => Fate::Rests(String::from_utf8_lossy(wire.unread()).into_owned()),
+        Ok(_) => Fate::Ends,
+    };
+    (fate, client)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_rests_once_all_is_answered() {
+    let rests = || Fate::Rests(String::new());
+    for (sent, expected) in [
+        (format!("GET / {HEAD}\r\n"), rests()),
+        (format!("HEAD / {HEAD}\r\n"), rests()),
+        (format!("GET / {HEAD}\r\n").repeat(3), rests()),
+        (
+            format!("POST / {HEAD}Content-Length: 4\r\n\r\nclay"),
+            rests(),
+        ),
+        (
+            format!("POST / {HEAD}Transfer-Encoding: chunked\r\n\r\n4\r\nclay\r\n0\r\n\r\n"),
+            rests(),
+        ),
+        // What begins the next one is not lost.
+        (
+            format!("GET / {HEAD}\r\nGET /x HT"),
+            Fate::Rests("GET /x HT".to_owned()),
+        ),
+        (format!("GET / {HEAD}Connection: close\r\n\r\n"), Fate::Ends),
+    ] {
+        assert_eq!(fate(&sent).await.0, expected, "{sent}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_is_in_use_does_not_rest() {
+    for (sent, expected) in [
+        // Not all of a head has come.
+        ("GE".to_owned(), Fate::Ends),
+        (format!("GET / {HEAD}"), Fate::Ends),
+        // There is no answer, or not all of it.
+        (format!("GET /never {HEAD}\r\n"), Fate::Goes),
+        (format!("GET /endless {HEAD}\r\n"), Fate::Goes),
+        // There is content to come.
+        (
+            format!("POST / {HEAD}Content-Length: 9\r\n\r\nclay"),
+            Fate::Goes,
+        ),
+        // Nobody reads the answer.
+        (format!("GET /long {HEAD}\r\n"), Fate::Goes),
+    ] {
+        assert_eq!(fate(&sent).await.0, expected, "{sent}");
+    }
+}
+
+/// Else its rest would be read as a request that nobody has sent.
+#[tokio::test(start_paused = true)]
+async fn content_that_nobody_has_read_is_not_the_beginning_of_a_request() {
+    for content in [
+        "Content-Length: 99\r\n\r\n",
+        "Content-Length: 99\r\n\r\nGET / HTTP/1.1\r\n\r\n",
+        "Transfer-Encoding: chunked\r\n\r\n63\r\nGET / HTTP/1.1\r\n\r\n",
+    ] {
+        let (fate, _client) = fate(&format!("POST /unread {HEAD}{content}")).await;
+        assert_eq!(fate, Fate::Ends, "{content}");
+    }
+}
+
+/// Whoever sends the beginning of a head together with a request before it may take twice as long for it, and no longer.
+#[tokio::test(start_paused = true)]
+async fn a_head_that_nobody_finishes_ends_a_connection_that_has_rested() {
+    let (mut client, server) = duplex(PIPE);
+    let sent = format!("GET / {HEAD}\r\nGET / {HEAD}");
+    client.write_all(sent.as_bytes()).await.unwrap();
+    let (serving, door) = (serving(), Door::new());
+    let spoken = serving.speak(server, peer(), door.closing());
+    let limit = 2 * serving.limits.head + 4 * LULL;
+    assert!(timeout(limit, spoken).await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_has_rested_goes_on_and_is_closed_when_all_are() {
+    let (mut client, server) = duplex(PIPE);
+    let (serving, door) = (serving(), Door::new());
+    let closing = door.closing();
+    let spoken = tokio::spawn(async move { serving.speak(server, peer(), closing).await });
+    for content in ["one", "two", "three"] {
+        // In pieces.
+        let sent = format!("POST / {HEAD}Content-Length: {}\r\n\r\n", content.len());
+        let (first, second) = sent.split_at(10);
+        for piece in [first, second, content] {
+            client.write_all(piece.as_bytes()).await.unwrap();
+            sleep(2 * LULL).await;
+        }
+        let mut said = Vec::new();
+        while !said.ends_with(content.as_bytes()) {
+            said.push(client.read_u8().await.unwrap());
+        }
+        sleep(3 * LULL).await;
+    }
+    assert!(!spoken.is_finished());
+    door.close();
+    assert_eq!(client.read(&mut [0]).await.unwrap(), 0);
+    assert!(spoken.await.unwrap().is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_is_idle_for_so_long_and_no_longer() {
+    let (mut client, server) = duplex(PIPE);
+    let (serving, door) = (serving(), Door::new());
+    let sent = format!("GET / {HEAD}\r\n");
+    client.write_all(sent.as_bytes()).await.unwrap();
+    let mut spoken = std::pin::pin!(serving.speak(server, peer(), door.closing()));
+    let idle = serving.limits.idle;
+    assert!(timeout(idle, &mut spoken).await.is_err());
+    assert!(timeout(4 * LULL, &mut spoken).await.is_ok());
+}
