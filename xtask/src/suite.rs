@@ -18,7 +18,7 @@ const FUZZ: u32 = 5;
 /// `lifecycle_*` to the lifecycle, `gateway_*` to the gateway, `proxies` to the proxies, `dpop_*` to DPoP, `interop_*` to what
 /// others have written of what the protocol stands on, `npm_*` to the npm package as it is packed,
 /// any other to the unit tests. So do all tests outside of `tests`, but for the programs of the gateway. The first two need
-/// browsers, the next three Redis, DPoP Node, interop Python, the browsers and the npm package both Node and browsers.
+/// browsers, the next three Redis, DPoP Node, interop Node and Python, the browsers and the npm package both Node and browsers.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Suite {
     Unit,
@@ -154,7 +154,8 @@ impl Suite {
         Ok(vec![of_programs(project, &self.programs()?)])
     }
 
-    fn with_others(self, project: &Project) -> Outcome<Vec<Command>> {
+    fn with_others(self, project: &mut Project) -> Outcome<Vec<Command>> {
+        Node::set_up(project)?.install_standards(project)?;
         apps::install_python_client(project)?;
         Ok(vec![of_programs(project, &self.programs()?)])
     }
