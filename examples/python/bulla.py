@@ -28,6 +28,8 @@ from http_message_signatures.exceptions import HTTPMessageSignaturesException
 
 from wire import BullaError, Fields, Reader, decode, encode, seal, unseal
 
+__all__ = ["BullaError", "Reply", "Session"]
+
 PREFIX = "/.well-known/bulla"
 SEALED = {"content-type": "message/bhttp", "content-encoding": "aes128gcm", "accept-encoding": "identity"}
 CURVE = ec.SECP256R1()
@@ -221,7 +223,10 @@ class Session:
         headers = {"content-type": "application/json", "content-digest": ContentDigest.create(body)}
         request = Request("POST", f"{self.origin}{PREFIX}/session", headers)
         base = sign(request, self.device, thumbprint(self.device.public_key()), "bulla-open")
-        reply = self._send(request, body)
+        self._checked(request, base, agreement, self._send(request, body))
+
+    def _checked(self, request: Request, base: bytes, agreement: ec.EllipticCurvePrivateKey, reply: Reply) -> None:
+        """Takes the session from an answer that is right. All else is a refusal, or `reply_invalid`."""
         try:
             reply.check()
             self._opened(request, base, agreement, reply)

@@ -1,13 +1,16 @@
 //! The client in Python, which was written from `docs/protocol.md` alone, against a bank.
 
 use std::env;
+use std::fs;
 use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::time::Duration;
 
-use bulla_server::ProofKind;
+use bulla_server::{Openings, ProofKind, Rate};
 use bulla_tests::attack::Outcome;
 use bulla_tests::bank::Bank;
+use bulla_vectors::Vector;
 use serde_json::{Value, json};
 
 const WAYS: [&str; 3] = ["sealed", "visible", "signed"];
@@ -306,6 +309,59 @@ async fn the_client_refuses_replies_that_are_cut_altered_or_anothers() -> Outcom
     let signed = python.post("/api/transfer", &order(7), signed)?;
     assert_eq!(signed["done"]["status"], 200);
     assert_eq!(bank.ledger.transfers().len(), 1);
+    Ok(())
+}
+
+/// What was made for our own halves says the same to it, and is refused with the same code.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_vectors_hold() -> Outcome {
+    let mut python = Python::start()?;
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../vectors");
+    let mut count = 0;
+    for (file, step) in [("replies.json", "client"), ("opening.json", "opened")] {
+        let vectors: Vec<Vector> = serde_json::from_slice(&fs::read(folder.join(file))?)?;
+        for vector in vectors.iter().filter(|vector| vector.step == step) {
+            // What a client does without any reply is another matter.
+            if step == "client" && vector.input["do"] != "read" {
+                continue;
+            }
+            count += 1;
+            let told = python.ask(&json!({ "command": step, "given": vector.input }))?;
+            let said = (told["refused"].as_str(), &told["done"]);
+            let Some(out) = &vector.out else {
+                assert_eq!(said.0, vector.code.as_deref(), "{}", vector.name);
+                continue;
+            };
+            let members = said
+                .1
+                .as_object()
+                .ok_or_else(|| format!("{}: {told}", vector.name))?;
+            for (member, value) in members {
+                assert_eq!(*value, out[member], "{}: {member}", vector.name);
+            }
+        }
+    }
+    assert_eq!(count, 24);
+    Ok(())
+}
+
+/// Others have opened as many as are for nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_opening_takes_its_work() -> Outcome {
+    let bank = Bank::open_with(|builder| {
+        builder.openings(Openings {
+            in_all: Some(Rate::new(1, Duration::from_hours(1))),
+            ..Openings::default()
+        })
+    })
+    .await?;
+    let mut python = Python::start()?;
+    python.open(&bank)?;
+    assert_eq!(bank.ledger.refusals(), [""; 0]);
+    let opened = python.open(&bank)?;
+    assert_eq!(opened["identity"], bank.identity());
+    assert_eq!(bank.ledger.refusals(), ["work_required"]);
+    assert_eq!(python.me("sealed")?["id"], opened["id"]);
     Ok(())
 }
 

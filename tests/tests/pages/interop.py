@@ -4,12 +4,17 @@ import copy
 import json
 import sys
 from collections.abc import Callable, Iterator
+from datetime import datetime
+from types import SimpleNamespace
+from typing import Any
 
-import bulla
 import httpx
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from http_message_signatures import ContentDigest, HTTPMessageSigner
 from http_message_signatures.algorithms import ECDSA_P256_SHA256
+
+import bulla
 
 Act = Callable[["Wire", httpx.Request], httpx.Response]
 
@@ -135,14 +140,14 @@ def another_identity(wire: Wire, request: httpx.Request) -> httpx.Response:
     response = wire.whole(request)
     key = ec.generate_private_key(bulla.CURVE)
     content = json.dumps({**response.json(), "identity": bulla.jwk(key.public_key())}).encode()
-    signed = bulla.SimpleNamespace(
+    signed = SimpleNamespace(
         status_code=200,
         headers={"content-type": "application/json", "content-digest": ContentDigest.create(content)},
         request=request,
     )
     signer = HTTPMessageSigner(signature_algorithm=ECDSA_P256_SHA256)
     name = bulla.thumbprint(key.public_key())
-    given = {"key_id": name, "label": "bulla", "tag": "bulla-opened", "use_existing_digest": True}
+    given: Any = {"key_id": name, "label": "bulla", "tag": "bulla-opened", "use_existing_digest": True}
     prepared = signer.prepare(signed, covered_component_ids=bulla.OPENED, **given)
     signer.apply(signed, prepared, ECDSA_P256_SHA256(private_key=key).sign(prepared.signature_base))
     return httpx.Response(200, headers=signed.headers, content=content)
@@ -175,7 +180,56 @@ def about(name: str) -> dict[str, object]:
     }
 
 
-def do(command: str, name: str = "ann", **given):  # noqa: ANN201
+def whole(status: int, fields: list[list[str]], body: bytes) -> bulla.Reply:
+    return bulla.Reply(status, [(name, value) for name, value in fields], iter([body]), False, lambda: None)
+
+
+def client(given: dict[str, Any]) -> dict[str, object]:
+    """The step of the vectors: a reply is read."""
+    at = bulla.Session.__new__(bulla.Session)
+    at.response_secret, at.nonce = bulla.unb64(given["response_key"]), ""
+    told = given["reply"]
+    reply = at._unsealed(whole(told["status"], told["fields"], bulla.unb64(told["body"])), given["nonce"])
+    reply.check()
+    return {"status": reply.status, "content": bulla.b64(reply.read())}
+
+
+def opened(given: dict[str, Any]) -> dict[str, object]:
+    """The step of the vectors: the opening is made as it was made there, and the answer to it read."""
+    sent = given["request"]
+    device, agreement = (
+        ec.derive_private_key(int.from_bytes(bulla.unb64(sent[name]["d"]), "big"), bulla.CURVE)
+        for name in ("device", "agreement")
+    )
+    keys = {
+        name: {member: sent[name][member] for member in ("kty", "crv", "x", "y")} for name in ("device", "agreement")
+    }
+    body = json.dumps({"version": 1, **keys, **sent["open"]}, separators=(",", ":")).encode()
+    headers = {"content-type": "application/json", "content-digest": ContentDigest.create(body)}
+    request = bulla.Request("POST", f"https://{sent['authority']}{bulla.PREFIX}/session", headers)
+    signer = HTTPMessageSigner(signature_algorithm=ECDSA_P256_SHA256)
+    prepared = signer.prepare(
+        request,
+        key_id=bulla.thumbprint(device.public_key()),
+        created=datetime.fromtimestamp(sent["created"]),
+        label="bulla",
+        tag="bulla-open",
+        covered_component_ids=["@method", "@authority", "@path", *headers],
+        use_existing_digest=True,
+    )
+    # The same each time (RFC 6979).
+    der = device.sign(prepared.signature_base, ec.ECDSA(hashes.SHA256(), deterministic_signing=True))
+    signer.apply(request, prepared, ECDSA_P256_SHA256.signature_from_der(der))
+    at = bulla.Session.__new__(bulla.Session)
+    at.identity = sent["open"].get("identity")
+    reply = whole(given["status"], given["fields"], given["body"].encode())
+    at._checked(request, prepared.signature_base, agreement, reply)
+    return {"session": at.id, "ticket": bulla.b64(at.ticket), "nonce": at.nonce}
+
+
+def do(command: str, name: str = "ann", **given: Any) -> object:
+    if command in ("client", "opened"):
+        return (client if command == "client" else opened)(given["given"])
     if command == "open":
         device = ec.generate_private_key(bulla.CURVE)
         SESSIONS[name] = bulla.Session(given["origin"], device, given.get("identity"), HTTP)
@@ -204,7 +258,7 @@ def do(command: str, name: str = "ann", **given):  # noqa: ANN201
         return [next(reply.pieces).decode() for _ in range(given["take"])]
     if "each" in given:
         # As an application does that hands on what it has.
-        pieces = []
+        pieces: list[str] = []
         try:
             pieces.extend(piece.decode() for piece in reply.pieces)
         except bulla.BullaError as refusal:
