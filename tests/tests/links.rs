@@ -18,6 +18,7 @@ fn every_link_of_the_docs_leads_somewhere() -> Outcome {
         "SECURITY.md",
         "CHANGELOG.md",
         "benches/README.md",
+        "examples/python/README.md",
         "npm/README.md",
         "vectors/README.md",
     ]

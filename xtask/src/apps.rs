@@ -1,4 +1,4 @@
-//! Applications that others have written, for the tests to put behind the gateway.
+//! What is written in Python: applications of others, for the tests to put behind the gateway, and the example of a client.
 
 use std::fs;
 use std::path::Path;
@@ -10,6 +10,7 @@ use crate::setup;
 
 const DJANGO: &str = "tests/apps/django/requirements.txt";
 const ENVOY: &str = "tests/apps/envoy/requirements.txt";
+const CLIENT: &str = "examples/python/requirements.txt";
 
 /// Installs them into the target folder, unless it was done before.
 pub(crate) fn install(project: &Project, node: &Node) -> Outcome {
@@ -31,6 +32,17 @@ pub(crate) fn install_django(project: &Project) -> Outcome {
         Path::new(ENVOY),
         "envoy",
         "a proxy that asks the gateway: Envoy",
+    )
+}
+
+/// Installs what the client in Python stands on.
+pub(crate) fn install_python_client(project: &Project) -> Outcome {
+    setup::ensure(project, &[&setup::PYTHON])?;
+    install_locked(
+        project,
+        Path::new(CLIENT),
+        "python",
+        "what the client in Python stands on: cryptography, httpx, http-message-signatures, http-sf",
     )
 }
 

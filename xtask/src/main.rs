@@ -28,7 +28,7 @@ usage: cargo xtask <command>
 
   demo [--port PORT]     the demo bank, on http://localhost:8080
   demo --gateway         Django's admin behind the gateway, likewise
-  test [--suite NAME]    every test, or those of one suite: unit, fuzz, stores, faults, proxies, dpop, lifecycle, browsers, npm, attacks, gateway
+  test [--suite NAME]    every test, or those of one suite: unit, fuzz, stores, faults, proxies, dpop, interop, lifecycle, browsers, npm, attacks, gateway
   bench [GROUP]...       the benchmarks: native, memory, e2e, gateway, browser, size, or all; or `browser [ENGINE]... [PART]...`
   pack                   the npm package, within its size budget, into target/package
   wasm                   the Wasm module and its scripts, into npm/dist

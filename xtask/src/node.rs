@@ -64,6 +64,12 @@ impl Node {
         self.install_locked(project, Path::new("tests/clients"), "clients", what)
     }
 
+    /// Installs what others have written of the standards that the protocol stands on into the target folder.
+    pub(crate) fn install_standards(&self, project: &Project) -> Outcome {
+        let what = "libraries of others for RFC 7638, 8188, 9292 and 9421 into the target folder: jose, http_ece, bhttp-js, http-message-signatures";
+        self.install_locked(project, Path::new("tests/standards"), "standards", what)
+    }
+
     /// Installs the authorization server that pages of the tests log in at into the target folder.
     pub(crate) fn install_issuer(&self, project: &Project) -> Outcome {
         let what = "an authorization server into the target folder: oidc-provider";

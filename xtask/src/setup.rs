@@ -88,7 +88,7 @@ pub(crate) const REDIS: [Need; 2] = [
 /// Applications that are written in it.
 pub(crate) const PYTHON: [Need; 1] = [Need {
     what: "Python 3.10 or newer, with venv",
-    why: "Django runs on it, which the tests put behind the gateway",
+    why: "Django, which the tests put behind the gateway, and the client in Python run on it",
     present: |project| {
         // Debian keeps the parts of Python that venv needs in a package of their own.
         const CHECK: &str = "import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 10))";

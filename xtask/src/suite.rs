@@ -15,9 +15,10 @@ const FUZZ: u32 = 5;
 ///
 /// A test program in `tests/tests` belongs to a suite by its name: `attack_*` to the attacks,
 /// `browser_*` and `engines` to the browsers, `stores*` and `nodes` to the stores, `faults_*` to the faults,
-/// `lifecycle_*` to the lifecycle, `gateway_*` to the gateway, `proxies` to the proxies, `dpop_*` to DPoP, `npm_*` to the npm package as it is packed,
+/// `lifecycle_*` to the lifecycle, `gateway_*` to the gateway, `proxies` to the proxies, `dpop_*` to DPoP, `interop_*` to what
+/// others have written of what the protocol stands on, `npm_*` to the npm package as it is packed,
 /// any other to the unit tests. So do all tests outside of `tests`, but for the programs of the gateway. The first two need
-/// browsers, the next three Redis, DPoP Node, the browsers and the npm package both Node and browsers.
+/// browsers, the next three Redis, DPoP Node, interop Node and Python, the browsers and the npm package both Node and browsers.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Suite {
     Unit,
@@ -26,6 +27,7 @@ pub(crate) enum Suite {
     Faults,
     Proxies,
     Dpop,
+    Interop,
     Lifecycle,
     Browsers,
     Npm,
@@ -34,13 +36,14 @@ pub(crate) enum Suite {
 }
 
 impl Suite {
-    pub(crate) const ALL: [Self; 11] = [
+    pub(crate) const ALL: [Self; 12] = [
         Self::Unit,
         Self::Fuzz,
         Self::Stores,
         Self::Faults,
         Self::Proxies,
         Self::Dpop,
+        Self::Interop,
         Self::Lifecycle,
         Self::Browsers,
         Self::Npm,
@@ -61,6 +64,7 @@ impl Suite {
             Self::Faults => "faults",
             Self::Proxies => "proxies",
             Self::Dpop => "dpop",
+            Self::Interop => "interop",
             Self::Lifecycle => "lifecycle",
             Self::Browsers => "browsers",
             Self::Npm => "npm",
@@ -87,6 +91,8 @@ impl Suite {
             Self::Faults
         } else if program.starts_with("dpop_") {
             Self::Dpop
+        } else if program.starts_with("interop_") {
+            Self::Interop
         } else if program.starts_with("lifecycle_") {
             Self::Lifecycle
         } else {
@@ -108,6 +114,7 @@ impl Suite {
             Self::Stores | Self::Faults | Self::Lifecycle => self.with(project, &setup::REDIS),
             Self::Proxies => self.with(project, &setup::PROXIES),
             Self::Dpop => self.with_clients(project),
+            Self::Interop => self.with_others(project),
             Self::Browsers => self.with_issuer(project),
             Self::Attacks => self.in_browsers(project),
             Self::Npm => self.as_packed(project),
@@ -144,6 +151,12 @@ impl Suite {
 
     fn with_clients(self, project: &mut Project) -> Outcome<Vec<Command>> {
         Node::set_up(project)?.install_clients(project)?;
+        Ok(vec![of_programs(project, &self.programs()?)])
+    }
+
+    fn with_others(self, project: &mut Project) -> Outcome<Vec<Command>> {
+        Node::set_up(project)?.install_standards(project)?;
+        apps::install_python_client(project)?;
         Ok(vec![of_programs(project, &self.programs()?)])
     }
 
@@ -419,6 +432,7 @@ mod tests {
         assert!(Suite::of("npm_examples") == Suite::Npm);
         assert!(Suite::of("gateway_concealed") == Suite::Gateway);
         assert!(Suite::of("dpop_cases") == Suite::Dpop);
+        assert!(Suite::of("interop_python") == Suite::Interop);
         assert!(Suite::of("stores_registry") == Suite::Stores);
         assert!(Suite::of("lifecycle_end") == Suite::Lifecycle);
         assert!(Suite::of("restart") == Suite::Unit);
