@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bulla_server::Code;
 use bulla_tests::gateway::Behind;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -79,8 +80,9 @@ async fn of_a_length_and_a_coding_one_goes_on_and_nothing_behind_it() -> Outcome
 }
 
 #[tokio::test]
-async fn what_has_no_one_meaning_is_refused_and_not_passed_on() -> Outcome {
+async fn what_has_no_one_meaning_is_refused_and_told_of_and_not_passed_on() -> Outcome {
     let behind = Behind::start(|_| ()).await?;
+    let mut events = behind.gateway.bulla().events();
     let post = "POST /static/x HTTP/1.1\r\nHost: HOST\r\n";
     for (shape, rest) in [
         (
@@ -128,6 +130,11 @@ async fn what_has_no_one_meaning_is_refused_and_not_passed_on() -> Outcome {
     ] {
         let answered = statuses(behind.server.port(), &format!("{post}{rest}")).await?;
         assert!(matches!(*answered, [400]), "{shape}: {answered:?}");
+        let told = timeout(PATIENCE, events.next())
+            .await?
+            .ok_or("no event")??;
+        assert_eq!(told.kind.code(), Some(Code::Malformed), "{shape}");
+        assert!(told.network.is_some(), "{shape}");
         assert_eq!(at(&behind, "/echo"), Vec::<Value>::new(), "{shape}");
     }
     Ok(())

@@ -406,6 +406,10 @@ fn received(mut response: Response<Body>, quiet: Duration) -> Response<Body> {
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         return response;
     }
+    if response.status() == StatusCode::NO_CONTENT {
+        // RFC 9110 section 8.6.
+        response.headers_mut().remove(CONTENT_LENGTH);
+    }
     let kind = response.headers().get(CONTENT_TYPE);
     let are_events = kind.is_some_and(|kind| {
         let essence = kind.as_bytes().split(|&byte| byte == b';').next();
