@@ -150,7 +150,7 @@ impl Traffic {
         }
         let open = self.open();
         let content = Content {
-            content,
+            inner: content,
             has_ended: false,
             open,
         };
@@ -187,7 +187,7 @@ impl Open {
     /// An answer keeps it open to its end.
     pub(super) fn until_answered(self, content: Body) -> Body {
         Body::new(Answer {
-            content,
+            inner: content,
             _open: self,
         })
     }
@@ -203,7 +203,7 @@ impl Drop for Open {
 
 /// A request's content.
 struct Content {
-    content: Incoming,
+    inner: Incoming,
     has_ended: bool,
     open: Open,
 }
@@ -216,17 +216,17 @@ impl HttpBody for Content {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let polled = ready!(Pin::new(&mut self.content).poll_frame(cx));
+        let polled = ready!(Pin::new(&mut self.inner).poll_frame(cx));
         self.has_ended = polled.is_none();
         Poll::Ready(polled)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.has_ended || self.content.is_end_stream()
+        self.has_ended || self.inner.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.content.size_hint()
+        self.inner.size_hint()
     }
 }
 
@@ -240,7 +240,7 @@ impl Drop for Content {
 
 /// The content of an answer.
 struct Answer {
-    content: Body,
+    inner: Body,
     _open: Open,
 }
 
@@ -252,14 +252,14 @@ impl HttpBody for Answer {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.content).poll_frame(cx)
+        Pin::new(&mut self.inner).poll_frame(cx)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.content.is_end_stream()
+        self.inner.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.content.size_hint()
+        self.inner.size_hint()
     }
 }
