@@ -1,20 +1,27 @@
 //! Fields by which pages are protected, as browsers get them through the gateway, with somebody on the way.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::Router;
 use axum::http::header::{
-    CONTENT_SECURITY_POLICY, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
+    ACCEPT, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
+    X_FRAME_OPTIONS,
 };
-use axum::http::{HeaderName, HeaderValue};
+use axum::http::{HeaderName, HeaderValue, Request};
 use axum::middleware::map_response;
 use axum::response::{Html, Response};
 use axum::routing::get;
+use bulla_client::Client;
+use bulla_gateway::config::{Config, FieldsRule};
+use bulla_gateway::delivery::Hash;
 use bulla_tests::bank::PATIENCE;
 use bulla_tests::browser::{Browser, Engine};
 use bulla_tests::gateway::before;
 use bulla_tests::serve::Server;
 use serde_json::Value;
+use tokio::time::timeout;
 
 type Outcome<T = ()> = Result<T, Box<dyn std::error::Error>>;
 
@@ -110,6 +117,82 @@ async fn shown(browser: &Browser, site: &Server) -> Outcome<BTreeSet<String>> {
         shown.insert("frames".to_owned());
     }
     Ok(shown)
+}
+
+/// A page whose policy can be changed while it runs.
+fn deployed(weak: &Arc<AtomicBool>) -> Router {
+    let weak = Arc::clone(weak);
+    let page = move || {
+        let policy = if weak.load(Ordering::SeqCst) {
+            "script-src 'nonce-2' *"
+        } else {
+            "script-src 'nonce-1'"
+        };
+        async move { ([(CONTENT_SECURITY_POLICY, policy)], Html("<p>clay")) }
+    };
+    Router::new().route("/till", get(page))
+}
+
+/// The first page, then that with a weak policy twice, with the line that is told between. Gives how often `fields` was noticed.
+async fn noticed_of_a_deployment(fields: Vec<FieldsRule>, watch: bool) -> Outcome<usize> {
+    let weak = Arc::default();
+    let application = Server::start(deployed(&weak)).await?;
+    let configure = |config: &mut Config| {
+        config.fields = fields;
+        config.runtime.watch = watch;
+    };
+    let (gateway, server) = before(&application.url(""), configure, |router| router).await?;
+    let mut events = gateway.bulla().events();
+    let session = Client::builder(server.url("")).build()?.open().await?;
+    let ask = async || {
+        let page = Request::get("/till").header(ACCEPT, "text/html");
+        let page = session.fetch(page.body("")?).await?;
+        assert_eq!(page.status(), 200);
+        Ok::<_, Box<dyn std::error::Error>>(())
+    };
+    ask().await?;
+    weak.store(true, Ordering::SeqCst);
+    ask().await?;
+    ask().await?;
+    let seen = gateway.page_fields();
+    assert_eq!(seen.len(), if watch { 2 } else { 0 }, "{seen:?}");
+    let last = r#"{"kind":"patched","what":"fetch"}"#;
+    let last = Request::post("/.well-known/bulla/gateway/report")
+        .header(CONTENT_TYPE, "application/json")
+        .body(last)?;
+    session.fetch(last).await?;
+    let mut found = 0;
+    loop {
+        let event = timeout(PATIENCE, events.next()).await?;
+        let event = event.ok_or("the verifier is gone")??;
+        match event.kind.noticed() {
+            Some("fields") => {
+                assert!(event.session.is_some());
+                found += 1;
+            }
+            Some(_) => return Ok(found),
+            None => {}
+        }
+    }
+}
+
+#[tokio::test]
+async fn fields_that_an_application_changes_are_an_event_unless_they_are_authorised() -> Outcome {
+    assert_eq!(noticed_of_a_deployment(Vec::new(), true).await?, 1);
+    assert_eq!(noticed_of_a_deployment(Vec::new(), false).await?, 0);
+    let weak = "content-security-policy: script-src 'nonce-' *\n";
+    let rule = |page: Option<&str>| FieldsRule {
+        page: page.map(str::to_owned),
+        hash: Hash::of(weak.as_bytes()).integrity(),
+        justification: "as it was deployed".to_owned(),
+    };
+    assert_eq!(noticed_of_a_deployment(vec![rule(None)], true).await?, 0);
+    // What is named has to be so from the beginning.
+    let named = vec![rule(Some("/till"))];
+    assert_eq!(noticed_of_a_deployment(named, true).await?, 1);
+    let elsewhere = vec![rule(Some("/other"))];
+    assert_eq!(noticed_of_a_deployment(elsewhere, true).await?, 1);
+    Ok(())
 }
 
 async fn nobody_on_the_way_takes_a_pages_policies_off(engine: Engine) -> Outcome {

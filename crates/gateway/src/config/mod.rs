@@ -70,6 +70,8 @@ pub struct Config {
     pub runtime: Runtime,
     /// The scripts that pages may run, beside those of the manifest.
     pub scripts: Vec<ScriptRule>,
+    /// The fields that pages may have.
+    pub fields: Vec<FieldsRule>,
     /// Where other proxies ask, if any do.
     pub decision: Option<Decision>,
 }
@@ -317,6 +319,17 @@ impl ScriptRule {
     }
 }
 
+/// Fields that pages may have, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FieldsRule {
+    /// The path of the page, or the beginning of it if this ends with a slash; all pages without it.
+    pub page: Option<String>,
+    /// Of all of them, as the inventory says.
+    pub hash: String,
+    /// Why they are as they should be.
+    pub justification: String,
+}
+
 /// Where other proxies ask whether a request may pass.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Decision {
@@ -418,6 +431,7 @@ impl Config {
             delivery: None,
             runtime: Runtime::default(),
             scripts: Vec::new(),
+            fields: Vec::new(),
             decision: None,
         }
     }
@@ -444,6 +458,11 @@ impl Config {
     /// The file of the scripts that pages were seen to run.
     pub fn inventory_file(&self) -> PathBuf {
         self.state.join("scripts.json")
+    }
+
+    /// The file of the fields that pages had.
+    pub fn fields_file(&self) -> PathBuf {
+        self.state.join("fields.json")
     }
 
     /// The file of the operator's token, which is made if it is not there and nobody has named another one.
@@ -480,6 +499,7 @@ impl Config {
             ("delivery", self.delivery != new.delivery),
             ("runtime", self.runtime != new.runtime),
             ("scripts", self.scripts != new.scripts),
+            ("fields", self.fields != new.fields),
             ("decision", self.decision != new.decision),
         ];
         let changed = keys.into_iter().filter(|(_, is_new)| *is_new);
@@ -502,6 +522,7 @@ impl Config {
             unbound_tokens: new.unbound_tokens,
             runtime: new.runtime.clone(),
             scripts: new.scripts.clone(),
+            fields: new.fields.clone(),
             ..self.clone()
         };
         let waiting = next.changed(new);

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 pub use self::authorised::{Authorised, Grant};
 pub(crate) use self::script::INLINE;
 pub use self::script::Script;
+pub(crate) use self::table::day;
 pub use self::table::table;
 use crate::replaced::replace;
 
