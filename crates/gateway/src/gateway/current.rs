@@ -122,7 +122,7 @@ impl Current {
             let site = request.extensions().get::<Arc<Site>>().cloned();
             let criteria = Criteria {
                 config: &self.config,
-                bound_cookies: &self.bound_cookies(),
+                bound_cookies: &|| self.bound_cookies(),
                 authorised: self.authorised(),
                 origin: site.as_deref().map(|site| &site.origin),
             };

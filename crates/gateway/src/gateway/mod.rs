@@ -205,6 +205,11 @@ impl Gateway {
         self.current().kept.reports.inventory.scripts()
     }
 
+    /// How many of them there are.
+    pub(crate) fn known_scripts(&self) -> usize {
+        self.current().kept.reports.inventory.len()
+    }
+
     /// The fields that pages had, by page.
     pub fn page_fields(&self) -> Vec<PageFields> {
         self.current().kept.pages.all()
