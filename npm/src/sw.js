@@ -29,6 +29,8 @@ const OPTIONS = { ...CLIENT, ...SCOPE, login: "string", wasm: "string, object" }
  * @property {(request: Request, means: Means & { send: (request: Request) => Promise<Response> }) => Promise<Response>}
  *   answer what the page gets: what `send` brings, as it goes without this, or something else
  * @property {(request: Request, means: Means) => void} [sees] is shown each request that it does not take, wherever it goes
+ * @property {(request: Request, response: Response, outer: Response, means: Means) => void} [opens] is shown each reply that
+ *   came sealed, and the one that it came in
  * @property {(data: unknown, means: Means) => void} [hears] is told what pages say to the worker
  */
 
@@ -77,12 +79,12 @@ export function protect(options, code) {
     kept.heard();
     const isTaken = takes(server, scope, request);
     if (code?.takes(request, isTaken)) {
-      const send = isTaken ? answer : (request) => fetch(request);
+      const send = isTaken ? (request) => answer(request, event) : (request) => fetch(request);
       event.respondWith(code.answer(request, { ...meansOf(event), send }));
       return;
     }
     code?.sees?.(request, meansOf(event));
-    if (isTaken) event.respondWith(answer(request));
+    if (isTaken) event.respondWith(answer(request, event));
   });
 
   /** @returns {Means} */
@@ -117,11 +119,12 @@ export function protect(options, code) {
     }
   }
 
-  async function answer(request) {
+  async function answer(request, event) {
+    const look = (response, outer) => code?.opens?.(request, response, outer, meansOf(event));
     try {
       const isOurs = request.mode !== "navigate" || (await isFromHere(request));
       if (!isOurs && !isLooking(request)) throw wrong("it came by way of another site");
-      return await forward(await started(), request, stated(request, isOurs), kept.watch);
+      return await forward(await started(), request, stated(request, isOurs), kept.watch, look);
     } catch (error) {
       return refused(request, error, login);
     }

@@ -14,7 +14,7 @@ use axum::middleware::map_response;
 use axum::response::{Html, Response};
 use axum::routing::get;
 use bulla_client::Client;
-use bulla_gateway::config::{Config, FieldsRule};
+use bulla_gateway::config::{Config, FieldsRule, Reaction};
 use bulla_gateway::delivery::Hash;
 use bulla_tests::bank::PATIENCE;
 use bulla_tests::browser::{Browser, Engine};
@@ -26,6 +26,12 @@ use tokio::time::timeout;
 type Outcome<T = ()> = Result<T, Box<dyn std::error::Error>>;
 
 bulla_tests::in_each_engine!(nobody_on_the_way_takes_a_pages_policies_off);
+bulla_tests::in_each_engine!(
+    what_stands_outside_the_seal_is_compared,
+    chromium_outside Chromium,
+    firefox_outside Firefox,
+    webkit_outside WebKit
+);
 
 /// A page by whose fields the second script does not run, nor a frame of it show.
 const PAGE: &str = "<!doctype html><title>The till</title><link rel=icon href=data:,>
@@ -133,7 +139,7 @@ fn deployed(weak: &Arc<AtomicBool>) -> Router {
     Router::new().route("/till", get(page))
 }
 
-/// The first page, then that with a weak policy twice, with the line that is told between. Gives how often `fields` was noticed.
+/// The first page, then that with a weak policy twice, with the line that is told between. Gives how often a change was noticed.
 async fn noticed_of_a_deployment(fields: Vec<FieldsRule>, watch: bool) -> Outcome<usize> {
     let weak = Arc::default();
     let application = Server::start(deployed(&weak)).await?;
@@ -166,7 +172,7 @@ async fn noticed_of_a_deployment(fields: Vec<FieldsRule>, watch: bool) -> Outcom
         let event = timeout(PATIENCE, events.next()).await?;
         let event = event.ok_or("the verifier is gone")??;
         match event.kind.noticed() {
-            Some("fields") => {
+            Some("fields-changed") => {
                 assert!(event.session.is_some());
                 found += 1;
             }
@@ -211,6 +217,84 @@ async fn nobody_on_the_way_takes_a_pages_policies_off(engine: Engine) -> Outcome
     assert!(expected.len() >= 5, "{expected:?}");
     assert!(without.is_empty(), "{without:?}");
     assert_eq!(through, expected);
+    browser.quit().await?;
+    Ok(())
+}
+
+const HSTS: HeaderName = axum::http::header::STRICT_TRANSPORT_SECURITY;
+const CLEAR: HeaderName = HeaderName::from_static("clear-site-data");
+
+/// What somebody on the way does with a reply.
+type Change = fn(Response) -> Response;
+
+/// Has a page come so, and waits until its worker tells that fields are others, or else until it tells what comes later.
+async fn is_told(browser: &Browser, change: Change, is_expected: bool) -> Outcome<bool> {
+    let page = (
+        [(HSTS, "max-age=1; includeSubDomains")],
+        Html("<title>The till</title>"),
+    );
+    let application = Router::new().route("/till", get(async move || page));
+    let application = Server::start(application).await?;
+    let around =
+        |router: Router| router.layer(map_response(move |reply| async move { change(reply) }));
+    let configure = |config: &mut Config| config.runtime.fields = Reaction::StepUp;
+    let (gateway, server) = before(&application.url(""), configure, around).await?;
+    let mut events = gateway.bulla().events();
+    browser.goto(&server.url("/till")).await?;
+    let there = "return document.title === 'The till' && navigator.serviceWorker.controller";
+    browser.wait_until(there, PATIENCE).await?;
+    let inject = "const script = document.createElement('script');
+        script.textContent = 'window.last = true';
+        document.body.append(script)";
+    let mut next = async || loop {
+        let event = timeout(PATIENCE, events.next()).await?;
+        let noticed = event.ok_or("the verifier is gone")??.kind.noticed();
+        if let Some(what) = noticed {
+            return Ok::<_, Box<dyn std::error::Error>>(what);
+        }
+    };
+    if is_expected {
+        return Ok(next().await? == "fields");
+    }
+    browser.eval(inject, []).await?;
+    Ok(next().await? == "fields")
+}
+
+async fn what_stands_outside_the_seal_is_compared(engine: Engine) -> Outcome {
+    let changes: [(Change, bool); 4] = [
+        (|reply| reply, false),
+        (
+            |mut reply| {
+                reply.headers_mut().remove(HSTS);
+                reply
+            },
+            true,
+        ),
+        // It may ask for more.
+        (
+            |mut reply| {
+                let served = HeaderValue::from_static("cdn");
+                reply.headers_mut().insert("x-served-by", served);
+                reply
+            },
+            false,
+        ),
+        (
+            |mut reply| {
+                let cache = HeaderValue::from_static("\"cache\"");
+                reply.headers_mut().insert(CLEAR, cache);
+                reply
+            },
+            // It shows it to nobody.
+            engine != Engine::Chromium,
+        ),
+    ];
+    let browser = Browser::launch(engine).await?;
+    for (number, (change, expected)) in changes.into_iter().enumerate() {
+        let told = is_told(&browser, change, expected).await;
+        let told = told.map_err(|error| format!("{number}: {error}"))?;
+        assert_eq!(told, expected, "{number}");
+    }
     browser.quit().await?;
     Ok(())
 }

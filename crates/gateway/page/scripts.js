@@ -1,6 +1,7 @@
-// Which scripts pages load, and what the loader has noticed in them: the gateway is told of both.
+// Which scripts pages load, which of their fields were changed, and what the loader has noticed in them: the gateway is told.
 
 import { OWN, SCRIPTS } from "./code.js";
+import { changed } from "./fields.js";
 import { encoded, integrity, sha256 } from "./hash.js";
 import { MOST_LEN, MOST_REPORTS, NOTICED, REPORT, RESET } from "./reports.js";
 
@@ -43,6 +44,17 @@ export class Scripts {
     if (!isScript(request)) return;
     if (isFromHere(request)) means.keep(this.#look(request.url, means));
     else means.keep(this.#tell(request.url, heldTo(request), means));
+  }
+
+  /** What came for a page, and the reply that it came in. */
+  opens({ url, mode }, { headers }, outer, means) {
+    if (mode !== "navigate") return;
+    const page = new URL(url).pathname;
+    for (const field of changed(headers, outer.headers)) {
+      // Whichever page it was: what is on the way does the same with each.
+      const name = Object.values(field).join();
+      this.#add(this.#loaded, { kind: "fields", ...field, page }, means, name);
+    }
   }
 
   /** What the loader says. */

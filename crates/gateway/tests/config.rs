@@ -746,7 +746,7 @@ fn every_key_is_read() {
         unbound_tokens = \"pass\"\n\
         [health]\ninterval = \"1s\"\ntimeout = \"250ms\"\n\
         [limits]\nbody = \"1KiB\"\nconnect = \"1ms\"\nanswer = \"2m\"\nquiet = \"6m\"\nhead = \"3s\"\nidle = \"4h\"\nshutdown = \"0s\"\n\
-        [runtime]\nwatch = \"off\"\nscript = \"end\"\npatched = \"step-up\"\nintegrity = \"end\"\npolicy = \"step-up\"\n\
+        [runtime]\nwatch = \"off\"\nscript = \"end\"\npatched = \"step-up\"\nintegrity = \"end\"\nfields = \"step-up\"\npolicy = \"step-up\"\n\
         [[scripts]]\nhash = \"sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=\"\njustification = \"Nothing\"\n\
         [decision]\nlisten = \"127.0.0.1:1\"\ncontent = \"unchecked\"";
     let text = format!("upstreams = [\"http://a\"]\n{text}");
@@ -790,6 +790,7 @@ fn every_key_is_read() {
         script: Reaction::End,
         patched: Reaction::StepUp,
         integrity: Reaction::End,
+        fields: Reaction::StepUp,
         policy: Reaction::StepUp,
     };
     assert_eq!(config.runtime, runtime);

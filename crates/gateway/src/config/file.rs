@@ -321,6 +321,7 @@ fn runtime(mut section: Section<'_, '_>) -> Runtime {
         script: reaction("script"),
         patched: reaction("patched"),
         integrity: reaction("integrity"),
+        fields: reaction("fields"),
         policy: reaction("policy"),
     };
     section.end();

@@ -269,6 +269,8 @@ pub struct Runtime {
     pub patched: Reaction,
     /// A file that is not what it should be.
     pub integrity: Reaction,
+    /// A field that counts outside the seal alone, and is not as it was sent.
+    pub fields: Reaction,
     /// What the page's policies have refused.
     pub policy: Reaction,
 }
@@ -592,6 +594,7 @@ impl Default for Runtime {
             script: Reaction::Record,
             patched: Reaction::Record,
             integrity: Reaction::Record,
+            fields: Reaction::Record,
             policy: Reaction::Record,
         }
     }

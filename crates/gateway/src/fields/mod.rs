@@ -33,7 +33,7 @@ const MOST_LEN: usize = 256;
 const OTHERS: &str = "*";
 
 /// What the log and the verifier are told.
-const CHANGED: &str = "fields";
+const CHANGED: &str = "fields-changed";
 
 const DAY: u64 = 24 * 60 * 60;
 
