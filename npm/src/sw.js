@@ -21,6 +21,7 @@ const OPTIONS = { ...CLIENT, ...SCOPE, login: "string", wasm: "string, object" }
  * @property {(work: Promise<unknown>) => void} keep keeps the worker alive until this is done
  * @property {(path: string, told: object | Promise<object>) => Promise<number | undefined>} post has the server told of
  *   something. Resolves with the status of its answer, if there is one
+ * @property {(request: Request) => Promise<Response>} ask sends a request through the session, wherever it goes
  * @property {string | undefined} client the id of the page's client; empty or none for navigations
  *
  * @typedef {object} Code
@@ -28,7 +29,8 @@ const OPTIONS = { ...CLIENT, ...SCOPE, login: "string", wasm: "string, object" }
  *   on its way; it is asked once, and told whether the request goes through the session
  * @property {(request: Request, means: Means & { send: (request: Request) => Promise<Response> }) => Promise<Response>}
  *   answer what the page gets: what `send` brings, as it goes without this, or something else
- * @property {(request: Request, means: Means) => void} [sees] is shown each request that it does not take, wherever it goes
+ * @property {(request: Request, means: Means, isSealed: boolean) => void} [sees] is shown each request that it does not take,
+ *   wherever it goes, and whether that is through the session
  * @property {(request: Request, response: Response, outer: Response, means: Means) => void} [opens] is shown each reply that
  *   came sealed, and the one that it came in
  * @property {(data: unknown, means: Means) => void} [hears] is told what pages say to the worker
@@ -83,7 +85,7 @@ export function protect(options, code) {
       event.respondWith(code.answer(request, { ...meansOf(event), send }));
       return;
     }
-    code?.sees?.(request, meansOf(event));
+    code?.sees?.(request, meansOf(event), isTaken);
     if (isTaken) event.respondWith(answer(request, event));
   });
 
@@ -102,7 +104,8 @@ export function protect(options, code) {
       keep(answered);
       return answered;
     };
-    return { keep, client, post };
+    const ask = async (request) => forward(await started(), request, [], kept.watch);
+    return { keep, client, post, ask };
   }
 
   /** Tells the server something, through the session. It may be that somebody on the way does not want it told. */

@@ -2,19 +2,19 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use axum::Router;
 use axum::http::header::{
     ACCEPT, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
     X_FRAME_OPTIONS,
 };
-use axum::http::{HeaderName, HeaderValue, Request};
+use axum::http::{HeaderName, HeaderValue, Method, Request};
 use axum::middleware::map_response;
 use axum::response::{Html, Response};
 use axum::routing::get;
 use bulla_client::Client;
-use bulla_gateway::config::{Config, FieldsRule, Reaction};
+use bulla_gateway::config::{Access, Config, FieldsRule, PathRule, Reaction};
 use bulla_gateway::delivery::Hash;
 use bulla_tests::bank::PATIENCE;
 use bulla_tests::browser::{Browser, Engine};
@@ -223,6 +223,86 @@ async fn nobody_on_the_way_takes_a_pages_policies_off(engine: Engine) -> Outcome
 
 const HSTS: HeaderName = axum::http::header::STRICT_TRANSPORT_SECURITY;
 const CLEAR: HeaderName = HeaderName::from_static("clear-site-data");
+
+bulla_tests::in_each_engine!(
+    public_pages_are_compared_with_what_is_sealed,
+    chromium_public Chromium,
+    firefox_public Firefox,
+    webkit_public WebKit
+);
+
+/// A page that anybody may have, and one that has to be sealed. The first one's policy has a nonce, and a token.
+async fn public_pages_are_compared_with_what_is_sealed(engine: Engine) -> Outcome {
+    let changes: [(Change, bool); 2] = [
+        (|reply| reply, false),
+        (
+            |mut reply| {
+                reply.headers_mut().remove(CONTENT_SECURITY_POLICY);
+                reply
+            },
+            true,
+        ),
+    ];
+    let browser = Browser::launch(engine).await?;
+    for (change, is_expected) in changes {
+        let asked = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&asked);
+        let public = move |method: Method| {
+            let number = counted.fetch_add(usize::from(method == Method::HEAD), Ordering::SeqCst);
+            let policy = format!("object-src 'none'; script-src * 'nonce-{number}'");
+            let varies = format!("token-{number}=\"/reports\"");
+            let fields = [
+                (CONTENT_SECURITY_POLICY, policy),
+                (HeaderName::from_static("reporting-endpoints"), varies),
+            ];
+            async move { (fields, Html("<title>The shop</title>")) }
+        };
+        let till = async || Html("<title>The till</title>");
+        let application = Router::new()
+            .route("/shop/", get(public))
+            .route("/till", get(till));
+        let application = Server::start(application).await?;
+        let around =
+            |router: Router| router.layer(map_response(move |reply| async move { change(reply) }));
+        let configure = |config: &mut Config| {
+            config.paths = vec![PathRule {
+                prefix: "/shop/".to_owned(),
+                access: Access::Public,
+            }];
+        };
+        let (gateway, server) = before(&application.url(""), configure, around).await?;
+        let mut events = gateway.bulla().events();
+        for (path, title) in [("/till", "The till"), ("/shop/?token=1", "The shop")] {
+            browser.goto(&server.url(path)).await?;
+            let there = format!(
+                "return document.title === '{title}' && navigator.serviceWorker.controller"
+            );
+            browser.wait_until(&there, PATIENCE).await?;
+        }
+        let has_asked = async {
+            while asked.load(Ordering::SeqCst) < 3 {
+                browser.eval("return 0", []).await?;
+            }
+            Ok::<_, Box<dyn std::error::Error>>(())
+        };
+        let has_asked = timeout(PATIENCE, has_asked).await;
+        has_asked.map_err(|_| format!("it was asked {asked:?} times"))??;
+        let patch = "XMLHttpRequest.prototype.send = () => 0; dispatchEvent(new Event('pagehide'))";
+        if !is_expected {
+            browser.eval(patch, []).await?;
+        }
+        let noticed = loop {
+            let event = timeout(PATIENCE, events.next()).await?;
+            let noticed = event.ok_or("the verifier is gone")??.kind.noticed();
+            if let Some(what) = noticed {
+                break what;
+            }
+        };
+        assert_eq!(noticed == "fields", is_expected, "{noticed}");
+    }
+    browser.quit().await?;
+    Ok(())
+}
 
 /// What somebody on the way does with a reply.
 type Change = fn(Response) -> Response;

@@ -269,7 +269,7 @@ pub struct Runtime {
     pub patched: Reaction,
     /// A file that is not what it should be.
     pub integrity: Reaction,
-    /// A field that counts outside the seal alone, and is not as it was sent.
+    /// A field that is not as it was sent, where the seal does not hold it.
     pub fields: Reaction,
     /// What the page's policies have refused.
     pub policy: Reaction,

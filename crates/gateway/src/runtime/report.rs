@@ -13,7 +13,7 @@ pub(super) const MOST: usize = 64;
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields)]
 pub(crate) enum Report {
-    /// A field that counts on the outer reply alone is not as it was sealed.
+    /// A field that protects a page is not as it was sealed.
     Fields {
         name: Word,
         expected: Word,
