@@ -40,8 +40,9 @@ export async function run(client, input, init) {
  * @param {Request} request
  * @param {[string, string][]} stated further fields of it, that no `Request` takes
  * @param {(stream: ReadableStream, fields: [string, string][]) => ReadableStream} watch
+ * @param {(response: Response, outer: Response) => void} [look] is shown the reply, and the one that it came in
  */
-export async function forward(client, request, stated, watch) {
+export async function forward(client, request, stated, watch, look) {
   const { method, url, signal } = request;
   // The worker's own address would be its referrer.
   const carried = { credentials: request.credentials, referrerPolicy: "no-referrer" };
@@ -52,7 +53,11 @@ export async function forward(client, request, stated, watch) {
   for (let redirects = 0; ; redirects += 1) {
     const reply = await exchange(client, whole, false);
     const location = reply.location();
-    if (location === undefined) return reply.intoResponse(method === "HEAD", watch);
+    if (location === undefined) {
+      const response = await reply.intoResponse(method === "HEAD", watch);
+      look?.(response, reply.outer);
+      return response;
+    }
     reply.cancel();
     const to = new URL(location, whole.url).href;
     const hasBody = whole.body.length > 0 && reply.status >= 307;

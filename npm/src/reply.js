@@ -29,7 +29,7 @@ export async function openSealed(client, session, request, nonce, response) {
     const refusal = problem && refusalOf(head, problem);
     if (refusal) refusal.sealed = true;
     await client.take(session, head.handout(true, session.nonce));
-    return refusal ? { refusal, wasSealed: true } : { reply: new Reply(head, content, undefined) };
+    return refusal ? { refusal, wasSealed: true } : { reply: new Reply(head, content, response) };
   } catch (error) {
     content.cancel();
     throw error;
@@ -67,16 +67,19 @@ function headOf(response) {
 /** A reply that has been checked as far as it has come. */
 export class Reply {
   status;
+  /** The platform's: what whoever ends TLS has let through. */
+  outer;
   #fields;
   #content;
   #plain;
 
-  constructor(head, content, plain) {
+  constructor(head, content, outer) {
     this.status = head.status;
+    this.outer = outer;
     this.#fields = pairs(head.fields);
     head.free();
     this.#content = content;
-    this.#plain = plain;
+    if (!content) this.#plain = outer;
   }
 
   /** Where a redirect leads. */

@@ -21,6 +21,7 @@ const OPTIONS = { ...CLIENT, ...SCOPE, login: "string", wasm: "string, object" }
  * @property {(work: Promise<unknown>) => void} keep keeps the worker alive until this is done
  * @property {(path: string, told: object | Promise<object>) => Promise<number | undefined>} post has the server told of
  *   something. Resolves with the status of its answer, if there is one
+ * @property {(request: Request) => Promise<Response>} ask sends a request through the session, wherever it goes
  * @property {string | undefined} client the id of the page's client; empty or none for navigations
  *
  * @typedef {object} Code
@@ -28,7 +29,10 @@ const OPTIONS = { ...CLIENT, ...SCOPE, login: "string", wasm: "string, object" }
  *   on its way; it is asked once, and told whether the request goes through the session
  * @property {(request: Request, means: Means & { send: (request: Request) => Promise<Response> }) => Promise<Response>}
  *   answer what the page gets: what `send` brings, as it goes without this, or something else
- * @property {(request: Request, means: Means) => void} [sees] is shown each request that it does not take, wherever it goes
+ * @property {(request: Request, means: Means, isSealed: boolean) => void} [sees] is shown each request that it does not take,
+ *   wherever it goes, and whether that is through the session
+ * @property {(request: Request, response: Response, outer: Response, means: Means) => void} [opens] is shown each reply that
+ *   came sealed, and the one that it came in
  * @property {(data: unknown, means: Means) => void} [hears] is told what pages say to the worker
  */
 
@@ -77,12 +81,12 @@ export function protect(options, code) {
     kept.heard();
     const isTaken = takes(server, scope, request);
     if (code?.takes(request, isTaken)) {
-      const send = isTaken ? answer : (request) => fetch(request);
+      const send = isTaken ? (request) => answer(request, event) : (request) => fetch(request);
       event.respondWith(code.answer(request, { ...meansOf(event), send }));
       return;
     }
-    code?.sees?.(request, meansOf(event));
-    if (isTaken) event.respondWith(answer(request));
+    code?.sees?.(request, meansOf(event), isTaken);
+    if (isTaken) event.respondWith(answer(request, event));
   });
 
   /** @returns {Means} */
@@ -100,7 +104,8 @@ export function protect(options, code) {
       keep(answered);
       return answered;
     };
-    return { keep, client, post };
+    const ask = async (request) => forward(await started(), request, [], kept.watch);
+    return { keep, client, post, ask };
   }
 
   /** Tells the server something, through the session. It may be that somebody on the way does not want it told. */
@@ -117,11 +122,12 @@ export function protect(options, code) {
     }
   }
 
-  async function answer(request) {
+  async function answer(request, event) {
+    const look = (response, outer) => code?.opens?.(request, response, outer, meansOf(event));
     try {
       const isOurs = request.mode !== "navigate" || (await isFromHere(request));
       if (!isOurs && !isLooking(request)) throw wrong("it came by way of another site");
-      return await forward(await started(), request, stated(request, isOurs), kept.watch);
+      return await forward(await started(), request, stated(request, isOurs), kept.watch, look);
     } catch (error) {
       return refused(request, error, login);
     }

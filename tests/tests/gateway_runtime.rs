@@ -121,22 +121,59 @@ async fn reports_of_a_session_are_events_about_it() -> Outcome {
     Ok(())
 }
 
+/// Script in a page can have its session report whatever it likes.
 #[tokio::test]
-async fn a_session_does_not_report_without_end() -> Outcome {
-    let site = Behind::start(|_| ()).await?;
+async fn who_reports_without_end_hides_nothing_by_it() -> Outcome {
+    let site = Behind::start(|config| config.runtime.script = Reaction::End).await?;
     let client = Client::builder(site.server.url("")).build()?;
-    let (session, other) = (client.open().await?, client.open().await?);
+    let session = client.open().await?;
+    let mut events = site.gateway.bulla().events();
     let full = format!("[{}]", vec![PATCHED; 64].join(","));
-    let mut refused = String::new();
-    // A window may end in between.
+    // More than is written down of a session in a minute, whenever that begins.
     for _ in 0..40 {
-        if let Err(error) = report(&session, full.clone()).await {
-            refused = error.to_string();
-            break;
+        report(&session, full.clone()).await?;
+    }
+    let before = session.id();
+    let script = r#"{"kind":"script","url":"https://evil.example/a.js","page":"/till"}"#;
+    assert_eq!(report(&session, script).await?, StatusCode::RESET_CONTENT);
+    while noticed(&mut events).await? != "script" {}
+    assert_eq!(site.gateway.scripts().len(), 1);
+    assert_eq!(report(&session, PATCHED).await?, StatusCode::NO_CONTENT);
+    assert_ne!(session.id(), before, "the other one has ended");
+    Ok(())
+}
+
+/// Anybody may open a session, and many.
+#[tokio::test]
+async fn who_reports_what_no_page_runs_fills_nothing() -> Outcome {
+    let rule = ScriptRule {
+        url: Some("/own/".to_owned()),
+        hash: None,
+        justification: "it is ours".to_owned(),
+    };
+    let site = Behind::start(|config| config.scripts = vec![rule]).await?;
+    let client = Client::builder(site.server.url("")).build()?;
+    let script = |url: &str| format!(r#"{{"kind":"script","url":"{url}","page":"/till"}}"#);
+    for session in 0..26 {
+        let other = client.open().await?;
+        for batch in 0..4 {
+            let made_up = |number| script(&format!("/{session}/{batch}/{number}.js"));
+            let all: Vec<_> = (0..50).map(made_up).collect();
+            report(&other, format!("[{}]", all.join(","))).await?;
         }
     }
-    assert!(refused.starts_with("rate_limited: "), "{refused}");
-    assert_eq!(report(&other, PATCHED).await?, StatusCode::NO_CONTENT);
+    let victim = client.open().await?;
+    let mut events = site.gateway.bulla().events();
+    for url in ["https://evil.example/a.js", "/own/a.js"] {
+        report(&victim, script(url)).await?;
+        let known = site.gateway.scripts();
+        assert!(known.iter().any(|known| known.url == url), "{url}");
+    }
+    assert_eq!(noticed(&mut events).await?, "script");
+    // It is in there, so that it is told once.
+    report(&victim, script("https://evil.example/a.js")).await?;
+    report(&victim, PATCHED).await?;
+    assert_eq!(noticed(&mut events).await?, "patched");
     Ok(())
 }
 

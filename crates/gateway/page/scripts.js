@@ -1,6 +1,7 @@
-// Which scripts pages load, and what the loader has noticed in them: the gateway is told of both.
+// Which scripts pages load, which of their fields were changed, and what the loader has noticed in them: the gateway is told.
 
 import { OWN, SCRIPTS } from "./code.js";
+import { changed, compared } from "./fields.js";
 import { encoded, integrity, sha256 } from "./hash.js";
 import { MOST_LEN, MOST_REPORTS, NOTICED, REPORT, RESET } from "./reports.js";
 
@@ -18,7 +19,7 @@ export class Scripts {
   #noticed = new Outbox();
   /** Requests that are held to a manifest. */
   #held = new WeakSet();
-  /** Public scripts of this origin that were looked at. */
+  /** Public scripts and pages of this origin that were looked at. */
   #looked = new Set();
 
   /** @param {import("../../../npm/src/sw.js").Code} [delivery] who else looks at code */
@@ -38,11 +39,34 @@ export class Scripts {
     return await answer;
   }
 
-  /** Scripts of other origins, and public ones, which go out as browsers make them. */
-  sees(request, means) {
+  /** Scripts of other origins, and what is public, which go out as browsers make them. */
+  sees(request, means, isSealed) {
+    if (isPage(request) && isFromHere(request) && !isSealed) means.keep(this.#compare(request.url, means));
     if (!isScript(request)) return;
     if (isFromHere(request)) means.keep(this.#look(request.url, means));
     else means.keep(this.#tell(request.url, heldTo(request), means));
+  }
+
+  /** What came for a page, and the reply that it came in. */
+  opens(request, { headers }, outer, means) {
+    if (isPage(request)) this.#tellFields(new URL(request.url).pathname, changed(headers, outer.headers), means);
+  }
+
+  /** What comes for a page that is not sealed, once for each. */
+  async #compare(url, means) {
+    const { origin, pathname } = new URL(url);
+    if (!this.#isNew(`page ${pathname}`)) return;
+    // Nobody but whoever is on the way can keep that from being asked, and he can keep it from being told anyhow.
+    const fields = await compared(origin + pathname, means.ask).catch(() => []);
+    this.#tellFields(pathname, fields, means);
+  }
+
+  #tellFields(page, fields, means) {
+    for (const field of fields) {
+      // Whichever page it was: what is on the way does the same with each.
+      const name = Object.values(field).join();
+      this.#add(this.#loaded, { kind: "fields", ...field, page }, means, name);
+    }
   }
 
   /** What the loader says. */
@@ -53,15 +77,21 @@ export class Scripts {
 
   /** The same once more, out of the browser's cache if that is at all possible. */
   async #look(url, means) {
-    if (this.#looked.has(url)) return;
-    if (this.#looked.size >= REMEMBERED) this.#looked.clear();
-    this.#looked.add(url);
+    if (!this.#isNew(url)) return;
     try {
       await this.#read(url, await fetch(url, { cache: "force-cache" }), means);
     } catch {
       // It leads to another origin, where nobody here can read it.
       await this.#tell(url, "", means);
     }
+  }
+
+  /** Whether it was not looked at yet. */
+  #isNew(name) {
+    if (this.#looked.has(name)) return false;
+    if (this.#looked.size >= REMEMBERED) this.#looked.clear();
+    this.#looked.add(name);
+    return true;
   }
 
   /** Bytes of other origins cannot be read here. */
@@ -143,5 +173,6 @@ function heldTo({ integrity }) {
   return others.length === 0 ? (hash ?? "") : "";
 }
 
+const isPage = ({ mode, method }) => mode === "navigate" && method === "GET";
 const isScript = ({ destination }) => SCRIPTS.includes(destination);
 const isFromHere = ({ url }) => new URL(url).origin === location.origin;

@@ -18,6 +18,7 @@
 //! | which cookies it learns to bind | `learnt` |
 //! | what pages report of themselves | `runtime`, `page/watch.js`, `page/scripts.js` |
 //! | which scripts they run | [`inventory`] |
+//! | which fields they have | [`fields`] |
 //! | what is put into pages | `html` |
 //! | what is added to their policies (CSP) | `policy` |
 //! | what the application's code is held to | [`delivery`], `html::held`, `page/delivery.js` |
@@ -30,10 +31,12 @@ pub mod config;
 mod decision;
 pub mod delivery;
 mod edge;
+pub mod fields;
 mod gateway;
 mod html;
 pub mod inventory;
 mod learnt;
+mod listed;
 pub mod operator;
 mod policy;
 mod replaced;
@@ -46,6 +49,7 @@ mod upstream;
 
 pub use crate::access::RuleError;
 pub use crate::delivery::DeliveryError;
+pub use crate::fields::FieldsError;
 pub use crate::gateway::{Gateway, StartError};
 pub use crate::inventory::InventoryError;
 pub use crate::learnt::LearntError;

@@ -575,6 +575,43 @@ fn an_operators_token_is_made_and_not_told() {
 }
 
 #[test]
+fn which_fields_pages_had_is_printed_with_what_authorises_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let hash = "sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=";
+    let config = format!(
+        "upstreams = [\"http://127.0.0.1:8000\"]\n\
+        [[fields]]\npage = \"/pay/\"\nhash = {hash:?}\njustification = \"none, by now\"\n"
+    );
+    fs::write(folder.join("bulla.toml"), config).unwrap();
+    let head = "page,fields,hash,first seen,last seen,authorised,justification\r\n";
+    assert_eq!(
+        call(folder, &["fields"]),
+        (0, head.to_owned(), String::new())
+    );
+    fs::create_dir(folder.join("bulla")).unwrap();
+    let file = folder.join("bulla/fields.json");
+    let kept = format!(
+        r#"{{"version":1,"list":[
+        {{"page":"/pay/","fields":"","hash":"{hash}","first_seen":0,"last_seen":86400}},
+        {{"page":"/","fields":"a: 1","hash":"sha256-b","first_seen":0,"last_seen":0}}]}}"#
+    );
+    fs::write(&file, kept).unwrap();
+    let rows = format!(
+        "{head}/pay/,,{hash},1970-01-01,1970-01-02,yes,\"none, by now\"\r\n\
+        /,a: 1,sha256-b,1970-01-01,1970-01-01,no,\r\n"
+    );
+    assert_eq!(call(folder, &["fields"]), (0, rows, String::new()));
+    fs::write(&file, "{").unwrap();
+    let (code, out, said) = call(folder, &["fields"]);
+    assert_eq!((code, out.as_str()), (1, ""));
+    assert!(
+        said.starts_with("bulla/fields.json cannot be used: "),
+        "{said}"
+    );
+}
+
+#[test]
 fn which_scripts_were_run_is_printed_with_what_authorises_them() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();

@@ -131,7 +131,7 @@ fn what_is_wrong_has_a_line_and_a_key_and_what_would_be_right() {
             "acess = \"sealed\"",
             "bulla.toml:1: acess: is no key here; there are listen, tls, state, paths, tokens, origins, upstreams, \
              upstream_tls, access, mode, proof, bound_cookies, unbound_cookies, unbound_tokens, health, limits, network, operator, \
-             delivery, runtime, scripts, decision",
+             delivery, runtime, scripts, fields, decision",
         ),
         (
             "tls = \"a.pem\"",
@@ -181,6 +181,14 @@ fn what_is_wrong_has_a_line_and_a_key_and_what_would_be_right() {
         (
             "[[scripts]]\njustification = \"x\"",
             "bulla.toml:1: scripts[0].url: is missing, and so is hash: one of them has to say which script it is",
+        ),
+        (
+            "[[fields]]\npage = \"pay\"\nhash = \"sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=\"\njustification = \"x\"",
+            "bulla.toml:2: fields[0].page: \"pay\" is no path such as /pay/, without a query",
+        ),
+        (
+            "[[fields]]\npage = \"/pay\"\njustification = \"x\"",
+            "bulla.toml:1: fields[0].hash: is missing",
         ),
         (
             "[[scripts]]\nurl = \"/a.js\"",
@@ -482,7 +490,7 @@ fn what_has_changed_is_named() {
         access = \"signed\"\n[[tokens]]\npath = \"/a\"\nmember = \"t\"\n\
         [tls]\ncertificate = \"c\"\nkey = \"k\"\n[upstream_tls]\nca = \"c\"\n[health]\npath = \"/h\"\n[limits]\nbody = \"1B\"\n\
         [network]\nclient_address = \"x\"\n[operator]\nlisten = \"[::]:2\"\n\
-        [delivery]\nmanifest = \"m\"\n[runtime]\nscript = \"end\"\n[[scripts]]\nurl = \"/a\"\njustification = \"x\"\n[decision]\nlisten = \"[::]:3\"";
+        [delivery]\nmanifest = \"m\"\n[runtime]\nscript = \"end\"\n[[scripts]]\nurl = \"/a\"\njustification = \"x\"\n[[fields]]\nhash = \"sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=\"\njustification = \"x\"\n[decision]\nlisten = \"[::]:3\"";
     let old = read("");
     let none: [&str; 0] = [];
     assert_eq!(old.changed(&old), none);
@@ -510,7 +518,7 @@ fn what_has_changed_is_named() {
 fn known(table: &str) -> BTreeSet<String> {
     let header = match table {
         "" => String::new(),
-        "paths" | "tokens" | "scripts" => format!("[[{table}]]\n"),
+        "paths" | "tokens" | "scripts" | "fields" => format!("[[{table}]]\n"),
         table => format!("[{table}]\n"),
     };
     let said = wrong(&format!("{header}'?' = 0"));
@@ -547,13 +555,13 @@ fn the_table_of_the_docs_has_every_key_and_no_other() {
     for key in known("") {
         let below = match key.as_str() {
             "tls" | "upstream_tls" | "health" | "limits" | "network" | "operator" | "delivery"
-            | "runtime" | "decision" | "paths" | "tokens" | "scripts" => known(&key),
+            | "runtime" | "decision" | "paths" | "tokens" | "scripts" | "fields" => known(&key),
             _ => {
                 keys.insert(key);
                 continue;
             }
         };
-        let is_list = ["paths", "tokens", "scripts"].contains(&key.as_str());
+        let is_list = ["paths", "tokens", "scripts", "fields"].contains(&key.as_str());
         let list = if is_list { "[]" } else { "" };
         keys.extend(below.iter().map(|name| format!("{key}{list}.{name}")));
     }
@@ -593,6 +601,7 @@ fn the_example_of_the_docs_is_right_and_its_defaults_are_the_defaults() {
         "paths",
         "tokens",
         "scripts",
+        "fields",
         "tls",
         "upstream_tls",
         "health",
@@ -716,6 +725,17 @@ fn every_key_is_read() {
     assert_eq!(script.url.as_deref(), Some("https://pay.example/v3/"));
     assert_eq!(script.hash, None);
     assert!(script.justification.starts_with("Takes the card's number"));
+    let [fields] = &*config.fields else {
+        panic!("{:?}", config.fields)
+    };
+    assert_eq!(fields.page.as_deref(), Some("/pay/"));
+    assert_eq!(
+        Some(&*fields.hash),
+        example()
+            .split('"')
+            .find(|text| text.starts_with("sha256-"))
+    );
+    assert!(fields.justification.starts_with("As it was reviewed"));
     let decision = config.decision.unwrap();
     assert_eq!(
         (decision.listen.port(), decision.content),
@@ -726,7 +746,7 @@ fn every_key_is_read() {
         unbound_tokens = \"pass\"\n\
         [health]\ninterval = \"1s\"\ntimeout = \"250ms\"\n\
         [limits]\nbody = \"1KiB\"\nconnect = \"1ms\"\nanswer = \"2m\"\nquiet = \"6m\"\nhead = \"3s\"\nidle = \"4h\"\nshutdown = \"0s\"\n\
-        [runtime]\nwatch = \"off\"\nscript = \"end\"\npatched = \"step-up\"\nintegrity = \"end\"\npolicy = \"step-up\"\n\
+        [runtime]\nwatch = \"off\"\nscript = \"end\"\npatched = \"step-up\"\nintegrity = \"end\"\nfields = \"step-up\"\npolicy = \"step-up\"\n\
         [[scripts]]\nhash = \"sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=\"\njustification = \"Nothing\"\n\
         [decision]\nlisten = \"127.0.0.1:1\"\ncontent = \"unchecked\"";
     let text = format!("upstreams = [\"http://a\"]\n{text}");
@@ -770,6 +790,7 @@ fn every_key_is_read() {
         script: Reaction::End,
         patched: Reaction::StepUp,
         integrity: Reaction::End,
+        fields: Reaction::StepUp,
         policy: Reaction::StepUp,
     };
     assert_eq!(config.runtime, runtime);

@@ -2,8 +2,8 @@
 
 mod check;
 mod keys;
+mod lists;
 mod run;
-mod scripts;
 mod sign;
 
 use std::error::Error;
@@ -44,6 +44,8 @@ enum Command {
     Sign(Sign),
     /// Prints which scripts browsers have run, as CSV: since when, whether they are authorised, and why
     Scripts(Options),
+    /// Prints which fields pages had, as CSV: since when, whether they are authorised, and why
+    Fields(Options),
 }
 
 #[derive(Args, Clone)]
@@ -125,7 +127,8 @@ pub(crate) fn main() -> ExitCode {
         Some(Command::Keygen(state)) => keys::keygen(&state),
         Some(Command::Thumbprint(state)) => keys::thumbprint(&state),
         Some(Command::Sign(asked)) => sign::sign(&asked),
-        Some(Command::Scripts(options)) => scripts::scripts(&options),
+        Some(Command::Scripts(options)) => lists::scripts(&options),
+        Some(Command::Fields(options)) => lists::fields(&options),
     };
     let Err(failure) = done else {
         return ExitCode::SUCCESS;

@@ -7,8 +7,8 @@ use bulla_server::ProofKind;
 
 use super::reader::{Place, Problem, Reader, Section};
 use super::{
-    Access, Config, Decision, Delivery, Health, Limits, Network, Operator, Overrides, PathRule,
-    Runtime, ScriptRule, Tls, TokenRule, UpstreamTls, values,
+    Access, Config, Decision, Delivery, FieldsRule, Health, Limits, Network, Operator, Overrides,
+    PathRule, Runtime, ScriptRule, Tls, TokenRule, UpstreamTls, values,
 };
 use crate::access::{RuleError, Rules, is_beginning};
 
@@ -79,6 +79,7 @@ fn config(mut root: Section<'_, '_>, folder: &Path, over: &Overrides) -> Config 
             .and_then(|section| delivery(section, folder)),
         runtime: root.section("runtime").map(runtime).unwrap_or_default(),
         scripts: scripts(&mut root),
+        fields: fields(&mut root),
         decision: root
             .section("decision")
             .and_then(|section| decision(section, listen)),
@@ -320,6 +321,7 @@ fn runtime(mut section: Section<'_, '_>) -> Runtime {
         script: reaction("script"),
         patched: reaction("patched"),
         integrity: reaction("integrity"),
+        fields: reaction("fields"),
         policy: reaction("policy"),
     };
     section.end();
@@ -342,6 +344,23 @@ fn scripts(root: &mut Section<'_, '_>) -> Vec<ScriptRule> {
         }
         rules.extend(justification.map(|justification| ScriptRule {
             url,
+            hash,
+            justification,
+        }));
+    }
+    rules
+}
+
+fn fields(root: &mut Section<'_, '_>) -> Vec<FieldsRule> {
+    let mut rules = Vec::new();
+    for mut section in root.sections("fields").unwrap_or_default() {
+        let page = section.text("page", values::page);
+        let hash = section.needed("hash", values::hash);
+        let justification = section.needed("justification", values::sentence);
+        section.end();
+        let both = hash.zip(justification);
+        rules.extend(both.map(|(hash, justification)| FieldsRule {
+            page,
             hash,
             justification,
         }));

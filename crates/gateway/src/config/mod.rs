@@ -70,6 +70,8 @@ pub struct Config {
     pub runtime: Runtime,
     /// The scripts that pages may run, beside those of the manifest.
     pub scripts: Vec<ScriptRule>,
+    /// The fields that pages may have.
+    pub fields: Vec<FieldsRule>,
     /// Where other proxies ask, if any do.
     pub decision: Option<Decision>,
 }
@@ -267,6 +269,8 @@ pub struct Runtime {
     pub patched: Reaction,
     /// A file that is not what it should be.
     pub integrity: Reaction,
+    /// A field that is not as it was sent, where the seal does not hold it.
+    pub fields: Reaction,
     /// What the page's policies have refused.
     pub policy: Reaction,
 }
@@ -315,6 +319,17 @@ impl ScriptRule {
         self.url.as_ref().is_none_or(is_named)
             && self.hash.as_ref().is_none_or(|named| named == hash)
     }
+}
+
+/// Fields that pages may have, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FieldsRule {
+    /// The path of the page, or the beginning of it if this ends with a slash; all pages without it.
+    pub page: Option<String>,
+    /// Of all of them, as the inventory says.
+    pub hash: String,
+    /// Why they are as they should be.
+    pub justification: String,
 }
 
 /// Where other proxies ask whether a request may pass.
@@ -418,6 +433,7 @@ impl Config {
             delivery: None,
             runtime: Runtime::default(),
             scripts: Vec::new(),
+            fields: Vec::new(),
             decision: None,
         }
     }
@@ -444,6 +460,11 @@ impl Config {
     /// The file of the scripts that pages were seen to run.
     pub fn inventory_file(&self) -> PathBuf {
         self.state.join("scripts.json")
+    }
+
+    /// The file of the fields that pages had.
+    pub fn fields_file(&self) -> PathBuf {
+        self.state.join("fields.json")
     }
 
     /// The file of the operator's token, which is made if it is not there and nobody has named another one.
@@ -480,6 +501,7 @@ impl Config {
             ("delivery", self.delivery != new.delivery),
             ("runtime", self.runtime != new.runtime),
             ("scripts", self.scripts != new.scripts),
+            ("fields", self.fields != new.fields),
             ("decision", self.decision != new.decision),
         ];
         let changed = keys.into_iter().filter(|(_, is_new)| *is_new);
@@ -502,6 +524,7 @@ impl Config {
             unbound_tokens: new.unbound_tokens,
             runtime: new.runtime.clone(),
             scripts: new.scripts.clone(),
+            fields: new.fields.clone(),
             ..self.clone()
         };
         let waiting = next.changed(new);
@@ -571,6 +594,7 @@ impl Default for Runtime {
             script: Reaction::Record,
             patched: Reaction::Record,
             integrity: Reaction::Record,
+            fields: Reaction::Record,
             policy: Reaction::Record,
         }
     }

@@ -206,6 +206,16 @@ pub(super) fn prefix(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
+/// The path of a page, or the beginning of it.
+pub(super) fn page(text: &str) -> Result<String, String> {
+    match Target::parse(text) {
+        Ok(target) if target.query.is_none() => Ok(text.to_owned()),
+        _ => Err(format!(
+            "{text:?} is no path such as /pay/, without a query"
+        )),
+    }
+}
+
 /// A path that upstreams are asked for. It may have a query.
 pub(super) fn target(text: &str) -> Result<String, String> {
     match Target::parse(text) {

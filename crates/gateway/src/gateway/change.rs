@@ -45,6 +45,7 @@ impl Gateway {
         let bulla = &self.0.bulla;
         bulla.set_paths(next.paths())?;
         bulla.set_cookies(Cookies::Named(next.bound_cookies()))?;
+        next.kept.reports.inventory.sort(next.authorised());
         self.0.current.send_replace(Arc::new(next));
         Ok(())
     }

@@ -14,6 +14,7 @@ use crate::access::{Rules, behind};
 use crate::config::{Access, Config, Mode};
 use crate::delivery::{Delivery, Latest};
 use crate::edge;
+use crate::fields::{Asked, Pages};
 use crate::html::{self, Held};
 use crate::inventory::{Authorised, Inventory};
 use crate::learnt::Learnt;
@@ -39,13 +40,15 @@ pub(crate) struct Current {
 pub(super) struct Kept {
     pub(super) learnt: Arc<Learnt>,
     pub(super) reports: Arc<Reports>,
+    pub(super) pages: Arc<Pages>,
 }
 
 impl Kept {
-    pub(super) fn new(learnt: Learnt, inventory: Inventory) -> Self {
+    pub(super) fn new(learnt: Learnt, inventory: Inventory, pages: Pages) -> Self {
         Self {
             learnt: Arc::new(learnt),
             reports: Arc::new(Reports::new(inventory)),
+            pages: Arc::new(pages),
         }
     }
 }
@@ -119,7 +122,7 @@ impl Current {
             let site = request.extensions().get::<Arc<Site>>().cloned();
             let criteria = Criteria {
                 config: &self.config,
-                bound_cookies: &self.bound_cookies(),
+                bound_cookies: &|| self.bound_cookies(),
                 authorised: self.authorised(),
                 origin: site.as_deref().map(|site| &site.origin),
             };
@@ -145,7 +148,11 @@ impl Current {
         let is_page = edge::is_navigation(&request);
         let held = self.held(&request).filter(|_| is_page);
         let has_content = request.method() != Method::HEAD;
+        let asked = is_page.then(|| Asked::by(&request));
         let mut response = self.upstreams.forward(request).await;
+        if let Some(asked) = asked.filter(|_| self.config.runtime.watch) {
+            self.kept.pages.look(&asked, &response, &self.config.fields);
+        }
         let is_changed = binding.is_some() || (is_page && html::is_html(response.headers()));
         if !has_content && is_changed {
             // It tells of what a GET would get, and that is not what the application sends.

@@ -28,6 +28,7 @@ use crate::access::RuleError;
 use crate::config::{Config, stated_address};
 use crate::delivery::{DeliveryError, Latest};
 use crate::edge::{Asked, PREFIX};
+use crate::fields::{FieldsError, PageFields, Pages};
 use crate::inventory::{Inventory, InventoryError, Script};
 use crate::learnt::{Learnt, LearntError};
 use crate::operator::{Desk, Stop, take_off_cookie};
@@ -67,6 +68,9 @@ pub enum StartError {
     /// The inventory of scripts.
     #[error(transparent)]
     Inventory(#[from] InventoryError),
+    /// The fields that pages had.
+    #[error(transparent)]
+    Fields(#[from] FieldsError),
     /// The cookies that were learnt.
     #[error(transparent)]
     Learnt(#[from] LearntError),
@@ -89,13 +93,14 @@ impl Gateway {
         let identity = Identity::load_or_create(config.identity_file())?;
         let latest = Latest::in_file(state.join("manifest.seen"))?;
         let inventory = Inventory::in_file(config.inventory_file())?;
+        let pages = Pages::in_file(config.fields_file())?;
         let learnt = Learnt::in_file(state.join("cookies.json"))?;
         Self::with(
             config,
             builder,
             identity,
             latest,
-            Kept::new(learnt, inventory),
+            Kept::new(learnt, inventory, pages),
         )
     }
 
@@ -107,7 +112,7 @@ impl Gateway {
     pub fn build_in_memory(config: &Config) -> Result<Self, StartError> {
         let builder = Bulla::builder().store(MemoryStore::new()?);
         let identity = Identity::generate(&SystemRandom)?;
-        let kept = Kept::new(Learnt::default(), Inventory::default());
+        let kept = Kept::new(Learnt::default(), Inventory::default(), Pages::default());
         Self::with(config, builder, identity, Latest::default(), kept)
     }
 
@@ -204,6 +209,16 @@ impl Gateway {
     /// The scripts that pages were seen to run, in the order in which they were seen first.
     pub fn scripts(&self) -> Vec<Script> {
         self.current().kept.reports.inventory.scripts()
+    }
+
+    /// How many of them there are.
+    pub(crate) fn known_scripts(&self) -> usize {
+        self.current().kept.reports.inventory.len()
+    }
+
+    /// The fields that pages had, by page.
+    pub fn page_fields(&self) -> Vec<PageFields> {
+        self.current().kept.pages.all()
     }
 
     pub(crate) fn current(&self) -> Arc<Current> {

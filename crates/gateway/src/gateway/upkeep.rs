@@ -12,8 +12,7 @@ use super::Gateway;
 const SAVE_EVERY: Duration = Duration::from_secs(10);
 
 impl Gateway {
-    /// Looks after the upstreams, and writes down which scripts were seen and which cookies were learnt, for as long as it is
-    /// polled.
+    /// Looks after the upstreams, and writes down what was seen of scripts, fields and cookies, for as long as it is polled.
     pub fn upkeep(&self) -> impl Future<Output = ()> + Send + 'static {
         let gateway = self.clone();
         async move {
@@ -47,7 +46,7 @@ impl Gateway {
         }
     }
 
-    /// Writes down which scripts were seen and which cookies were learnt, if any are new.
+    /// Writes down what was seen of scripts, fields and cookies, if any of it is new.
     ///
     /// # Errors
     ///
@@ -57,7 +56,11 @@ impl Gateway {
         let _alone = self.lock_changes();
         let kept = &self.current().kept;
         // What keeps the one from being written need not keep the other.
-        let (scripts, cookies) = (kept.reports.inventory.save(), kept.learnt.save());
-        scripts.and(cookies)
+        let saved = [
+            kept.reports.inventory.save(),
+            kept.pages.save(),
+            kept.learnt.save(),
+        ];
+        saved.into_iter().collect()
     }
 }

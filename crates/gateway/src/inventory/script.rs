@@ -8,6 +8,9 @@ pub(crate) const INLINE: &str = "inline";
 /// What is left of URLs that have their content in them, or in the browser.
 const SCHEMES: [&str; 2] = ["blob:", "data:"];
 
+/// By what one script is told from another: its address, its hash, and the page if it stands for many.
+pub(super) type Key = (String, String, String);
+
 /// A script that browsers have run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
@@ -23,6 +26,13 @@ pub struct Script {
     pub first_seen: u64,
     /// In seconds since 1970, to the day.
     pub last_seen: u64,
+    /// On how many days it was seen.
+    #[serde(default = "one")]
+    pub days: u32,
+}
+
+const fn one() -> u32 {
+    1
 }
 
 impl Script {
@@ -54,14 +64,18 @@ impl Script {
             page: kept(page, page.starts_with('/')),
             first_seen: now,
             last_seen: now,
+            days: 1,
         }
     }
 
-    /// Whether it is the same one.
-    pub(super) fn is(&self, other: &Self) -> bool {
+    pub(super) fn key(&self) -> Key {
         // What stands for many is one page's.
-        let is_there = !self.stands_for_many() || self.page == other.page;
-        self.url == other.url && self.hash == other.hash && is_there
+        let page = if self.stands_for_many() {
+            &*self.page
+        } else {
+            ""
+        };
+        (self.url.clone(), self.hash.clone(), page.to_owned())
     }
 
     /// Whether it stands for all inline scripts of a page beyond those that are kept.
@@ -82,6 +96,7 @@ pub(super) mod tests {
             page: page.to_owned(),
             first_seen: 5,
             last_seen: 5,
+            days: 1,
         }
     }
 

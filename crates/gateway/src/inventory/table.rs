@@ -39,7 +39,7 @@ pub fn table(scripts: &[Script], authorised: Authorised<'_>) -> String {
 }
 
 /// Of seconds since 1970, as RFC 3339 writes it.
-fn day(time: u64) -> String {
+pub(crate) fn day(time: u64) -> String {
     let time = i64::try_from(time).ok();
     let time = time.and_then(|time| OffsetDateTime::from_unix_timestamp(time).ok());
     time.map(|time| time.date().to_string()).unwrap_or_default()

@@ -45,7 +45,7 @@ pub(super) async fn overview(State(operator): State<Operator>) -> Json<Value> {
         "unbound_cookies": gateway.unbound_cookies(),
         "pulse": desk.pulse.report(desk.passed()),
         "sessions": desk.visitors.list(),
-        "scripts": gateway.scripts().len(),
+        "scripts": gateway.known_scripts(),
     }))
 }
 

@@ -43,7 +43,7 @@ pub(crate) struct Reports {
 #[derive(Clone, Copy)]
 pub(crate) struct Criteria<'a> {
     pub(crate) config: &'a Config,
-    pub(crate) bound_cookies: &'a [String],
+    pub(crate) bound_cookies: &'a (dyn Fn() -> Vec<String> + Sync),
     pub(crate) authorised: Authorised<'a>,
     /// Of the pages that report.
     pub(crate) origin: Option<&'a Origin>,
@@ -71,15 +71,14 @@ impl Reports {
         };
         match taken {
             Ok(Reaction::Record) => empty(StatusCode::NO_CONTENT),
-            Ok(Reaction::StepUp | Reaction::End) => logged_out(criteria.bound_cookies),
+            Ok(Reaction::StepUp | Reaction::End) => logged_out(&(criteria.bound_cookies)()),
             Err(refusal) => Response::from(Refused(refusal)).map(Body::new),
         }
     }
 
     /// # Errors
     ///
-    /// [`Code::ProofMissing`] without a session, [`Code::Malformed`] and [`Code::TooLarge`] for what is no report,
-    /// [`Code::RateLimited`] if this session reports too much.
+    /// [`Code::ProofMissing`] without a session, [`Code::Malformed`] and [`Code::TooLarge`] for what is no report.
     async fn take(
         &self,
         request: Request<bulla_server::Body>,
@@ -96,7 +95,6 @@ impl Reports {
         let too_large = Code::TooLarge.because("a report is too large, or broke off");
         let reports = report::read(&body.map_err(|_| too_large)?.to_bytes())?;
         let now = SystemClock.now();
-        self.meter().count(session.id(), reports.len(), now)?;
         let reaction = self.tell(session, &reports, criteria, now);
         match reaction {
             Reaction::Record => {}
@@ -112,8 +110,8 @@ impl Reports {
         Ok(reaction)
     }
 
-    /// One event for each kind that was reported, and a line for each report. Gives the sternest reaction that any of them
-    /// asks for.
+    /// One event for each kind that was reported, and a line for each report, as far as the session may have any written. Gives
+    /// the sternest reaction that any of them asks for, written or not.
     fn tell(
         &self,
         session: &Session,
@@ -127,15 +125,22 @@ impl Reports {
                 Mode::Enforce => reaction_to(report, &criteria.config.runtime),
                 Mode::Monitor => Reaction::Record,
             };
+            let mut is_new = false;
             if let Some(script) = script(report, criteria.origin, now) {
                 let is_authorised = criteria.authorised.grant(&script).is_some();
-                let is_news = self.take_stock(script, session, now);
+                let noted = self.take_stock(script, is_authorised, session, now);
+                let is_news = noted != Noted::Known;
                 if is_authorised || (!is_news && reaction == Reaction::Record) {
                     continue;
                 }
+                is_new = noted == Noted::New;
             }
             sternest = sternest.max(reaction);
             let kind = report.kind();
+            // What is new is told now or never, and there is an end of it anyhow.
+            if !is_new && !self.meter().may_tell(session.id(), kind, now) {
+                continue;
+            }
             tracing::warn!(target: "bulla_gateway::runtime", kind, report = %report, "a page reports");
             if !told.contains(&kind) {
                 told.push(kind);
@@ -145,20 +150,21 @@ impl Reports {
         sternest
     }
 
-    /// Puts a script into the inventory, if the session may add it. Gives whether that is news: it is new, or finds no room and was
-    /// not told of lately.
-    fn take_stock(&self, script: Script, session: &Session, now: u64) -> bool {
+    /// Puts a script into the inventory, if the session may add it.
+    fn take_stock(
+        &self,
+        script: Script,
+        is_authorised: bool,
+        session: &Session,
+        now: u64,
+    ) -> Noted {
         let mut meter = self.meter();
-        let page = script.page.clone();
-        match self.inventory.note(script, meter.may_add(session.id())) {
-            Noted::New => {
-                meter.added(session.id());
-                true
-            }
-            Noted::Known => false,
-            Noted::Crowded => self.inventory.is_due(page, now),
-            Noted::LeftOut => true,
+        let may_be_new = is_authorised || meter.may_add(session.id(), now);
+        let noted = self.inventory.note(script, is_authorised, may_be_new);
+        if noted == Noted::New && !is_authorised {
+            meter.added(session.id());
         }
+        noted
     }
 
     fn meter(&self) -> MutexGuard<'_, Meter> {
@@ -179,6 +185,7 @@ fn script(report: &Report, origin: Option<&Origin>, now: u64) -> Option<Script> 
 /// gateway itself tells pages such policies.
 fn reaction_to(report: &Report, said: &config::Runtime) -> Reaction {
     match report {
+        Report::Fields { .. } => said.fields,
         Report::Integrity { .. } => said.integrity,
         Report::Patched { .. } => said.patched,
         Report::Policy {

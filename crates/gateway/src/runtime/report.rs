@@ -13,6 +13,14 @@ pub(super) const MOST: usize = 64;
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields)]
 pub(crate) enum Report {
+    /// A field that protects a page is not as it was sealed.
+    Fields {
+        name: Word,
+        expected: Word,
+        found: Word,
+        #[serde(default)]
+        page: Address,
+    },
     /// A file is not the one that it should be.
     Integrity {
         url: Address,
@@ -57,6 +65,7 @@ impl Report {
     /// Its stable name.
     pub(crate) fn kind(&self) -> &'static str {
         match self {
+            Self::Fields { .. } => "fields",
             Self::Integrity { .. } => "integrity",
             Self::Patched { .. } => "patched",
             Self::Script { .. } => "script",
@@ -68,6 +77,12 @@ impl Report {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Fields {
+                name,
+                expected,
+                found,
+                page,
+            } => write!(f, "{name} is {found}, not {expected}, in {page}"),
             Self::Integrity {
                 url,
                 expected,
@@ -211,12 +226,15 @@ mod tests {
         );
         let list = br#" [{"kind":"patched","what":"fetch"},
             {"kind":"script","url":"inline","hash":"sha256-a","page":"/a?token=1"},
-            {"kind":"policy","directive":"script-src","blocked":"inline","report_only":true}]"#;
+            {"kind":"policy","directive":"script-src","blocked":"inline","report_only":true},
+            {"kind":"fields","name":"clear-site-data","expected":"nothing","found":"\"cache\"","page":"/a"}]"#;
         let reports = read(list).unwrap();
         let kinds: Vec<_> = reports.iter().map(Report::kind).collect();
-        assert_eq!(kinds, ["patched", "script", "policy"]);
+        assert_eq!(kinds, ["patched", "script", "policy", "fields"]);
         assert_eq!(reports[1].to_string(), "/a runs inline sha256-a");
         assert_eq!(reports[2].to_string(), "script-src would refuse inline in ");
+        let fields = "clear-site-data is \"cache\", not nothing, in /a";
+        assert_eq!(reports[3].to_string(), fields);
         assert_eq!(read(b"[]").unwrap(), []);
     }
 
