@@ -129,8 +129,8 @@ impl Model {
             let (code, is_in) = match marked(line) {
                 None => (line, true),
                 Some((code, wanted, names)) => {
-                    let named = names.split(", ").any(|name| name == variant);
-                    (code, named == wanted)
+                    let is_among = names.split(", ").any(|name| name == variant);
+                    (code, is_among == wanted)
                 }
             };
             if is_in {
@@ -224,7 +224,7 @@ mod tests {
                 for shown in variant.shown {
                     let (file, name) = shown.split_once('#').unwrap();
                     let text = fs::read_to_string(root().join(file)).unwrap();
-                    let is_there = if file.ends_with(".rs") {
+                    let is_there = if Path::new(file).extension().is_some_and(|kind| kind == "rs") {
                         text.contains(&format!("fn {name}("))
                     } else {
                         text.contains(name)
