@@ -7,6 +7,7 @@ mod browsers;
 mod demo;
 mod fuzz;
 mod gateway;
+mod model;
 mod node;
 mod pack;
 mod project;
@@ -33,6 +34,7 @@ usage: cargo xtask <command>
   pack                   the npm package, within its size budget, into target/package
   wasm                   the Wasm module and its scripts, into npm/dist
   fuzz [--seconds N]     every fuzz target for N seconds (default 60)
+  model [NAME]...        the formal models of docs/model, by Verifpal, or those that are named
   deny                   licences, sources and known vulnerabilities of all dependencies
 
 Each sets up what is missing. On Debian that is done by apt, as root or with sudo.";
@@ -64,6 +66,7 @@ fn run(arguments: &[&str]) -> Outcome {
         ("wasm", []) => wasm::build(&mut project).map(drop),
         ("fuzz", []) => fuzz::run(&mut project, 60),
         ("fuzz", ["--seconds", seconds]) => fuzz::run(&mut project, seconds.parse()?),
+        ("model", names) => model::run(&mut project, names),
         ("deny", []) => suite::deny(&mut project),
         _ => Err(USAGE.into()),
     }

@@ -9,8 +9,11 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::routing::{get, post};
+use bulla_keys::ece;
 use bulla_protocol::error::Problem;
 use bulla_protocol::limits::OPENING_TIMEOUT;
+use bulla_protocol::message::{self, Control, Head};
+use bulla_protocol::seal::Header;
 use bulla_protocol::{field, structured};
 use bulla_server::{Bulla, Identity, MemoryStore, Refused, Require, Revocation};
 use bytes::Bytes;
@@ -919,6 +922,47 @@ async fn loot_opens_nothing() {
         opening.answer(&answer).unwrap_err().code,
         Code::TicketInvalid
     );
+    assert_eq!(wire.handled(), handled);
+}
+
+/// The sealing keys are what keeps whoever is on the way from answering for the server: who has them too, such as script
+/// in the page that works for him, makes replies. Requests he cannot make: `loot_opens_nothing`.
+#[tokio::test]
+async fn whoever_is_on_the_way_and_has_the_sealing_keys_makes_replies() {
+    let wire = Wire::new();
+    let (session, other) = (wire.open().await, wire.open().await);
+    let nonce = session.fresh_nonce().unwrap();
+    let prepared = session
+        .prepare(echo("x"), Mode::Sealed, ProofKind::Device, nonce.clone())
+        .unwrap();
+    let handled = wire.handled();
+    let answer = async |session: &Session, nonce: &str| {
+        let in_reply_to = (field::IN_REPLY_TO.to_owned(), format!("\"{nonce}\""));
+        let head = Head {
+            control: Control::Response(200),
+            fields: vec![in_reply_to],
+        };
+        let inner = message::whole(head, b"forged").unwrap();
+        let header = Header {
+            salt: [7; 16],
+            record_size: 4096,
+            keyid: Vec::new(),
+        };
+        let key = session.dangerous_loot().unwrap().response_key;
+        let sealed = ece::seal_whole(&key, &header, &inner).unwrap();
+        let reply = Response::builder()
+            .header("content-type", field::BHTTP)
+            .header("content-encoding", field::AES128GCM)
+            .body(Bytes::from(sealed));
+        let read = prepared.open_reply(reply.unwrap()).await;
+        read.map(Response::into_body).map_err(|error| error.code)
+    };
+    let nonce = nonce.to_param();
+    assert_eq!(answer(&other, &nonce).await, Err(Code::ReplyBroken));
+    let earlier = session.fresh_nonce().unwrap().to_param();
+    assert_eq!(answer(&session, &earlier).await, Err(Code::ReplyMismatch));
+    let forged = answer(&session, &nonce).await;
+    assert_eq!(forged, Ok(Bytes::from_static(b"forged")));
     assert_eq!(wire.handled(), handled);
 }
 
