@@ -94,7 +94,9 @@ export class Delivery {
     const kept = this.#pinned ?? (await this.#kept());
     this.#pinned ??= kept;
     this.#asked ??= this.#newest(tell);
-    return await this.#asked;
+    await this.#asked;
+    // Since then there may have been a later one.
+    return this.#pinned;
   }
 
   /** The latest there is, if it is no earlier than what was seen; else that. */
