@@ -102,7 +102,7 @@ fn changed() -> Response<Body> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Policy;
+    use crate::config::{self, Source};
     use crate::delivery::Manifest;
 
     async fn shown(path: &str, status: StatusCode, content: &str) -> (StatusCode, String) {
@@ -120,7 +120,7 @@ mod tests {
         let delivery = Delivery {
             manifest: Manifest::listing("/", hashes.into()),
             text: Bytes::new(),
-            policy: Policy::Report,
+            config: config::Delivery::of(Source::Signed("m".into())),
             strict: HeaderValue::from_static("script-src 'self'"),
         };
         let mut response = Response::new(Body::from(content.to_owned()));
