@@ -143,7 +143,8 @@ export class Delivery {
   #come(about = "") {
     const least = this.#pinned?.version;
     const signal = AbortSignal.timeout(PATIENCE);
-    const text = fetch(this.#url + about, { cache: "no-cache", credentials: "omit", signal }).then((response) => {
+    const cache = about ? "no-store" : "no-cache";
+    const text = fetch(this.#url + about, { cache, credentials: "omit", signal }).then((response) => {
       if (!response.ok) throw new Error(`its status is ${response.status}`);
       return response.text();
     });

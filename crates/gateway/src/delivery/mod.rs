@@ -156,3 +156,25 @@ pub fn read(path: &Path, identity: Thumbprint) -> Result<(Manifest, String), Del
         .map_err(|invalid| DeliveryError::Invalid(path.to_owned(), invalid))?;
     Ok((manifest, text))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    #[test]
+    fn only_what_somebody_has_signed_authorises_scripts() {
+        let authorises = |source| {
+            let delivery = Delivery {
+                manifest: Manifest::listing("/static/", BTreeMap::new()),
+                text: Bytes::new(),
+                config: config::Delivery::of(source),
+                strict: strict_policy(&[]),
+            };
+            delivery.authority().is_some()
+        };
+        assert!(authorises(Source::Signed("m".into())));
+        assert!(!authorises(Source::Learnt("/static/".to_owned())));
+    }
+}
