@@ -1,5 +1,5 @@
-//! Code behind the gateway that is changed on its way, in real browsers: what is listed in a signed manifest is run as it was
-//! signed, or not at all.
+//! Code behind the gateway that is changed on its way, in real browsers: what is listed in a manifest is run as it was signed,
+//! or as the application serves it, or not at all.
 
 use std::collections::HashSet;
 use std::fs;
@@ -9,13 +9,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::extract::{Path, Request, State};
-use axum::http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE};
-use axum::http::{HeaderValue, StatusCode};
+use axum::http::header::{
+    ACCEPT_LANGUAGE, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, VARY,
+};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{Html, IntoResponse as _, Redirect, Response};
 use axum::routing::get;
 use bulla_gateway::Gateway;
-use bulla_gateway::config::{Access, Config, Delivery, Mode, PathRule, Policy};
+use bulla_gateway::config::{Access, Config, Delivery, Mode, PathRule, Policy, Source};
 use bulla_gateway::delivery::Manifest;
 use bulla_server::{Events, Identity};
 use bulla_tests::bank::PATIENCE;
@@ -33,11 +35,38 @@ bulla_tests::in_each_engine!(
     firefox_versions Firefox,
     webkit_versions WebKit
 );
+bulla_tests::in_each_engine!(
+    what_nobody_has_signed_is_run_as_the_application_serves_it,
+    chromium_learns Chromium,
+    firefox_learns Firefox,
+    webkit_learns WebKit
+);
+bulla_tests::in_each_engine!(
+    policies_are_enforced_where_they_can_be_kept_to,
+    chromium_policies Chromium,
+    firefox_policies Firefox,
+    webkit_policies WebKit
+);
 
 const PAGE: &str = "<!doctype html><title>The shop</title><link rel=icon href=data:,>
 <link rel=stylesheet href=/static/style.css>
 <script src=/static/app.js></script>
 <p>clay";
+
+/// A page with a script that is listed, and one that is not and need not be.
+const OTHER: &str = "<!doctype html><title>Another</title><link rel=icon href=data:,>
+<script src=/static/app.js></script>
+<script src=/outside.js></script>
+<p id=here>sand";
+
+/// An application's own policy, and a page that keeps to it: the integrity of what it imports is in its import map.
+const INTEGRITY_POLICY: [(&str, &str); 1] = [("integrity-policy", "blocked-destinations=(script)")];
+const IMPORTS: &str = "<!doctype html><title>Imports</title><link rel=icon href=data:,>
+<script type=importmap>{ \"integrity\": { \"/static/module.js\": \"sha256-8lSspDO7kZzWkItlYcz/F0+pUQPNJd9hhRCzjIgjmYE=\" } }</script>
+<script type=module>
+    import { word } from '/static/module.js';
+    window.word = word;
+</script>";
 
 /// What is served below `/static/`. Each has a word that is `honest`, or whatever somebody on the way makes of it.
 const FILES: [(&str, &str, &str); 6] = [
@@ -91,7 +120,7 @@ struct Between(Arc<Mutex<Tampering>>);
 
 #[derive(Default)]
 struct Tampering {
-    /// He changes a byte of every file.
+    /// He changes a byte of every file, or brings back the one before.
     changes: bool,
     /// He answers for each address with a way that leads nowhere first, and goes on only when he is asked once more.
     stumbles: Option<HashSet<String>>,
@@ -136,6 +165,7 @@ async fn between(State(between): State<Between>, request: Request, next: Next) -
     };
     parts.headers.remove(CONTENT_LENGTH);
     let other = String::from_utf8_lossy(&bytes).replace("honest", "h0nest");
+    let other = other.replace("better", "honest");
     Response::from_parts(parts, Body::from(other))
 }
 
@@ -146,15 +176,46 @@ struct Site {
     server: Server,
     between: Between,
     folder: TempDir,
+    seen: Seen,
     _application: Server,
 }
 
+/// What the code is held to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Code {
+    /// To nothing: the unprotected twin.
+    Unheld,
+    /// To what was signed.
+    Signed,
+    /// To what the application serves.
+    Learnt,
+}
+
+/// Which files the application was asked for, and with which fields.
+#[derive(Clone, Default)]
+struct Seen(Arc<Mutex<Vec<(String, HeaderMap)>>>);
+
+impl Seen {
+    fn take(&self) -> Vec<(String, HeaderMap)> {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn add(&self, request: &Request) {
+        let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.push((request.uri().to_string(), request.headers().clone()));
+    }
+}
+
 impl Site {
-    /// With a manifest, or the unprotected twin.
-    async fn start(has_manifest: bool) -> Outcome<Self> {
+    async fn start(code: Code) -> Outcome<Self> {
+        Self::start_with(code, |_| {}).await
+    }
+
+    async fn start_with(code: Code, set: fn(&mut Delivery)) -> Outcome<Self> {
         let folder = tempfile::tempdir()?;
         write(folder.path(), "honest")?;
-        let application = Server::start(application(folder.path())).await?;
+        let seen = Seen::default();
+        let application = Server::start(application(folder.path(), &seen)).await?;
         let upstream = format!("http://127.0.0.1:{}", application.port());
         let (on_the_way, mut built) = (Between::default(), None);
         let middle = from_fn_with_state(on_the_way.clone(), between);
@@ -167,13 +228,16 @@ impl Site {
                 access: Access::Public,
             }];
             fs::create_dir(&config.state)?;
-            if has_manifest {
-                sign(folder.path(), &config, 1)?;
-                config.delivery = Some(Delivery {
-                    manifest: folder.path().join("manifest"),
-                    policy: Policy::Report,
-                });
-            }
+            let source = match code {
+                Code::Unheld => None,
+                Code::Signed => {
+                    sign(folder.path(), &config, 1)?;
+                    Some(Source::Signed(folder.path().join("manifest")))
+                }
+                Code::Learnt => Some(Source::Learnt("/static/".to_owned())),
+            };
+            config.delivery = source.map(Delivery::of);
+            config.delivery.as_mut().map(set);
             let gateway = Gateway::build(&config).map_err(io)?;
             let router = Router::new()
                 .fallback_service(gateway.clone())
@@ -189,8 +253,27 @@ impl Site {
             server,
             between: on_the_way,
             folder,
+            seen,
             _application: application,
         })
+    }
+
+    /// The version of the manifest and what it lists, after the gateway was asked for it for the sake of a path, if there is any.
+    async fn listed(&self, about: &str) -> Outcome<(u64, Vec<String>)> {
+        let about = match about {
+            "" => String::new(),
+            path => format!("?path={path}"),
+        };
+        let manifest = format!("/.well-known/bulla/gateway/manifest{about}");
+        let client = reqwest::Client::builder().no_proxy().build()?;
+        let request = client
+            .get(self.server.url(&manifest))
+            .header(COOKIE, "who=eve")
+            .header(ACCEPT_LANGUAGE, "de");
+        let text = request.send().await?.error_for_status()?.text().await?;
+        let manifest = Manifest::open(&text, self.gateway.identity())?;
+        let paths = manifest.hashes.into_keys().collect();
+        Ok((manifest.version, paths))
     }
 
     /// Goes over to another version, as an operator does.
@@ -229,10 +312,21 @@ fn sign(folder: &File, config: &Config, version: u64) -> std::io::Result<()> {
     Ok(())
 }
 
-fn application(folder: &File) -> Router {
-    let folder = folder.join("static");
-    let file = move |Path(name): Path<String>| async move {
+fn application(folder: &File, seen: &Seen) -> Router {
+    let (folder, seen) = (folder.join("static"), seen.clone());
+    let file = async move |Path(name): Path<String>, request: Request| {
+        seen.add(&request);
         let known = FILES.iter().find(|(known, _, _)| *known == name);
+        let odd = match name.as_str() {
+            "missing.js" => Some((StatusCode::NOT_FOUND, "accept")),
+            "broken.js" => Some((StatusCode::BAD_GATEWAY, "accept")),
+            "mine.js" => Some((StatusCode::OK, "cookie")),
+            _ => None,
+        };
+        if let Some((status, vary)) = odd {
+            let fields = [(CONTENT_TYPE, "text/javascript"), (VARY, vary)];
+            return (status, fields, "window.part = 'odd'").into_response();
+        }
         let Some((_, kind, _)) = known else {
             let fields = [(CONTENT_TYPE, "text/javascript")];
             return (fields, "window.part = 'never listed'").into_response();
@@ -249,6 +343,15 @@ fn application(folder: &File) -> Router {
     };
     Router::new()
         .route("/shop", get(|| async { Html(PAGE) }))
+        .route("/other", get(|| async { Html(OTHER) }))
+        .route(
+            "/imports",
+            get(|| async { (INTEGRITY_POLICY, Html(IMPORTS)) }),
+        )
+        .route(
+            "/outside.js",
+            get(|| async { ([(CONTENT_TYPE, "text/javascript")], "window.outside = true") }),
+        )
         .route("/static/{name}", get(file))
 }
 
@@ -285,7 +388,7 @@ fn all(word: &str) -> Vec<String> {
 
 async fn what_is_changed_on_the_way_is_not_run(engine: Engine) -> Outcome {
     // Without a manifest it is run.
-    let twin = Site::start(false).await?;
+    let twin = Site::start(Code::Unheld).await?;
     let browser = Browser::launch(engine).await?;
     visit(&browser, &twin).await?;
     assert_eq!(browser.eval("return window.ran", []).await?, "honest");
@@ -295,7 +398,7 @@ async fn what_is_changed_on_the_way_is_not_run(engine: Engine) -> Outcome {
     assert_eq!(shell_of(&browser, &twin).await?, "h0nest");
 
     // Where the gateway only monitors it is run, and told of.
-    let monitored = Site::start(true).await?;
+    let monitored = Site::start(Code::Signed).await?;
     monitored.gateway.set_mode(Mode::Monitor)?;
     visit(&browser, &monitored).await?;
     monitored.between.set(|now| now.changes = true);
@@ -305,7 +408,7 @@ async fn what_is_changed_on_the_way_is_not_run(engine: Engine) -> Outcome {
     monitored.between.set(|now| now.changes = false);
     assert_eq!(shell_of(&browser, &monitored).await?, "h0nest");
 
-    let site = Site::start(true).await?;
+    let site = Site::start(Code::Signed).await?;
     visit(&browser, &site).await?;
     assert_eq!(browser.eval("return window.ran", []).await?, "honest");
     let held = "const held = (found) => `${document.querySelector(found).integrity} ${document.querySelector(found).crossOrigin}`;
@@ -378,7 +481,7 @@ async fn shell_of(browser: &Browser, site: &Site) -> Outcome<String> {
 }
 
 async fn an_older_version_is_refused_and_a_newer_one_taken(engine: Engine) -> Outcome {
-    let site = Site::start(true).await?;
+    let site = Site::start(Code::Signed).await?;
     let browser = Browser::launch(engine).await?;
     visit(&browser, &site).await?;
     assert_eq!(words(&browser, 0).await?, all("honest"));
@@ -413,4 +516,159 @@ async fn an_older_version_is_refused_and_a_newer_one_taken(engine: Engine) -> Ou
     assert_eq!(words(&browser, 4).await?, vec!["none"; 5]);
     browser.quit().await?;
     Ok(())
+}
+
+async fn what_nobody_has_signed_is_run_as_the_application_serves_it(engine: Engine) -> Outcome {
+    let twin = Site::start(Code::Unheld).await?;
+    let browser = Browser::launch(engine).await?;
+    visit(&browser, &twin).await?;
+    twin.between.set(|now| now.changes = true);
+    assert_eq!(words(&browser, 1).await?, all("h0nest"));
+
+    let site = Site::start(Code::Learnt).await?;
+    visit(&browser, &site).await?;
+    assert_eq!(browser.eval("return window.ran", []).await?, "honest");
+    // What is not there is nobody's fault.
+    let missing = "return await fetch('/static/missing.js').then((r) => r.status, () => 'refused')";
+    assert_eq!(browser.eval(missing, []).await?, 404);
+    let warned = "return document.querySelectorAll('dialog').length";
+    assert_eq!(browser.eval(warned, []).await?, 0);
+
+    // He changes also what nobody has asked for before.
+    site.between.set(|now| now.changes = true);
+    let mut events = site.gateway.bulla().events();
+    assert_eq!(words(&browser, 1).await?, vec!["none"; 5]);
+    told(&mut events).await?;
+    site.between.set(|now| now.changes = false);
+    assert_eq!(words(&browser, 2).await?, all("honest"));
+
+    // The next page has what is listed by now.
+    visit(&browser, &site).await?;
+    assert_eq!(browser.eval("return window.ran", []).await?, "honest");
+    let held = "return document.querySelector('script[src=\"/static/app.js\"]').integrity";
+    let held = browser.eval(held, []).await?;
+    let held = held.as_str().unwrap_or_default();
+    assert!(held.starts_with("sha256-"), "{held}");
+
+    // The application comes to serve others at the same paths, and somebody brings back those before.
+    write(site.folder.path(), "better")?;
+    assert_eq!(words(&browser, 3).await?, all("better"));
+    site.between.set(|now| now.changes = true);
+    assert_eq!(words(&browser, 4).await?, vec!["none"; 5]);
+    stop_worker(&browser).await?;
+    assert_eq!(words(&browser, 5).await?, vec!["none"; 5]);
+    browser.quit().await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_what_the_application_gives_to_everybody_is_listed() -> Outcome {
+    let site = Site::start(Code::Learnt).await?;
+    let (first, none) = site.listed("").await?;
+    assert!(none.is_empty(), "{none:?}");
+    for path in [
+        "/static/missing.js",
+        "/static/broken.js",
+        "/static/mine.js",
+        "/static/shell.html",
+        "/static/%2561pp.js",
+        "/static//app.js",
+        "/static/app.js%3Fa",
+        "/static/app.js;a",
+        "/static/../shop",
+        "/static",
+        "/outside.js",
+        "/shop",
+        "/.well-known/bulla/gateway/sw.js",
+        "http://127.0.0.1/static/app.js",
+    ] {
+        assert_eq!(site.listed(path).await?, (first, Vec::new()), "{path}");
+    }
+    site.seen.take();
+    let (version, listed) = site.listed("/static/app.js").await?;
+    assert!(version > first);
+    assert_eq!(listed, ["/static/app.js"]);
+    // Whoever has asked has no part in what the application is asked.
+    let [(path, fields)] = &site.seen.take()[..] else {
+        return Err("it was not asked once".into());
+    };
+    assert_eq!(path, "/static/app.js");
+    for name in [COOKIE, ACCEPT_LANGUAGE] {
+        assert!(!fields.contains_key(&name), "{name}");
+    }
+    assert_eq!(site.listed("/static/app.js").await?, (version, listed));
+
+    // A start changes nothing of it.
+    let listed = site.listed("/static/style.css").await?;
+    let mut config = site.config.clone();
+    config.state = site.folder.path().join("copy");
+    fs::create_dir(&config.state)?;
+    let kept = ["identity.pem", "manifest.json", "manifest.seen"];
+    for name in kept {
+        fs::copy(site.config.state.join(name), config.state.join(name))?;
+    }
+    Gateway::build(&config)?;
+    for name in kept {
+        let [now, then] = [&config, &site.config].map(|config| fs::read(config.state.join(name)));
+        assert_eq!(now?, then?, "{name}");
+    }
+
+    // All of it is looked at again when the operator says so.
+    write(site.folder.path(), "better")?;
+    fs::remove_file(site.folder.path().join("static/style.css"))?;
+    tokio::spawn(site.gateway.upkeep());
+    site.gateway.reload(&site.config)?;
+    let renewed = async {
+        loop {
+            let now = site.listed("").await?;
+            if now != listed {
+                return Outcome::Ok(now);
+            }
+        }
+    };
+    let (version, paths) = timeout(PATIENCE, renewed).await??;
+    assert!(version > listed.0);
+    assert_eq!(paths, ["/static/app.js"]);
+    Ok(())
+}
+
+async fn policies_are_enforced_where_they_can_be_kept_to(engine: Engine) -> Outcome {
+    let browser = Browser::launch(engine).await?;
+    // By default they are only told of.
+    let reported = Site::start(Code::Signed).await?;
+    visit(&browser, &reported).await?;
+    assert_eq!(other(&browser, &reported).await?, (true, true, true));
+
+    let site = Site::start_with(Code::Signed, |delivery| {
+        delivery.integrity_policy = Policy::Enforce;
+        delivery.trusted_types = Policy::Enforce;
+    })
+    .await?;
+    visit(&browser, &site).await?;
+    let (listed, outside, markup) = other(&browser, &site).await?;
+    assert!(listed);
+    // Every engine has it. This one could not keep to it where pages have modules.
+    let is_webkit = engine == Engine::WebKit;
+    assert_eq!(outside, is_webkit);
+    let has_types = browser.eval("return 'trustedTypes' in window", []).await?;
+    assert_eq!(Some(!markup), has_types.as_bool());
+
+    // That is so as long as this is.
+    browser.goto(&site.server.url("/imports")).await?;
+    let word = "return window.word ?? 'none'";
+    let expected = if is_webkit { "none" } else { "honest" };
+    assert_eq!(browser.eval(word, []).await?, expected);
+    browser.quit().await?;
+    Ok(())
+}
+
+/// Whether what is listed has run, and what is not, and whether text may become markup.
+async fn other(browser: &Browser, site: &Site) -> Outcome<(bool, bool, bool)> {
+    browser.goto(&site.server.url("/other")).await?;
+    let done = "let markup = true;
+        try { document.getElementById('here').innerHTML = '<b>'; } catch { markup = false; }
+        return [window.ran === 'honest', window.outside === true, markup]";
+    let done = browser.eval(done, []).await?;
+    let [listed, outside, markup] = [0, 1, 2].map(|at| done[at] == true);
+    Ok((listed, outside, markup))
 }

@@ -28,12 +28,17 @@ export class Delivery {
   #asked;
   #coming;
 
+  #learns;
   #isMonitored;
 
-  /** The manifest at this address, signed by the identity with this thumbprint. Whoever only monitors is told, and no more. */
-  constructor(url, identity, isMonitored) {
+  /**
+   * The manifest at this address, signed by the identity with this thumbprint. If the gateway learns what there is, it is
+   * told what is missing. Whoever only monitors is told, and no more.
+   */
+  constructor(url, identity, { learns, isMonitored }) {
     this.#url = url;
     this.#identity = identity;
+    this.#learns = learns;
     this.#isMonitored = isMonitored;
   }
 
@@ -63,22 +68,26 @@ export class Delivery {
     const tell = (url, expected, found) => post(REPORT, { kind: "integrity", url, expected, found });
     const { pathname } = new URL(request.url);
     let manifest = await this.#current(tell);
-    if (manifest && !manifest.knows(pathname)) manifest = await this.#newest(tell);
+    if (manifest && !manifest.knows(pathname)) manifest = await this.#newest(tell, pathname);
     // Nothing vouches for anything.
     if (!manifest) return this.#isMonitored ? send(request) : refused(request, "there is no manifest");
+    // The page sees to its own integrity; here what has come is wanted, whatever it is.
+    const plain = request.integrity ? again(request, { integrity: "" }) : request;
     let wanted = manifest.hash(pathname);
     if (wanted === undefined) {
       if (!manifest.governs(pathname)) return send(request);
+      // What is not there is no code, and nobody's fault on the way.
+      const { response, hash } = await read(send, plain);
+      if (hash === undefined) return response;
       tell(request.url, NOTHING, "unlisted");
-      if (this.#isMonitored) return send(request);
+      if (this.#isMonitored) return response;
       warn(client, pathname);
       return refused(request, "it is not listed");
     }
-    // The page sees to its own; here what has come is wanted, whatever it is.
-    let come = await read(send, request.integrity ? again(request, { integrity: "" }) : request);
+    let come = await read(send, plain);
     if (come.hash !== undefined && come.hash !== wanted) {
       // It may be newer than the manifest, or a copy that is older.
-      manifest = await this.#newest(tell);
+      manifest = await this.#newest(tell, pathname);
       wanted = manifest.hash(pathname);
       if (come.hash !== wanted) come = await read(send, again(request, { integrity: "", cache: "reload" }));
     }
@@ -94,40 +103,54 @@ export class Delivery {
     const kept = this.#pinned ?? (await this.#kept());
     this.#pinned ??= kept;
     this.#asked ??= this.#newest(tell);
-    return await this.#asked;
+    await this.#asked;
+    // Since then there may have been a later one.
+    return this.#pinned;
   }
 
-  /** The latest there is, if it is no earlier than what was seen; else that. */
-  async #newest(tell) {
-    const coming = this.#coming ?? this.#come();
-    this.#coming = undefined;
+  /** The latest there is, if it is no earlier than what was seen; else that. It may be for the sake of a path. */
+  async #newest(tell, pathname) {
+    // Others are asked for meanwhile, and may overtake it.
+    const { text, least = this.#pinned?.version ?? 0 } = this.#sent(pathname);
     let manifest;
     try {
-      manifest = await Manifest.open(await coming, this.#identity);
+      manifest = await Manifest.open(await text, this.#identity);
     } catch (error) {
       console.warn(`bulla: the manifest did not come: ${error.message}`);
       tell(this.#url, "signed", "unsigned");
       return this.#pinned;
     }
-    const { version } = this.#pinned ?? { version: 0 };
-    if (manifest.version < version) {
-      console.warn(`bulla: version ${manifest.version} of the manifest came, and ${version} was there already`);
-      tell(this.#url, `version-${version}`, `version-${manifest.version}`);
+    if (manifest.version < least) {
+      console.warn(`bulla: version ${manifest.version} of the manifest came, and ${least} was there already`);
+      tell(this.#url, `version-${least}`, `version-${manifest.version}`);
     }
-    if (manifest.version > version) await this.#keep(manifest);
+    if (!(this.#pinned?.version >= manifest.version)) await this.#keep(manifest);
     return this.#pinned;
   }
 
-  /** The text that is there now. Whoever holds it back holds up nobody for long. */
-  #come() {
+  /** What was sent for. A gateway that learns has to be asked for the sake of each path. */
+  #sent(pathname) {
+    if (this.#learns && pathname !== undefined) return this.#come(`?${new URLSearchParams({ path: pathname })}`);
+    const coming = this.#coming ?? this.#come();
+    this.#coming = undefined;
+    return coming;
+  }
+
+  /**
+   * The text that is there now, and the version that it has at least, if any is known. Whoever holds it back holds up nobody
+   * for long.
+   */
+  #come(about = "") {
+    const least = this.#pinned?.version;
     const signal = AbortSignal.timeout(PATIENCE);
-    const text = fetch(this.#url, { cache: "no-cache", credentials: "omit", signal }).then((response) => {
+    const cache = about ? "no-store" : "no-cache";
+    const text = fetch(this.#url + about, { cache, credentials: "omit", signal }).then((response) => {
       if (!response.ok) throw new Error(`its status is ${response.status}`);
       return response.text();
     });
     // It may be that nobody asks for it.
     text.catch(() => {});
-    return text;
+    return { text, least };
   }
 
   /** The one that is kept. Script of the origin can write there, so its signature counts. */

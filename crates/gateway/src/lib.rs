@@ -21,7 +21,7 @@
 //! | which fields they have | [`fields`] |
 //! | what is put into pages | `html` |
 //! | what is added to their policies (CSP) | `policy` |
-//! | what the application's code is held to | [`delivery`], `html::held`, `page/delivery.js` |
+//! | what the application's code is held to | [`delivery`], `gateway::learning`, `html::held`, `page/delivery.js` |
 //! | what the operator says | [`config`] |
 //! | what the operator sees and switches | [`operator`] |
 #![forbid(unsafe_code)]

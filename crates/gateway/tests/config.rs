@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bulla_gateway::config::{
-    Access, Config, Content, Health, Limits, Mode, Network, Overrides, Policy, Reaction, Runtime,
-    ScriptRule, Unbound,
+    Access, Config, Content, Delivery, Health, Limits, Mode, Network, Overrides, Policy, Reaction,
+    Runtime, ScriptRule, Source, Unbound,
 };
 use bulla_server::ProofKind;
 
@@ -293,7 +293,23 @@ fn what_is_wrong_has_a_line_and_a_key_and_what_would_be_right() {
             "[operator]\nlisten = \"127.0.0.1:8080\"",
             "bulla.toml:2: operator.listen: 127.0.0.1:8080 is where everybody comes; take another port",
         ),
-        ("[delivery]", "bulla.toml:1: delivery.manifest: is missing"),
+        (
+            "[delivery]",
+            "bulla.toml:1: delivery.manifest: is missing, and so is learn: one of them has to say where the list comes from",
+        ),
+        (
+            "[delivery]\nmanifest = \"m\"\nlearn = \"/\"",
+            "bulla.toml:2: delivery.manifest: is there, and so is learn: one of them says where the list comes from",
+        ),
+        (
+            "[delivery]\nlearn = \"/static\"",
+            "bulla.toml:2: delivery.learn: \"/static\" is no path of a folder, such as /static/",
+        ),
+        (
+            "[delivery]\nlearn = \"/static/\"",
+            "bulla.toml:2: delivery.learn: \"/static/\" is not public: what comes under a seal nobody changes on its way, \
+             and what not everybody may see is not listed where everybody sees it",
+        ),
         (
             "[delivery]\nmanifest = \"m\"\npolicy = \"strict\"",
             "bulla.toml:3: delivery.policy: \"strict\" is not one of off, report, enforce",
@@ -616,8 +632,8 @@ fn the_example_of_the_docs_is_right_and_its_defaults_are_the_defaults() {
     .flat_map(known)
     {
         assert!(
-            // The other name of a script.
-            key == "hash"
+            // The other name of a script, and the other source of a manifest.
+            ["hash", "learn"].contains(&key.as_str())
                 || lines.contains(&format!("{key} = "))
                 || lines.contains(&format!("[{key}]")),
             "{key}"
@@ -645,6 +661,9 @@ fn the_example_of_the_docs_is_right_and_its_defaults_are_the_defaults() {
     row("proof", "device");
     row("unbound_tokens", Unbound::default().name());
     row("decision.content", Content::default().name());
+    for key in ["policy", "integrity_policy", "trusted_types"] {
+        row(&format!("delivery.{key}"), Policy::default().name());
+    }
     for key in ["script", "patched", "integrity", "policy"] {
         row(&format!("runtime.{key}"), Reaction::default().name());
     }
@@ -715,10 +734,7 @@ fn every_key_is_read() {
     );
     let delivery = config.delivery.unwrap();
     let manifest = folder.path().join("static/bulla-manifest.json");
-    assert_eq!(
-        (delivery.manifest, delivery.policy),
-        (manifest, Policy::Report)
-    );
+    assert_eq!(delivery, Delivery::of(Source::Signed(manifest)));
     let [script] = &*config.scripts else {
         panic!("{:?}", config.scripts)
     };

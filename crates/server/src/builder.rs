@@ -40,7 +40,7 @@ use crate::store::Store;
 pub struct Builder {
     origins: Vec<String>,
     prefix: String,
-    identity: Option<Identity>,
+    identity: Option<Arc<Identity>>,
     ring: Option<Ring>,
     store: Option<Box<dyn Store>>,
     registry: Option<Box<dyn Registry>>,
@@ -98,8 +98,8 @@ impl Builder {
     }
 
     /// Sets the identity that clients pin.
-    pub fn identity(mut self, identity: Identity) -> Self {
-        self.identity = Some(identity);
+    pub fn identity(mut self, identity: impl Into<Arc<Identity>>) -> Self {
+        self.identity = Some(identity.into());
         self
     }
 

@@ -47,7 +47,7 @@ pub(crate) struct Inner {
     pub(crate) origins: Vec<Origin>,
     pub(crate) session_path: String,
     pub(crate) sealed_path: String,
-    pub(crate) identity: Identity,
+    pub(crate) identity: Arc<Identity>,
     pub(crate) ring: Ring,
     pub(crate) store: Box<dyn Store>,
     pub(crate) registry: Option<Box<dyn Registry>>,

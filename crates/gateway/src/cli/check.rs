@@ -3,7 +3,7 @@
 use std::fs;
 use std::io;
 
-use bulla_gateway::config::{Access, Config, UpstreamTls};
+use bulla_gateway::config::{Access, Config, Source, UpstreamTls};
 use bulla_gateway::delivery::{self, Manifest};
 use bulla_gateway::serve::Certificate;
 use bulla_server::Identity;
@@ -38,9 +38,10 @@ pub(super) fn check(options: &Options) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The manifest, if there is to be one.
+/// The manifest that somebody has signed, if there is to be one.
 pub(super) fn manifest(config: &Config) -> Result<Option<Manifest>, String> {
-    let Some(named) = &config.delivery else {
+    let Some(Source::Signed(file)) = config.delivery.as_ref().map(|delivery| &delivery.source)
+    else {
         return Ok(None);
     };
     let path = config.identity_file();
@@ -51,7 +52,7 @@ pub(super) fn manifest(config: &Config) -> Result<Option<Manifest>, String> {
     }
     let identity = Identity::load_or_create(&path).map_err(|error| error.to_string())?;
     let (manifest, _) =
-        delivery::read(named, identity.thumbprint()).map_err(|error| error.to_string())?;
+        delivery::read(file, identity.thumbprint()).map_err(|error| error.to_string())?;
     Ok(Some(manifest))
 }
 
@@ -97,6 +98,11 @@ fn said(config: &Config, identity: String, manifest: Option<Manifest>) -> Vec<St
         let files = hashes.len();
         format!("it holds code below {base} to version {version} of its manifest, {files} files")
     }));
+    if let Some(Source::Learnt(base)) = config.delivery.as_ref().map(|delivery| &delivery.source) {
+        said.push(format!(
+            "it holds code below {base} to what the application serves there"
+        ));
+    }
     let note = |note| format!("note: {note}");
     said.extend(config.notes().into_iter().map(note));
     said

@@ -8,7 +8,7 @@ use bulla_server::ProofKind;
 use super::reader::{Place, Problem, Reader, Section};
 use super::{
     Access, Config, Decision, Delivery, FieldsRule, Health, Limits, Network, Operator, Overrides,
-    PathRule, Runtime, ScriptRule, Tls, TokenRule, UpstreamTls, values,
+    PathRule, Runtime, ScriptRule, Source, Tls, TokenRule, UpstreamTls, values,
 };
 use crate::access::{RuleError, Rules, is_beginning};
 
@@ -43,6 +43,7 @@ fn config(mut root: Section<'_, '_>, folder: &Path, over: &Overrides) -> Config 
     let state = state.unwrap_or_else(|| PathBuf::from(super::STATE));
     let (paths, places) = paths(&mut root);
     let (tokens, token_places) = tokens(&mut root);
+    let mut learnt = None;
     let config = Config {
         listen,
         origins: origins(&mut root, over, listen, tls.is_some()),
@@ -74,9 +75,10 @@ fn config(mut root: Section<'_, '_>, folder: &Path, over: &Overrides) -> Config 
         operator: root
             .section("operator")
             .and_then(|section| operator(section, folder, listen)),
-        delivery: root
-            .section("delivery")
-            .and_then(|section| delivery(section, folder)),
+        delivery: root.section("delivery").and_then(|section| {
+            learnt = Some(section.place("learn"));
+            delivery(section, folder)
+        }),
         runtime: root.section("runtime").map(runtime).unwrap_or_default(),
         scripts: scripts(&mut root),
         fields: fields(&mut root),
@@ -87,6 +89,7 @@ fn config(mut root: Section<'_, '_>, folder: &Path, over: &Overrides) -> Config 
     root.end();
     check_rules(&config, &places);
     check_tokens(&config, &token_places);
+    check_learnt(&config, learnt.as_ref());
     config
 }
 
@@ -304,13 +307,47 @@ fn private(section: &mut Section<'_, '_>, public: SocketAddr) -> Option<SocketAd
 }
 
 fn delivery(mut section: Section<'_, '_>, folder: &Path) -> Option<Delivery> {
-    let manifest = section.needed("manifest", values::file);
-    let policy = section.text("policy", values::policy);
+    let place = section.place("manifest");
+    let (is_signed, is_learnt) = (section.has("manifest"), section.has("learn"));
+    let manifest = section.text("manifest", values::file);
+    let base = section.text("learn", values::base);
+    let mut policy = |key| section.text(key, values::policy).unwrap_or_default();
+    let (csp, integrity_policy, trusted_types) = (
+        policy("policy"),
+        policy("integrity_policy"),
+        policy("trusted_types"),
+    );
     section.end();
+    if is_signed == is_learnt {
+        place.problem(if is_signed {
+            "is there, and so is learn: one of them says where the list comes from"
+        } else {
+            "is missing, and so is learn: one of them has to say where the list comes from"
+        });
+    }
+    let signed = manifest.map(|file| Source::Signed(folder.join(file)));
+    let source = signed.or_else(|| base.map(Source::Learnt))?;
     Some(Delivery {
-        manifest: folder.join(manifest?),
-        policy: policy.unwrap_or_default(),
+        policy: csp,
+        integrity_policy,
+        trusted_types,
+        ..Delivery::of(source)
     })
+}
+
+/// Reports where nobody would get what is looked for.
+fn check_learnt(config: &Config, place: Option<&Place<'_, '_>>) {
+    let Some(Source::Learnt(base)) = config.delivery.as_ref().map(|delivery| &delivery.source)
+    else {
+        return;
+    };
+    let is_public = Rules::new(config).is_ok_and(|rules| rules.at(base) == Access::Public);
+    if let Some(place) = place.filter(|_| !is_public) {
+        place.problem(format!(
+            "{base:?} is not public: what comes under a seal nobody changes on its way, and what not everybody may see is \
+             not listed where everybody sees it"
+        ));
+    }
 }
 
 fn runtime(mut section: Section<'_, '_>) -> Runtime {

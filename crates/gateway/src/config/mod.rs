@@ -227,13 +227,38 @@ pub struct Operator {
 /// What browsers hold the application's code to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Delivery {
-    /// The file that `bulla-gateway sign` has written.
-    pub manifest: PathBuf,
-    /// What pages are told beside it.
+    /// Where the list of it comes from.
+    pub source: Source,
+    /// What becomes of the strict policy for scripts (CSP) that pages are told.
     pub policy: Policy,
+    /// What becomes of `Integrity-Policy`.
+    pub integrity_policy: Policy,
+    /// What becomes of Trusted Types.
+    pub trusted_types: Policy,
 }
 
-/// What becomes of the strict policy for scripts that pages are told.
+impl Delivery {
+    /// With this list. Browsers only report what is against its policies.
+    pub fn of(source: Source) -> Self {
+        Self {
+            source,
+            policy: Policy::default(),
+            integrity_policy: Policy::default(),
+            trusted_types: Policy::default(),
+        }
+    }
+}
+
+/// Where the list of an application's code comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// The file that `bulla-gateway sign` has written.
+    Signed(PathBuf),
+    /// The gateway looks for itself what the application serves below this path.
+    Learnt(String),
+}
+
+/// What becomes of a policy that pages are told.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Policy {
     /// They are told none.

@@ -12,6 +12,8 @@ use http::{HeaderName, Uri};
 use url::Url;
 
 use super::{Access, Content, Member, Mode, Policy, Reaction, Unbound};
+use crate::access::is_beginning;
+use crate::delivery::is_base;
 use crate::edge::is_own;
 
 /// An address and a port to listen at, such as `127.0.0.1:8080`, `0.0.0.0:443` or `[::]:443`.
@@ -214,6 +216,14 @@ pub(super) fn page(text: &str) -> Result<String, String> {
             "{text:?} is no path such as /pay/, without a query"
         )),
     }
+}
+
+/// The path of a folder.
+pub(super) fn base(text: &str) -> Result<String, String> {
+    if !is_base(text) || !is_beginning(text) || is_own(text) {
+        return Err(format!("{text:?} is no path of a folder, such as /static/"));
+    }
+    Ok(text.to_owned())
 }
 
 /// A path that upstreams are asked for. It may have a query.

@@ -7,11 +7,8 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::manifest::{Hash, LAST, Manifest, is_base};
+use super::manifest::{Hash, LAST, Manifest, is_base, is_code};
 use crate::replaced::replace;
-
-/// The ends of the names of files that are code, or pages.
-const LISTED: [&str; 7] = ["js", "mjs", "cjs", "css", "wasm", "html", "htm"];
 
 /// Why there is no manifest of a folder.
 #[derive(Debug, thiserror::Error)]
@@ -80,7 +77,8 @@ impl Manifest {
             let is_folder = entry.file_type().map_err(unusable)?.is_dir();
             let end = path.extension().and_then(OsStr::to_str).unwrap_or_default();
             let end = end.to_ascii_lowercase();
-            if !is_folder && (!LISTED.contains(&end.as_str()) || !path.is_file()) {
+            let is_listed = is_code(&end) || ["html", "htm"].contains(&end.as_str());
+            if !is_folder && (!is_listed || !path.is_file()) {
                 continue;
             }
             let name = entry.file_name();

@@ -47,6 +47,12 @@ impl Latest {
         })
     }
 
+    /// Its version, or 0.
+    pub(super) fn version(&self) -> u64 {
+        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        last.as_ref().map_or(0, |last| last.version)
+    }
+
     /// Takes note of a manifest, unless it comes after its time.
     ///
     /// # Errors

@@ -51,7 +51,6 @@ pub enum Invalid {
 }
 
 impl Manifest {
-    #[cfg(test)]
     pub(crate) fn listing(base: &str, hashes: BTreeMap<String, Hash>) -> Self {
         Self {
             version: 1,
@@ -90,8 +89,13 @@ impl Manifest {
 }
 
 /// Whether code can be below this path: it begins and ends with a slash.
-pub(super) fn is_base(path: &str) -> bool {
+pub(crate) fn is_base(path: &str) -> bool {
     path.starts_with('/') && path.ends_with('/') && !path.contains("//")
+}
+
+/// Whether files whose names end so are code.
+pub(super) fn is_code(end: &str) -> bool {
+    ["js", "mjs", "cjs", "css", "wasm"].contains(&end)
 }
 
 /// SHA-256 of a file.
@@ -102,6 +106,11 @@ impl Hash {
     /// Of these bytes.
     pub fn of(bytes: &[u8]) -> Self {
         Self(Sha256::digest(bytes).into())
+    }
+
+    /// Of what has been read.
+    pub(super) fn read(all: Sha256) -> Self {
+        Self(all.finalize().into())
     }
 
     /// As in an `integrity` attribute (Subresource Integrity, section 3.1): `sha256-…`.

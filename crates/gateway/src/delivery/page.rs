@@ -32,7 +32,7 @@ impl Delivery {
         response: Response<Body>,
         mode: Mode,
     ) -> Response<Body> {
-        let Some(listed) = self.manifest.hashes.get(path) else {
+        let Some(listed) = self.listed_page(path) else {
             return response;
         };
         let status = response.status();
@@ -57,7 +57,7 @@ impl Delivery {
             }
         };
         let found = Hash::of(&content);
-        if found != *listed {
+        if found != listed {
             let (found, listed) = (found.integrity(), listed.integrity());
             tracing::error!(target: "bulla_gateway::delivery", path, found, listed, "the application answers with another page than is listed");
             if mode == Mode::Enforce {
@@ -65,6 +65,19 @@ impl Delivery {
             }
         }
         Response::from_parts(parts, content.into())
+    }
+
+    /// What is listed for a page at this path. Servers answer the path of a folder with the index that is in it.
+    fn listed_page(&self, path: &str) -> Option<Hash> {
+        let hashes = &self.manifest.hashes;
+        let index = |name| {
+            let folder = path.ends_with('/');
+            folder
+                .then(|| hashes.get(&format!("{path}{name}")))
+                .flatten()
+        };
+        let listed = hashes.get(path).or_else(|| index("index.html"));
+        listed.or_else(|| index("index.htm")).copied()
     }
 }
 
@@ -89,7 +102,7 @@ fn changed() -> Response<Body> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Policy;
+    use crate::config::{self, Source};
     use crate::delivery::Manifest;
 
     async fn shown(path: &str, status: StatusCode, content: &str) -> (StatusCode, String) {
@@ -102,11 +115,12 @@ mod tests {
         status: StatusCode,
         content: &str,
     ) -> (StatusCode, String) {
-        let hashes = [("/a.html".to_owned(), Hash::of(b"clay"))].into();
+        let pages = ["/a.html", "/index.html", "/old/index.htm"];
+        let hashes = pages.map(|page| (page.to_owned(), Hash::of(b"clay")));
         let delivery = Delivery {
-            manifest: Manifest::listing("/", hashes),
+            manifest: Manifest::listing("/", hashes.into()),
             text: Bytes::new(),
-            policy: Policy::Report,
+            config: config::Delivery::of(Source::Signed("m".into())),
             strict: HeaderValue::from_static("script-src 'self'"),
         };
         let mut response = Response::new(Body::from(content.to_owned()));
@@ -139,6 +153,21 @@ mod tests {
         for (status, content) in [(ok, "sand"), (missing, "sand"), (ok, "clay")] {
             let shown = shown_in(Mode::Monitor, "/a.html", status, content).await;
             assert_eq!(shown, as_it_is(status, content));
+        }
+    }
+
+    #[tokio::test]
+    async fn the_path_of_a_folder_is_that_of_its_index() {
+        let ok = StatusCode::OK;
+        for path in ["/", "/index.html", "/old/", "/old/index.htm"] {
+            let as_it_is = (ok, "clay".to_owned());
+            assert_eq!(shown(path, ok, "clay").await, as_it_is, "{path}");
+            let refused = (StatusCode::BAD_GATEWAY, CHANGED.to_owned());
+            assert_eq!(shown(path, ok, "sand").await, refused, "{path}");
+        }
+        for path in ["/new/", "/old", "/index.html/"] {
+            let as_it_is = (ok, "sand".to_owned());
+            assert_eq!(shown(path, ok, "sand").await, as_it_is, "{path}");
         }
     }
 }

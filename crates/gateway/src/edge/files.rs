@@ -21,6 +21,9 @@ use crate::runtime;
 /// Where the protocol is, and below it the gateway's own files.
 pub(crate) const PREFIX: &str = "/.well-known/bulla";
 
+/// Where the manifest is.
+pub(crate) const MANIFEST: &str = "/.well-known/bulla/gateway/manifest";
+
 const LOADER: &str = include_str!("../../dist/loader.js");
 const WORKER: &str = include_str!("../../dist/sw.js");
 const WASM: &[u8] = include_bytes!("../../dist/bulla_web_bg.wasm");
@@ -73,12 +76,12 @@ impl Files {
             origin: origin.to_owned(),
             watch,
         };
-        let manifest = format!("{folder}/manifest");
-        let own = [&loader.script, &loader.worker, &wasm, &manifest];
+        let own = [&loader.script, &loader.worker, wasm.as_str(), MANIFEST];
         let mut settings = settings(&wasm, identity, rules, &own);
         settings["watch"] = watch.into();
-        if delivery.is_some() {
-            settings["manifest"] = manifest.as_str().into();
+        if let Some(delivery) = delivery {
+            settings["manifest"] = MANIFEST.into();
+            settings["learns"] = delivery.learns().is_some().into();
             settings["monitored"] = (config.mode == Mode::Monitor).into();
         }
         let mut sw = File::new(SCRIPT, worker_script(&settings), "no-cache");
@@ -95,7 +98,7 @@ impl Files {
         ];
         if let Some(delivery) = delivery {
             let file = File::new(delivery::TYPE, delivery.text.clone(), "no-cache");
-            by_path.push((manifest, file));
+            by_path.push((MANIFEST.to_owned(), file));
         }
         let files = Self {
             by_path,
@@ -221,13 +224,13 @@ fn name_of(content: &[u8]) -> String {
 }
 
 /// What the service worker is set up for.
-fn settings(wasm: &str, identity: &str, rules: &Rules, own: &[&String]) -> Value {
+fn settings(wasm: &str, identity: &str, rules: &Rules, own: &[&str]) -> Value {
     let (mut paths, mut except) = rules.scope();
     // Reports have to come from a session, also where all else is public.
     paths.push(runtime::PATH);
     let protocol = ["session", "sealed"].map(|name| format!("{PREFIX}/{name}"));
     except.extend(protocol.iter().map(String::as_str));
-    except.extend(own.iter().map(|path| path.as_str()));
+    except.extend(own);
     json!({ "identity": identity, "paths": paths, "except": except, "wasm": wasm })
 }
 

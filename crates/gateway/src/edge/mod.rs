@@ -9,7 +9,7 @@ use http::{HeaderValue, Method, Request, Response, StatusCode, Uri};
 use crate::access::Rules;
 use crate::config::Access;
 
-pub(crate) use self::files::{Files, PREFIX};
+pub(crate) use self::files::{Files, MANIFEST, PREFIX};
 
 mod files;
 

@@ -9,18 +9,21 @@ use crate::config::{Config, Mode};
 
 impl Gateway {
     /// Goes by another configuration from now on, as far as that can be done while it runs ([`Config::renewed`]); the manifest is
-    /// read again. Gives the keys of what waits for a start. If something is wrong, all stays as it is.
+    /// read again, or what it lists looked for. Gives the keys of what waits for a start. If something is wrong, all stays as it is.
     ///
     /// # Errors
     ///
     /// [`StartError`].
     pub fn reload(&self, config: &Config) -> Result<Vec<&'static str>, StartError> {
         let _changes = self.lock_changes();
-        let Inner { bulla, latest, .. } = &*self.0;
+        let Inner {
+            signer, learning, ..
+        } = &*self.0;
         let before = self.current();
         let (next, waiting) = before.config.renewed(config);
-        let next = Current::new(&next, bulla.identity(), before.kept.clone(), latest)?;
+        let next = Current::new(&next, before.kept.clone(), signer)?;
         self.publish(next)?;
+        learning.look_again();
         Ok(waiting)
     }
 

@@ -12,7 +12,7 @@ use tower::service_fn;
 use super::StartError;
 use crate::access::{Rules, behind};
 use crate::config::{Access, Config, Mode};
-use crate::delivery::{Delivery, Latest};
+use crate::delivery::{Delivery, Signer};
 use crate::edge;
 use crate::fields::{Asked, Pages};
 use crate::html::{self, Held};
@@ -31,7 +31,7 @@ pub(crate) struct Current {
     pub(crate) rules: Rules,
     pub(super) sites: Vec<Arc<Site>>,
     pub(super) upstreams: Upstreams,
-    delivery: Option<Arc<Delivery>>,
+    pub(super) delivery: Option<Arc<Delivery>>,
     pub(super) kept: Kept,
 }
 
@@ -57,21 +57,16 @@ impl Current {
     /// # Errors
     ///
     /// [`StartError`].
-    pub(super) fn new(
-        config: &Config,
-        identity: Thumbprint,
-        kept: Kept,
-        latest: &Latest,
-    ) -> Result<Self, StartError> {
+    pub(super) fn new(config: &Config, kept: Kept, signer: &Signer) -> Result<Self, StartError> {
         let rules = Rules::new(config)?;
         let upstreams = Upstreams::new(config)?;
         // Last, since what is seen once is seen for good.
         let delivery = config.delivery.as_ref();
-        let load = |delivery| Delivery::load(delivery, &config.scripts, identity, latest);
+        let load = |delivery| Delivery::load(delivery, &config.scripts, signer);
         let delivery = delivery.map(load);
         let delivery = delivery.transpose()?.map(Arc::new);
         Ok(Self {
-            sites: sites(config, identity, &rules, delivery.as_deref()),
+            sites: sites(config, signer.identity(), &rules, delivery.as_deref()),
             upstreams,
             config: config.clone(),
             rules,
@@ -86,6 +81,14 @@ impl Current {
         next.config.mode = mode;
         let delivery = next.delivery.as_deref();
         next.sites = sites(&next.config, identity, &next.rules, delivery);
+        next
+    }
+
+    /// The same with another manifest.
+    pub(super) fn with_delivery(&self, delivery: Delivery, identity: Thumbprint) -> Self {
+        let mut next = self.clone();
+        next.sites = sites(&next.config, identity, &next.rules, Some(&delivery));
+        next.delivery = Some(Arc::new(delivery));
         next
     }
 
@@ -175,7 +178,7 @@ impl Current {
     pub(crate) fn authorised(&self) -> Authorised<'_> {
         Authorised {
             rules: &self.config.scripts,
-            manifest: self.delivery.as_deref().map(|delivery| &delivery.manifest),
+            manifest: self.delivery.as_deref().and_then(Delivery::authority),
         }
     }
 
@@ -187,6 +190,7 @@ impl Current {
             origin: site.origin.to_string(),
             path: request.uri().path().to_owned(),
             mode: self.config.mode,
+            holds_modules: html::holds_modules(request.headers()),
         })
     }
 }

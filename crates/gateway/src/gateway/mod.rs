@@ -2,6 +2,7 @@
 
 mod change;
 mod current;
+mod learning;
 mod upkeep;
 
 use std::convert::Infallible;
@@ -24,9 +25,10 @@ use tower::{Layer as _, Service, ServiceExt as _, service_fn};
 
 pub(crate) use self::current::Current;
 use self::current::Kept;
+use self::learning::Learning;
 use crate::access::RuleError;
 use crate::config::{Config, stated_address};
-use crate::delivery::{DeliveryError, Latest};
+use crate::delivery::{DeliveryError, Signer};
 use crate::edge::{Asked, PREFIX};
 use crate::fields::{FieldsError, PageFields, Pages};
 use crate::inventory::{Inventory, InventoryError, Script};
@@ -42,8 +44,9 @@ pub struct Gateway(Arc<Inner>);
 struct Inner {
     bulla: Bulla,
     current: watch::Sender<Arc<Current>>,
-    /// Of the manifests that there were.
-    latest: Latest,
+    /// Of the manifests that it makes itself, and of those that there were.
+    signer: Signer,
+    learning: Learning,
     /// Held by whoever changes it.
     changing: Mutex<()>,
     desk: Desk,
@@ -90,8 +93,8 @@ impl Gateway {
         let builder = Bulla::builder()
             .ring(Ring::in_file(state.join("ring.json"))?)
             .store(EmbeddedStore::open(state.join("store.redb"))?);
-        let identity = Identity::load_or_create(config.identity_file())?;
-        let latest = Latest::in_file(state.join("manifest.seen"))?;
+        let identity = Arc::new(Identity::load_or_create(config.identity_file())?);
+        let signer = Signer::in_folder(Arc::clone(&identity), state)?;
         let inventory = Inventory::in_file(config.inventory_file())?;
         let pages = Pages::in_file(config.fields_file())?;
         let learnt = Learnt::in_file(state.join("cookies.json"))?;
@@ -99,7 +102,7 @@ impl Gateway {
             config,
             builder,
             identity,
-            latest,
+            signer,
             Kept::new(learnt, inventory, pages),
         )
     }
@@ -111,16 +114,17 @@ impl Gateway {
     /// As [`Self::build`].
     pub fn build_in_memory(config: &Config) -> Result<Self, StartError> {
         let builder = Bulla::builder().store(MemoryStore::new()?);
-        let identity = Identity::generate(&SystemRandom)?;
+        let identity = Arc::new(Identity::generate(&SystemRandom)?);
+        let signer = Signer::new(Arc::clone(&identity));
         let kept = Kept::new(Learnt::default(), Inventory::default(), Pages::default());
-        Self::with(config, builder, identity, Latest::default(), kept)
+        Self::with(config, builder, identity, signer, kept)
     }
 
     fn with(
         config: &Config,
         builder: Builder,
-        identity: Identity,
-        latest: Latest,
+        identity: Arc<Identity>,
+        signer: Signer,
         kept: Kept,
     ) -> Result<Self, StartError> {
         let lifetimes = Lifetimes {
@@ -147,11 +151,12 @@ impl Gateway {
             builder = builder.origin(origin);
         }
         let bulla = builder.build()?;
-        let current = Current::new(config, bulla.identity(), kept, &latest)?;
+        let current = Current::new(config, kept, &signer)?;
         let gateway = Self(Arc::new(Inner {
             bulla,
             current: watch::Sender::new(Arc::new(current.clone())),
-            latest,
+            signer,
+            learning: Learning::default(),
             changing: Mutex::default(),
             desk: Desk::default(),
         }));
@@ -241,6 +246,9 @@ impl Gateway {
     }
 
     async fn answer(&self, mut request: Request<Body>) -> Response<Body> {
+        if let Some(path) = learning::asked_about(&request) {
+            self.learn(path).await;
+        }
         let current = self.current();
         let site = site::asked(&current.sites, &request).cloned();
         if let Some(file) = site.as_ref().and_then(|site| site.files.answer(&request)) {

@@ -1,21 +1,22 @@
 //! What pages say of code that is listed in a manifest: the hash in the element that loads it (Subresource Integrity),
-//! and a strict policy beside it.
+//! and policies beside it.
 
 use std::sync::Arc;
 
-use http::header::{CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY_REPORT_ONLY};
+use http::header::{CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY_REPORT_ONLY, USER_AGENT};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use lol_html::send::Element;
 use url::Url;
 
-use crate::config::{Mode, Policy};
+use crate::config::{self, Mode, Policy};
 use crate::delivery::Delivery;
 
-/// What most applications do not keep to yet, and what breaks them where it is enforced: text as script (Trusted Types).
+/// What most applications do not keep to yet: no text as script (Trusted Types).
 const TRUSTED_TYPES: HeaderValue = HeaderValue::from_static("require-trusted-types-for 'script'");
 
-/// Enforced, it refuses modules that come by `import`, whose integrity WebKit takes from nowhere.
-const INTEGRITY_POLICY: HeaderValue = HeaderValue::from_static("blocked-destinations=(script)");
+/// No script without integrity, in whichever way it comes.
+const EVERY_SCRIPT: HeaderValue = HeaderValue::from_static("blocked-destinations=(script)");
+const INTEGRITY_POLICY: HeaderName = HeaderName::from_static("integrity-policy");
 const INTEGRITY_POLICY_REPORT_ONLY: HeaderName =
     HeaderName::from_static("integrity-policy-report-only");
 
@@ -27,19 +28,48 @@ pub(crate) struct Held {
     pub(crate) origin: String,
     pub(crate) path: String,
     pub(crate) mode: Mode,
+    /// Whether the browser takes the integrity of modules that come by `import` ([`holds_modules`]).
+    pub(crate) holds_modules: bool,
+}
+
+/// Whether a browser takes the integrity of what is imported from the page's import map, by what it says it is. WebKit takes
+/// it from nowhere. Whoever says something else than they are gets a page that is held to more or to less: theirs alone.
+pub(crate) fn holds_modules(fields: &HeaderMap) -> bool {
+    let name = fields.get(USER_AGENT).and_then(|name| name.to_str().ok());
+    // On iOS, where all are WebKit, others call themselves CriOS and FxiOS.
+    name.is_some_and(|name| name.contains("Chrome/") || name.contains("Firefox/"))
 }
 
 impl Held {
     /// Adds what the page is told in its fields. Policies add up, so its own stay what they are.
     pub(super) fn tell(&self, fields: &mut HeaderMap) {
-        let name = match (self.delivery.policy, self.mode) {
-            (Policy::Off, _) => return,
-            (Policy::Enforce, Mode::Enforce) => CONTENT_SECURITY_POLICY,
-            (Policy::Enforce | Policy::Report, _) => CONTENT_SECURITY_POLICY_REPORT_ONLY,
-        };
-        fields.append(name, self.delivery.strict.clone());
-        fields.append(CONTENT_SECURITY_POLICY_REPORT_ONLY, TRUSTED_TYPES);
-        fields.append(INTEGRITY_POLICY_REPORT_ONLY, INTEGRITY_POLICY);
+        let config::Delivery {
+            policy,
+            integrity_policy,
+            trusted_types,
+            ..
+        } = self.delivery.config;
+        let strict = self.delivery.strict.clone();
+        let csp = (CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY_REPORT_ONLY);
+        let integrity = (INTEGRITY_POLICY, INTEGRITY_POLICY_REPORT_ONLY);
+        for (policy, (enforced, reported), value, is_possible) in [
+            (policy, csp.clone(), strict, true),
+            (trusted_types, csp, TRUSTED_TYPES, true),
+            (
+                integrity_policy,
+                integrity,
+                EVERY_SCRIPT,
+                self.holds_modules,
+            ),
+        ] {
+            let is_enforced = is_possible && self.mode == Mode::Enforce;
+            let name = match policy {
+                Policy::Off => continue,
+                Policy::Enforce if is_enforced => enforced,
+                Policy::Enforce | Policy::Report => reported,
+            };
+            fields.append(name, value);
+        }
     }
 
     /// Puts its hash into an element that loads something which is listed, unless there is one. Browsers do not only monitor what is

@@ -21,7 +21,7 @@ use http::header::{
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use http_body::Body as _;
 
-pub(crate) use crate::html::held::Held;
+pub(crate) use crate::html::held::{Held, holds_modules};
 use crate::html::page::{Added, Page};
 use crate::policy::{self, Needs};
 use crate::rewritten;

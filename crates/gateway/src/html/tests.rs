@@ -8,7 +8,7 @@ use http_body_util::BodyExt as _;
 use proptest::prelude::*;
 
 use super::*;
-use crate::config::{Mode, Policy};
+use crate::config::{self, Mode, Policy, Source};
 use crate::delivery::{Delivery, Hash, Manifest, strict_policy};
 
 const TAG: &str =
@@ -459,6 +459,14 @@ proptest! {
 
 /// A page at `/shop/cart`, held to a manifest that lists `/static/a.js` and `/static/a.css`.
 fn held(policy: Policy) -> Held {
+    let source = Source::Signed("m".into());
+    held_by(config::Delivery {
+        policy,
+        ..config::Delivery::of(source)
+    })
+}
+
+fn held_by(config: config::Delivery) -> Held {
     let hash = Hash::of(b"clay");
     let paths = ["/static/a.js", "/static/a.css"];
     let identity = bulla_server::Identity::generate(&bulla_server::SystemRandom).unwrap();
@@ -470,12 +478,13 @@ fn held(policy: Policy) -> Held {
         delivery: Arc::new(Delivery {
             manifest: Manifest::open(&text, identity.thumbprint()).unwrap(),
             text: text.into(),
-            policy,
+            config,
             strict: strict_policy(&[]),
         }),
         origin: "https://bank.example".to_owned(),
         path: "/shop/cart".to_owned(),
         mode: Mode::Enforce,
+        holds_modules: true,
     }
 }
 
@@ -551,7 +560,7 @@ fn the_strict_policy_is_added_as_the_operator_says() {
     let (csp, reported) = (CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY_REPORT_ONLY);
     let off = fields(Policy::Off);
     assert_eq!(all(&off, csp.as_str()), ["script-src https:"]);
-    assert!(!off.contains_key(&reported) && !off.contains_key("integrity-policy-report-only"));
+    assert_eq!(all(&off, reported.as_str()), [TYPES]);
 
     let report = fields(Policy::Report);
     assert_eq!(all(&report, csp.as_str()), ["script-src https:"]);
@@ -566,7 +575,7 @@ fn the_strict_policy_is_added_as_the_operator_says() {
     ] {
         assert!(strict.split("; ").any(|found| found == part), "{strict}");
     }
-    assert_eq!(types, "require-trusted-types-for 'script'");
+    assert_eq!(types, TYPES);
 
     let monitored = Held {
         mode: Mode::Monitor,
@@ -585,7 +594,80 @@ fn the_strict_policy_is_added_as_the_operator_says() {
         ["script-src https:", strict.as_str()]
     );
     assert_eq!(all(&enforce, reported.as_str()), [types.as_str()]);
-    // Never enforced: see `held`.
-    assert!(!enforce.contains_key("integrity-policy"));
-    assert!(enforce.contains_key("integrity-policy-report-only"));
+}
+
+const TYPES: &str = "require-trusted-types-for 'script'";
+
+#[test]
+fn each_policy_is_told_by_itself_and_enforced_where_it_can_be_kept_to() {
+    let told = |policy, mode, holds_modules| {
+        let held = held_by(config::Delivery {
+            source: Source::Signed("m".into()),
+            policy: Policy::Off,
+            integrity_policy: policy,
+            trusted_types: policy,
+        });
+        let held = Held {
+            mode,
+            holds_modules,
+            ..held
+        };
+        let response = rewrite(page(Body::from("x")), &loader(), Some(held));
+        let names = [
+            "content-security-policy",
+            "content-security-policy-report-only",
+            "integrity-policy",
+            "integrity-policy-report-only",
+        ];
+        let is_there = |name: &&str| response.headers().contains_key(*name);
+        names.into_iter().filter(is_there).collect::<Vec<_>>()
+    };
+    let none: [&str; 0] = [];
+    let [types, types_reported, integrity, integrity_reported] = [
+        "content-security-policy",
+        "content-security-policy-report-only",
+        "integrity-policy",
+        "integrity-policy-report-only",
+    ];
+    assert_eq!(told(Policy::Off, Mode::Enforce, true), none);
+    let reported = [types_reported, integrity_reported];
+    assert_eq!(told(Policy::Report, Mode::Enforce, true), reported);
+    assert_eq!(told(Policy::Enforce, Mode::Monitor, true), reported);
+    assert_eq!(
+        told(Policy::Enforce, Mode::Enforce, true),
+        [types, integrity]
+    );
+    let in_webkit = [types, integrity_reported];
+    assert_eq!(told(Policy::Enforce, Mode::Enforce, false), in_webkit);
+}
+
+#[test]
+fn browsers_that_take_the_integrity_of_modules_are_known_by_name() {
+    for (name, expected) in [
+        (
+            "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/156.0.0.0 Safari/537.36",
+            true,
+        ),
+        (
+            "Mozilla/5.0 (X11; Linux x86_64; rv:153.0) Gecko/20100101 Firefox/153.0",
+            true,
+        ),
+        (
+            "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/26.0 Safari/605.1.15",
+            false,
+        ),
+        (
+            "Mozilla/5.0 (iPhone; CPU iPhone OS 18_0 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) CriOS/140.0 Mobile/15E148 Safari/604.1",
+            false,
+        ),
+        ("", false),
+    ] {
+        let fields = [(http::header::USER_AGENT, HeaderValue::from_static(name))];
+        assert_eq!(
+            holds_modules(&fields.into_iter().collect()),
+            expected,
+            "{name}"
+        );
+    }
+    assert!(!holds_modules(&HeaderMap::new()));
 }

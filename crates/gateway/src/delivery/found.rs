@@ -1,0 +1,277 @@
+//! What the application serves at a path, as far as it is code that everybody gets: the gateway asks for it itself, by a
+//! request that nobody else has had a hand in, and keeps nothing of the reply but its hash.
+
+use std::path::Path;
+
+use axum::body::Body;
+use http::header::{CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, SET_COOKIE, VARY};
+use http::{HeaderMap, HeaderName, Response, StatusCode};
+use http_body_util::BodyExt as _;
+use sha2::{Digest as _, Sha256};
+
+use super::Hash;
+use super::manifest::is_code;
+use crate::access::is_beginning;
+
+/// How long a file may be, in bytes.
+const MOST: u64 = 64 << 20;
+
+/// How long a path may be, in bytes.
+const MOST_PATH: usize = 512;
+
+/// What is at a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Found {
+    Code {
+        hash: Hash,
+        is_wasm: bool,
+    },
+    /// Nothing that everybody gets as code.
+    Nothing,
+}
+
+/// Whether what is at a path may be listed. Each file has few spellings that may, since there is no room for many.
+pub(crate) fn may_be_listed(path: &str, base: &str) -> bool {
+    // What never has to be encoded (RFC 3986 section 2.3) is not.
+    let is_plain = path.split('%').skip(1).all(|rest| {
+        let octet = rest.get(..2).map(|hex| u8::from_str_radix(hex, 16));
+        matches!(octet, Some(Ok(octet)) if !octet.is_ascii_alphanumeric())
+    });
+    path.starts_with(base) && path.len() <= MOST_PATH && is_plain && is_beginning(path)
+}
+
+/// What the application has answered to a request for a path; `None` if it says nothing about what is there.
+pub(crate) async fn found(path: &str, response: Response<Body>) -> Option<Found> {
+    let (parts, mut body) = response.into_parts();
+    match parts.status {
+        StatusCode::OK => {}
+        StatusCode::NOT_FOUND | StatusCode::GONE => return Some(Found::Nothing),
+        _ => return None,
+    }
+    let kind = essence(&parts.headers);
+    if !runs(path, &kind) {
+        return Some(Found::Nothing);
+    }
+    if let Some(why) = not_for_everybody(&parts.headers) {
+        tracing::warn!(target: "bulla_gateway::delivery", path, why, "a file is not listed, as others may get another one");
+        return Some(Found::Nothing);
+    }
+    let (mut hash, mut len) = (Sha256::new(), 0);
+    while let Some(frame) = body.frame().await {
+        // What broke off is said where it did.
+        let Ok(data) = frame.ok()?.into_data() else {
+            continue;
+        };
+        len += data.len() as u64;
+        if len > MOST {
+            tracing::warn!(target: "bulla_gateway::delivery", path, "a file is not listed, as it is too long");
+            return Some(Found::Nothing);
+        }
+        hash.update(&data);
+    }
+    let is_wasm = kind == "application/wasm" || end(path) == "wasm";
+    let hash = Hash::read(hash);
+    Some(Found::Code { hash, is_wasm })
+}
+
+/// Whether browsers may run it, or draw by it.
+fn runs(path: &str, kind: &str) -> bool {
+    let is_named = is_code(&end(path)) && kind != "text/html";
+    let is_script = kind.ends_with("/javascript")
+        || kind.ends_with("/x-javascript")
+        || kind.ends_with("/ecmascript");
+    is_named || is_script || matches!(kind, "text/css" | "application/wasm")
+}
+
+/// Why it may be that others get another reply, if it may be.
+fn not_for_everybody(fields: &HeaderMap) -> Option<&'static str> {
+    let says = |name: &HeaderName, is_bad: &dyn Fn(&str) -> bool| {
+        let lines = fields.get_all(name).iter();
+        let lines = lines.map(|line| line.to_str().unwrap_or("?"));
+        let mut members = lines.flat_map(|line| line.split(',')).map(str::trim);
+        members.any(|member| !member.is_empty() && is_bad(&member.to_ascii_lowercase()))
+    };
+    let is_harmless = |name: &str| matches!(name, "accept-encoding" | "origin");
+    if says(&VARY, &|name| !is_harmless(name)) {
+        Some("vary")
+    } else if says(&CACHE_CONTROL, &|said| said.starts_with("private")) {
+        Some("cache-control")
+    } else if fields.contains_key(SET_COOKIE) {
+        Some("set-cookie")
+    } else if says(&CONTENT_ENCODING, &|coding| coding != "identity") {
+        Some("content-encoding")
+    } else {
+        None
+    }
+}
+
+fn essence(fields: &HeaderMap) -> String {
+    let kind = fields.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+    let essence = kind.unwrap_or_default().split(';').next();
+    essence.unwrap_or_default().trim().to_ascii_lowercase()
+}
+
+fn end(path: &str) -> String {
+    let end = Path::new(path).extension().and_then(|end| end.to_str());
+    end.unwrap_or_default().to_ascii_lowercase()
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    async fn at(path: &str, status: u16, fields: &[(HeaderName, &'static str)]) -> Option<Found> {
+        let mut response = Response::new(Body::from("clay"));
+        *response.status_mut() = StatusCode::from_u16(status).unwrap();
+        for (name, value) in fields {
+            let value = HeaderValue::from_static(value);
+            response.headers_mut().append(name, value);
+        }
+        found(path, response).await
+    }
+
+    #[tokio::test]
+    async fn code_that_everybody_gets_is_found_and_nothing_else() {
+        let found = |is_wasm| {
+            let hash = Hash::of(b"clay");
+            Some(Found::Code { hash, is_wasm })
+        };
+        let js = (CONTENT_TYPE, "Text/JavaScript; charset=utf-8");
+        for (path, status, fields, expected) in [
+            ("/a.js", 200, vec![js.clone()], found(false)),
+            ("/sdk", 200, vec![js.clone()], found(false)),
+            (
+                "/a.css",
+                200,
+                vec![(CONTENT_TYPE, "text/css")],
+                found(false),
+            ),
+            (
+                "/a",
+                200,
+                vec![(CONTENT_TYPE, "application/wasm")],
+                found(true),
+            ),
+            (
+                "/a.WASM",
+                200,
+                vec![(CONTENT_TYPE, "application/octet-stream")],
+                found(true),
+            ),
+            ("/a.js", 200, vec![], found(false)),
+            (
+                "/a.js",
+                200,
+                vec![js.clone(), (VARY, "Accept-Encoding, Origin")],
+                found(false),
+            ),
+            (
+                "/a.js",
+                200,
+                vec![js.clone(), (CACHE_CONTROL, "public, no-store")],
+                found(false),
+            ),
+            (
+                "/a.js",
+                200,
+                vec![js.clone(), (CONTENT_ENCODING, "identity")],
+                found(false),
+            ),
+            // Pages that say that there is no such file, and what others may get otherwise.
+            (
+                "/a.js",
+                200,
+                vec![(CONTENT_TYPE, "text/html")],
+                Some(Found::Nothing),
+            ),
+            (
+                "/cat.png",
+                200,
+                vec![(CONTENT_TYPE, "image/png")],
+                Some(Found::Nothing),
+            ),
+            (
+                "/a.js",
+                200,
+                vec![js.clone(), (VARY, "accept-encoding, Cookie")],
+                Some(Found::Nothing),
+            ),
+            (
+                "/a.js",
+                200,
+                vec![js.clone(), (VARY, "*")],
+                Some(Found::Nothing),
+            ),
+            (
+                "/a.js",
+                200,
+                vec![js.clone(), (CACHE_CONTROL, "max-age=1, Private")],
+                Some(Found::Nothing),
+            ),
+            (
+                "/a.js",
+                200,
+                vec![js.clone(), (SET_COOKIE, "a=b")],
+                Some(Found::Nothing),
+            ),
+            (
+                "/a.js",
+                200,
+                vec![js.clone(), (CONTENT_ENCODING, "gzip")],
+                Some(Found::Nothing),
+            ),
+            ("/a.js", 404, vec![js.clone()], Some(Found::Nothing)),
+            // Of these nobody knows what is there.
+            ("/a.js", 206, vec![js.clone()], None),
+            ("/a.js", 302, vec![js.clone()], None),
+            ("/a.js", 403, vec![js.clone()], None),
+            ("/a.js", 502, vec![js], None),
+        ] {
+            assert_eq!(
+                at(path, status, &fields).await,
+                expected,
+                "{path} {status} {fields:?}"
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn half_a_file_is_none() {
+        let parts = [Ok("cl"), Err(std::io::Error::other("broke off"))];
+        let body = Body::from_stream(futures_util::stream::iter(parts));
+        assert_eq!(found("/a.js", Response::new(body)).await, None);
+    }
+
+    #[test]
+    fn a_file_has_few_spellings() {
+        for path in [
+            "/static/a.js",
+            "/static/a/%5Bid%5D.js",
+            "/static/%C3%BC.css",
+        ] {
+            assert!(may_be_listed(path, "/static/"), "{path}");
+        }
+        let long = format!("/static/{}", "a".repeat(MOST_PATH));
+        for path in [
+            "/app.js",
+            "/static",
+            "//static/a.js",
+            "/static//a.js",
+            "/static/./a.js",
+            "/static/../a.js",
+            "/static/%2e%2e/a.js",
+            "/static/a.js?b",
+            "/static/a.js;b",
+            "/static/%61.js",
+            "/static/a%2Fb.js",
+            "/static/a%.js",
+            "/static/a b.js",
+            "/static/ü.js",
+            long.as_str(),
+        ] {
+            assert!(!may_be_listed(path, "/static/"), "{path}");
+        }
+    }
+}
