@@ -2,6 +2,7 @@
 
 use bulla_protocol::error::{Code, Error};
 use bulla_protocol::field::{self, Fields};
+use http::header::ACCEPT_ENCODING;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 /// What a handler does not see: everything but what the proof covers, and a short list of what the
@@ -50,7 +51,9 @@ pub(crate) fn inner_headers(
         headers.try_append(name, value).map_err(|_| BAD)?;
     }
     for (name, value) in outer {
-        if field::is_benign(name.as_str()) && !headers.contains_key(name) {
+        // Whoever unpacks the envelope undoes no coding of what is in it.
+        let is_of_envelope = name == ACCEPT_ENCODING;
+        if field::is_benign(name.as_str()) && !is_of_envelope && !headers.contains_key(name) {
             headers.try_append(name, value.clone()).map_err(|_| BAD)?;
         }
     }

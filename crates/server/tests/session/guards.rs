@@ -569,6 +569,8 @@ async fn what_stands_outside_does_not_stand_beside_what_is_inside() {
     for (name, value) in [
         ("origin", "https://outside.example"),
         ("accept", "text/outside"),
+        // It asks for a coding of the envelope: inside, nobody would undo one.
+        ("accept-encoding", "outside"),
         ("x-app", "outside"),
         ("authorization", "Bearer outside"),
     ] {
