@@ -43,11 +43,10 @@ impl Outgoing {
     pub fn new(server: &Server, lines: &str) -> Result<Self, Failure> {
         let mut lines = pairs(lines).into_iter();
         let (method, target) = lines.next().unwrap_or_default();
-        let rules =
-            request::Outgoing::new(server.origin.clone(), method, target, lines.collect());
+        let rules = request::Outgoing::new(server.origin.clone(), method, target, lines.collect());
         Ok(Self {
             rules: rules.map_err(invalid)?,
-            content: ContentDigest::of(&[]),
+            content: ContentDigest::EMPTY,
             content_len: 0,
             proof: None,
             nonce: String::new(),

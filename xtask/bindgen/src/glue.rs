@@ -65,11 +65,12 @@ fn renamed(line: &str, names: &HashMap<String, String>) -> String {
 
 /// What writes a string into the module's memory. Nearly all of ours are ASCII, for which the platform's encoder, with a
 /// buffer that it makes, takes several times as long.
-const PASSED: &str = "    if (/[^\\0-\\x7f]/.test(arg)) return passArray8ToWasm0(cachedTextEncoder.encode(arg), malloc);
-    const ptr = malloc(arg.length, 1) >>> 0;
+const PASSED: &str = "    const bytes = /[^\\0-\\x7f]/.test(arg) && cachedTextEncoder.encode(arg);
+    const { length } = bytes || arg;
+    const ptr = malloc(length, 1) >>> 0;
     const memory = getUint8ArrayMemory0();
-    for (let at = 0; at < arg.length; at += 1) memory[ptr + at] = arg.charCodeAt(at);
-    WASM_VECTOR_LEN = arg.length;
+    for (let at = 0; at < length; at += 1) memory[ptr + at] = bytes ? bytes[at] : arg.charCodeAt(at);
+    WASM_VECTOR_LEN = length;
     return ptr;
 }
 ";
@@ -369,11 +370,12 @@ function base() {
         }
     }
 function pass(arg, malloc, realloc) {
-    if (/[^\\0-\\x7f]/.test(arg)) return passArray8ToWasm0(cachedTextEncoder.encode(arg), malloc);
-    const ptr = malloc(arg.length, 1) >>> 0;
+    const bytes = /[^\\0-\\x7f]/.test(arg) && cachedTextEncoder.encode(arg);
+    const { length } = bytes || arg;
+    const ptr = malloc(length, 1) >>> 0;
     const memory = getUint8ArrayMemory0();
-    for (let at = 0; at < arg.length; at += 1) memory[ptr + at] = arg.charCodeAt(at);
-    WASM_VECTOR_LEN = arg.length;
+    for (let at = 0; at < length; at += 1) memory[ptr + at] = bytes ? bytes[at] : arg.charCodeAt(at);
+    WASM_VECTOR_LEN = length;
     return ptr;
 }
 function copy(ptr, len) {
