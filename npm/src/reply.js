@@ -113,6 +113,6 @@ export class Reply {
       while (await content.next());
       return new Response(null, init);
     }
-    return new Response(content.isComplete ? await content.rest() : watch(content.stream(), this.#fields), init);
+    return new Response(content.isComplete ? content.rest() : watch(content.stream(), this.#fields), init);
   }
 }
