@@ -73,16 +73,18 @@ export class SealedContent {
     return piece ? undefined : joined(pieces);
   }
 
-  /** Whether the final record is here already, so that there is nothing to wait for. */
+  /** Whether all of it is here already, so that there is nothing to wait for. */
   get isComplete() {
-    return this.#isDone || this.#unsealer.isComplete;
+    return this.#isDone || (this.#isDrained && this.#unsealer.isComplete);
   }
 
-  /** The content to its end. */
-  async rest() {
-    const pieces = [];
-    for (let piece; (piece = await this.next()); ) pieces.push(piece);
-    return joined(pieces);
+  /** The content to its end, if that is here. */
+  rest() {
+    if (!this.#isDone) {
+      this.#ahead.push(this.#unsealer.content());
+      this.#finish();
+    }
+    return joined(this.#ahead);
   }
 
   /** A stream of the content. It ends in an error if the seal is broken or the final record is missing. */
@@ -111,13 +113,18 @@ export class SealedContent {
       if (isOpened) continue;
       if (unsealer.held > 0) return unsealer.content();
       if (this.#isDrained) {
-        unsealer.finish();
-        unsealer.free();
-        this.#isDone = true;
+        this.#finish();
         return undefined;
       }
       await this.#take();
     }
+  }
+
+  /** Checks that nothing is missing. */
+  #finish() {
+    this.#unsealer.finish();
+    this.#unsealer.free();
+    this.#isDone = true;
   }
 
   /** Opens the next record of those that are here. Resolves with whether there was one. */

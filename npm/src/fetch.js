@@ -5,7 +5,7 @@ import { LOSES_BODIES } from "./engines.js";
 import { BullaError, codeOf, lost, unreachable } from "./error.js";
 import { provesBySession } from "./held.js";
 import { encrypt, mac, messageKey, randomBytes, sign } from "./keys.js";
-import { SLICE, described, pairs, seconds, unlessAborted } from "./platform.js";
+import { SLICE, Described, pairs, seconds, unlessAborted } from "./platform.js";
 import { openSealed, readPlain } from "./reply.js";
 import { addBody, isServers, outgoing, read, redirected } from "./request.js";
 
@@ -25,7 +25,7 @@ export async function run(client, input, init) {
       let response = await reply.intoResponse(request.method === "HEAD");
       const tell = init?.onDownloadProgress;
       if (tell) response = (await import("./later/progress.js")).watched(response, tell);
-      return described(response, request.url, redirects > 0);
+      return new Described(response, request.url, redirects > 0);
     }
     reply.cancel();
     if (request.redirect === "error") throw new BullaError("network", "there was an unexpected redirect");
@@ -176,22 +176,36 @@ async function attempts(client, request, ends) {
 async function send(client, session, request, sessionProof, random) {
   const { signal, rules } = request;
   client.tell("signing", { proof: sessionProof ? "session" : "device" }, request);
-  const proof = rules.prove(session.id, session.ticket, session.nonce, random, sessionProof, seconds());
-  const { base, nonce } = proof;
+  const base = rules.prove([session.id, session.ticket, session.nonce].join("\n"), random, sessionProof, seconds());
   const signing = sessionProof ? mac(session.mac, base) : sign(session.key, base);
   const common = { redirect: "manual", cache: "no-store", signal, ...request.carried };
   if (!client.seal) {
-    const headers = pairs(proof.signed(await signing));
+    const headers = pairs(rules.signed(await signing));
     const body = request.body.length > 0 ? request.body : undefined;
     const init = { ...common, method: request.method, headers, body };
-    return readPlain(client, session, signal, await transmit(client, request, request.url, init));
+    return readPlain(client, session, request, await transmit(client, request, request.url, init));
   }
-  const salt = randomBytes(16);
-  const [signature, key] = await Promise.all([signing, messageKey(session.request, salt, "encrypt")]);
-  const body = await seal(proof.sealed(rules, signature, salt), request.body, key);
+  const [signature, key] = await Promise.all([signing, takeKey(session.request)]);
+  const body = await seal(rules, signature, request.body, key);
   client.tell("sealed", { bytes: body.length }, request);
   const init = { ...common, method: "POST", headers: client.sealedFields, body };
-  return openSealed(client, session, request, nonce, await transmit(client, request, client.sealedUrl, init));
+  const sent = transmit(client, request, client.sealedUrl, init);
+  // For the next one, while the network is at work.
+  drawn.set(session.request, drawKey(session.request).catch(() => {}));
+  return openSealed(client, session, request, await sent);
+}
+
+/** The keys of messages that are still to be made, by those that they come of. They are nowhere else. */
+const drawn = new WeakMap();
+
+/** Draws a salt, and derives the keys of the message that it is for. */
+const drawKey = (base) => messageKey(base, randomBytes(16), "encrypt");
+
+/** The keys of one message, with their salt. Whoever takes them is the only one. */
+async function takeKey(base) {
+  const ready = drawn.get(base);
+  drawn.delete(base);
+  return (await ready) ?? drawKey(base);
 }
 
 /** The platform's `fetch`. Redirects are never followed; with `"error"` Node would fail of a 421, too. */
@@ -203,18 +217,18 @@ async function transmit(client, request, url, init) {
 }
 
 /** Encrypts a message, record by record, so that no turn of this thread is longer than one takes. */
-async function seal(sealer, content, { key, nonce }) {
-  const sealed = new Uint8Array(sealer.length);
-  let end = 0;
-  const put = (bytes) => {
-    sealed.set(bytes, end);
-    end += bytes.length;
-  };
-  put(sealer.header);
+async function seal(rules, signature, content, { salt, key, nonce }) {
+  const header = rules.seal(signature, salt);
+  const sealed = new Uint8Array(rules.length);
+  sealed.set(header);
+  let end = header.length;
   for (let at = 0; at === 0 || at < content.length; at += SLICE) {
-    sealer.push(content.subarray(at, at + SLICE));
-    for (let record; (record = sealer.record()); ) put(await encrypt(key, sealer.nonce(nonce), record));
+    rules.push(content.subarray(at, at + SLICE));
+    for (let record; (record = rules.record()); ) {
+      const bytes = await encrypt(key, rules.recordNonce(nonce), record);
+      sealed.set(bytes, end);
+      end += bytes.length;
+    }
   }
-  sealer.free();
   return sealed;
 }

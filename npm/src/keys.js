@@ -9,10 +9,11 @@ const AES = { name: "AES-GCM", length: 128 };
 const p256 = (name) => ({ name, namedCurve: "P-256" });
 const hkdf = (salt, info) => ({ name: "HKDF", hash: "SHA-256", salt, info });
 
-/** What WebCrypto does, or the error that says that it does not. */
+/** What WebCrypto does, its bytes as such, or the error that says that it does not. */
 async function webCrypto(work) {
   try {
-    return await work(crypto.subtle);
+    const done = await work(crypto.subtle);
+    return done instanceof ArrayBuffer ? new Uint8Array(done) : done;
   } catch (cause) {
     const isOpen = globalThis.isSecureContext === false;
     const why = isOpen ? "the page is no secure context: https, or http://localhost" : "WebCrypto is missing or refused";
@@ -41,12 +42,12 @@ export const generateAgreement = () => generate("ECDH", "deriveKey");
 
 /** Signs, as `ecdsa-p256-sha256`. */
 export function sign(key, data) {
-  return webCrypto(async (subtle) => new Uint8Array(await subtle.sign(ECDSA, key, data)));
+  return webCrypto((subtle) => subtle.sign(ECDSA, key, data));
 }
 
 /** Signs, as `hmac-sha256`. */
 export function mac(key, data) {
-  return webCrypto(async (subtle) => new Uint8Array(await subtle.sign("HMAC", key, data)));
+  return webCrypto((subtle) => subtle.sign("HMAC", key, data));
 }
 
 /** Checks a signature of `ecdsa-p256-sha256`. */
@@ -81,23 +82,23 @@ export function agree(key, { agreements, macSalt, macInfo }) {
 
 let labels;
 
-/** The key and the base nonce of one message (RFC 8188 section 2.2 and 2.3). */
-export function messageKey(base, salt, usage) {
+/** The key and the base nonce of one message (RFC 8188 section 2.2 and 2.3), and the salt that they come of. */
+export async function messageKey(base, salt, usage) {
   labels ??= { key: keyInfo(), nonce: nonceInfo() };
-  return webCrypto(async (subtle) => {
-    const [key, nonce] = await Promise.all([
+  const [key, nonce] = await webCrypto((subtle) =>
+    Promise.all([
       subtle.deriveKey(hkdf(salt, labels.key), base, AES, false, [usage]),
       subtle.deriveBits(hkdf(salt, labels.nonce), base, 96),
-    ]);
-    return { key, nonce: new Uint8Array(nonce) };
-  });
+    ]),
+  );
+  return { salt, key, nonce: new Uint8Array(nonce) };
 }
 
 const gcm = (iv) => ({ name: "AES-GCM", iv });
 
 /** Seals a record. */
 export function encrypt(key, iv, record) {
-  return webCrypto(async (subtle) => new Uint8Array(await subtle.encrypt(gcm(iv), key, record)));
+  return webCrypto((subtle) => subtle.encrypt(gcm(iv), key, record));
 }
 
 /** Opens a record; nothing comes of one that is broken. */
@@ -111,5 +112,5 @@ export async function decrypt(key, iv, record) {
 
 /** The SHA-256 hash. */
 export function digest(content) {
-  return webCrypto(async (subtle) => new Uint8Array(await subtle.digest("SHA-256", content)));
+  return webCrypto((subtle) => subtle.digest("SHA-256", content));
 }

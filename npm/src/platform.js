@@ -108,11 +108,22 @@ export function ignore(promise) {
   promise.catch(() => {});
 }
 
-/** Makes a constructed response tell what a fetched one would: it has no URL, and `clone` loses what was defined. */
-export function described(response, url, redirected) {
-  const clone = () => described(Response.prototype.clone.call(response), url, redirected);
-  for (const [name, value] of Object.entries({ url, redirected, type: "basic", clone })) {
-    Object.defineProperty(response, name, { value, configurable: true });
+/** A constructed response that tells what a fetched one would: it has no URL, and `clone` loses what was defined. */
+export class Described extends Itself {
+  url;
+  redirected;
+  type = "basic";
+  clone;
+
+  constructor(response, url, redirected) {
+    super(response);
+    this.url = url;
+    this.redirected = redirected;
+    this.clone = () => new Described(Response.prototype.clone.call(response), url, redirected);
   }
-  return response;
+}
+
+/** What is made of this is what was given, and a class's fields are defined on it. */
+function Itself(given) {
+  return given;
 }

@@ -3,7 +3,7 @@
 import { ENDS_SILENTLY } from "./engines.js";
 import { BullaError, wrong } from "./error.js";
 import { AWAKE, CLAIM, COMPLETE, STREAM } from "./kept.js";
-import { described } from "./platform.js";
+import { Described } from "./platform.js";
 import { wrapFetch } from "./wrapped.js";
 
 export { BullaError };
@@ -94,7 +94,7 @@ const checking = (workers, fetch) => async (input, init) => {
   const headers = new Headers(response.headers);
   // Another copy of this script would ask once more.
   headers.delete(STREAM);
-  return described(new Response(body, { status, statusText, headers }), url, redirected);
+  return new Described(new Response(body, { status, statusText, headers }), url, redirected);
 };
 
 /** The worker's answer, or nothing if there is none in time. */

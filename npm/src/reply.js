@@ -1,6 +1,6 @@
 // A reply: checked, whether it came sealed or not, and told from a refusal.
 
-import { Head, isSealed, maxAnswer } from "../build/bulla_web.js";
+import { Head, maxAnswer } from "../build/bulla_web.js";
 import { SealedContent } from "./content.js";
 import { BullaError, answered, foreign, lost } from "./error.js";
 import { discard, lines, pairs, readAtMost } from "./platform.js";
@@ -8,9 +8,9 @@ import { discard, lines, pairs, readAtMost } from "./platform.js";
 /** @typedef {{ refusal: import("../index.js").BullaError, wasSealed: boolean }} Refused The server's refusal, and whether it came sealed. */
 
 /** Opens the reply to a sealed request. One that is not sealed can only be a refusal. */
-export async function openSealed(client, session, request, nonce, response) {
-  const contentType = response.headers.get("content-type") ?? undefined;
-  if (!isSealed(response.status, contentType) || !response.body) {
+export async function openSealed(client, session, request, response) {
+  const [[name, type]] = client.sealedFields;
+  if (response.status !== 200 || response.headers.get(name) !== type || !response.body) {
     const outer = headOf(response);
     const refusal = await readRefusal(outer, response, request.signal);
     if (!refusal) {
@@ -18,17 +18,17 @@ export async function openSealed(client, session, request, nonce, response) {
       throw foreign("reply_unsealed", "the reply is not sealed", response);
     }
     // Nobody vouches for this answer.
-    await client.take(session, outer.handout(false, session.nonce));
+    await client.take(session, outer.handout(false, request.rules));
     return { refusal, wasSealed: false };
   }
   const content = new SealedContent(response.body, request.signal);
   try {
     const head = await content.head(session.response);
-    head.checkInReplyTo(nonce);
+    head.checkInReplyTo(request.rules);
     const problem = head.isProblem ? await content.peek(maxAnswer()) : undefined;
     const refusal = problem && refusalOf(head, problem);
     if (refusal) refusal.sealed = true;
-    await client.take(session, head.handout(true, session.nonce));
+    await client.take(session, head.handout(true, request.rules));
     return refusal ? { refusal, wasSealed: true } : { reply: new Reply(head, content, response) };
   } catch (error) {
     content.cancel();
@@ -37,11 +37,11 @@ export async function openSealed(client, session, request, nonce, response) {
 }
 
 /** Reads the reply to a request that was signed only. TLS alone vouches for it. */
-export async function readPlain(client, session, signal, response) {
+export async function readPlain(client, session, request, response) {
   const head = headOf(response);
   try {
-    const refusal = head.isProblem ? await readRefusal(head, response.clone(), signal) : undefined;
-    await client.take(session, head.handout(true, session.nonce));
+    const refusal = head.isProblem ? await readRefusal(head, response.clone(), request.signal) : undefined;
+    await client.take(session, head.handout(true, request.rules));
     return refusal ? { refusal, wasSealed: false } : { reply: new Reply(head, undefined, response) };
   } catch (error) {
     discard(response);
@@ -116,6 +116,6 @@ export class Reply {
       while (await content.next());
       return new Response(null, init);
     }
-    return new Response(content.isComplete ? await content.rest() : watch(content.stream(), this.#fields), init);
+    return new Response(content.isComplete ? content.rest() : watch(content.stream(), this.#fields), init);
   }
 }

@@ -16,7 +16,7 @@ export async function read(client, input, init) {
   const parts = { method, url: request.url, fields: [...request.headers], redirect, signal, carried };
   // Before the body is read, so that what cannot be sent is refused at once.
   const whole = outgoing(client, { ...parts, body: new Uint8Array() });
-  await addBody(whole, request);
+  await addBody(whole, request, init?.body);
   const tell = init?.onUploadProgress;
   if (tell) whole.carried.upload = { tell, loaded: 0, total: whole.body.length };
   return whole;
@@ -24,7 +24,9 @@ export async function read(client, input, init) {
 
 /** What the platform makes of it. The origin is what relative URLs lead to. */
 export function requested({ origin }, input, init) {
-  const request = new Request(isRequest(input) ? input : resolved({ origin }, String(input)), init);
+  // Where it is this page that they lead to, the platform finds the way itself.
+  const isHere = base({ origin }) !== origin;
+  const request = new Request(isHere || isRequest(input) ? input : resolved({ origin }, String(input)), init);
   if (init?.body instanceof FormData) {
     // WebKit does not read files of a form back.
     const [read, parts] = [request.arrayBuffer(), [...init.body]];
@@ -38,11 +40,18 @@ export function requested({ origin }, input, init) {
   return request;
 }
 
-/** Adds the body of what the platform has made. */
-export async function addBody(whole, request) {
+/** Adds the body of what the platform has made of `given`. */
+export async function addBody(whole, request, given = undefined) {
   if (request.method === "GET" || request.method === "HEAD") return;
-  whole.body = new Uint8Array(await unlessAborted(request.signal, () => request.arrayBuffer()));
+  whole.body = here(given) ?? new Uint8Array(await unlessAborted(request.signal, () => request.arrayBuffer()));
   await tellContent(whole);
+}
+
+/** A body that need not be read back from the platform: that takes longer than all else that is done to it. */
+function here(given) {
+  if (given instanceof Uint8Array) return new Uint8Array(given);
+  if (typeof given === "string") return new TextEncoder().encode(given);
+  return undefined;
 }
 
 /** Tells the rules what a request holds. What is long is not hashed on this thread. */
@@ -54,15 +63,19 @@ async function tellContent({ rules, body }) {
 /** Also one of another frame, which is no instance of this one's `Request`. */
 const isRequest = (input) => Object.prototype.toString.call(input) === "[object Request]";
 
+/** What browsers leave in URLs and send as it is, and no request target may hold (RFC 3986 appendix A). */
+const LEFT = /["<>\\^`{|}]/g;
+
 /** A request that can be sent, again and again if need be. */
 export function outgoing(client, parts) {
   // As the platform has serialised it, so the path comes next. The fragment is not sent.
   if (!isServers(client, parts.url)) throw elsewhere();
   const [target] = parts.url.slice(client.origin.length).split("#", 1);
-  const rules = new Outgoing(client.server, parts.method, target, lines(parts.fields));
+  const encoded = target.replace(LEFT, encodeURIComponent);
+  const rules = new Outgoing(client.server, lines([[parts.method, encoded], ...parts.fields]));
   // What makes the proof unique: drawn once, kept when the request is sent again.
   const number = parts.number ?? (client.requests += 1);
-  return { ...parts, url: client.origin + rules.target, rules, random: randomBytes(16), number };
+  return { ...parts, url: client.origin + encoded, rules, random: randomBytes(16), number };
 }
 
 export const isServers = (client, url) => url.startsWith(`${client.origin}/`);

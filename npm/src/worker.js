@@ -2,7 +2,7 @@
 
 import { BullaError } from "./error.js";
 import { eventSource } from "./events.js";
-import { described, ignore, unlessAborted } from "./platform.js";
+import { Described, ignore, unlessAborted } from "./platform.js";
 import { base, requested, resolved } from "./request.js";
 
 export { BullaError };
@@ -244,7 +244,7 @@ async function fetchBy(link, request, { onUploadProgress, onDownloadProgress }) 
   if (reply.isEmpty) exchange.end();
   let response = new Response(reply.isEmpty ? null : streamOf(exchange), reply);
   if (onDownloadProgress) response = (await import("./later/progress.js")).watched(response, onDownloadProgress);
-  return described(response, reply.url, reply.redirected);
+  return new Described(response, reply.url, reply.redirected);
 }
 
 /** A request with its reply, until nothing more of that comes or is wanted. */

@@ -14,6 +14,7 @@ async fn fetch_does_what_the_platforms_does(engine: Engine) -> Outcome {
     for sealed in [true, false] {
         bank.visit(&browser, json!({ "seal": sealed })).await?;
         it_does_what_the_platform_does(&browser, sealed).await?;
+        it_encodes_what_no_target_may_hold(&browser).await?;
         it_refuses_what_cannot_be_carried(&browser).await?;
         nothing_comes_from_the_cache(&browser).await?;
         the_server_sees_that_the_page_gives_up(&browser, &bank, sealed).await?;
@@ -37,6 +38,20 @@ async fn it_does_what_the_platform_does(browser: &Browser, sealed: bool) -> Outc
         Value::Array(Vec::new()),
         "sealed: {sealed}\n{:#}",
         found["differences"]
+    );
+    Ok(())
+}
+
+/// Browsers leave these in URLs and send them as they are.
+async fn it_encodes_what_no_target_may_hold(browser: &Browser) -> Outcome {
+    let call = r#"const reply = await session.fetch('/api/echo?q={"x":[1]}&p=`^\\<>|&r=%20c');
+                  return (await reply.json()).target"#;
+    let target = browser.eval(call, []).await?;
+    let target = target.as_str().unwrap_or_default();
+    let query = target.split_once('?').map(|(_, query)| query);
+    assert_eq!(
+        query,
+        Some("q=%7B%22x%22:[1]%7D&p=%60%5E%5C%3C%3E%7C&r=%20c")
     );
     Ok(())
 }

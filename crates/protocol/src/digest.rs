@@ -11,6 +11,13 @@ use crate::structured;
 pub struct ContentDigest(pub [u8; 32]);
 
 impl ContentDigest {
+    /// Of a body of no bytes, as most requests have it.
+    pub const EMPTY: Self = Self([
+        0xe3, 0xb0, 0xc4, 0x42, 0x98, 0xfc, 0x1c, 0x14, 0x9a, 0xfb, 0xf4, 0xc8, 0x99, 0x6f, 0xb9,
+        0x24, 0x27, 0xae, 0x41, 0xe4, 0x64, 0x9b, 0x93, 0x4c, 0xa4, 0x95, 0x99, 0x1b, 0x78, 0x52,
+        0xb8, 0x55,
+    ]);
+
     /// Hashes a body.
     pub fn of(body: &[u8]) -> Self {
         Self(Sha256::digest(body).into())
@@ -67,6 +74,7 @@ mod tests {
         const FIELD: &str = "sha-256=:RK/0qy18MlBSVnWgjwz6lZEWjP/lF5HF9bvEF8FabDg=:";
         let body = b"{\"hello\": \"world\"}\n";
         assert_eq!(ContentDigest::of(body).to_field(), FIELD);
+        assert_eq!(ContentDigest::of(b""), ContentDigest::EMPTY);
         assert_eq!(ContentDigest::check(FIELD, body), Ok(()));
         let with_others = format!("sha-512=:AA==:, {FIELD}");
         assert_eq!(ContentDigest::check(&with_others, body), Ok(()));

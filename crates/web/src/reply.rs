@@ -8,6 +8,7 @@ use wasm_bindgen::prelude::*;
 use crate::boundary::{lines, pairs};
 use crate::error::{BullaError, Failure};
 use crate::record::Handed;
+use crate::request::Outgoing;
 
 /// The status and the fields of a reply.
 #[wasm_bindgen]
@@ -48,38 +49,31 @@ impl Head {
         reply::refusal(self.status, &self.fields, content).map(BullaError::from)
     }
 
-    /// Checks that it answers the request whose `nonce` parameter was this.
+    /// Checks that it answers this request as it was sent last.
     ///
     /// # Errors
     ///
     /// `reply_mismatch`.
     #[wasm_bindgen(js_name = checkInReplyTo)]
-    pub fn check_in_reply_to(&self, nonce: &str) -> Result<(), Failure> {
-        Ok(check_in_reply_to(&self.fields, nonce)?)
+    pub fn check_in_reply_to(&self, outgoing: &Outgoing) -> Result<(), Failure> {
+        Ok(check_in_reply_to(&self.fields, outgoing.nonce())?)
     }
 
-    /// What the server hands out, if that is more than the server nonce that is `known`. `vouched` says that the
-    /// session's keys, or TLS alone if nothing is sealed, vouch for it.
+    /// What the server hands out, if that is more than the server nonce that the request was sent with. `vouched` says
+    /// that the session's keys, or TLS alone if nothing is sealed, vouch for it.
     ///
     /// # Errors
     ///
     /// `reply_invalid` if a field of the protocol cannot be read.
-    pub fn handout(&self, vouched: bool, known: &str) -> Result<Option<Handout>, Failure> {
+    pub fn handout(&self, vouched: bool, outgoing: &Outgoing) -> Result<Option<Handout>, Failure> {
         let handout = if vouched {
             reply::Handout::read(&self.fields)?
         } else {
             reply::Handout::read_unsealed(&self.fields)?
         };
-        let more = Some(handout).filter(|handout| !handout.is_known(known));
+        let more = Some(handout).filter(|handout| !handout.is_known(outgoing.server_nonce()));
         Ok(more.map(Handout))
     }
-}
-
-/// Whether a reply with this status and this `content-type` holds a sealed one.
-#[wasm_bindgen(js_name = isSealed)]
-pub fn is_sealed(status: u16, content_type: Option<String>) -> bool {
-    let field = content_type.map(|value| ("content-type".to_owned(), value));
-    reply::is_sealed(status, &Vec::from_iter(field))
 }
 
 /// How long a refusal, or the answer to an opening, may be, in bytes.

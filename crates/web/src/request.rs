@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use bulla_protocol::digest::ContentDigest;
 use bulla_protocol::field;
 use bulla_protocol::limits::BULK_RECORD_SIZE;
-use bulla_protocol::message;
+use bulla_protocol::message::{self, Head};
 use bulla_protocol::opening::Ticket;
 use bulla_protocol::proof::ProofNonce;
 use bulla_protocol::request::{self, Bound};
@@ -17,35 +17,40 @@ use crate::boundary::{array, lines, pairs, proof_kind, seconds};
 use crate::error::{Failure, invalid, wrong};
 use crate::record::Handed;
 
-/// A request that can be sent, again and again if need be.
+/// A request that can be sent, again and again if need be. It holds what belongs to the last sending, too: an object for
+/// each step would cost more than the step.
 #[wasm_bindgen]
 pub struct Outgoing {
     rules: request::Outgoing,
     content: ContentDigest,
     content_len: usize,
+    /// Until it is signed.
+    proof: Option<(request::Proof, Ticket)>,
+    /// What a reply has to answer to.
+    nonce: String,
+    sealer: Sealer,
 }
 
 #[wasm_bindgen]
 impl Outgoing {
-    /// Takes a request without content apart. `target` is the path with the query, as the platform serialises them;
-    /// `fields` are lines: names and values in turn.
+    /// Takes a request without content apart: lines, which are the method, the target, and names and values of fields
+    /// in turn. The target is the path with the query, as it will be sent.
     ///
     /// # Errors
     ///
     /// `request_invalid`, for what no server takes.
     #[wasm_bindgen(constructor)]
-    pub fn new(
-        server: &Server,
-        method: String,
-        target: &str,
-        fields: &str,
-    ) -> Result<Self, Failure> {
-        let (origin, target) = (server.origin.clone(), encode_rest(target));
-        let rules = request::Outgoing::new(origin, method, target, pairs(fields));
+    pub fn new(server: &Server, lines: &str) -> Result<Self, Failure> {
+        let mut lines = pairs(lines).into_iter();
+        let (method, target) = lines.next().unwrap_or_default();
+        let rules = request::Outgoing::new(server.origin.clone(), method, target, lines.collect());
         Ok(Self {
             rules: rules.map_err(invalid)?,
-            content: ContentDigest::of(&[]),
+            content: ContentDigest::EMPTY,
             content_len: 0,
+            proof: None,
+            nonce: String::new(),
+            sealer: Sealer::default(),
         })
     }
 
@@ -67,34 +72,31 @@ impl Outgoing {
         Ok(())
     }
 
-    /// Path and query as they are signed and sent.
-    #[wasm_bindgen(getter)]
-    pub fn target(&self) -> String {
-        self.rules.target().to_owned()
-    }
-
     /// Whether the method is safe (RFC 9110 section 9.2.1).
     #[wasm_bindgen(getter, js_name = isSafe)]
     pub fn is_safe(&self) -> bool {
         self.rules.is_safe()
     }
 
-    /// Prepares the proof. `random` has 16 bytes and stays the same when the request is sent again;
-    /// `created` is in seconds since 1970.
+    /// Prepares the proof of one sending, and returns what the device key or the session MAC key signs. `standing` are
+    /// lines: the session's name, the ticket and the server nonce. `random` has 16 bytes and stays the same when the
+    /// request is sent again; `created` is in seconds since 1970.
     ///
     /// # Errors
     ///
-    /// `request_invalid` if `random` has another length, or a text cannot be written; `malformed` for what is no
-    /// ticket.
+    /// `request_invalid` if there are not so many lines, `random` has another length, or a text cannot be written;
+    /// `malformed` for what is no ticket.
     pub fn prove(
-        &self,
-        session: &str,
-        ticket: &str,
-        nonce: &str,
+        &mut self,
+        standing: &str,
         random: &[u8],
         session_proof: bool,
         created: f64,
-    ) -> Result<Proof, Failure> {
+    ) -> Result<Vec<u8>, Failure> {
+        let standing: Vec<_> = standing.split('\n').collect();
+        let [session, ticket, nonce] = standing[..] else {
+            return Err(wrong("not three lines"));
+        };
         let ticket = Ticket::from_field(ticket)?;
         let nonce = ProofNonce {
             server: nonce.to_owned(),
@@ -108,71 +110,84 @@ impl Outgoing {
             Bound::Digest(self.content),
             seconds(created),
         );
-        Ok(Proof {
-            rules: proof.map_err(invalid)?,
-            ticket,
-            nonce,
-        })
-    }
-}
-
-/// The proof of one sending, without its signature.
-#[wasm_bindgen]
-pub struct Proof {
-    rules: request::Proof,
-    ticket: Ticket,
-    nonce: ProofNonce,
-}
-
-#[wasm_bindgen]
-impl Proof {
-    /// What the device key or the session MAC key signs.
-    #[wasm_bindgen(getter)]
-    pub fn base(&self) -> Vec<u8> {
-        self.rules.base().to_vec()
+        let proof = proof.map_err(invalid)?;
+        let base = proof.base().to_vec();
+        self.nonce = nonce.to_param();
+        self.proof = Some((proof, ticket));
+        Ok(base)
     }
 
-    /// What a sealed reply has to answer to.
-    #[wasm_bindgen(getter)]
-    pub fn nonce(&self) -> String {
-        self.nonce.to_param()
-    }
-
-    /// The fields of a request that is only signed, as lines.
-    pub fn signed(self, signature: &[u8]) -> String {
-        lines(self.rules.signed(signature).iter())
-    }
-
-    /// The sealed message, before its encryption. `salt` has 16 bytes, drawn for this one.
+    /// The fields of a request that is only signed, as lines; once.
     ///
     /// # Errors
     ///
-    /// `request_invalid` if `salt` has another length, or the message cannot be written.
-    pub fn sealed(
-        self,
-        outgoing: &Outgoing,
-        signature: &[u8],
-        salt: &[u8],
-    ) -> Result<Sealer, Failure> {
-        let head = self.rules.sealed(&outgoing.rules, signature);
+    /// `request_invalid` if there is no proof.
+    pub fn signed(&mut self, signature: &[u8]) -> Result<String, Failure> {
+        let (proof, _) = self.proved()?;
+        Ok(lines(proof.signed(signature).iter()))
+    }
+
+    /// Begins the sealed message, and returns its header, which is sent first; once. `salt` has 16 bytes, drawn for this
+    /// one.
+    ///
+    /// # Errors
+    ///
+    /// `request_invalid` if there is no proof, `salt` has another length, or the message cannot be written.
+    pub fn seal(&mut self, signature: &[u8], salt: &[u8]) -> Result<Vec<u8>, Failure> {
+        let (proof, ticket) = self.proved()?;
+        let head = proof.sealed(&self.rules, signature);
         let header = Header {
             salt: array(salt)?,
             record_size: BULK_RECORD_SIZE,
-            keyid: self.ticket.as_bytes().to_vec(),
+            keyid: ticket.as_bytes().to_vec(),
         };
-        let len = outgoing.content_len;
-        let before = message::before(head, len).map_err(invalid)?;
-        let zeros = message::zeros_behind(before.len() + len);
-        let mut splitter = Splitter::new(BULK_RECORD_SIZE);
-        Ok(Sealer {
-            header: header.encode(),
-            sealed_len: sealed_len(before.len() + len + zeros, BULK_RECORD_SIZE),
-            records: splitter.push(&before).into(),
-            handed: Handed::default(),
-            splitter: Some(splitter),
-            missing: len,
-            zeros,
-        })
+        let header = header.encode();
+        self.sealer = Sealer::new(head, self.content_len, header.len())?;
+        Ok(header)
+    }
+
+    fn proved(&mut self) -> Result<(request::Proof, Ticket), Failure> {
+        self.proof.take().ok_or_else(|| wrong("there is no proof"))
+    }
+
+    /// How long the whole message will be, the header included.
+    #[wasm_bindgen(getter)]
+    pub fn length(&self) -> usize {
+        self.sealer.length
+    }
+
+    /// Adds content to the message.
+    ///
+    /// # Errors
+    ///
+    /// `request_invalid` if there is more of it than was told.
+    pub fn push(&mut self, content: &[u8]) -> Result<(), Failure> {
+        self.sealer.push(content)
+    }
+
+    /// The next record of the message, if the content that it takes is there, and none at the end.
+    pub fn record(&mut self) -> Option<Vec<u8>> {
+        self.sealer.record()
+    }
+
+    /// The nonce of the last one, from the 12 bytes that were derived for the message; once.
+    ///
+    /// # Errors
+    ///
+    /// `request_invalid` if there are not 12, or there is no record without its nonce.
+    #[wasm_bindgen(js_name = recordNonce)]
+    pub fn record_nonce(&mut self, base: &[u8]) -> Result<Vec<u8>, Failure> {
+        self.sealer.handed.nonce(base)
+    }
+
+    /// What a reply has to answer to.
+    pub(crate) fn nonce(&self) -> &str {
+        &self.nonce
+    }
+
+    /// The server's part of it.
+    pub(crate) fn server_nonce(&self) -> &str {
+        self.nonce.rsplit_once('.').map_or("", |(server, _)| server)
     }
 }
 
@@ -192,10 +207,9 @@ pub fn sealed_fields() -> String {
 
 /// A message that is being sealed, with the cipher left to WebCrypto. Its content comes piece by piece, so that it never
 /// lies here as a whole.
-#[wasm_bindgen]
-pub struct Sealer {
-    header: Vec<u8>,
-    sealed_len: usize,
+#[derive(Default)]
+struct Sealer {
+    length: usize,
     records: VecDeque<Record>,
     handed: Handed,
     /// Until there are no more records to come.
@@ -206,26 +220,23 @@ pub struct Sealer {
     zeros: usize,
 }
 
-#[wasm_bindgen]
 impl Sealer {
-    /// The header, which is sent first.
-    #[wasm_bindgen(getter)]
-    pub fn header(&self) -> Vec<u8> {
-        self.header.clone()
+    /// For a content of this length, behind a header of that one.
+    fn new(head: Head, len: usize, header_len: usize) -> Result<Self, Failure> {
+        let before = message::before(head, len).map_err(invalid)?;
+        let zeros = message::zeros_behind(before.len() + len);
+        let mut splitter = Splitter::new(BULK_RECORD_SIZE);
+        Ok(Self {
+            length: header_len + sealed_len(before.len() + len + zeros, BULK_RECORD_SIZE),
+            records: splitter.push(&before).into(),
+            handed: Handed::default(),
+            splitter: Some(splitter),
+            missing: len,
+            zeros,
+        })
     }
 
-    /// How long the whole will be, the header included.
-    #[wasm_bindgen(getter)]
-    pub fn length(&self) -> usize {
-        self.header.len() + self.sealed_len
-    }
-
-    /// Adds content.
-    ///
-    /// # Errors
-    ///
-    /// `request_invalid` if there is more of it than was told.
-    pub fn push(&mut self, content: &[u8]) -> Result<(), Failure> {
+    fn push(&mut self, content: &[u8]) -> Result<(), Failure> {
         const TOO_LONG: &str = "there is more content than was told";
         let missing = self.missing.checked_sub(content.len());
         self.missing = missing.ok_or_else(|| wrong(TOO_LONG))?;
@@ -235,8 +246,7 @@ impl Sealer {
         Ok(())
     }
 
-    /// The next record, if the content that it takes is there, and none at the end.
-    pub fn record(&mut self) -> Option<Vec<u8>> {
+    fn record(&mut self) -> Option<Vec<u8>> {
         while self.records.is_empty()
             && self.missing == 0
             && let Some(mut splitter) = self.splitter.take()
@@ -253,50 +263,19 @@ impl Sealer {
         let record = self.records.pop_front()?;
         Some(self.handed.bytes(record))
     }
-
-    /// The nonce of the last one, from the 12 bytes that were derived for the message; once.
-    ///
-    /// # Errors
-    ///
-    /// `request_invalid` if there are not 12, or there is no record without its nonce.
-    pub fn nonce(&mut self, base: &[u8]) -> Result<Vec<u8>, Failure> {
-        self.handed.nonce(base)
-    }
-}
-
-/// URLs may hold characters that a request target may not (RFC 3986 appendix A); browsers send them
-/// as they are.
-fn encode_rest(target: &str) -> String {
-    let mut encoded = String::with_capacity(target.len());
-    for character in target.chars() {
-        match character {
-            '"' => encoded.push_str("%22"),
-            '<' => encoded.push_str("%3C"),
-            '>' => encoded.push_str("%3E"),
-            '\\' => encoded.push_str("%5C"),
-            '^' => encoded.push_str("%5E"),
-            '`' => encoded.push_str("%60"),
-            '{' => encoded.push_str("%7B"),
-            '|' => encoded.push_str("%7C"),
-            '}' => encoded.push_str("%7D"),
-            other => encoded.push(other),
-        }
-    }
-    encoded
 }
 
 #[cfg(test)]
 mod tests {
     use bulla_protocol::error::Code;
     use bulla_protocol::seal::{RecordNonce, TAG_LEN, pieces};
-    use bulla_protocol::target::Target;
 
     use super::*;
 
     fn outgoing(len: usize) -> Outgoing {
         let server = Server::new("https://bank.example", None).unwrap();
-        let fields = "content-type\ntext/plain";
-        let mut outgoing = Outgoing::new(&server, "POST".to_owned(), "/notes", fields).unwrap();
+        let lines = "POST\n/notes\ncontent-type\ntext/plain";
+        let mut outgoing = Outgoing::new(&server, lines).unwrap();
         outgoing.holds(&content(len));
         outgoing
     }
@@ -305,36 +284,35 @@ mod tests {
         (0..=u8::MAX).cycle().take(len).collect()
     }
 
-    fn sealer(outgoing: &Outgoing) -> Sealer {
-        let (session, ticket) = (
-            "AAAAAAAAAAAAAAAAAAAAAA",
-            ":AAAAAAAAAAAAAAAAAAAAAAAAAAAAAA==:",
-        );
-        let proof = outgoing.prove(session, ticket, "nonce", &[1; 16], false, 5.0);
-        proof.unwrap().sealed(outgoing, &[2; 64], &[3; 16]).unwrap()
+    const STANDING: &str = "AAAAAAAAAAAAAAAAAAAAAA\n:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAA==:\nnonce";
+
+    /// Begins the message, and gives the length of its header.
+    fn begin(outgoing: &mut Outgoing) -> usize {
+        outgoing.prove(STANDING, &[1; 16], false, 5.0).unwrap();
+        outgoing.seal(&[2; 64], &[3; 16]).unwrap().len()
     }
 
     /// Numbers and bytes of the records that come of a content in slices.
-    fn records(outgoing: &Outgoing, content: &[u8], slice: usize) -> Vec<Vec<u8>> {
-        let mut sealer = sealer(outgoing);
+    fn records(outgoing: &mut Outgoing, content: &[u8], slice: usize) -> Vec<Vec<u8>> {
+        let header_len = begin(outgoing);
         let mut records = Vec::new();
         for slice in content.chunks(slice).chain([&[][..]]) {
-            sealer.push(slice).unwrap();
-            while let Some(record) = sealer.record() {
+            outgoing.push(slice).unwrap();
+            while let Some(record) = outgoing.record() {
                 let nonce = RecordNonce::new([9; 12]).at(records.len() as u64);
-                assert_eq!(sealer.nonce(&[9; 12]).unwrap(), nonce);
+                assert_eq!(outgoing.record_nonce(&[9; 12]).unwrap(), nonce);
                 records.push(record);
             }
         }
         let written: usize = records.iter().map(|record| record.len() + TAG_LEN).sum();
-        assert_eq!(sealer.header().len() + written, sealer.length());
+        assert_eq!(header_len + written, outgoing.length());
         records
     }
 
     #[test]
     fn a_content_in_slices_is_sealed_as_one_that_is_whole() {
         for len in [0, 1, 1000, 65_000, 65_519, 65_520, 200_000, 5_000_000] {
-            let (outgoing, content) = (outgoing(len), content(len));
+            let (mut outgoing, content) = (outgoing(len), content(len));
             let session = "AAAAAAAAAAAAAAAAAAAAAA".parse().unwrap();
             let ticket = Ticket::from_field(":AAAAAAAAAAAAAAAAAAAAAAAAAAAAAA==:").unwrap();
             let nonce = ProofNonce {
@@ -352,7 +330,7 @@ mod tests {
                 .collect();
             for slice in [1 << 16, 777_777] {
                 assert!(
-                    records(&outgoing, &content, slice) == wanted,
+                    records(&mut outgoing, &content, slice) == wanted,
                     "{len} {slice}"
                 );
             }
@@ -361,23 +339,33 @@ mod tests {
 
     #[test]
     fn there_is_no_record_without_its_content() {
-        let outgoing = outgoing(10);
-        let mut sealer = sealer(&outgoing);
-        assert_eq!(sealer.record(), None);
-        sealer.push(&[0; 9]).unwrap();
-        assert_eq!(sealer.record(), None);
-        let error = sealer.push(&[0; 2]).unwrap_err();
+        let mut outgoing = outgoing(10);
+        assert_eq!(outgoing.record(), None);
+        assert!(outgoing.push(&[0]).is_err());
+        begin(&mut outgoing);
+        assert_eq!(outgoing.record(), None);
+        outgoing.push(&[0; 9]).unwrap();
+        assert_eq!(outgoing.record(), None);
+        let error = outgoing.push(&[0; 2]).unwrap_err();
         assert_eq!(error.0.code, Code::RequestInvalid);
-        sealer.push(&[0]).unwrap();
-        assert!(sealer.record().is_some());
-        assert_eq!(sealer.record(), None);
+        outgoing.push(&[0]).unwrap();
+        assert!(outgoing.record().is_some());
+        assert_eq!(outgoing.record(), None);
     }
 
     #[test]
-    fn what_browsers_leave_in_urls_can_be_signed() {
-        let encoded = encode_rest("/a|b?q={\"x\":[1]}&p=`^\\<>");
-        assert_eq!(encoded, "/a%7Cb?q=%7B%22x%22:[1]%7D&p=%60%5E%5C%3C%3E");
-        assert!(Target::parse(&encoded).is_ok());
-        assert_eq!(encode_rest("/a%20b?c=d%26e"), "/a%20b?c=d%26e");
+    fn a_proof_is_for_one_sending() {
+        let mut outgoing = outgoing(10);
+        assert!(outgoing.signed(&[2; 64]).is_err());
+        begin(&mut outgoing);
+        for error in [
+            outgoing.seal(&[2; 64], &[3; 16]).unwrap_err(),
+            outgoing.signed(&[2; 64]).unwrap_err(),
+        ] {
+            assert_eq!(error.0.code, Code::RequestInvalid);
+        }
+        let lines = [STANDING, "a"].join("\n");
+        assert!(outgoing.prove(&lines, &[1; 16], false, 5.0).is_err());
+        assert!(outgoing.prove("a\nb", &[1; 16], false, 5.0).is_err());
     }
 }

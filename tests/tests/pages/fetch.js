@@ -90,6 +90,13 @@ const cases = {
   "a blob": (fetch, at) => post(fetch, at, new Blob(["a", "b"], { type: "image/x-test" })),
   "a blob without a type": (fetch, at) => post(fetch, at, new Blob(["ab"])),
   "a buffer": (fetch, at) => post(fetch, at, text("buffer").buffer),
+  "a string with half a character": (fetch, at) => post(fetch, at, "a\ud800b"),
+  "an array that changes meanwhile": (fetch, at) => {
+    const body = text("as it was");
+    const sending = post(fetch, at, body);
+    body.fill(120);
+    return sending;
+  },
   "a part of an array": (fetch, at) => post(fetch, at, text("an array").subarray(3, 6)),
   "an array of 16 bits": (fetch, at) => post(fetch, at, new Uint16Array([0x4241, 0x4443])),
   "a view": (fetch, at) => post(fetch, at, new DataView(text("a view").buffer, 2)),

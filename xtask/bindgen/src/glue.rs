@@ -34,7 +34,9 @@ pub(crate) fn slimmed(glue: &str, names: &HashMap<String, String>) -> String {
     ? { register: () => {}, unregister: () => {} }
     : ";
     let glue = glue.replace(UNLESS_OLD, "");
-    let glue = encoded_at_once(&glue).unwrap_or(glue);
+    let glue = passed_at_once(&glue).unwrap_or(glue);
+    let glue = taken_at_once(&glue).unwrap_or(glue);
+    let glue = untyped(&read_at_once(glue));
     let glue = shared(glue);
     let lines = unguarded(glue.lines());
     let lines = lines.into_iter().map(|line| renamed(line, names) + "\n");
@@ -61,15 +63,115 @@ fn renamed(line: &str, names: &HashMap<String, String>) -> String {
     renamed
 }
 
-/// Takes the shorter of the two ways by which the glue writes a string into the module's memory. The other one saves
-/// some time where strings are long, and ours are header fields.
-fn encoded_at_once(glue: &str) -> Option<String> {
-    const DONE: &str = "        return ptr;\n";
+/// What writes a string into the module's memory. Nearly all of ours are ASCII, for which the platform's encoder, with a
+/// buffer that it makes, takes several times as long.
+const PASSED: &str = "    const bytes = /[^\\0-\\x7f]/.test(arg) && cachedTextEncoder.encode(arg);
+    const { length } = bytes || arg;
+    const ptr = malloc(length, 1) >>> 0;
+    const memory = getUint8ArrayMemory0();
+    for (let at = 0; at < length; at += 1) memory[ptr + at] = bytes ? bytes[at] : arg.charCodeAt(at);
+    WASM_VECTOR_LEN = length;
+    return ptr;
+}
+";
+
+/// Puts that in the place of the glue's two ways to do it.
+fn passed_at_once(glue: &str) -> Option<String> {
     let (before, ways) = glue.split_once("    if (realloc === undefined) {\n")?;
-    let (short, long) = ways.split_once(DONE)?;
-    let (_, after) = long.split_once("\n}\n")?;
-    let glue = [before, short, DONE, "}\n", after].concat();
+    let (_, after) = ways.split_once("\n}\n")?;
+    let glue = [before, PASSED, after].concat();
     Some(glue.replace(", wasm.__wbindgen_realloc)", ")"))
+}
+
+/// Copies bytes out of the module's memory without a view of them in between, and gives them back to the module there
+/// and not after each call.
+fn taken_at_once(glue: &str) -> Option<String> {
+    const VIEW: &str = "    return getUint8ArrayMemory0().subarray(ptr / 1, ptr / 1 + len);\n";
+    const COPY: &str = "    const copy = getUint8ArrayMemory0().slice(ptr, ptr + len);
+    wasm.__wbindgen_free(ptr, len, 1);
+    return copy;
+";
+    const COPIED: &str = "(ret[0], ret[1]).slice();\n";
+    const FREED: &str = "wasm.__wbindgen_free(ret[0], ret[1] * 1, 1);";
+    let (before, after) = glue.split_once(VIEW)?;
+    let glue = [before, COPY, after].concat();
+    let mut calls = glue.split(COPIED);
+    let mut taken = calls.next()?.to_owned();
+    for behind in calls {
+        // All of them, or memory would be given back twice.
+        let rest = behind.trim_start().strip_prefix(FREED)?;
+        taken.extend(["(ret[0], ret[1]);", rest]);
+    }
+    Some(taken)
+}
+
+/// Gives back to the module a string's memory where it is read, and not after each call.
+fn read_at_once(mut glue: String) -> String {
+    const READ: &str = "getStringFromWasm0(ret[0], ret[1]);\n";
+    const TAKEN: &str = "takenString(ret[0], ret[1]);\n";
+    const TAKE: &str = "
+function takenString(ptr, len) {
+    const text = getStringFromWasm0(ptr, len);
+    wasm.__wbindgen_free(ptr, len, 1);
+    return text;
+}
+";
+    let before = glue.len();
+    for number in 1..9 {
+        let [ptr, len] = [0, 1].map(|part| format!("deferred{number}_{part}"));
+        let begin = format!("        let {ptr};\n        let {len};\n        try {{\n");
+        let end = format!(
+            "            {ptr} = ret[0];
+            {len} = ret[1];
+            return {READ}        }} finally {{
+            wasm.__wbindgen_free({ptr}, {len}, 1);
+        }}
+"
+        );
+        while let Some(at) = glue.find(&end)
+            && let Some(from) = glue[..at].rfind(&begin)
+        {
+            glue.replace_range(at..at + end.len(), &format!("            return {TAKEN}"));
+            glue.replace_range(from..from + begin.len(), "");
+        }
+    }
+    let optional = format!("{READ}            wasm.__wbindgen_free(ret[0], ret[1] * 1, 1);\n");
+    glue = glue.replace(&optional, TAKEN);
+    if glue.len() < before {
+        glue += TAKE;
+    }
+    glue
+}
+
+/// Drops what makes a number of a number or a boolean, which a call into the module does, too, and what checks that an
+/// object is of its class, for the reason that [`unguarded`] has.
+fn untyped(glue: &str) -> String {
+    let cast = |line: &str| -> Option<(String, String)> {
+        let (value, name) = line.trim().strip_prefix("const ")?.split_once(" = +")?;
+        // With one digit: else it would be another one's beginning.
+        let is_one = value.len() == 4 && value.starts_with("val");
+        is_one.then(|| Some((value.to_owned(), name.strip_suffix(';')?.to_owned())))?
+    };
+    let mut untyped = String::with_capacity(glue.len());
+    let mut casts = Vec::new();
+    for line in glue.lines() {
+        if line.trim().starts_with("_assertClass(") {
+            continue;
+        }
+        if let Some(cast) = cast(line) {
+            casts.push(cast);
+            continue;
+        }
+        // The end of a method or of a function.
+        if matches!(line, "    }" | "}") {
+            casts.clear();
+        }
+        let plain = casts.iter().fold(line.to_owned(), |line, (value, name)| {
+            line.replace(value, name)
+        });
+        untyped.extend([&plain, "\n"]);
+    }
+    untyped
 }
 
 /// What [`shared`] gives to all classes.
@@ -186,7 +288,9 @@ mod tests {
     use super::*;
 
     const GLUE: &str = "
-    prove(id, key) {
+    prove(id, key, isShort) {
+        _assertClass(id, Id);
+        const val2 = +isShort;
         let ptr0, len0, ptr1, len1;
         try {
             ptr0 = pass(id, wasm.__malloc, wasm.__wbindgen_realloc);
@@ -197,7 +301,7 @@ mod tests {
             throw e;
         }
         try {
-            return text(wasm.outgoing_prove(ptr0, ptr1));
+            return text(wasm.outgoing_prove(ptr0, ptr1, val2));
         } finally {
             wasm.__free(ptr0);
         }
@@ -220,15 +324,38 @@ function pass(arg, malloc, realloc) {
     }
     return ptr;
 }
+function copy(ptr, len) {
+    return getUint8ArrayMemory0().subarray(ptr / 1, ptr / 1 + len);
+}
+function base() {
+    var v1 = copy(ret[0], ret[1]).slice();
+    wasm.__wbindgen_free(ret[0], ret[1] * 1, 1);
+}
+    get id() {
+        let deferred1_0;
+        let deferred1_1;
+        try {
+            const ret = wasm.id();
+            deferred1_0 = ret[0];
+            deferred1_1 = ret[1];
+            return getStringFromWasm0(ret[0], ret[1]);
+        } finally {
+            wasm.__wbindgen_free(deferred1_0, deferred1_1, 1);
+        }
+    }
+    get ticket() {
+            v1 = getStringFromWasm0(ret[0], ret[1]);
+            wasm.__wbindgen_free(ret[0], ret[1] * 1, 1);
+    }
         __throw_4c88d8: function(arg0) {";
 
     const SLIM: &str = "
-    prove(id, key) {
+    prove(id, key, isShort) {
         let ptr0, len0, ptr1, len1;
             ptr0 = pass(id, wasm.a);
             ptr1 = pass(key, wasm.a);
         try {
-            return text(wasm.c(ptr0, ptr1));
+            return text(wasm.c(ptr0, ptr1, isShort));
         } finally {
             wasm.b(ptr0);
         }
@@ -243,10 +370,35 @@ function pass(arg, malloc, realloc) {
         }
     }
 function pass(arg, malloc, realloc) {
-        const buf = encode(arg);
-        return ptr;
+    const bytes = /[^\\0-\\x7f]/.test(arg) && cachedTextEncoder.encode(arg);
+    const { length } = bytes || arg;
+    const ptr = malloc(length, 1) >>> 0;
+    const memory = getUint8ArrayMemory0();
+    for (let at = 0; at < length; at += 1) memory[ptr + at] = bytes ? bytes[at] : arg.charCodeAt(at);
+    WASM_VECTOR_LEN = length;
+    return ptr;
 }
+function copy(ptr, len) {
+    const copy = getUint8ArrayMemory0().slice(ptr, ptr + len);
+    wasm.__wbindgen_free(ptr, len, 1);
+    return copy;
+}
+function base() {
+    var v1 = copy(ret[0], ret[1]);
+}
+    get id() {
+            const ret = wasm.id();
+            return takenString(ret[0], ret[1]);
+    }
+    get ticket() {
+            v1 = takenString(ret[0], ret[1]);
+    }
 d: function(arg0) {
+function takenString(ptr, len) {
+    const text = getStringFromWasm0(ptr, len);
+    wasm.__wbindgen_free(ptr, len, 1);
+    return text;
+}
 ";
 
     const CLASS: &str = "export class Head {
