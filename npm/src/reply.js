@@ -70,8 +70,8 @@ export class Reply {
   /** The platform's: what whoever ends TLS has let through. */
   outer;
   #fields;
+  /** What is inside the seal, if it came in one. */
   #content;
-  #plain;
 
   constructor(head, content, outer) {
     this.status = head.status;
@@ -79,7 +79,6 @@ export class Reply {
     this.#fields = pairs(head.fields);
     head.free();
     this.#content = content;
-    if (!content) this.#plain = outer;
   }
 
   /** Where a redirect leads. */
@@ -87,7 +86,7 @@ export class Reply {
     const isRedirect = [301, 302, 303, 307, 308].includes(this.status);
     // Browsers hide where it leads; Node does not, and whoever ends TLS could have written it: what was
     // carried out already would be signed anew, for a target of his choice.
-    if (this.#plain && (isRedirect || this.#plain.type === "opaqueredirect")) {
+    if (!this.#content && (isRedirect || this.outer.type === "opaqueredirect")) {
       this.cancel();
       throw new BullaError("reply_invalid", "a redirect is followed only if the request is sealed");
     }
@@ -96,8 +95,8 @@ export class Reply {
   }
 
   cancel() {
-    this.#content?.cancel();
-    if (this.#plain) discard(this.#plain);
+    if (this.#content) this.#content.cancel();
+    else discard(this.outer);
   }
 
   /** What the application gets. */
@@ -105,12 +104,12 @@ export class Reply {
     const hasNoBody = isHead || [204, 205, 304].includes(this.status);
     /** @type {ResponseInit} */
     const init = { status: this.status, headers: this.#fields };
-    if (this.#plain) {
-      init.statusText = this.#plain.statusText;
-      // Platforms give a body of no bytes where there can be none.
-      return new Response(hasNoBody ? null : this.#plain.body, init);
-    }
     const content = this.#content;
+    if (!content) {
+      init.statusText = this.outer.statusText;
+      // Platforms give a body of no bytes where there can be none.
+      return new Response(hasNoBody ? null : this.outer.body, init);
+    }
     if (hasNoBody) {
       // Nothing may follow, and the final record must be there.
       while (await content.next());
