@@ -4,7 +4,7 @@
 use axum::body::Body;
 use bulla_server::{Code, Error};
 use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE};
-use http::{HeaderValue, Method, Request, Response, StatusCode, Uri};
+use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri};
 
 use crate::access::Rules;
 use crate::config::Access;
@@ -94,17 +94,17 @@ fn is_plain(response: &Response<Body>) -> bool {
         .is_some_and(|kind| kind == "application/problem+json")
 }
 
+static SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
+
 /// Whether a page is asked for (Fetch Metadata). Browsers say so to secure contexts only; others by what they accept.
 pub(crate) fn is_navigation(request: &Request<Body>) -> bool {
-    let field = |name| {
-        request
-            .headers()
-            .get(name)
-            .and_then(|value: &HeaderValue| value.to_str().ok())
+    let field = |name: &HeaderName| {
+        let value = request.headers().get(name);
+        value.and_then(|value| value.to_str().ok())
     };
-    match field("sec-fetch-mode") {
+    match field(&SEC_FETCH_MODE) {
         Some(mode) => mode == "navigate",
-        None => field(ACCEPT.as_str()).is_some_and(|accepted| accepted.contains("text/html")),
+        None => field(&ACCEPT).is_some_and(|accepted| accepted.contains("text/html")),
     }
 }
 

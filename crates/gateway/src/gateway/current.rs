@@ -129,7 +129,8 @@ impl Current {
                 authorised: self.authorised(),
                 origin: site.as_deref().map(|site| &site.origin),
             };
-            return self.kept.reports.answer(request, criteria).await;
+            // Large, and seldom asked for: so are those below.
+            return Box::pin(self.kept.reports.answer(request, criteria)).await;
         }
         let access = self.rules.at(path);
         let application = service_fn(move |request: Request<bulla_server::Body>| {
@@ -162,10 +163,10 @@ impl Current {
             rewritten::take_off(response.headers_mut());
         }
         if let Some(binding) = binding {
-            response = binding.bind(response).await;
+            response = Box::pin(binding.bind(response)).await;
         }
         if let Some(Held { delivery, path, .. }) = held.as_ref().filter(|_| has_content) {
-            response = delivery.unharmed(path, response, self.config.mode).await;
+            response = Box::pin(delivery.unharmed(path, response, self.config.mode)).await;
         }
         self.kept.learnt.look(response.headers(), &self.config);
         match site.filter(|_| is_page) {

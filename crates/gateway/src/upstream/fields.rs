@@ -13,6 +13,7 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderName, HeaderValue};
 
+static SEC_FETCH_DEST: HeaderName = HeaderName::from_static("sec-fetch-dest");
 static X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 static X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 static X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -163,10 +164,10 @@ pub(super) fn ask_for_plain(fields: &mut HeaderMap, is_sealed: bool) {
 }
 
 fn is_page(fields: &HeaderMap) -> bool {
-    let line = |name: &str| fields.get(name).and_then(|line| line.to_str().ok());
+    let line = |name: &HeaderName| fields.get(name).and_then(|line| line.to_str().ok());
     let in_frame = |to: &str| matches!(to, "document" | "iframe" | "frame");
-    line("sec-fetch-dest").is_some_and(in_frame)
-        || line(ACCEPT.as_str()).is_some_and(|line| line.to_ascii_lowercase().contains("text/html"))
+    line(&SEC_FETCH_DEST).is_some_and(in_frame)
+        || line(&ACCEPT).is_some_and(|line| line.to_ascii_lowercase().contains("text/html"))
 }
 
 #[cfg(test)]
