@@ -155,8 +155,8 @@ impl Pages {
         }
     }
 
-    /// Takes note of what a page has; `now` is in seconds since 1970. Gives what is to be told: that these are others than it
-    /// had, and nobody has authorised them. The first ones of a page are others only where a rule names it.
+    /// Takes note of what a page has; `now` is in seconds since 1970. Gives what is to be told: that these are others
+    /// than it had, and nobody has authorised them. The first ones of a page are others only where a rule names it.
     fn note(&self, path: &str, set: Set, rules: &[FieldsRule], now: u64) -> Option<Changed> {
         let today = now - now % DAY;
         let named = named(path, rules);
@@ -244,8 +244,8 @@ fn is_at(path: &str, named: &str) -> bool {
     path == named || (named.ends_with('/') && path.starts_with(named))
 }
 
-/// A path with a star for each part that is most likely the number of something, of which there is no end. What is long is left to the
-/// others.
+/// A path with a star for each part that is most likely the number of something, of which there is no end. What is long
+/// is left to the others.
 fn without_numbers(path: &str) -> String {
     if path.len() > MOST_LEN {
         return OTHERS.to_owned();

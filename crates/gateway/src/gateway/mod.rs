@@ -285,7 +285,8 @@ impl Gateway {
     }
 }
 
-/// The whole gateway, to be served with the peers' addresses ([`ConnectInfo`](axum::extract::ConnectInfo) of a `SocketAddr`).
+/// The whole gateway, to be served with the peers' addresses ([`ConnectInfo`](axum::extract::ConnectInfo) of a
+/// `SocketAddr`).
 impl Service<Request<Body>> for Gateway {
     type Response = Response<Body>;
     type Error = Infallible;

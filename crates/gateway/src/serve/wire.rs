@@ -125,8 +125,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Wire<S> {
     }
 }
 
-/// What goes on at a connection of HTTP/1.1, as seen from both of its sides. It may be taken from HTTP if it is at rest: all
-/// that was asked for has been read to its end and answered, the answer is out, and nothing has been heard since.
+/// What goes on at a connection of HTTP/1.1, as seen from both of its sides. It may be taken from HTTP if it is at
+/// rest: all that was asked for has been read to its end and answered, the answer is out, and nothing has been heard
+/// since.
 #[derive(Default)]
 pub(super) struct Traffic {
     /// Requests, ever.

@@ -1,9 +1,10 @@
 //! To the application and back.
 //!
-//! Connections to upstreams, HTTP and upgrades are `hyper-util`'s and `hyper`'s. Pingora brings its own runtime, server and
-//! configuration, and takes no tower service, which is what the verifier is. `axum-reverse-proxy` was the engine here: of
-//! what it adds to `hyper-util` the fields about forwarding, the trailers, the time-outs and the second tries had to be this
-//! gateway's own, and what was left, fields of one hop and `WebSocket`, cost a fifth of what the gateway does with a request.
+//! Connections to upstreams, HTTP and upgrades are `hyper-util`'s and `hyper`'s. Pingora brings its own runtime, server
+//! and configuration, and takes no tower service, which is what the verifier is. `axum-reverse-proxy` was the engine
+//! here: of what it adds to `hyper-util` the fields about forwarding, the trailers, the time-outs and the second tries
+//! had to be this gateway's own, and what was left, fields of one hop and `WebSocket`, cost a fifth of what the gateway
+//! does with a request.
 
 mod exchange;
 mod fields;

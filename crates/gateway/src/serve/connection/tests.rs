@@ -129,7 +129,8 @@ async fn content_that_nobody_has_read_is_not_the_beginning_of_a_request() {
     }
 }
 
-/// Whoever sends the beginning of a head together with a request before it may take twice as long for it, and no longer.
+/// Whoever sends the beginning of a head together with a request before it may take twice as long for it, and no
+/// longer.
 #[tokio::test(start_paused = true)]
 async fn a_head_that_nobody_finishes_ends_a_connection_that_has_rested() {
     let (mut client, server) = duplex(PIPE);
