@@ -352,7 +352,7 @@ async fn what_stands_outside_the_seal_is_compared(engine: Engine) -> Outcome {
             },
             true,
         ),
-        // It may ask for more.
+        // What protects nothing may come in.
         (
             |mut reply| {
                 let served = HeaderValue::from_static("cdn");

@@ -1,5 +1,6 @@
 //! By which fields the application has its pages protected, and since when: PCI DSS 4.0.1 asks in 11.6.1 to be told of
-//! changes. Browsers get them as they were sealed, so what is seen here is what they have.
+//! changes. Browsers get them as they were sealed, so what is seen here is what they have; of public pages the worker
+//! compares them (`page/fields.js`).
 
 mod set;
 mod table;
@@ -136,7 +137,7 @@ impl Pages {
         })
     }
 
-    /// Looks at what the application has answered. What is no page, or is there for no one, is none.
+    /// Looks at what the application has answered. What is no page, or none that was found, says nothing.
     pub(crate) fn look<B>(&self, asked: &Asked, response: &Response<B>, rules: &[FieldsRule]) {
         if !response.status().is_success() || !html::is_html(response.headers()) {
             return;

@@ -394,7 +394,7 @@ impl Upstreams {
     }
 }
 
-/// Whether a reply names a length, and yet has come in chunks: the engine goes by these, and whoever goes by the length
+/// Whether a reply names a length, and yet has come in chunks: `hyper` goes by these, and whoever goes by the length
 /// takes a part for the whole (RFC 9112 section 6.3).
 fn lies(response: &Response<Body>) -> bool {
     let names_a_length = response.headers().contains_key(CONTENT_LENGTH);
