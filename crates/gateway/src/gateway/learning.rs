@@ -91,7 +91,7 @@ impl Gateway {
     }
 
     /// Looks at all that is listed, whenever it is told to, for as long as it is polled.
-    pub(super) async fn look_again(&self) {
+    pub(super) async fn keep_looking(&self) {
         loop {
             self.0.learning.again.notified().await;
             let current = self.current();

@@ -20,7 +20,7 @@ impl Gateway {
             tokio::join!(
                 gateway.watch_upstreams(),
                 gateway.save_regularly(),
-                gateway.look_again()
+                gateway.keep_looking()
             );
         }
     }

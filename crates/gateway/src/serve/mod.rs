@@ -227,7 +227,7 @@ impl Server {
                 tokio::select! {
                     () = sleep(limits.shutdown) => public.cut(),
                     () = end.asked() => public.cut(),
-                    () = public.is_left() => {}
+                    () = public.empties() => {}
                 }
                 serving.await
             }
