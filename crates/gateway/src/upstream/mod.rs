@@ -373,15 +373,13 @@ impl Upstreams {
     }
 
     async fn answers(&self, upstream: &Upstream) -> bool {
-        let Some(authority) = upstream.uri.authority() else {
-            return false;
-        };
         let Some(path) = &self.0.config.health.path else {
-            let is_tls = upstream.uri.scheme_str() == Some("https");
-            let port = authority
+            let is_tls = upstream.scheme == Scheme::HTTPS;
+            let port = upstream
+                .authority
                 .port_u16()
                 .unwrap_or(if is_tls { 443 } else { 80 });
-            let host = authority.host().trim_matches(['[', ']']);
+            let host = upstream.authority.host().trim_matches(['[', ']']);
             return TcpStream::connect((host, port)).await.is_ok();
         };
         let mut uri = upstream.uri.clone().into_parts();
