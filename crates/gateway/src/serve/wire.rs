@@ -32,7 +32,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
 
     /// Puts back what was read before all else.
     pub(super) fn put_back(&mut self, bytes: &Bytes) {
-        self.unread.extend_from_slice(bytes);
+        let behind = std::mem::replace(&mut self.unread, BytesMut::from(bytes.as_ref()));
+        self.unread.extend_from_slice(&behind);
     }
 
     /// What was read and is yet to be taken.
