@@ -1,5 +1,5 @@
-//! Code behind the gateway that is changed on its way, in real browsers: what is listed in a manifest is run as it was signed,
-//! or as the application serves it, or not at all.
+//! Code behind the gateway that is changed on its way, in real browsers: what is listed in a manifest is run as it was
+//! signed, or as the application serves it, or not at all.
 
 use std::collections::HashSet;
 use std::fs;
@@ -258,7 +258,8 @@ impl Site {
         })
     }
 
-    /// The version of the manifest and what it lists, after the gateway was asked for it for the sake of a path, if there is any.
+    /// The version of the manifest and what it lists, after the gateway was asked for it for the sake of a path, if
+    /// there is any.
     async fn listed(&self, about: &str) -> Outcome<(u64, Vec<String>)> {
         let about = match about {
             "" => String::new(),

@@ -139,7 +139,8 @@ fn deployed(weak: &Arc<AtomicBool>) -> Router {
     Router::new().route("/till", get(page))
 }
 
-/// The first page, then that with a weak policy twice, with the line that is told between. Gives how often a change was noticed.
+/// The first page, then that with a weak policy twice, with the line that is told between. Gives how often a change was
+/// noticed.
 async fn noticed_of_a_deployment(fields: Vec<FieldsRule>, watch: bool) -> Outcome<usize> {
     let weak = Arc::default();
     let application = Server::start(deployed(&weak)).await?;
@@ -307,7 +308,8 @@ async fn public_pages_are_compared_with_what_is_sealed(engine: Engine) -> Outcom
 /// What somebody on the way does with a reply.
 type Change = fn(Response) -> Response;
 
-/// Has a page come so, and waits until its worker tells that fields are others, or else until it tells what comes later.
+/// Has a page come so, and waits until its worker tells that fields are others, or else until it tells what comes
+/// later.
 async fn is_told(browser: &Browser, change: Change, is_expected: bool) -> Outcome<bool> {
     let page = (
         [(HSTS, "max-age=1; includeSubDomains")],
@@ -350,7 +352,7 @@ async fn what_stands_outside_the_seal_is_compared(engine: Engine) -> Outcome {
             },
             true,
         ),
-        // It may ask for more.
+        // What protects nothing may come in.
         (
             |mut reply| {
                 let served = HeaderValue::from_static("cdn");

@@ -1,5 +1,5 @@
-//! The standards that the protocol stands on, as others have written them: their libraries under our vectors, and what they make
-//! under our rules.
+//! The standards that the protocol stands on, as others have written them: their libraries under our vectors, and what
+//! they make under our rules.
 
 use std::env;
 use std::io;
@@ -14,7 +14,8 @@ use serde_json::{Value, json};
 
 #[derive(Deserialize)]
 struct Told {
-    /// What they make of the vectors: by step, names of those that they read as ours do, refuse, or read as something else.
+    /// What they make of the vectors: by step, names of those that they read as ours do, refuse, or read as something
+    /// else.
     told: Value,
     /// What they have made, and altered.
     made: Vec<Vector>,

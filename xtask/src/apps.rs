@@ -1,4 +1,5 @@
-//! What is written in Python: applications of others, for the tests to put behind the gateway, and the example of a client.
+//! What is written in Python: applications of others, for the tests to put behind the gateway, and the example of a
+//! client.
 
 use std::fs;
 use std::path::Path;

@@ -85,7 +85,7 @@ pub(crate) const REDIS: [Need; 2] = [
     },
 ];
 
-/// Applications that are written in it.
+/// For what is written in it: see `apps`.
 pub(crate) const PYTHON: [Need; 1] = [Need {
     what: "Python 3.10 or newer, with venv",
     why: "Django, which the tests put behind the gateway, and the client in Python run on it",

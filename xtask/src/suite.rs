@@ -15,10 +15,11 @@ const FUZZ: u32 = 5;
 ///
 /// A test program in `tests/tests` belongs to a suite by its name: `attack_*` to the attacks,
 /// `browser_*` and `engines` to the browsers, `stores*` and `nodes` to the stores, `faults_*` to the faults,
-/// `lifecycle_*` to the lifecycle, `gateway_*` to the gateway, `proxies` to the proxies, `dpop_*` to DPoP, `interop_*` to what
-/// others have written of what the protocol stands on, `npm_*` to the npm package as it is packed,
-/// any other to the unit tests. So do all tests outside of `tests`, but for the programs of the gateway. The first two need
-/// browsers, the next three Redis, DPoP Node, interop Node and Python, the browsers and the npm package both Node and browsers.
+/// `lifecycle_*` to the lifecycle, `gateway_*` to the gateway, `proxies` to the proxies, `dpop_*` to DPoP, `interop_*`
+/// to what others have written of what the protocol stands on, `npm_*` to the npm package as it is packed, any other to
+/// the unit tests. So do all tests outside of `tests`, but for the programs of the gateway. The first two need
+/// browsers, the next three Redis, DPoP Node, interop Node and Python, the browsers and the npm package both Node and
+/// browsers.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Suite {
     Unit,

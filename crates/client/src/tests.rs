@@ -925,8 +925,8 @@ async fn loot_opens_nothing() {
     assert_eq!(wire.handled(), handled);
 }
 
-/// The sealing keys are what keeps whoever is on the way from answering for the server: who has them too, such as script
-/// in the page that works for him, makes replies. Requests he cannot make: `loot_opens_nothing`.
+/// The sealing keys are what keeps whoever is on the way from answering for the server: who has them too, such as
+/// script in the page that works for him, makes replies. Requests he cannot make: `loot_opens_nothing`.
 #[tokio::test]
 async fn whoever_is_on_the_way_and_has_the_sealing_keys_makes_replies() {
     let wire = Wire::new();

@@ -32,8 +32,8 @@ export class Delivery {
   #isMonitored;
 
   /**
-   * The manifest at this address, signed by the identity with this thumbprint. If the gateway learns what there is, it is
-   * told what is missing. Whoever only monitors is told, and no more.
+   * The manifest at this address, signed by the identity with this thumbprint. If the gateway learns what there is, it
+   * is told what is missing. Whoever only monitors is told, and no more.
    */
   constructor(url, identity, { learns, isMonitored }) {
     this.#url = url;
@@ -137,8 +137,8 @@ export class Delivery {
   }
 
   /**
-   * The text that is there now, and the version that it has at least, if any is known. Whoever holds it back holds up nobody
-   * for long.
+   * The text that is there now, and the version that it has at least, if any is known. Whoever holds it back holds up
+   * nobody for long.
    */
   #come(about = "") {
     const least = this.#pinned?.version;

@@ -1,5 +1,5 @@
-// Fields that protect pages, and that whoever ends TLS may take off. A page that comes sealed has them as they were sealed, but
-// for those that count on the outer reply alone.
+// Fields that protect pages, and that whoever ends TLS may take off. A page that comes sealed has them as they were
+// sealed, but for those that count on the outer reply alone.
 
 const NOTHING = "nothing";
 const HSTS = "strict-transport-security";
@@ -36,8 +36,8 @@ export function changed(sealed, outer) {
 }
 
 /**
- * Of a page that does not come sealed, those that are not as they come when they do. It is asked for once more in each way, without
- * what could make it do anything.
+ * Of a page that does not come sealed, those that are not as they come when they do. It is asked for once more in each
+ * way, without what could make it do anything.
  * @param {string} url
  * @param {(request: Request) => Promise<Response>} ask asks under the seal
  */

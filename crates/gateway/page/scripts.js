@@ -1,4 +1,5 @@
-// Which scripts pages load, which of their fields were changed, and what the loader has noticed in them: the gateway is told.
+// Which scripts pages load, which of their fields were changed, and what the loader has noticed in them: the gateway is
+// told.
 
 import { OWN, SCRIPTS } from "./code.js";
 import { changed, compared } from "./fields.js";

@@ -18,7 +18,7 @@
 //! | which cookies it learns to bind | `learnt` |
 //! | what pages report of themselves | `runtime`, `page/watch.js`, `page/scripts.js` |
 //! | which scripts they run | [`inventory`] |
-//! | which fields they have | [`fields`] |
+//! | which fields they have | [`fields`], `page/fields.js` |
 //! | what is put into pages | `html` |
 //! | what is added to their policies (CSP) | `policy` |
 //! | what the application's code is held to | [`delivery`], `gateway::learning`, `html::held`, `page/delivery.js` |

@@ -1,5 +1,5 @@
-// What others have written of the standards, under the vectors; and messages that they make, as vectors for ours. Prints
-// both, as JSON.
+// What others have written of the standards, under the vectors; and messages that they make, as vectors for ours.
+// Prints both, as JSON.
 import { createHmac, createPublicKey, generateKeyPairSync, randomBytes, sign, verify } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { BHttpDecoder, BHttpEncoder } from "bhttp-js";

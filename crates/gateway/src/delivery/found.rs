@@ -1,5 +1,5 @@
-//! What the application serves at a path, as far as it is code that everybody gets: the gateway asks for it itself, by a
-//! request that nobody else has had a hand in, and keeps nothing of the reply but its hash.
+//! What the application serves at a path, as far as it is code that everybody gets: the gateway asks for it itself, by
+//! a request that nobody else has had a hand in, and keeps nothing of the reply but its hash.
 
 use std::path::Path;
 

@@ -60,8 +60,8 @@ impl Signer {
         self.identity.thumbprint()
     }
 
-    /// The last one that it has signed, if it is about this base and nothing later was gone by; else a new one, of what the
-    /// last one lists there, or of nothing.
+    /// The last one that it has signed, if it is about this base and nothing later was gone by; else a new one, of what
+    /// the last one lists there, or of nothing.
     ///
     /// # Errors
     ///
@@ -82,8 +82,8 @@ impl Signer {
         }
     }
 
-    /// Signs one as the next version, and keeps it. Versions are times, so that they grow also where it is forgotten which was
-    /// the last.
+    /// Signs one as the next version, and keeps it. Versions are times, so that they grow also where it is forgotten
+    /// which was the last.
     ///
     /// # Errors
     ///
@@ -112,8 +112,8 @@ impl Signer {
 }
 
 impl Manifest {
-    /// Takes note of what was found at a path, and tells whether that is new. Where there is no room, another goes: whoever
-    /// needs that has it looked for again.
+    /// Takes note of what was found at a path, and tells whether that is new. Where there is no room, another goes:
+    /// whoever needs that has it looked for again.
     pub(super) fn put(&mut self, path: &str, found: Found) -> bool {
         let before = self.hashes.get(path).copied();
         let (hash, is_wasm) = match found {

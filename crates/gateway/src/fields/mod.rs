@@ -1,5 +1,6 @@
 //! By which fields the application has its pages protected, and since when: PCI DSS 4.0.1 asks in 11.6.1 to be told of
-//! changes. Browsers get them as they were sealed, so what is seen here is what they have.
+//! changes. Browsers get them as they were sealed, so what is seen here is what they have; of public pages the worker
+//! compares them (`page/fields.js`).
 
 mod set;
 mod table;
@@ -136,7 +137,7 @@ impl Pages {
         })
     }
 
-    /// Looks at what the application has answered. What is no page, or is there for no one, is none.
+    /// Looks at what the application has answered. What is no page, or none that was found, says nothing.
     pub(crate) fn look<B>(&self, asked: &Asked, response: &Response<B>, rules: &[FieldsRule]) {
         if !response.status().is_success() || !html::is_html(response.headers()) {
             return;
@@ -155,8 +156,8 @@ impl Pages {
         }
     }
 
-    /// Takes note of what a page has; `now` is in seconds since 1970. Gives what is to be told: that these are others than it
-    /// had, and nobody has authorised them. The first ones of a page are others only where a rule names it.
+    /// Takes note of what a page has; `now` is in seconds since 1970. Gives what is to be told: that these are others
+    /// than it had, and nobody has authorised them. The first ones of a page are others only where a rule names it.
     fn note(&self, path: &str, set: Set, rules: &[FieldsRule], now: u64) -> Option<Changed> {
         let today = now - now % DAY;
         let named = named(path, rules);
@@ -244,8 +245,8 @@ fn is_at(path: &str, named: &str) -> bool {
     path == named || (named.ends_with('/') && path.starts_with(named))
 }
 
-/// A path with a star for each part that is most likely the number of something, of which there is no end. What is long is left to the
-/// others.
+/// A path with a star for each part that is most likely the number of something, of which there is no end. What is long
+/// is left to the others.
 fn without_numbers(path: &str) -> String {
     if path.len() > MOST_LEN {
         return OTHERS.to_owned();

@@ -48,7 +48,8 @@ pub(crate) struct Set {
 }
 
 impl Set {
-    /// Of a reply; `origin` is what its request said of where it comes from. Nonces are left out: they are others each time.
+    /// Of a reply; `origin` is what its request said of where it comes from. Nonces are left out: they are others each
+    /// time.
     pub(crate) fn of(fields: &HeaderMap, origin: Option<&HeaderValue>) -> Self {
         let mut text = String::new();
         for name in NAMES {

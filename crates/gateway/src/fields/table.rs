@@ -4,8 +4,8 @@ use super::{PageFields, grant};
 use crate::config::FieldsRule;
 use crate::inventory::day;
 
-/// As a table for whoever audits (CSV, RFC 4180): which fields pages had, since when, and by what they are authorised. Days are of
-/// UTC.
+/// As a table for whoever audits (CSV, RFC 4180): which fields pages had, since when, and by what they are authorised.
+/// Days are of UTC.
 pub fn table(all: &[PageFields], rules: &[FieldsRule]) -> String {
     let mut table = csv::WriterBuilder::new()
         .terminator(csv::Terminator::CRLF)

@@ -9,7 +9,8 @@ use crate::config::{Config, Mode};
 
 impl Gateway {
     /// Goes by another configuration from now on, as far as that can be done while it runs ([`Config::renewed`]); the manifest is
-    /// read again, or what it lists looked for. Gives the keys of what waits for a start. If something is wrong, all stays as it is.
+    /// read again, or what it lists looked for. Gives the keys of what waits for a start. If something is wrong, all
+    /// stays as it is.
     ///
     /// # Errors
     ///

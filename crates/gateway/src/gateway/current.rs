@@ -150,11 +150,12 @@ impl Current {
         let site = request.extensions().get::<Arc<Site>>().cloned();
         // What scripts fetch is a part of a page at most, and theirs to put in.
         let is_page = edge::is_navigation(&request);
-        let held = self.held(&request).filter(|_| is_page);
+        let held = is_page.then(|| self.held(&request)).flatten();
         let has_content = request.method() != Method::HEAD;
-        let asked = is_page.then(|| Asked::by(&request));
+        let is_watched = is_page && self.config.runtime.watch;
+        let asked = is_watched.then(|| Asked::by(&request));
         let mut response = self.upstreams.forward(request).await;
-        if let Some(asked) = asked.filter(|_| self.config.runtime.watch) {
+        if let Some(asked) = asked {
             self.kept.pages.look(&asked, &response, &self.config.fields);
         }
         let is_changed = binding.is_some() || (is_page && html::is_html(response.headers()));

@@ -1,5 +1,5 @@
-//! Where the gateway makes the manifest itself: it looks at the application for what browsers have found missing in it, or
-//! other than listed, before it tells them what it lists.
+//! Where the gateway makes the manifest itself: it looks at the application for what browsers have found missing in it,
+//! or other than listed, before it tells them what it lists.
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::io;
@@ -23,8 +23,8 @@ const LANES: usize = 16;
 /// Who looks, and when.
 #[derive(Default)]
 pub(super) struct Learning {
-    /// A path is always looked at in the same lane, one after the other. Each knows which was the last, and since when that
-    /// was looked at.
+    /// A path is always looked at in the same lane, one after the other. Each knows which was the last, and since when
+    /// that was looked at.
     lanes: [Mutex<Option<(String, Instant)>>; LANES],
     /// By which nobody knows which paths share one.
     hasher: RandomState,
@@ -91,7 +91,7 @@ impl Gateway {
     }
 
     /// Looks at all that is listed, whenever it is told to, for as long as it is polled.
-    pub(super) async fn look_again(&self) {
+    pub(super) async fn keep_looking(&self) {
         loop {
             self.0.learning.again.notified().await;
             let current = self.current();

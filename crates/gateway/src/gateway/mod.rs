@@ -188,7 +188,7 @@ impl Gateway {
 
     /// Makes an event of who has sent the gateway what is no HTTP.
     pub fn unreadable(&self, peer: SocketAddr) {
-        let is_client = self.config().network.client_address.is_none();
+        let is_client = self.current().config.network.client_address.is_none();
         self.bulla().unreadable(is_client.then(|| peer.ip()));
     }
 
@@ -285,7 +285,8 @@ impl Gateway {
     }
 }
 
-/// The whole gateway, to be served with the peers' addresses ([`ConnectInfo`](axum::extract::ConnectInfo) of a `SocketAddr`).
+/// The whole gateway, to be served with the peers' addresses ([`ConnectInfo`](axum::extract::ConnectInfo) of a
+/// `SocketAddr`).
 impl Service<Request<Body>> for Gateway {
     type Response = Response<Body>;
     type Error = Infallible;

@@ -12,15 +12,15 @@ use super::Gateway;
 const SAVE_EVERY: Duration = Duration::from_secs(10);
 
 impl Gateway {
-    /// Looks after the upstreams and the code that is listed, and writes down what was seen of scripts, fields and cookies, for
-    /// as long as it is polled.
+    /// Looks after the upstreams and the code that is listed, and writes down what was seen of scripts, fields and
+    /// cookies, for as long as it is polled.
     pub fn upkeep(&self) -> impl Future<Output = ()> + Send + 'static {
         let gateway = self.clone();
         async move {
             tokio::join!(
                 gateway.watch_upstreams(),
                 gateway.save_regularly(),
-                gateway.look_again()
+                gateway.keep_looking()
             );
         }
     }

@@ -32,8 +32,9 @@ pub(crate) struct Held {
     pub(crate) holds_modules: bool,
 }
 
-/// Whether a browser takes the integrity of what is imported from the page's import map, by what it says it is. WebKit takes
-/// it from nowhere. Whoever says something else than they are gets a page that is held to more or to less: theirs alone.
+/// Whether a browser takes the integrity of what is imported from the page's import map, by what it says it is. WebKit
+/// takes it from nowhere. Whoever says something else than they are gets a page that is held to more or to less: theirs
+/// alone.
 pub(crate) fn holds_modules(fields: &HeaderMap) -> bool {
     let name = fields.get(USER_AGENT).and_then(|name| name.to_str().ok());
     // On iOS, where all are WebKit, others call themselves CriOS and FxiOS.

@@ -18,7 +18,8 @@ pub(crate) use self::table::day;
 pub use self::table::table;
 use crate::listed;
 
-/// As many inline scripts of one page are kept that nobody has authorised: what has a token in it is another one each time.
+/// As many inline scripts of one page are kept that nobody has authorised: what has a token in it is another one each
+/// time.
 const MOST_INLINE: usize = 20;
 
 const DAY: u64 = 24 * 60 * 60;

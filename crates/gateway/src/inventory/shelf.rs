@@ -19,8 +19,8 @@ pub(super) struct Entry {
     pub(super) told: Option<u64>,
 }
 
-/// Where there is no room, what was seen on the fewest days gives way, and of that what was seen longest ago: whoever makes up scripts
-/// takes the room of his own, and what pages have run for long stays.
+/// Where there is no room, what was seen on the fewest days gives way, and of that what was seen longest ago: whoever
+/// makes up scripts takes the room of his own, and what pages have run for long stays.
 #[derive(Debug, Default)]
 pub(super) struct Shelf {
     entries: HashMap<Key, Entry>,

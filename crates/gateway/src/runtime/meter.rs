@@ -38,8 +38,8 @@ struct Told {
 }
 
 impl Meter {
-    /// Whether a report of this kind is to be told; `now` is in seconds since 1970. Where a session has reported too much, one
-    /// of each kind still is: whoever floods hides what he floods with, and not that there is something.
+    /// Whether a report of this kind is to be told; `now` is in seconds since 1970. Where a session has reported too
+    /// much, one of each kind still is: whoever floods hides what he floods with, and not that there is something.
     pub(super) fn may_tell(&mut self, of: SessionId, kind: &'static str, now: u64) -> bool {
         let window = now / WINDOW;
         if window != self.window {

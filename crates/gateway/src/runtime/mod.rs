@@ -110,8 +110,8 @@ impl Reports {
         Ok(reaction)
     }
 
-    /// One event for each kind that was reported, and a line for each report, as far as the session may have any written. Gives
-    /// the sternest reaction that any of them asks for, written or not.
+    /// One event for each kind that was reported, and a line for each report, as far as the session may have any
+    /// written. Gives the sternest reaction that any of them asks for, written or not.
     fn tell(
         &self,
         session: &Session,

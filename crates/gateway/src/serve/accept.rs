@@ -40,7 +40,7 @@ impl Door {
     }
 
     /// Waits until the last who came by it is through.
-    pub(super) async fn is_left(&self) {
+    pub(super) async fn empties(&self) {
         self.0.closed().await;
     }
 

@@ -1,8 +1,8 @@
 //! One connection, from the first byte to the last.
 //!
-//! HTTP itself is hyper's. `axum-server` stood around it here: with it each connection of HTTP/1.1 keeps hyper's buffers, some
-//! 24 KiB, for as long as it is there, and most connections of browsers are idle most of the time. So hyper gives back
-//! those that are at rest, and gets them again with their next byte.
+//! HTTP itself is hyper's. `axum-server` stood around it here: with it each connection of HTTP/1.1 keeps hyper's
+//! buffers, some 24 KiB, for as long as it is there, and most connections of browsers are idle most of the time. So
+//! hyper gives back those that are at rest, and gets them again with their next byte.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -52,8 +52,8 @@ impl<S> App for S where
 const HEAD: u32 = 32 * 1024;
 /// The first bytes of a connection of HTTP/2 (RFC 9113 section 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// A connection on which nothing was asked for so long is at rest. Long against the time from one answer to the next request
-/// of who has more to ask.
+/// A connection on which nothing was asked for so long is at rest. Long against the time from one answer to the next
+/// request of who has more to ask.
 const LULL: Duration = Duration::from_millis(250);
 
 /// How connections are served.

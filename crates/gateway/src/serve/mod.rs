@@ -156,8 +156,8 @@ impl Server {
         self
     }
 
-    /// Sets who is told of the peers that send what is no HTTP/1.1, at the public port. They are answered with 400 (RFC 9112
-    /// section 3), or 431. Default: nobody.
+    /// Sets who is told of the peers that send what is no HTTP/1.1, at the public port. They are answered with 400 (RFC
+    /// 9112 section 3), or 431. Default: nobody.
     #[must_use]
     pub fn on_unreadable(mut self, told: impl Fn(SocketAddr) + Send + Sync + 'static) -> Self {
         self.unreadable = Arc::new(told);
@@ -227,7 +227,7 @@ impl Server {
                 tokio::select! {
                     () = sleep(limits.shutdown) => public.cut(),
                     () = end.asked() => public.cut(),
-                    () = public.is_left() => {}
+                    () = public.empties() => {}
                 }
                 serving.await
             }

@@ -32,7 +32,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
 
     /// Puts back what was read before all else.
     pub(super) fn put_back(&mut self, bytes: &Bytes) {
-        self.unread.extend_from_slice(bytes);
+        let behind = std::mem::replace(&mut self.unread, BytesMut::from(bytes.as_ref()));
+        self.unread.extend_from_slice(&behind);
     }
 
     /// What was read and is yet to be taken.
@@ -125,8 +126,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Wire<S> {
     }
 }
 
-/// What goes on at a connection of HTTP/1.1, as seen from both of its sides. It may be taken from HTTP if it is at rest: all
-/// that was asked for has been read to its end and answered, the answer is out, and nothing has been heard since.
+/// What goes on at a connection of HTTP/1.1, as seen from both of its sides. It may be taken from HTTP if it is at
+/// rest: all that was asked for has been read to its end and answered, the answer is out, and nothing has been heard
+/// since.
 #[derive(Default)]
 pub(super) struct Traffic {
     /// Requests, ever.

@@ -24,8 +24,8 @@ pub(super) struct NoReply {
     pub(super) reason: String,
 }
 
-/// A `WebSocket` that a client asks for by HTTP/1.1 (RFC 6455 section 4.1). No other upgrade is passed on: who speaks h2c to an
-/// application is past everything here.
+/// A `WebSocket` that a client asks for by HTTP/1.1 (RFC 6455 section 4.1). No other upgrade is passed on: who speaks
+/// h2c to an application is past everything here.
 pub(super) struct Wanted {
     key: HeaderValue,
     protocols: Vec<HeaderValue>,
@@ -76,8 +76,8 @@ fn elements(line: &HeaderValue) -> impl Iterator<Item = &str> {
     line.split(',').map(str::trim)
 }
 
-/// Sends a request to the upstream that its target names. Among its fields there is none of one hop; among those of the reply
-/// there is none either. A `WebSocket` that is granted is no longer wanted.
+/// Sends a request to the upstream that its target names. Among its fields there is none of one hop; among those of the
+/// reply there is none either. A `WebSocket` that is granted is no longer wanted.
 pub(super) async fn exchange(
     client: &Client<Connector, Body>,
     mut request: Request<Body>,

@@ -36,9 +36,9 @@ pub(super) fn take_off(fields: &mut HeaderMap, client_address: Option<&HeaderNam
     });
 }
 
-/// Takes off what is for one connection and not for the message (RFC 9110 section 7.6.1): what `Connection` names, and what
-/// is so by itself. Before the gateway's own fields are set, or a client could have it take off who he is. The length stays,
-/// which tells of what HEAD would get.
+/// Takes off what is for one connection and not for the message (RFC 9110 section 7.6.1): what `Connection` names, and
+/// what is so by itself. Before the gateway's own fields are set, or a client could have it take off who he is. The
+/// length stays, which tells of what HEAD would get.
 pub(super) fn take_off_hop(fields: &mut HeaderMap) {
     let lines = fields.get_all(CONNECTION).iter();
     let named: Vec<HeaderName> = lines
@@ -149,8 +149,8 @@ fn percent_encoded(text: &str) -> String {
     encoded
 }
 
-/// Pages are changed on their way, and what is sealed must not be compressed: so both come whole and plain. Who does not say
-/// so takes any coding (RFC 9110 section 12.5.3).
+/// Pages are changed on their way, and what is sealed must not be compressed: so both come whole and plain. Who does
+/// not say so takes any coding (RFC 9110 section 12.5.3).
 pub(super) fn ask_for_plain(fields: &mut HeaderMap, is_sealed: bool) {
     let is_page = is_page(fields);
     if is_page || is_sealed {

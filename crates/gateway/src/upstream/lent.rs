@@ -1,4 +1,4 @@
-//! A request's content, lent to the engine: it comes back if no upstream could be connected to. Trailers stay behind: no
+//! A request's content, lent to an exchange: it comes back if no upstream could be connected to. Trailers stay behind: no
 //! proof covers them.
 
 use std::pin::Pin;

@@ -1,9 +1,10 @@
 //! To the application and back.
 //!
-//! Connections to upstreams, HTTP and upgrades are `hyper-util`'s and `hyper`'s. Pingora brings its own runtime, server and
-//! configuration, and takes no tower service, which is what the verifier is. `axum-reverse-proxy` was the engine here: of
-//! what it adds to `hyper-util` the fields about forwarding, the trailers, the time-outs and the second tries had to be this
-//! gateway's own, and what was left, fields of one hop and `WebSocket`, cost a fifth of what the gateway does with a request.
+//! Connections to upstreams, HTTP and upgrades are `hyper-util`'s and `hyper`'s. Pingora brings its own runtime, server
+//! and configuration, and takes no tower service, which is what the verifier is. `axum-reverse-proxy` was the engine
+//! here: of what it adds to `hyper-util` the fields about forwarding, the trailers, the time-outs and the second tries
+//! had to be this gateway's own, and what was left, fields of one hop and `WebSocket`, cost a fifth of what the gateway
+//! does with a request.
 
 mod exchange;
 mod fields;
@@ -372,15 +373,13 @@ impl Upstreams {
     }
 
     async fn answers(&self, upstream: &Upstream) -> bool {
-        let Some(authority) = upstream.uri.authority() else {
-            return false;
-        };
         let Some(path) = &self.0.config.health.path else {
-            let is_tls = upstream.uri.scheme_str() == Some("https");
-            let port = authority
+            let is_tls = upstream.scheme == Scheme::HTTPS;
+            let port = upstream
+                .authority
                 .port_u16()
                 .unwrap_or(if is_tls { 443 } else { 80 });
-            let host = authority.host().trim_matches(['[', ']']);
+            let host = upstream.authority.host().trim_matches(['[', ']']);
             return TcpStream::connect((host, port)).await.is_ok();
         };
         let mut uri = upstream.uri.clone().into_parts();
@@ -393,7 +392,7 @@ impl Upstreams {
     }
 }
 
-/// Whether a reply names a length, and yet has come in chunks: the engine goes by these, and whoever goes by the length
+/// Whether a reply names a length, and yet has come in chunks: `hyper` goes by these, and whoever goes by the length
 /// takes a part for the whole (RFC 9112 section 6.3).
 fn lies(response: &Response<Body>) -> bool {
     let names_a_length = response.headers().contains_key(CONTENT_LENGTH);

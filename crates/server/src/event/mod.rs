@@ -262,8 +262,8 @@ impl Bulla {
     }
 
     /// Says that a server has refused by itself what came from this address, because it was no HTTP that could be read
-    /// (RFC 9112 section 3): [`EventKind::Refused`] with [`Code::Malformed`]. It has seen no more of it. The address is that of the
-    /// client, not of a proxy before the server, and `None` if only that one is known.
+    /// (RFC 9112 section 3): [`EventKind::Refused`] with [`Code::Malformed`]. It has seen no more of it. The address is
+    /// that of the client, not of a proxy before the server, and `None` if only that one is known.
     pub fn unreadable(&self, from: Option<IpAddr>) {
         let refused = Code::Malformed.because("it is no HTTP");
         let about = About {

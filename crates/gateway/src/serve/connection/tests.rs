@@ -116,6 +116,17 @@ async fn a_connection_that_is_in_use_does_not_rest() {
     }
 }
 
+/// Else requests would be made of pieces in another order.
+#[tokio::test]
+async fn what_is_put_back_comes_before_what_was_read_since() {
+    let (mut client, server) = duplex(PIPE);
+    let mut wire = Wire::new(server, Arc::default());
+    client.write_all(b"/x HTTP/1.1").await.unwrap();
+    assert!(wire.hears().await.unwrap());
+    wire.put_back(&Bytes::from("GET "));
+    assert_eq!(wire.unread(), b"GET /x HTTP/1.1");
+}
+
 /// Else its rest would be read as a request that nobody has sent.
 #[tokio::test(start_paused = true)]
 async fn content_that_nobody_has_read_is_not_the_beginning_of_a_request() {
@@ -129,7 +140,8 @@ async fn content_that_nobody_has_read_is_not_the_beginning_of_a_request() {
     }
 }
 
-/// Whoever sends the beginning of a head together with a request before it may take twice as long for it, and no longer.
+/// Whoever sends the beginning of a head together with a request before it may take twice as long for it, and no
+/// longer.
 #[tokio::test(start_paused = true)]
 async fn a_head_that_nobody_finishes_ends_a_connection_that_has_rested() {
     let (mut client, server) = duplex(PIPE);
