@@ -141,6 +141,26 @@ async fn what_has_no_one_meaning_is_refused_and_told_of_and_not_passed_on() -> O
 }
 
 #[tokio::test]
+async fn a_head_without_end_is_refused_and_told_of() -> Outcome {
+    let behind = Behind::start(|_| ()).await?;
+    let mut events = behind.gateway.bulla().events();
+    // As much as is read of a head: what is left unread could cost the answer.
+    let mut head = "GET /static/x HTTP/1.1\r\nHost: HOST\r\n".to_owned();
+    head = head.replace("HOST", &format!("localhost:{}", behind.server.port()));
+    while head.len() < 64 * 1024 {
+        head.push_str("X: clay\r\n");
+    }
+    head.truncate(64 * 1024);
+    assert_eq!(statuses(behind.server.port(), &head).await?, [431]);
+    let told = timeout(PATIENCE, events.next())
+        .await?
+        .ok_or("no event")??;
+    assert_eq!(told.kind.code(), Some(Code::Malformed));
+    assert_eq!(behind.seen.all(), Vec::<Value>::new());
+    Ok(())
+}
+
+#[tokio::test]
 async fn targets_that_lead_elsewhere_are_refused() -> Outcome {
     let behind = Behind::start(|_| ()).await?;
     let application = behind.application.port();

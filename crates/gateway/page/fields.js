@@ -5,15 +5,19 @@ const NOTHING = "nothing";
 const HSTS = "strict-transport-security";
 const CLEAR = "clear-site-data";
 
-/** By which browsers protect a page. */
+/** By which browsers protect a page: all that the gateway goes by, but for what others are told who ask for it. */
 const NAMES = [
   "content-security-policy",
   "content-security-policy-report-only",
   "cross-origin-embedder-policy",
+  "cross-origin-embedder-policy-report-only",
   "cross-origin-opener-policy",
+  "cross-origin-opener-policy-report-only",
   "cross-origin-resource-policy",
+  "document-policy",
   "integrity-policy",
   "integrity-policy-report-only",
+  "origin-agent-cluster",
   "permissions-policy",
   "referrer-policy",
   "reporting-endpoints",

@@ -475,6 +475,13 @@ fn notes_say_what_may_not_be_meant() {
         notes("[upstream_tls]\nca = \"ca.pem\""),
         ["there is [upstream_tls], and no upstream by https"]
     );
+    let unwatched =
+        "runtime.watch is off, so [[fields]] and the consequences under [runtime] do nothing";
+    assert_eq!(notes("[runtime]\nwatch = \"off\""), none);
+    assert_eq!(
+        notes("[runtime]\nwatch = \"off\"\npatched = \"end\""),
+        [unwatched]
+    );
     assert_eq!(
         notes("listen = \"0.0.0.0:8080\"\n[operator]\nlisten = \"0.0.0.0:9090\""),
         [

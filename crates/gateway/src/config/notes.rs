@@ -1,6 +1,6 @@
 //! What an operator may not have meant.
 
-use super::{Access, Config, Content, Decision, Mode, values};
+use super::{Access, Config, Content, Decision, Mode, Reaction, values};
 
 pub(super) fn all(config: &Config) -> Vec<String> {
     let mut notes = Vec::new();
@@ -36,6 +36,22 @@ pub(super) fn all(config: &Config) -> Vec<String> {
     if config.mode == Mode::Monitor {
         notes.push(
             "mode is monitor: refusals are only reported, and nothing is protected".to_owned(),
+        );
+    }
+    let runtime = &config.runtime;
+    let reactions = [
+        runtime.script,
+        runtime.patched,
+        runtime.integrity,
+        runtime.fields,
+        runtime.policy,
+    ];
+    if !runtime.watch
+        && (!config.fields.is_empty() || reactions.iter().any(|it| *it != Reaction::Record))
+    {
+        notes.push(
+            "runtime.watch is off, so [[fields]] and the consequences under [runtime] do nothing"
+                .to_owned(),
         );
     }
     if let Some(operator) = &config.operator

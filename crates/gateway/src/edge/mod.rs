@@ -4,7 +4,7 @@
 use axum::body::Body;
 use bulla_server::{Code, Error};
 use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE};
-use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri};
 
 use crate::access::Rules;
 use crate::config::Access;
@@ -32,7 +32,7 @@ enum Kind {
 impl Asked {
     pub(crate) fn by(request: &Request<Body>) -> Self {
         let uri = request.uri().clone();
-        let kind = match (is_navigation(request), request.method()) {
+        let kind = match (is_navigation(request.headers()), request.method()) {
             (true, &Method::GET) => Kind::Page,
             (true, &Method::POST) => Kind::Form,
             _ => Kind::Other,
@@ -97,14 +97,13 @@ fn is_plain(response: &Response<Body>) -> bool {
 static SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
 
 /// Whether a page is asked for (Fetch Metadata). Browsers say so to secure contexts only; others by what they accept.
-pub(crate) fn is_navigation(request: &Request<Body>) -> bool {
-    let field = |name: &HeaderName| {
-        let value = request.headers().get(name);
-        value.and_then(|value| value.to_str().ok())
-    };
+pub(crate) fn is_navigation(fields: &HeaderMap) -> bool {
+    let field = |name: &HeaderName| fields.get(name).and_then(|value| value.to_str().ok());
     match field(&SEC_FETCH_MODE) {
         Some(mode) => mode == "navigate",
-        None => field(&ACCEPT).is_some_and(|accepted| accepted.contains("text/html")),
+        None => {
+            field(&ACCEPT).is_some_and(|kinds| kinds.to_ascii_lowercase().contains("text/html"))
+        }
     }
 }
 

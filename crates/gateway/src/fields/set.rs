@@ -107,6 +107,16 @@ mod tests {
     }
 
     #[test]
+    fn the_worker_goes_by_the_same_fields() {
+        let worker = include_str!("../../page/fields.js");
+        for name in NAMES {
+            let is_for_others = name.starts_with("access-control-");
+            let named = worker.contains(&format!("\"{name}\""));
+            assert_eq!(named, !is_for_others, "{name}");
+        }
+    }
+
+    #[test]
     fn what_protects_a_page_is_kept_in_one_order() {
         let fields = [
             ("x-frame-options", "DENY"),

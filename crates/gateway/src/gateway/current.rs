@@ -149,7 +149,7 @@ impl Current {
         let binding = tokens.due(&mut request);
         let site = request.extensions().get::<Arc<Site>>().cloned();
         // What scripts fetch is a part of a page at most, and theirs to put in.
-        let is_page = edge::is_navigation(&request);
+        let is_page = edge::is_navigation(request.headers());
         let held = is_page.then(|| self.held(&request)).flatten();
         let has_content = request.method() != Method::HEAD;
         let is_watched = is_page && self.config.runtime.watch;

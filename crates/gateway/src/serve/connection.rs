@@ -50,6 +50,9 @@ impl<S> App for S where
 
 /// What the verifier takes of a head ([`bulla_server::Limits::max_head_len`]), in bytes.
 const HEAD: u32 = 32 * 1024;
+/// What HTTP/1.1 reads ahead, and keeps of an answer that nobody takes, in bytes: a whole head, with room for what stands around
+/// its fields.
+const AHEAD: usize = 2 * HEAD as usize;
 /// The first bytes of a connection of HTTP/2 (RFC 9113 section 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// A connection on which nothing was asked for so long is at rest. Long against the time from one answer to the next
@@ -162,6 +165,7 @@ impl<S: App> Serving<S> {
         let mut connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(self.limits.head)
+            .max_buf_size(AHEAD)
             .serve_connection(TokioIo::new(wire), service)
             .with_upgrades();
         let lull = LULL.min(self.limits.head / 4);

@@ -8,12 +8,13 @@ use bulla_protocol::field::{SIGNATURE, SIGNATURE_INPUT, is_of_one_hop, is_refuse
 use bulla_protocol::target::Origin;
 use bulla_server::{ProofKind, Session};
 use http::header::{
-    ACCEPT, ACCEPT_ENCODING, CONNECTION, CONTENT_LENGTH, FORWARDED, HOST, IF_MODIFIED_SINCE,
-    IF_NONE_MATCH, IF_RANGE, RANGE,
+    ACCEPT_ENCODING, CONNECTION, CONTENT_LENGTH, FORWARDED, HOST, IF_MODIFIED_SINCE, IF_NONE_MATCH,
+    IF_RANGE, RANGE,
 };
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-static SEC_FETCH_DEST: HeaderName = HeaderName::from_static("sec-fetch-dest");
+use crate::edge::is_navigation;
+
 static X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 static X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 static X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -152,7 +153,7 @@ fn percent_encoded(text: &str) -> String {
 /// Pages are changed on their way, and what is sealed must not be compressed: so both come whole and plain. Who does
 /// not say so takes any coding (RFC 9110 section 12.5.3).
 pub(super) fn ask_for_plain(fields: &mut HeaderMap, is_sealed: bool) {
-    let is_page = is_page(fields);
+    let is_page = is_navigation(fields);
     if is_page || is_sealed {
         fields.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     }
@@ -161,13 +162,6 @@ pub(super) fn ask_for_plain(fields: &mut HeaderMap, is_sealed: bool) {
             fields.remove(name);
         }
     }
-}
-
-fn is_page(fields: &HeaderMap) -> bool {
-    let line = |name: &HeaderName| fields.get(name).and_then(|line| line.to_str().ok());
-    let in_frame = |to: &str| matches!(to, "document" | "iframe" | "frame");
-    line(&SEC_FETCH_DEST).is_some_and(in_frame)
-        || line(&ACCEPT).is_some_and(|line| line.to_ascii_lowercase().contains("text/html"))
 }
 
 #[cfg(test)]
@@ -247,7 +241,7 @@ mod tests {
     #[test]
     fn pages_come_whole_and_plain() {
         let asked = [("accept-encoding", "br"), ("range", "bytes=0-")];
-        for page in [("sec-fetch-dest", "iframe"), ("accept", "Text/HTML,*/*")] {
+        for page in [("sec-fetch-mode", "navigate"), ("accept", "Text/HTML,*/*")] {
             let mut fields = fields(&[asked[0], asked[1], page]);
             ask_for_plain(&mut fields, false);
             assert_eq!(fields[ACCEPT_ENCODING], "identity", "{page:?}");
