@@ -247,7 +247,7 @@ impl Gateway {
 
     async fn answer(&self, mut request: Request<Body>) -> Response<Body> {
         if let Some(path) = learning::asked_about(&request) {
-            self.learn(path).await;
+            Box::pin(self.learn(path)).await;
         }
         let current = self.current();
         let site = site::asked(&current.sites, &request).cloned();
