@@ -18,8 +18,6 @@ const VERSION: u32 = 1;
 #[derive(Serialize, Deserialize)]
 struct Written<L> {
     version: u32,
-    /// Scripts were listed first, and by that name.
-    #[serde(alias = "scripts")]
     list: L,
 }
 
