@@ -368,7 +368,7 @@ mod tests {
         let again = Inventory::in_file(file.clone()).unwrap();
         assert_eq!(again.scripts(), inventory.scripts());
         assert_eq!(again.scripts()[0].url, "/b.js");
-        for wrong in ["", "{}", r#"{"version":2,"scripts":[]}"#] {
+        for wrong in ["", "{}", r#"{"version":2,"list":[]}"#] {
             fs::write(&file, wrong).unwrap();
             let error = Inventory::in_file(file.clone());
             let error = error.unwrap_err().to_string();
