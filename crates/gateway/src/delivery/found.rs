@@ -33,11 +33,18 @@ pub(crate) enum Found {
 /// Whether what is at a path may be listed. Each file has few spellings that may, since there is no room for many.
 pub(crate) fn may_be_listed(path: &str, base: &str) -> bool {
     // What never has to be encoded (RFC 3986 section 2.3) is not.
-    let is_plain = path.split('%').skip(1).all(|rest| {
-        let octet = rest.get(..2).map(|hex| u8::from_str_radix(hex, 16));
-        matches!(octet, Some(Ok(octet)) if !octet.is_ascii_alphanumeric())
-    });
-    path.starts_with(base) && path.len() <= MOST_PATH && is_plain && is_beginning(path)
+    let has_to_be = |octet: u8| !octet.is_ascii_alphanumeric() && !b"-._~".contains(&octet);
+    let encoded = || {
+        path.split('%')
+            .skip(1)
+            .map(|rest| rest.get(..2).unwrap_or_default())
+    };
+    let is_plain = encoded().all(|hex| u8::from_str_radix(hex, 16).is_ok_and(has_to_be));
+    // Each letter in either case would double the spellings.
+    let has =
+        |is_in_case: fn(&u8) -> bool| encoded().any(|hex| hex.as_bytes().iter().any(is_in_case));
+    let is_mixed = has(u8::is_ascii_uppercase) && has(u8::is_ascii_lowercase);
+    path.starts_with(base) && path.len() <= MOST_PATH && is_plain && !is_mixed && is_beginning(path)
 }
 
 /// What the application has answered to a request for a path; `None` if it says nothing about what is there.
@@ -250,6 +257,7 @@ mod tests {
             "/static/a.js",
             "/static/a/%5Bid%5D.js",
             "/static/%C3%BC.css",
+            "/static/%c3%bc.css",
         ] {
             assert!(may_be_listed(path, "/static/"), "{path}");
         }
@@ -265,6 +273,11 @@ mod tests {
             "/static/a.js?b",
             "/static/a.js;b",
             "/static/%61.js",
+            "/static/a%2Db.js",
+            "/static/a%5fb.js",
+            "/static/%7Ea.js",
+            "/static/%C3%bc.css",
+            "/static/%c3/%BC.css",
             "/static/a%2Fb.js",
             "/static/a%.js",
             "/static/a b.js",

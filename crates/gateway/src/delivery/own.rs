@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::hash::{BuildHasher as _, RandomState};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -101,6 +102,11 @@ impl Signer {
         Ok((manifest, text))
     }
 
+    /// Whether the next version will be ahead of the clock by more than so many seconds.
+    pub(crate) fn is_ahead(&self, most: u64) -> bool {
+        self.latest.version() >= SystemClock.now() + most
+    }
+
     fn admit(&self, manifest: &Manifest, text: &str) -> Result<(), DeliveryError> {
         let (latest, version) = (&self.latest, manifest.version);
         latest.admit(self.name(), version, text.as_bytes())
@@ -112,32 +118,39 @@ impl Signer {
 }
 
 impl Manifest {
-    /// Takes note of what was found at a path, and tells whether that is new. Where there is no room, another goes:
-    /// whoever needs that has it looked for again.
+    /// Takes note of what was found at a path, and tells whether that is new. Where there is no room, another goes, and
+    /// nobody can say which: whoever needs that has it looked for again.
     pub(super) fn put(&mut self, path: &str, found: Found) -> bool {
-        let before = self.hashes.get(path).copied();
-        let (hash, is_wasm) = match found {
-            Found::Code { hash, is_wasm } => (Some(hash), is_wasm),
-            Found::Nothing => (None, false),
-        };
-        if before == hash {
+        if !self.lacks(path, found) {
             return false;
         }
         self.forget(path);
-        let Some(hash) = hash else {
+        let Found::Code { hash, is_wasm } = found else {
             return true;
         };
         if self.hashes.len() >= MOST {
-            let after = self.hashes.range(path.to_owned()..).next();
-            let next = after.or_else(|| self.hashes.first_key_value());
-            let next = next.map(|(path, _)| path.clone());
-            next.inspect(|path| self.forget(path));
+            let number = RandomState::new().hash_one(path) % self.hashes.len() as u64;
+            // There are so many.
+            let any = self
+                .hashes
+                .keys()
+                .nth(usize::try_from(number).unwrap_or_default());
+            any.cloned().inspect(|path| self.forget(path));
         }
         self.hashes.insert(path.to_owned(), hash);
         if is_wasm {
             self.wasm_hashes.insert(hash);
         }
         true
+    }
+
+    /// Whether this is not what is listed at a path.
+    pub(crate) fn lacks(&self, path: &str, found: Found) -> bool {
+        let hash = match found {
+            Found::Code { hash, .. } => Some(hash),
+            Found::Nothing => None,
+        };
+        self.hashes.get(path).copied() != hash
     }
 
     fn forget(&mut self, path: &str) {
@@ -227,5 +240,20 @@ mod tests {
             assert!(manifest.hashes.contains_key(&path));
         }
         assert_eq!(manifest.hashes.len(), MOST);
+    }
+
+    #[test]
+    fn whoever_fills_the_list_cannot_say_what_goes() {
+        let paths = || (0..MOST).map(|number| format!("/static/{number:04}.js"));
+        let full: BTreeMap<_, _> = paths().map(|path| (path, Hash::of(b"a"))).collect();
+        let gone = || {
+            let mut manifest = Manifest::listing("/static/", full.clone());
+            manifest.put("/static/1.js", code("b"));
+            let mut gone = paths().filter(|path| !manifest.hashes.contains_key(path));
+            (gone.next(), gone.next())
+        };
+        let (one, more) = gone();
+        assert!(one.is_some() && more.is_none());
+        assert!((0..100).any(|_| gone().0 != one));
     }
 }

@@ -3,13 +3,15 @@
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::io;
-use std::sync::Arc;
+use std::mem;
+use std::sync::{self, Arc, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use axum::body::Body;
 use http::{Method, Request};
 use tokio::sync::{Mutex, Notify};
 use tokio::task::spawn_blocking;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use url::form_urlencoded;
 
 use super::{Current, Gateway, StartError};
@@ -20,6 +22,14 @@ use crate::edge::MANIFEST;
 /// As many are looked at at once.
 const LANES: usize = 16;
 
+/// A look takes so long at most: browsers wait no longer, and others wait behind it.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Versions are seconds of the clock. They may be ahead of it by so many, where much is new: whoever can have always more listed
+/// has every browser get a new list each second, and no more often.
+const AHEAD: u64 = 60;
+const SECOND: Duration = Duration::from_secs(1);
+
 /// Who looks, and when.
 #[derive(Default)]
 pub(super) struct Learning {
@@ -28,13 +38,38 @@ pub(super) struct Learning {
     lanes: [Mutex<Option<(String, Instant)>>; LANES],
     /// By which nobody knows which paths share one.
     hasher: RandomState,
+    found: sync::Mutex<Queue>,
+    /// How much of all that was ever found has been listed. Held by whoever lists.
+    listed: Mutex<u64>,
     again: Notify,
+}
+
+/// What was found and is yet to be listed: all of it in one version.
+#[derive(Default)]
+struct Queue {
+    waiting: Vec<(String, Found)>,
+    /// How much was ever found.
+    count: u64,
 }
 
 impl Learning {
     /// Has all that is listed looked at once more.
     pub(super) fn look_again(&self) {
         self.again.notify_one();
+    }
+
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.found.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has it listed next. Gives the number of the last that there is.
+    fn put(&self, found: impl IntoIterator<Item = (String, Found)>) -> u64 {
+        let mut queue = self.queue();
+        for one in found {
+            queue.waiting.push(one);
+            queue.count += 1;
+        }
+        queue.count
     }
 
     fn lane(&self, path: &str) -> &Mutex<Option<(String, Instant)>> {
@@ -55,12 +90,20 @@ pub(super) fn asked_about(request: &Request<Body>) -> Option<String> {
 }
 
 impl Current {
+    /// Whether what is at a path may be listed. The list is for everybody to see.
+    fn may_list(&self, path: &str) -> bool {
+        let base = self
+            .delivery
+            .as_ref()
+            .and_then(|delivery| delivery.learns());
+        let may_be = base.is_some_and(|base| may_be_listed(path, base));
+        may_be && self.rules.at(path) == Access::Public
+    }
+
     /// What the application serves at a path, if that may be listed. It is asked as if by somebody of whom nothing is
     /// known, so nobody can have another reply taken for everybody's.
     async fn look(&self, path: &str) -> Option<Found> {
-        let base = self.delivery.as_ref()?.learns()?;
-        // The list is for everybody to see.
-        if !may_be_listed(path, base) || self.rules.at(path) != Access::Public {
+        if !self.may_list(path) {
             return None;
         }
         let mut request = Request::new(Body::empty());
@@ -68,26 +111,31 @@ impl Current {
         let site = Arc::clone(self.sites.first()?);
         request.extensions_mut().insert(site);
         let come = async { found(path, self.upstreams.forward(request).await).await };
-        timeout(self.config.limits.answer, come).await.ok()?
+        timeout(PATIENCE, come).await.ok()?
     }
 }
 
 impl Gateway {
     /// Looks for what is at a path.
     pub(super) async fn learn(&self, path: String) {
-        let asked = Instant::now();
-        let mut last = self.0.learning.lane(&path).lock().await;
-        // Who has waited here need not look once more.
-        let is_known = |(last, since): &(String, Instant)| *last == path && *since >= asked;
-        if last.as_ref().is_some_and(is_known) {
+        if !self.current().may_list(&path) {
             return;
         }
-        *last = None;
-        let since = Instant::now();
-        if let Some(found) = self.current().look(&path).await {
-            self.list(vec![(path.clone(), found)]).await;
-            *last = Some((path, since));
+        let learning = &self.0.learning;
+        let asked = Instant::now();
+        let mut last = learning.lane(&path).lock().await;
+        // Who has waited here need not look once more.
+        let is_known = |(last, since): &(String, Instant)| *last == path && *since >= asked;
+        let mut found = None;
+        if !last.as_ref().is_some_and(is_known) {
+            *last = None;
+            let since = Instant::now();
+            found = self.current().look(&path).await;
+            *last = found.map(|_| (path.clone(), since));
         }
+        let number = learning.put(found.map(|found| (path, found)));
+        drop(last);
+        self.list(number).await;
     }
 
     /// Looks at all that is listed, whenever it is told to, for as long as it is polled.
@@ -103,33 +151,56 @@ impl Gateway {
                 let found = current.look(path).await;
                 all.extend(found.map(|found| (path.clone(), found)));
             }
-            self.list(all).await;
+            let number = self.0.learning.put(all);
+            self.list(number).await;
         }
     }
 
-    async fn list(&self, found: Vec<(String, Found)>) {
+    /// Lists what was found, up to this number, or waits until that was done.
+    async fn list(&self, number: u64) {
         let gateway = self.clone();
-        let listed = spawn_blocking(move || gateway.list_now(&found)).await;
-        let listed = listed.map_err(io::Error::other);
-        let listed = listed.and_then(|listed| listed.map_err(io::Error::other));
+        // Whoever goes away meanwhile leaves nothing behind.
+        let listed = tokio::spawn(async move { gateway.list_in_time(number).await }).await;
+        let listed = listed.map_err(io::Error::other).flatten();
         if let Err(error) = listed {
             tracing::error!(target: "bulla_gateway::delivery", "what was found is not listed: {error}");
         }
     }
 
-    fn list_now(&self, found: &[(String, Found)]) -> Result<(), StartError> {
+    async fn list_in_time(&self, number: u64) -> io::Result<()> {
+        let mut listed = self.0.learning.listed.lock().await;
+        if *listed >= number {
+            return Ok(());
+        }
+        if self.has_news() && self.0.signer.is_ahead(AHEAD) {
+            sleep(SECOND).await;
+        }
+        *listed = self.0.learning.queue().count;
+        let gateway = self.clone();
+        let done = spawn_blocking(move || gateway.list_now()).await;
+        done.map_err(io::Error::other)?.map_err(io::Error::other)
+    }
+
+    /// Whether any of what was found is not listed like that.
+    fn has_news(&self) -> bool {
+        let current = self.current();
+        let is_news = |(path, found): &(String, Found)| {
+            let delivery = current.delivery.as_ref();
+            delivery.is_some_and(|delivery| delivery.manifest.lacks(path, *found))
+        };
+        self.0.learning.queue().waiting.iter().any(is_news)
+    }
+
+    fn list_now(&self) -> Result<(), StartError> {
         let _changes = self.lock_changes();
+        let mut found = mem::take(&mut self.0.learning.queue().waiting);
         let current = self.current();
         // Meanwhile it may be that another configuration counts.
-        let learns = current.delivery.as_ref().and_then(|delivery| {
-            let base = delivery.learns()?;
-            let is_below = |(path, _): &(String, Found)| path.starts_with(base);
-            found.iter().all(is_below).then_some(delivery)
-        });
-        let Some(delivery) = learns else {
+        found.retain(|(path, _)| current.may_list(path));
+        let Some(delivery) = &current.delivery else {
             return Ok(());
         };
-        let Some(next) = delivery.with(found, &self.0.signer)? else {
+        let Some(next) = delivery.with(&found, &self.0.signer)? else {
             return Ok(());
         };
         let (version, files) = (next.manifest.version, next.manifest.hashes.len());

@@ -33,6 +33,8 @@ pub(super) fn take_off(fields: &mut HeaderMap, client_address: Option<&HeaderNam
         let is_kept = matches!(name, "cookie" | "host");
         [SIGNATURE, SIGNATURE_INPUT].contains(&&*read)
             || (is_refused_inside(&read) && !is_kept)
+            // No field of HTTP: CGI makes `HTTP_PROXY` of it, and libraries send their own requests there.
+            || read == "proxy"
             || stated.as_ref() == Some(&read)
     });
 }
@@ -190,6 +192,7 @@ mod tests {
             "x-forwarded_proto",
             "x_real_ip",
             "via",
+            "proxy",
             "x-http_method-override",
             "transfer_encoding",
             "content-length",

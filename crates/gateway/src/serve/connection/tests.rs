@@ -3,6 +3,7 @@ use std::io;
 use axum::body::to_bytes;
 use bytes::Bytes;
 use futures_util::stream;
+use proptest::prelude::*;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
 use tower::service_fn;
 
@@ -189,4 +190,110 @@ async fn a_connection_is_idle_for_so_long_and_no_longer() {
     let idle = serving.limits.idle;
     assert!(timeout(idle, &mut spoken).await.is_err());
     assert!(timeout(4 * LULL, &mut spoken).await.is_ok());
+}
+
+/// Answers before it has read what there is, while it reads, or after.
+async fn answered_somehow(request: Request<Body>) -> Result<Response<Body>, Infallible> {
+    let path = request.uri().path().to_owned();
+    let said = format!("{} {path}", request.method());
+    let content = request.into_body();
+    match &*path {
+        "/unread" => drop(content),
+        "/held" => drop(tokio::spawn(async move {
+            sleep(3 * LULL).await;
+            drop(content);
+        })),
+        "/later" => drop(tokio::spawn(async move {
+            sleep(LULL / 2).await;
+            to_bytes(content, PIPE).await
+        })),
+        _ => {
+            sleep(if path == "/slow" {
+                2 * LULL
+            } else {
+                Duration::ZERO
+            })
+            .await;
+            let read = to_bytes(content, PIPE).await.unwrap_or_default();
+            return Ok(Response::new([said.as_bytes(), &read].concat().into()));
+        }
+    }
+    Ok(Response::new(said.into()))
+}
+
+/// All that is answered to what is sent in these pieces, each with a pause behind it, but for the dates.
+async fn said(pieces: &[(&[u8], Duration)], is_parked: bool) -> String {
+    let (mut client, server) = duplex(64 * PIPE);
+    let serving = Serving {
+        app: service_fn(answered_somehow),
+        certificate: None,
+        unreadable: Arc::new(|_| ()),
+        limits: serving().limits,
+    };
+    let door = Door::new();
+    let closing = door.closing();
+    let spoken = tokio::spawn(async move {
+        if is_parked {
+            return drop(serving.speak(server, peer(), closing).await);
+        }
+        let plain = |request: Request<Incoming>| answered_somehow(request.map(Body::new));
+        let mut http = http1::Builder::new();
+        http.timer(TokioTimer::new())
+            .header_read_timeout(serving.limits.head);
+        let connection =
+            http.serve_connection(TokioIo::new(server), hyper::service::service_fn(plain));
+        drop(connection.await);
+    });
+    for (piece, pause) in pieces {
+        // It may be closed already.
+        let _ = client.write_all(piece).await;
+        sleep(*pause).await;
+    }
+    sleep(30 * LULL).await;
+    let _ = client.shutdown().await;
+    let mut said = Vec::new();
+    client.read_to_end(&mut said).await.unwrap();
+    spoken.await.unwrap();
+    let said = String::from_utf8_lossy(&said).into_owned();
+    let lines = said.split("\r\n").filter(|line| !line.starts_with("date:"));
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+proptest! {
+    /// Whatever is asked, however it comes and is answered, it is as if HTTP had had the connection all the time.
+    #[test]
+    fn rest_makes_no_difference(
+        requests in prop::collection::vec((0..5_usize, 0..4, 0..40_usize, any::<bool>()), 1..6),
+        cuts in prop::collection::vec((1..150_usize, 0..4_u32), 1..20),
+    ) {
+        let mut sent = String::new();
+        for (path, kind, len, hides) in requests {
+            let path = ["/", "/slow", "/unread", "/held", "/later"][path];
+            let hidden = format!("GET /hidden {HEAD}\r\n");
+            let content = if hides { hidden } else { "x".repeat(len) };
+            let len = content.len();
+            let request = match kind {
+                0 => format!("GET {path} {HEAD}\r\n"),
+                1 => format!("HEAD {path} {HEAD}\r\n"),
+                2 => format!("POST {path} {HEAD}Content-Length: {len}\r\n\r\n{content}"),
+                _ => format!(
+                    "POST {path} {HEAD}Expect: 100-continue\r\nTransfer-Encoding: chunked\r\n\r\n\
+                     {len:x}\r\n{content}\r\n0\r\n\r\n"
+                ),
+            };
+            sent.push_str(&request);
+        }
+        let (mut pieces, mut rest) = (Vec::new(), sent.as_bytes());
+        for (len, pause) in cuts {
+            let (piece, more) = rest.split_at(len.min(rest.len()));
+            pieces.push((piece, pause * LULL / 2));
+            rest = more;
+        }
+        pieces.push((rest, Duration::ZERO));
+        let runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = { runtime }.enable_time().start_paused(true).build().unwrap();
+        let said = |is_parked| runtime.block_on(said(&pieces, is_parked));
+        let (parked, plain) = (said(true), said(false));
+        prop_assert_eq!(parked, plain);
+    }
 }
