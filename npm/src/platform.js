@@ -108,6 +108,15 @@ export function ignore(promise) {
   promise.catch(() => {});
 }
 
+/** What is made of this is what was given, and a class's fields are defined on it. */
+const Itself = /** @type {new (given: any) => any} */ (
+  /** @type {unknown} */ (
+    function (given) {
+      return given;
+    }
+  )
+);
+
 /** A constructed response that tells what a fetched one would: it has no URL, and `clone` loses what was defined. */
 export class Described extends Itself {
   url;
@@ -121,9 +130,4 @@ export class Described extends Itself {
     this.redirected = redirected;
     this.clone = () => new Described(Response.prototype.clone.call(response), url, redirected);
   }
-}
-
-/** What is made of this is what was given, and a class's fields are defined on it. */
-function Itself(given) {
-  return given;
 }
