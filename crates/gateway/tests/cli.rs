@@ -625,7 +625,7 @@ fn which_scripts_were_run_is_printed_with_what_authorises_them() {
     );
     fs::create_dir(folder.join("bulla")).unwrap();
     let file = folder.join("bulla/scripts.json");
-    let kept = r#"{"version":1,"scripts":[
+    let kept = r#"{"version":1,"list":[
         {"url":"/a.js","hash":"sha256-a","page":"/","first_seen":0,"last_seen":86400},
         {"url":"inline","hash":"sha256-b","page":"/pay","first_seen":0,"last_seen":0}]}"#;
     fs::write(&file, kept).unwrap();
