@@ -288,7 +288,7 @@ async fn who_never_finishes_a_head_is_cut_off() {
 
 #[tokio::test]
 async fn who_never_finishes_the_next_head_is_cut_off() {
-    let process = Process::start("[limits]\nhead = \"1s\"\nidle = \"24h\"").await;
+    let process = Process::start("[limits]\nhead = \"5s\"\nidle = \"24h\"").await;
     let mut stream = process.connect().await;
     ask(&mut stream, "/").await;
     let begun = "GET / HTTP/1.1\r\nHost: localhost\r\n";
