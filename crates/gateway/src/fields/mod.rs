@@ -19,7 +19,7 @@ use self::set::Set;
 pub use self::table::table;
 use crate::config::FieldsRule;
 use crate::html;
-use crate::listed;
+use crate::listed::{self, DAY};
 
 /// As many pages are kept apart.
 const MOST: usize = 1000;
@@ -35,8 +35,6 @@ const OTHERS: &str = "*";
 
 /// What the log and the verifier are told.
 const CHANGED: &str = "fields-changed";
-
-const DAY: u64 = 24 * 60 * 60;
 
 /// Why it is not known which fields pages had.
 #[derive(Debug, thiserror::Error)]

@@ -2,16 +2,11 @@
 
 use super::{PageFields, grant};
 use crate::config::FieldsRule;
-use crate::inventory::day;
+use crate::listed::{csv, day};
 
-/// As a table for whoever audits (CSV, RFC 4180): which fields pages had, since when, and by what they are authorised.
-/// Days are of UTC.
+/// As a table (CSV, RFC 4180): which fields pages had, since when, and by what they are authorised. Days are of UTC.
 pub fn table(all: &[PageFields], rules: &[FieldsRule]) -> String {
-    let mut table = csv::WriterBuilder::new()
-        .terminator(csv::Terminator::CRLF)
-        .from_writer(Vec::new());
-    // Nothing is wrong with memory.
-    let _ = table.write_record([
+    let head = [
         "page",
         "fields",
         "hash",
@@ -19,19 +14,18 @@ pub fn table(all: &[PageFields], rules: &[FieldsRule]) -> String {
         "last seen",
         "authorised",
         "justification",
-    ]);
-    for one in all {
+    ];
+    let rows = all.iter().map(|one| {
         let rule = grant(rules, &one.page, &one.hash);
-        let _ = table.write_record([
-            one.page.as_str(),
-            &one.fields,
-            &one.hash,
-            &day(one.first_seen),
-            &day(one.last_seen),
-            if rule.is_some() { "yes" } else { "no" },
-            rule.map_or("", |rule| &rule.justification),
-        ]);
-    }
-    let bytes = table.into_inner().unwrap_or_default();
-    String::from_utf8(bytes).unwrap_or_default()
+        [
+            one.page.clone(),
+            one.fields.clone(),
+            one.hash.clone(),
+            day(one.first_seen),
+            day(one.last_seen),
+            if rule.is_some() { "yes" } else { "no" }.to_owned(),
+            rule.map_or_else(String::new, |rule| rule.justification.clone()),
+        ]
+    });
+    csv(head, rows)
 }

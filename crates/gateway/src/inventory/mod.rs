@@ -14,15 +14,12 @@ pub(crate) use self::script::INLINE;
 use self::script::Key;
 pub use self::script::Script;
 use self::shelf::{Entry, Shelf};
-pub(crate) use self::table::day;
 pub use self::table::table;
-use crate::listed;
+use crate::listed::{self, DAY};
 
 /// As many inline scripts of one page are kept that nobody has authorised: what has a token in it is another one each
 /// time.
 const MOST_INLINE: usize = 20;
-
-const DAY: u64 = 24 * 60 * 60;
 
 /// How often it is told of inline scripts that find no room of their own, for each page: whoever has a session can fill that, and
 /// must not have silence after it.

@@ -1,16 +1,11 @@
 //! For whoever audits.
 
-use cookie::time::OffsetDateTime;
-
 use super::{Authorised, Script};
+use crate::listed::{csv, day};
 
-/// As a table for whoever audits (CSV, RFC 4180): which scripts, since when, and by what they are authorised. Days are of UTC.
+/// As a table (CSV, RFC 4180): which scripts, since when, and by what they are authorised. Days are of UTC.
 pub fn table(scripts: &[Script], authorised: Authorised<'_>) -> String {
-    let mut table = csv::WriterBuilder::new()
-        .terminator(csv::Terminator::CRLF)
-        .from_writer(Vec::new());
-    // Nothing is wrong with memory.
-    let _ = table.write_record([
+    let head = [
         "script",
         "hash",
         "first page",
@@ -18,31 +13,23 @@ pub fn table(scripts: &[Script], authorised: Authorised<'_>) -> String {
         "last seen",
         "authorised",
         "justification",
-    ]);
-    for script in scripts {
+    ];
+    let rows = scripts.iter().map(|script| {
         let (is_authorised, justification) = match authorised.grant(script) {
             None => ("no", String::new()),
             Some(grant) => ("yes", grant.to_string()),
         };
-        let _ = table.write_record([
-            &script.url,
-            &script.hash,
-            &script.page,
-            &day(script.first_seen),
-            &day(script.last_seen),
-            is_authorised,
-            &justification,
-        ]);
-    }
-    let bytes = table.into_inner().unwrap_or_default();
-    String::from_utf8(bytes).unwrap_or_default()
-}
-
-/// Of seconds since 1970, as RFC 3339 writes it.
-pub(crate) fn day(time: u64) -> String {
-    let time = i64::try_from(time).ok();
-    let time = time.and_then(|time| OffsetDateTime::from_unix_timestamp(time).ok());
-    time.map(|time| time.date().to_string()).unwrap_or_default()
+        [
+            script.url.clone(),
+            script.hash.clone(),
+            script.page.clone(),
+            day(script.first_seen),
+            day(script.last_seen),
+            is_authorised.to_owned(),
+            justification,
+        ]
+    });
+    csv(head, rows)
 }
 
 #[cfg(test)]

@@ -4,6 +4,8 @@ use std::collections::HashMap;
 
 use bulla_server::SessionId;
 
+use crate::listed::DAY;
+
 /// As many reports of a session are told in each window.
 const MOST: usize = 1000;
 
@@ -12,8 +14,6 @@ const WINDOW: u64 = 60;
 
 /// As many scripts that nobody has reported before are taken of a session in a day.
 const MOST_NEW: usize = 200;
-
-const DAY: u64 = 24 * 60 * 60;
 
 /// As many sessions are told apart.
 const SESSIONS: usize = 50_000;

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::ConnectInfo;
+use bulla_server::Limits;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
@@ -27,7 +28,7 @@ use super::Unreadable;
 use super::accept::Closing;
 use super::tls::Certificate;
 use super::wire::{Traffic, Wire};
-use crate::config::Limits;
+use crate::config;
 
 /// What answers.
 pub(super) trait App:
@@ -48,11 +49,6 @@ impl<S> App for S where
 {
 }
 
-/// What the verifier takes of a head ([`bulla_server::Limits::max_head_len`]), in bytes.
-const HEAD: u32 = 32 * 1024;
-/// What HTTP/1.1 reads ahead, and keeps of an answer that nobody takes, in bytes: a whole head, with room for what stands around
-/// its fields.
-const AHEAD: usize = 2 * HEAD as usize;
 /// The first bytes of a connection of HTTP/2 (RFC 9113 section 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// A connection on which nothing was asked for so long is at rest. Long against the time from one answer to the next
@@ -64,7 +60,7 @@ pub(super) struct Serving<S> {
     pub(super) app: S,
     pub(super) certificate: Option<Certificate>,
     pub(super) unreadable: Unreadable,
-    pub(super) limits: Limits,
+    pub(super) limits: config::Limits,
 }
 
 impl<S: App> Serving<S> {
@@ -162,10 +158,12 @@ impl<S: App> Serving<S> {
                 Ok::<_, Infallible>(answer.map(|content| open.until_answered(content)))
             }
         });
+        // What is read ahead, and kept of an answer that nobody takes: a whole head, and what stands around its fields.
+        let ahead = 2 * Limits::default().max_head_len;
         let mut connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(self.limits.head)
-            .max_buf_size(AHEAD)
+            .max_buf_size(ahead)
             .serve_connection(TokioIo::new(wire), service)
             .with_upgrades();
         let lull = LULL.min(self.limits.head / 4);
@@ -205,10 +203,13 @@ impl<S: App> Serving<S> {
             let answer = answer(app.clone(), request.map(Body::new), peer);
             async move { Ok::<_, Infallible>(answer.await) }
         });
+        // The verifier takes no more.
+        let head = Limits::default().max_head_len;
+        let head = u32::try_from(head).unwrap_or(u32::MAX);
         let mut connection = pin!(
             http2::Builder::new(TokioExecutor::new())
                 .timer(TokioTimer::new())
-                .max_header_list_size(HEAD)
+                .max_header_list_size(head)
                 // Whoever does not answer is gone.
                 .keep_alive_interval(self.limits.idle)
                 .keep_alive_timeout(self.limits.head)

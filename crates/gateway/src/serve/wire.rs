@@ -9,6 +9,7 @@ use std::task::{Context, Poll, ready};
 use axum::body::Body;
 use bytes::{Bytes, BytesMut};
 use http_body::{Body as HttpBody, Frame, SizeHint};
+use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 use tokio::sync::Notify;
@@ -188,10 +189,11 @@ pub(super) struct Open(Arc<Traffic>);
 impl Open {
     /// An answer keeps it open to its end.
     pub(super) fn until_answered(self, content: Body) -> Body {
-        Body::new(Answer {
-            inner: content,
-            _open: self,
-        })
+        Body::new(content.map_err(move |error| {
+            // Held as long as the content is.
+            let _open = &self;
+            error
+        }))
     }
 }
 
@@ -237,31 +239,5 @@ impl Drop for Content {
         if !self.is_end_stream() {
             self.open.0.is_adrift.store(true, Ordering::Relaxed);
         }
-    }
-}
-
-/// The content of an answer.
-struct Answer {
-    inner: Body,
-    _open: Open,
-}
-
-impl HttpBody for Answer {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.inner).poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
     }
 }

@@ -15,7 +15,7 @@ use tokio::io::copy_bidirectional;
 use tungstenite::handshake::derive_accept_key;
 
 use super::Connector;
-use super::fields::take_off_hop;
+use super::fields::{elements, take_off_hop};
 
 /// Why there is no reply.
 pub(super) struct NoReply {
@@ -69,11 +69,6 @@ impl Wanted {
 fn names(fields: &HeaderMap, name: HeaderName, element: &str) -> bool {
     let mut all = fields.get_all(name).iter().flat_map(elements);
     all.any(|one| one.eq_ignore_ascii_case(element))
-}
-
-fn elements(line: &HeaderValue) -> impl Iterator<Item = &str> {
-    let line = line.to_str().unwrap_or_default();
-    line.split(',').map(str::trim)
 }
 
 /// Sends a request to the upstream that its target names. Among its fields there is none of one hop; among those of the

@@ -44,17 +44,22 @@ pub(super) fn take_off(fields: &mut HeaderMap, client_address: Option<&HeaderNam
 /// length stays, which tells of what HEAD would get.
 pub(super) fn take_off_hop(fields: &mut HeaderMap) {
     let lines = fields.get_all(CONNECTION).iter();
-    let named: Vec<HeaderName> = lines
-        .filter_map(|line| line.to_str().ok())
-        .flat_map(|line| line.split(','))
-        .filter_map(|name| name.trim().parse().ok())
-        .collect();
+    let named = lines
+        .flat_map(elements)
+        .filter_map(|name| name.parse().ok());
+    let named: Vec<HeaderName> = named.collect();
     for name in named {
         fields.remove(name);
     }
     remove(fields, |name| {
         is_of_one_hop(name) && name != CONTENT_LENGTH.as_str()
     });
+}
+
+/// The elements of a list (RFC 9110 section 5.6.1). A line that is not ASCII has none.
+pub(super) fn elements(line: &HeaderValue) -> impl Iterator<Item = &str> {
+    let line = line.to_str().unwrap_or_default();
+    line.split(',').map(str::trim)
 }
 
 fn remove(fields: &mut HeaderMap, is_refused: impl Fn(&str) -> bool) {
