@@ -157,6 +157,23 @@ async fn replies_that_are_no_http_are_broken() {
     }
 }
 
+/// RFC 9110 section 7.6.1.
+#[tokio::test]
+async fn what_an_upstream_says_of_its_connection_is_not_passed_on() {
+    let answer = "HTTP/1.1 200 OK\r\nConnection: keep-alive, X-Own\r\nKeep-Alive: timeout=5\r\nProxy-Connection: keep-alive\r\n\
+        Trailer: X-Late\r\nX-Own: 1\r\nX-Kept: 1\r\nContent-Length: 2\r\n\r\nhi";
+    let (uri, _) = upstream(answer).await;
+    let upstreams = Upstreams::new(&Config::for_upstream(uri)).unwrap();
+    let reply = get(&upstreams, "/").await.unwrap();
+    let mut names: Vec<_> = reply
+        .headers()
+        .keys()
+        .map(http::HeaderName::as_str)
+        .collect();
+    names.sort_unstable();
+    assert_eq!(names, ["content-length", "x-kept"]);
+}
+
 #[tokio::test]
 async fn a_reply_that_is_cut_never_ends_cleanly() {
     let (uri, _) = upstream("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhi").await;
