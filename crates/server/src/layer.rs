@@ -14,7 +14,7 @@ use http::header::HOST;
 use http::{HeaderName, Method, Request, Response, StatusCode, Version};
 use http_body::Body as HttpBody;
 use http_body_util::BodyExt as _;
-use tower::{Layer, Service};
+use tower::{Layer, Service, ServiceExt as _};
 
 use crate::body::{self, Body, BoxError, Rest};
 use crate::bulla::Bulla;
@@ -130,11 +130,10 @@ where
     R::Error: Into<BoxError>,
 {
     let clone = service.clone();
-    let mut inner = std::mem::replace(service, clone);
-    Box::new(move |request| {
-        let response = inner.call(request);
-        Box::pin(async move { Ok(response.await?.map(body::boxed)) })
-    })
+    let inner = std::mem::replace(service, clone);
+    // An `async` block would hold the inner future twice: as it was captured, and as it is awaited.
+    let mut inner = inner.map_response(|response| response.map(body::boxed));
+    Box::new(move |request| Box::pin(inner.call(request)))
 }
 
 impl Bulla {
@@ -457,7 +456,8 @@ impl Bulla {
             .iter()
             .find(|origin| origin.has_authority(named))
             .ok_or(WRONG)?;
-        if host.is_some_and(|host| !origin.has_authority(host)) {
+        let differs = |host| authority.is_some() && !origin.has_authority(host);
+        if host.is_some_and(differs) {
             return Err(Code::AuthorityMismatch.because(":authority and Host differ"));
         }
         Ok(origin)

@@ -186,7 +186,7 @@ pub struct UpstreamTls {
 /// How upstreams are looked after.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Health {
-    /// Asked for by GET; any status below 500 is well. `None`: an upstream is well if it can be connected to.
+    /// Asked for by GET; any status below 500 is well. `None`: an upstream is well if it can be connected to, by TLS for `https`.
     pub path: Option<String>,
     /// How often.
     pub interval: Duration,
@@ -199,7 +199,7 @@ pub struct Health {
 pub struct Limits {
     /// The content of a request that is not streamed, in bytes.
     pub body: usize,
-    /// How long an upstream may take to connect.
+    /// How long connecting to an upstream may take, TLS with it.
     pub connect: Duration,
     /// How long an upstream may take to the first byte of its answer.
     pub answer: Duration,

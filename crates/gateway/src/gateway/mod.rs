@@ -235,10 +235,11 @@ impl Gateway {
         take_off_cookie(request.headers_mut());
         let Desk { pulse, stop, .. } = self.desk();
         let begun = Instant::now();
+        let mut thrown = stop.thrown();
         let response = tokio::select! {
             biased;
-            () = stop.thrown() => Stop::reply(),
-            response = self.answer(request) => stop.cut(response),
+            () = &mut thrown => Stop::reply(),
+            response = self.answer(request) => Stop::cut(response, thrown),
         };
         let has_failed = response.status().is_server_error();
         pulse.answered(self.desk().passed(), begun.elapsed(), has_failed);

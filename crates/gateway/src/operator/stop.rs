@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use axum::body::{Body, Bytes};
+use futures_util::future::BoxFuture;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, Response, StatusCode};
 use http_body::{Body as HttpBody, Frame, SizeHint};
@@ -12,6 +13,9 @@ use tokio::sync::watch;
 
 /// When clients may ask again, in seconds.
 const RETRY: HeaderValue = HeaderValue::from_static("60");
+
+/// Resolves once the switch is thrown.
+pub(crate) type Thrown = BoxFuture<'static, ()>;
 
 /// Off until somebody throws it. What is read again while the gateway runs does not change it; a start does.
 #[derive(Debug)]
@@ -33,20 +37,19 @@ impl Stop {
     }
 
     /// Resolves once it is thrown.
-    pub(crate) fn thrown(&self) -> impl Future<Output = ()> + Send + 'static {
+    pub(crate) fn thrown(&self) -> Thrown {
         let mut news = self.0.subscribe();
-        async move {
+        Box::pin(async move {
             // Its sender is as old as the gateway.
             let _ = news.wait_for(|is_on| *is_on).await;
-        }
+        })
     }
 
     /// A reply that breaks off when the switch is thrown.
-    pub(crate) fn cut(&self, response: Response<Body>) -> Response<Body> {
+    pub(crate) fn cut(response: Response<Body>, thrown: Thrown) -> Response<Body> {
         if response.body().is_end_stream() {
             return response;
         }
-        let thrown = Box::pin(self.thrown());
         response.map(|inner| Body::new(Cut { inner, thrown }))
     }
 
@@ -65,7 +68,7 @@ impl Stop {
 
 struct Cut {
     inner: Body,
-    thrown: Pin<Box<dyn Future<Output = ()> + Send>>,
+    thrown: Thrown,
 }
 
 impl HttpBody for Cut {
@@ -107,7 +110,7 @@ mod tests {
         let stop = Stop::default();
         let first = stream::iter([Ok::<_, io::Error>("clay")]);
         let endless = Body::from_stream(first.chain(stream::pending()));
-        let mut body = stop.cut(Response::new(endless)).into_body();
+        let mut body = Stop::cut(Response::new(endless), stop.thrown()).into_body();
         let data = body.frame().await.unwrap().unwrap().into_data().unwrap();
         assert_eq!(data, "clay");
         stop.set(true);
@@ -118,7 +121,7 @@ mod tests {
     #[tokio::test]
     async fn what_is_not_stopped_comes_to_its_end() {
         let stop = Stop::default();
-        let body = stop.cut(Response::new(Body::from("clay"))).into_body();
+        let body = Stop::cut(Response::new(Body::from("clay")), stop.thrown()).into_body();
         assert_eq!(body.size_hint().exact(), Some(4));
         assert_eq!(body.collect().await.unwrap().to_bytes(), "clay");
     }

@@ -1,5 +1,6 @@
 //! One request to one upstream, and its reply: what an intermediary does by RFC 9110 section 7.
 
+use std::error::Error;
 use std::fmt::Write as _;
 
 use axum::body::Body;
@@ -9,12 +10,11 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
 use hyper::upgrade::OnUpgrade;
-use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioIo;
 use tokio::io::copy_bidirectional;
 use tungstenite::handshake::derive_accept_key;
 
-use super::Connector;
+use super::connections::{Connections, Content};
 use super::fields::{elements, take_off_hop};
 
 /// Why there is no reply.
@@ -22,6 +22,22 @@ pub(super) struct NoReply {
     /// Nothing has been sent.
     pub(super) is_unreachable: bool,
     pub(super) reason: String,
+}
+
+impl NoReply {
+    pub(super) fn unreachable(error: &(dyn Error + 'static)) -> Self {
+        Self {
+            is_unreachable: true,
+            reason: with_sources(error),
+        }
+    }
+
+    pub(super) fn broke(error: &hyper::Error) -> Self {
+        Self {
+            is_unreachable: false,
+            reason: with_sources(error),
+        }
+    }
 }
 
 /// A `WebSocket` that a client asks for by HTTP/1.1 (RFC 6455 section 4.1). No other upgrade is passed on: who speaks
@@ -71,20 +87,17 @@ fn names(fields: &HeaderMap, name: HeaderName, element: &str) -> bool {
     all.any(|one| one.eq_ignore_ascii_case(element))
 }
 
-/// Sends a request to the upstream that its target names. Among its fields there is none of one hop; among those of the
+/// Sends a request to an upstream. Among its fields there is none of one hop; among those of the
 /// reply there is none either. A `WebSocket` that is granted is no longer wanted.
 pub(super) async fn exchange(
-    client: &Client<Connector, Body>,
+    connections: &Connections,
     mut request: Request<Body>,
     wanted: &mut Option<Wanted>,
-) -> Result<Response<Body>, NoReply> {
+) -> Result<Response<Content>, NoReply> {
     if wanted.is_some() {
         state_upgrade(request.headers_mut());
     }
-    let mut response = client.request(request).await.map_err(|error| NoReply {
-        is_unreachable: error.is_connect(),
-        reason: with_sources(&error),
-    })?;
+    let mut response = connections.send(request).await?;
     let is_upgraded = response.status() == StatusCode::SWITCHING_PROTOCOLS;
     if is_upgraded {
         let granted = wanted.take_if(|wanted| wanted.is_granted(response.headers()));
@@ -99,7 +112,7 @@ pub(super) async fn exchange(
     if is_upgraded {
         state_upgrade(response.headers_mut());
     }
-    Ok(response.map(Body::new))
+    Ok(response)
 }
 
 fn state_upgrade(fields: &mut HeaderMap) {
@@ -113,7 +126,7 @@ async fn join(client: OnUpgrade, upstream: OnUpgrade) {
         let (client, upstream) = tokio::try_join!(client, upstream)?;
         let (mut client, mut upstream) = (TokioIo::new(client), TokioIo::new(upstream));
         copy_bidirectional(&mut client, &mut upstream).await?;
-        Ok::<_, Box<dyn std::error::Error + Send + Sync>>(())
+        Ok::<_, Box<dyn Error + Send + Sync>>(())
     };
     if let Err(error) = both.await {
         tracing::debug!(target: super::TARGET, error, "a WebSocket broke off");
@@ -121,7 +134,7 @@ async fn join(client: OnUpgrade, upstream: OnUpgrade) {
 }
 
 /// An error with all that has caused it.
-fn with_sources(error: &dyn std::error::Error) -> String {
+fn with_sources(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(error) = source {

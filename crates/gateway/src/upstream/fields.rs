@@ -114,10 +114,10 @@ impl Stated {
                 IpAddr::V6(_) => ["for=\"[", &address, "]\";"],
             };
             forwarded.extend(node);
-            set(fields, &X_FORWARDED_FOR, &address);
+            set(fields, &X_FORWARDED_FOR, address);
         }
         forwarded.push_str(&self.forwarded);
-        set(fields, &FORWARDED, &forwarded);
+        set(fields, &FORWARDED, forwarded);
         fields.insert(X_FORWARDED_HOST.clone(), self.host.clone());
         fields.insert(X_FORWARDED_PROTO.clone(), self.proto.clone());
         fields.insert(HOST, self.host.clone());
@@ -126,10 +126,10 @@ impl Stated {
 
 /// Says whose a request is.
 pub(crate) fn state_session(fields: &mut HeaderMap, session: &Session) {
-    set(fields, &BULLA_SESSION, &session.id().to_string());
-    set(fields, &BULLA_DEVICE, &session.device().to_string());
+    set(fields, &BULLA_SESSION, session.id().to_string());
+    set(fields, &BULLA_DEVICE, session.device().to_string());
     if let Some(subject) = session.subject() {
-        set(fields, &BULLA_SUBJECT, &percent_encoded(subject));
+        set(fields, &BULLA_SUBJECT, percent_encoded(subject));
     }
     let proof = match session.proof() {
         ProofKind::Device => "device",
@@ -138,8 +138,8 @@ pub(crate) fn state_session(fields: &mut HeaderMap, session: &Session) {
     fields.insert(BULLA_PROOF.clone(), HeaderValue::from_static(proof));
 }
 
-fn set(fields: &mut HeaderMap, name: &HeaderName, value: &str) {
-    if let Ok(value) = HeaderValue::from_str(value) {
+fn set(fields: &mut HeaderMap, name: &HeaderName, value: String) {
+    if let Ok(value) = HeaderValue::try_from(value) {
         fields.insert(name.clone(), value);
     }
 }

@@ -9,7 +9,7 @@ use axum::Error;
 use axum::body::Body;
 use bulla_server::{Code, Error as Refusal};
 use bytes::Bytes;
-use http_body::{Frame, SizeHint};
+use http_body::{Body as _, Frame, SizeHint};
 
 #[derive(Clone)]
 pub(super) struct Lent(Arc<Mutex<State>>);
@@ -35,6 +35,16 @@ impl Lent {
             room,
             is_over: false,
         })))
+    }
+
+    /// The content, for one exchange.
+    pub(super) fn lend(&self) -> Body {
+        let is_empty = self.size_hint().exact() == Some(0);
+        if is_empty {
+            Body::empty()
+        } else {
+            Body::new(self.clone())
+        }
     }
 
     /// How often content was asked for. If never, none of it is lost.

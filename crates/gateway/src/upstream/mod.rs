@@ -1,51 +1,51 @@
 //! To the application and back.
 //!
-//! Connections to upstreams, HTTP and upgrades are `hyper-util`'s and `hyper`'s. Pingora brings its own runtime, server
-//! and configuration, and takes no tower service, which is what the verifier is. `axum-reverse-proxy` was the engine
-//! here: of what it adds to `hyper-util` the fields about forwarding, the trailers, the time-outs and the second tries
-//! had to be this gateway's own, and what was left, fields of one hop and `WebSocket`, cost a fifth of what the gateway
-//! does with a request.
+//! HTTP and upgrades are `hyper`'s, finding and reaching an upstream is `hyper-util`'s. Pingora brings its own runtime,
+//! server and configuration, and takes no tower service, which is what the verifier is. `axum-reverse-proxy` was the
+//! engine here: of what it adds the fields about forwarding, the trailers, the time-outs and the second tries had to be
+//! this gateway's own, and what was left, fields of one hop and `WebSocket`, cost a fifth of what the gateway does with a
+//! request.
 
+mod connections;
 mod exchange;
+mod failure;
 mod fields;
+mod health;
 mod lent;
 mod reply;
+mod tls;
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use axum::BoxError;
 use axum::body::Body;
 use axum::extract::ConnectInfo;
-use bulla_server::{Code, Error as Refusal, Session};
-use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING};
+use bulla_server::{Code, Session};
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING};
 use http::request::Parts;
-use http::uri::{Authority, PathAndQuery, Scheme};
+use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
-use http_body::Body as _;
-use hyper_rustls::HttpsConnector;
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
-use rustls::RootCertStore;
-use tokio::net::TcpStream;
-use tokio::time::{sleep, timeout};
+use http_body::Body as HttpBody;
+use tokio::time::timeout;
 
+use self::connections::{Connections, Content};
 use self::exchange::{NoReply, Wanted, exchange};
+use self::failure::Failure;
 pub(crate) use self::fields::{Stated, state_session};
 use self::lent::Lent;
 use self::reply::Reply;
-use crate::config::{Config, UpstreamTls, stated_address};
-use crate::serve::{TlsError, certificates};
+pub use self::tls::UpstreamError;
+use self::tls::{Connector, connector};
+use crate::config::{Config, stated_address};
 use crate::site::Site;
 
 /// What is told of upstreams goes by this name.
 const TARGET: &str = "bulla_gateway::upstream";
-
-type Connector = HttpsConnector<HttpConnector>;
 
 /// Where the application is. Cheap to clone.
 #[derive(Clone)]
@@ -53,124 +53,44 @@ pub(crate) struct Upstreams(Arc<Inner>);
 
 struct Inner {
     config: Config,
-    client: Client<Connector, Body>,
     all: Vec<Upstream>,
     next: AtomicUsize,
 }
 
 struct Upstream {
     uri: Uri,
-    scheme: Scheme,
-    authority: Authority,
+    host: HeaderValue,
+    connections: Connections,
     is_well: AtomicBool,
 }
 
 /// What any of them is asked.
 struct Asked {
     method: Method,
-    target: Option<PathAndQuery>,
+    target: PathAndQuery,
     fields: HeaderMap,
     wanted: Option<Wanted>,
 }
 
-/// Why no upstream can be asked.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum UpstreamError {
-    /// The system's certificates, by which upstreams are known.
-    #[error("the system's certificates cannot be read: {0}")]
-    Roots(#[source] std::io::Error),
-    /// The file of those who vouch for upstreams instead.
-    #[error(transparent)]
-    Authorities(TlsError),
-    /// What is in that file.
-    #[error("{} has a certificate that vouches for nobody: {}", .0.display(), .1)]
-    Authority(PathBuf, #[source] rustls::Error),
-    /// What is asked of TLS.
-    #[error("TLS to upstreams cannot be set up: {0}")]
-    Tls(#[from] rustls::Error),
-}
-
-/// Why there is no reply from the application.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Failure {
-    Unreachable,
-    Broke,
-    NoUpstream,
-    Timeout,
-    /// The client's content, by what the verifier says of it.
-    Content(Refusal),
-    TooLarge,
-    Misdirected,
-    BadTarget,
-}
-
-impl Failure {
-    fn parts(self) -> (StatusCode, &'static str) {
-        match self {
-            Self::Unreachable => (StatusCode::BAD_GATEWAY, "upstream_unreachable"),
-            Self::Broke => (StatusCode::BAD_GATEWAY, "upstream_broke"),
-            Self::NoUpstream => (StatusCode::SERVICE_UNAVAILABLE, "no_upstream"),
-            Self::Timeout => (StatusCode::GATEWAY_TIMEOUT, "upstream_timeout"),
-            Self::Content(refusal) => {
-                let status = StatusCode::from_u16(refusal.code.status());
-                (
-                    status.unwrap_or(StatusCode::BAD_REQUEST),
-                    refusal.code.as_str(),
-                )
-            }
-            Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "too_large"),
-            Self::Misdirected => (StatusCode::MISDIRECTED_REQUEST, "authority_mismatch"),
-            Self::BadTarget => (StatusCode::BAD_REQUEST, "target_refused"),
-        }
-    }
-
-    /// Problem Details (RFC 9457). Where the application is, is nobody's business.
-    fn response(self, reason: &str) -> Response<Body> {
-        let (status, code) = self.parts();
-        tracing::warn!(target: TARGET, code, reason, "a request was not answered by the application");
-        let title = status.canonical_reason().unwrap_or_default();
-        let status_code = status.as_u16();
-        let problem = format!(r#"{{"title":"{title}","status":{status_code},"code":"{code}"}}"#);
-        let mut response = Response::new(problem.into());
-        *response.status_mut() = status;
-        let json = HeaderValue::from_static("application/problem+json");
-        response.headers_mut().insert(CONTENT_TYPE, json);
-        if let Self::Content(refusal) = self {
-            // The verifier makes an event of it on the way out.
-            response.extensions_mut().insert(refusal);
-        }
-        if status == StatusCode::REQUEST_TIMEOUT {
-            // RFC 9110 section 15.5.9: the rest of the content stands in the way of whatever comes next.
-            let close = HeaderValue::from_static("close");
-            response.headers_mut().insert(CONNECTION, close);
-        }
-        response
+impl Asked {
+    fn request(&self, content: Body) -> Request<Body> {
+        let mut request = Request::new(content);
+        *request.method_mut() = self.method.clone();
+        *request.uri_mut() = self.target.clone().into();
+        *request.headers_mut() = self.fields.clone();
+        request
     }
 }
 
 impl Upstream {
     /// `None` if that is nowhere.
-    fn at(uri: &Uri) -> Option<Self> {
+    fn at(uri: &Uri, connector: Connector, within: Duration) -> Option<Self> {
         Some(Self {
             uri: uri.clone(),
-            scheme: uri.scheme()?.clone(),
-            authority: uri.authority()?.clone(),
+            host: HeaderValue::from_str(uri.authority()?.as_str()).ok()?,
+            connections: Connections::new(connector, uri.clone(), within),
             is_well: AtomicBool::new(true),
         })
-    }
-
-    /// A request to this one.
-    fn request(&self, asked: &Asked, body: Body) -> Option<Request<Body>> {
-        let uri = Uri::builder()
-            .scheme(self.scheme.clone())
-            .authority(self.authority.clone())
-            .path_and_query(asked.target.clone()?);
-        let mut request = Request::new(body);
-        *request.uri_mut() = uri.build().ok()?;
-        *request.method_mut() = asked.method.clone();
-        *request.headers_mut() = asked.fields.clone();
-        Some(request)
     }
 
     fn is_well(&self) -> bool {
@@ -180,22 +100,21 @@ impl Upstream {
 
 impl Upstreams {
     pub(crate) fn new(config: &Config) -> Result<Self, UpstreamError> {
-        let client = Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(Duration::from_mins(1))
-            .build(connector(config)?);
+        let connector = connector(config)?;
+        let within = config.limits.connect;
+        let upstream = |uri| Upstream::at(uri, connector.clone(), within);
         Ok(Self(Arc::new(Inner {
-            all: config.upstreams.iter().filter_map(Upstream::at).collect(),
+            all: config.upstreams.iter().filter_map(upstream).collect(),
             config: config.clone(),
-            client,
             next: AtomicUsize::new(0),
         })))
     }
 
     pub(crate) async fn forward(&self, mut request: Request<Body>) -> Response<Body> {
-        if !request.uri().path().starts_with('/') {
+        let target = request.uri().path_and_query().cloned();
+        let Some(target) = target.filter(|target| target.as_str().starts_with('/')) else {
             return Failure::BadTarget.response("the target is no path");
-        }
+        };
         let Some(site) = request.extensions().get::<Arc<Site>>().cloned() else {
             return Failure::Misdirected.response("the request is for none of the origins");
         };
@@ -204,7 +123,6 @@ impl Upstreams {
         let (
             Parts {
                 method,
-                uri,
                 mut headers,
                 extensions,
                 ..
@@ -222,7 +140,7 @@ impl Upstreams {
         let room = session.is_none().then_some(self.0.config.limits.body);
         let asked = Asked {
             method,
-            target: uri.into_parts().path_and_query,
+            target,
             fields: headers,
             wanted,
         };
@@ -251,7 +169,7 @@ impl Upstreams {
         mut asked: Asked,
         body: Body,
         room: Option<usize>,
-    ) -> Result<Response<Body>, (Failure, String)> {
+    ) -> Result<Response<Content>, (Failure, String)> {
         let exact = body.size_hint().exact();
         if let (Some(len), Some(room)) = (exact, room)
             && usize::try_from(len).map_or(true, |len| len > room)
@@ -316,12 +234,10 @@ impl Upstreams {
         upstream: &Upstream,
         asked: &mut Asked,
         body: &Lent,
-    ) -> Result<Result<Response<Body>, NoReply>, (Failure, String)> {
-        let Some(request) = upstream.request(asked, Body::new(body.clone())) else {
-            return Err((Failure::BadTarget, "the target is no URI".to_owned()));
-        };
+    ) -> Result<Result<Response<Content>, NoReply>, (Failure, String)> {
+        let request = asked.request(body.lend());
         let mut count = body.asked();
-        let mut reply = std::pin::pin!(exchange(&self.0.client, request, &mut asked.wanted));
+        let mut reply = std::pin::pin!(exchange(&upstream.connections, request, &mut asked.wanted));
         loop {
             if let Ok(reply) = timeout(self.0.config.limits.answer, &mut reply).await {
                 return Ok(reply);
@@ -349,61 +265,23 @@ impl Upstreams {
         let state = |one: &Upstream| (one.uri.to_string(), one.is_well());
         self.0.all.iter().map(state).collect()
     }
-
-    /// Looks after the upstreams, without end.
-    pub(crate) fn watch(&self) -> impl Future<Output = ()> + Send + use<> {
-        let upstreams = self.clone();
-        async move {
-            loop {
-                let checks = upstreams.0.all.iter().map(|one| upstreams.check(one));
-                futures_util::future::join_all(checks).await;
-                sleep(upstreams.0.config.health.interval).await;
-            }
-        }
-    }
-
-    async fn check(&self, upstream: &Upstream) {
-        let within = self.0.config.health.timeout;
-        let is_well = timeout(within, self.answers(upstream))
-            .await
-            .unwrap_or_default();
-        if upstream.is_well.swap(is_well, Ordering::Relaxed) != is_well {
-            tracing::warn!(target: TARGET, upstream = %upstream.uri, is_well, "an upstream has changed");
-        }
-    }
-
-    async fn answers(&self, upstream: &Upstream) -> bool {
-        let Some(path) = &self.0.config.health.path else {
-            let is_tls = upstream.scheme == Scheme::HTTPS;
-            let port = upstream
-                .authority
-                .port_u16()
-                .unwrap_or(if is_tls { 443 } else { 80 });
-            let host = upstream.authority.host().trim_matches(['[', ']']);
-            return TcpStream::connect((host, port)).await.is_ok();
-        };
-        let mut uri = upstream.uri.clone().into_parts();
-        uri.path_and_query = path.parse().ok();
-        let Ok(uri) = Uri::from_parts(uri) else {
-            return false;
-        };
-        let reply = self.0.client.get(uri).await;
-        reply.is_ok_and(|reply| reply.status().as_u16() < 500)
-    }
 }
 
 /// Whether a reply names a length, and yet has come in chunks: `hyper` goes by these, and whoever goes by the length
 /// takes a part for the whole (RFC 9112 section 6.3).
-fn lies(response: &Response<Body>) -> bool {
+fn lies(response: &Response<impl HttpBody>) -> bool {
     let names_a_length = response.headers().contains_key(CONTENT_LENGTH);
     names_a_length && response.body().size_hint().exact().is_none()
 }
 
 /// An upstream may be quiet for so long in the middle of a reply, or as long as it likes between events.
-fn received(mut response: Response<Body>, quiet: Duration) -> Response<Body> {
+fn received<B>(mut response: Response<B>, quiet: Duration) -> Response<Body>
+where
+    B: HttpBody<Data = Bytes, Error: Into<BoxError>> + Send + Unpin + 'static,
+{
     fields::take_off_reply(response.headers_mut());
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-        return response;
+        return response.map(Body::new);
     }
     if response.status() == StatusCode::NO_CONTENT {
         // RFC 9110 section 8.6.
@@ -416,48 +294,6 @@ fn received(mut response: Response<Body>, quiet: Duration) -> Response<Body> {
     });
     let quiet = (!are_events).then_some(quiet);
     response.map(|body| Body::new(Reply::new(body, quiet)))
-}
-
-fn connector(config: &Config) -> Result<Connector, UpstreamError> {
-    let mut tcp = HttpConnector::new();
-    tcp.set_nodelay(true);
-    tcp.enforce_http(false);
-    tcp.set_connect_timeout(Some(config.limits.connect));
-    let provider = rustls::crypto::aws_lc_rs::default_provider();
-    let is_tls = |uri: &Uri| uri.scheme_str() == Some("https");
-    let builder = hyper_rustls::HttpsConnectorBuilder::new();
-    let named = config.upstream_tls.as_ref();
-    let named = named.map(UpstreamTls::authorities).transpose()?;
-    let builder = if named.is_none() && config.upstreams.iter().any(is_tls) {
-        let builder = builder.with_provider_and_native_roots(provider);
-        builder.map_err(UpstreamError::Roots)?
-    } else {
-        let tls = rustls::ClientConfig::builder_with_provider(Arc::new(provider));
-        let tls = tls.with_safe_default_protocol_versions()?;
-        let roots = named.unwrap_or_else(RootCertStore::empty);
-        builder.with_tls_config(tls.with_root_certificates(roots).with_no_client_auth())
-    };
-    Ok(builder.https_or_http().enable_http1().wrap_connector(tcp))
-}
-
-impl UpstreamTls {
-    /// Reads the file, as a gateway does that is built.
-    ///
-    /// # Errors
-    ///
-    /// [`UpstreamError::Authorities`], [`UpstreamError::Authority`].
-    pub fn check(&self) -> Result<(), UpstreamError> {
-        self.authorities().map(drop)
-    }
-
-    fn authorities(&self) -> Result<RootCertStore, UpstreamError> {
-        let mut roots = RootCertStore::empty();
-        for certificate in certificates(&self.ca).map_err(UpstreamError::Authorities)? {
-            let unusable = |error| UpstreamError::Authority(self.ca.clone(), error);
-            roots.add(certificate).map_err(unusable)?;
-        }
-        Ok(roots)
-    }
 }
 
 #[cfg(test)]

@@ -4,8 +4,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use axum::Error;
-use axum::body::Body;
+use axum::{BoxError, Error};
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use tokio::time::{Sleep, sleep};
@@ -13,22 +12,25 @@ use tokio::time::{Sleep, sleep};
 /// Ends in an error if an upstream says nothing for so long: never cleanly, since what is missing may matter. Time counts
 /// from when more was asked for, not while a client takes what there is. Trailers are dropped: nobody has looked at what
 /// they say.
-pub(super) struct Reply {
-    body: Body,
+pub(super) struct Reply<B> {
+    body: B,
     /// `None`: without end.
     quiet: Option<Duration>,
     /// Runs while more is awaited.
     until: Option<Pin<Box<Sleep>>>,
 }
 
-impl Reply {
-    pub(super) fn new(body: Body, quiet: Option<Duration>) -> Self {
+impl<B> Reply<B> {
+    pub(super) fn new(body: B, quiet: Option<Duration>) -> Self {
         let until = None;
         Self { body, quiet, until }
     }
 }
 
-impl http_body::Body for Reply {
+impl<B> http_body::Body for Reply<B>
+where
+    B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Unpin,
+{
     type Data = Bytes;
     type Error = Error;
 
@@ -50,10 +52,12 @@ impl http_body::Body for Reply {
             match polled {
                 Some(Ok(frame)) if frame.is_trailers() => {}
                 Some(Err(error)) => {
+                    let error = Error::new(error);
                     tracing::warn!(target: super::TARGET, code = "upstream_broke", %error, "a reply broke off");
                     return Poll::Ready(Some(Err(error)));
                 }
-                polled => return Poll::Ready(polled),
+                Some(Ok(frame)) => return Poll::Ready(Some(Ok(frame))),
+                None => return Poll::Ready(None),
             }
         }
     }

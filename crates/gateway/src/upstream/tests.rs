@@ -5,6 +5,7 @@ use http_body::Frame;
 use http_body_util::{BodyExt as _, StreamBody};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
+use tokio::time::sleep;
 
 use super::*;
 
@@ -57,11 +58,12 @@ async fn send(
     let (parts, body) = request.into_parts();
     let asked = Asked {
         method: parts.method,
-        target: parts.uri.into_parts().path_and_query,
+        target: parts.uri.into_parts().path_and_query.unwrap(),
         fields: parts.headers,
         wanted: None,
     };
-    upstreams.send(asked, body, Some(10)).await
+    let reply = upstreams.send(asked, body, Some(10)).await?;
+    Ok(reply.map(Body::new))
 }
 
 #[tokio::test]

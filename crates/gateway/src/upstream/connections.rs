@@ -1,0 +1,193 @@
+//! Connections to one upstream, and which of them are free.
+//!
+//! A connection is `hyper`'s. `hyper-util`'s client, which keeps connections to any number of hosts in both versions of
+//! HTTP, stood here: for one host and HTTP/1.1 most of what it does with a request is for nothing.
+
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use axum::body::Body;
+use bytes::Bytes;
+use http::{Request, Response, StatusCode, Uri};
+use http_body::{Body as _, Frame, SizeHint};
+use hyper::body::Incoming;
+use hyper::client::conn::http1::{SendRequest, handshake};
+use tokio::time::{Instant, timeout};
+use tower::ServiceExt as _;
+
+use super::NoReply;
+use super::tls::Connector;
+
+/// How long a connection is kept that nobody needs.
+const KEPT: Duration = Duration::from_mins(1);
+
+/// Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Connections(Arc<Inner>);
+
+struct Inner {
+    connector: Connector,
+    upstream: Uri,
+    /// How long connecting may take.
+    within: Duration,
+    free: Mutex<Vec<Free>>,
+}
+
+struct Free {
+    sender: SendRequest<Body>,
+    since: Instant,
+}
+
+impl Free {
+    fn is_kept(&self) -> bool {
+        self.sender.is_ready() && self.since.elapsed() < KEPT
+    }
+}
+
+impl Connections {
+    pub(super) fn new(connector: Connector, upstream: Uri, within: Duration) -> Self {
+        let free = Mutex::default();
+        Self(Arc::new(Inner {
+            connector,
+            upstream,
+            within,
+            free,
+        }))
+    }
+
+    /// Sends a request by a connection that is free, or else by a new one. If the upstream turns out to have closed the
+    /// one that was free before any of the request was sent, it goes by the next.
+    pub(super) async fn send(
+        &self,
+        mut request: Request<Body>,
+    ) -> Result<Response<Content>, NoReply> {
+        while let Some(mut sender) = self.take() {
+            match sender.try_send_request(request).await {
+                Ok(response) => return Ok(self.replied(response, sender)),
+                Err(mut error) => match error.take_message() {
+                    Some(unsent) => request = unsent,
+                    None => return Err(NoReply::broke(&error.into_error())),
+                },
+            }
+        }
+        // Large, and seldom done.
+        let mut sender = Box::pin(self.connect()).await?;
+        match sender.send_request(request).await {
+            Ok(response) => Ok(self.replied(response, sender)),
+            Err(error) => Err(NoReply::broke(&error)),
+        }
+    }
+
+    /// Makes a new one.
+    pub(super) async fn connect(&self) -> Result<SendRequest<Body>, NoReply> {
+        let connecting = self.0.connector.clone().oneshot(self.0.upstream.clone());
+        let connected = timeout(self.0.within, connecting).await;
+        let stream = connected
+            .map_err(|late| NoReply::unreachable(&late))?
+            .map_err(|error| NoReply::unreachable(&*error))?;
+        let shaken = handshake(stream).await;
+        let (sender, connection) = shaken.map_err(|error| NoReply::broke(&error))?;
+        tokio::spawn(async move {
+            if let Err(error) = connection.with_upgrades().await {
+                tracing::debug!(target: super::TARGET, %error, "a connection to an upstream broke off");
+            }
+        });
+        Ok(sender)
+    }
+
+    /// Lets go of those that nobody has needed, and of those that are closed.
+    pub(super) fn sweep(&self) {
+        self.free().retain(Free::is_kept);
+    }
+
+    /// The one that was needed last: those that nobody needs grow old.
+    fn take(&self) -> Option<SendRequest<Body>> {
+        let mut free = self.free();
+        while let Some(last) = free.pop() {
+            if last.is_kept() {
+                return Some(last.sender);
+            }
+        }
+        None
+    }
+
+    fn give_back(&self, sender: SendRequest<Body>) {
+        let since = Instant::now();
+        self.free().push(Free { sender, since });
+    }
+
+    fn replied(
+        &self,
+        response: Response<Incoming>,
+        sender: SendRequest<Body>,
+    ) -> Response<Content> {
+        let is_upgraded = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+        response.map(|incoming| {
+            let mut content = Content {
+                incoming,
+                connection: (!is_upgraded).then(|| (sender, self.clone())),
+            };
+            if content.is_end_stream() {
+                content.let_go();
+            }
+            content
+        })
+    }
+
+    fn free(&self) -> MutexGuard<'_, Vec<Free>> {
+        self.0.free.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A reply's content. Its connection is free once all of it has come, and closed if nobody takes it.
+pub(super) struct Content {
+    incoming: Incoming,
+    connection: Option<(SendRequest<Body>, Connections)>,
+}
+
+impl Content {
+    fn let_go(&mut self) {
+        let Some((mut sender, connections)) = self.connection.take() else {
+            return;
+        };
+        if sender.is_ready() {
+            connections.give_back(sender);
+        } else if !sender.is_closed() {
+            // The request may be under way still.
+            tokio::spawn(async move {
+                if sender.ready().await.is_ok() {
+                    connections.give_back(sender);
+                }
+            });
+        }
+    }
+}
+
+impl http_body::Body for Content {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let polled = ready!(Pin::new(&mut self.incoming).poll_frame(cx));
+        if polled.is_none() || self.is_end_stream() {
+            self.let_go();
+        }
+        Poll::Ready(polled)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.incoming.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests;
