@@ -299,7 +299,7 @@ async fn public_pages_are_compared_with_what_is_sealed(engine: Engine) -> Outcom
                 break what;
             }
         };
-        assert_eq!(noticed == "fields", is_expected, "{noticed}");
+        assert_eq!(noticed == "transit", is_expected, "{noticed}");
     }
     browser.quit().await?;
     Ok(())
@@ -319,7 +319,7 @@ async fn is_told(browser: &Browser, change: Change, is_expected: bool) -> Outcom
     let application = Server::start(application).await?;
     let around =
         |router: Router| router.layer(map_response(move |reply| async move { change(reply) }));
-    let configure = |config: &mut Config| config.runtime.fields = Reaction::StepUp;
+    let configure = |config: &mut Config| config.runtime.transit = Reaction::StepUp;
     let (gateway, server) = before(&application.url(""), configure, around).await?;
     let mut events = gateway.bulla().events();
     browser.goto(&server.url("/till")).await?;
@@ -336,10 +336,10 @@ async fn is_told(browser: &Browser, change: Change, is_expected: bool) -> Outcom
         }
     };
     if is_expected {
-        return Ok(next().await? == "fields");
+        return Ok(next().await? == "transit");
     }
     browser.eval(inject, []).await?;
-    Ok(next().await? == "fields")
+    Ok(next().await? == "transit")
 }
 
 async fn what_stands_outside_the_seal_is_compared(engine: Engine) -> Outcome {

@@ -66,7 +66,7 @@ export class Scripts {
     for (const field of fields) {
       // Whichever page it was: what is on the way does the same with each.
       const name = Object.values(field).join();
-      this.#add(this.#loaded, { kind: "fields", ...field, page }, means, name);
+      this.#add(this.#loaded, { kind: "transit", ...field, page }, means, name);
     }
   }
 

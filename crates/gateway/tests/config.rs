@@ -311,8 +311,8 @@ fn what_is_wrong_has_a_line_and_a_key_and_what_would_be_right() {
              and what not everybody may see is not listed where everybody sees it",
         ),
         (
-            "[delivery]\nmanifest = \"m\"\npolicy = \"strict\"",
-            "bulla.toml:3: delivery.policy: \"strict\" is not one of off, report, enforce",
+            "[delivery]\nmanifest = \"m\"\nscript_policy = \"strict\"",
+            "bulla.toml:3: delivery.script_policy: \"strict\" is not one of off, report, enforce",
         ),
     ];
     for (text, said) in cases {
@@ -668,10 +668,10 @@ fn the_example_of_the_docs_is_right_and_its_defaults_are_the_defaults() {
     row("proof", "device");
     row("unbound_tokens", Unbound::default().name());
     row("decision.content", Content::default().name());
-    for key in ["policy", "integrity_policy", "trusted_types"] {
+    for key in ["script_policy", "integrity_policy", "trusted_types"] {
         row(&format!("delivery.{key}"), Policy::default().name());
     }
-    for key in ["script", "patched", "integrity", "policy"] {
+    for key in ["script", "patched", "integrity", "transit", "policy"] {
         row(&format!("runtime.{key}"), Reaction::default().name());
     }
     assert!(Runtime::default().watch);
@@ -769,7 +769,7 @@ fn every_key_is_read() {
         unbound_tokens = \"pass\"\n\
         [health]\ninterval = \"1s\"\ntimeout = \"250ms\"\n\
         [limits]\nbody = \"1KiB\"\nconnect = \"1ms\"\nanswer = \"2m\"\nquiet = \"6m\"\nhead = \"3s\"\nidle = \"4h\"\nshutdown = \"0s\"\n\
-        [runtime]\nwatch = \"off\"\nscript = \"end\"\npatched = \"step-up\"\nintegrity = \"end\"\nfields = \"step-up\"\npolicy = \"step-up\"\n\
+        [runtime]\nwatch = \"off\"\nscript = \"end\"\npatched = \"step-up\"\nintegrity = \"end\"\ntransit = \"step-up\"\npolicy = \"step-up\"\n\
         [[scripts]]\nhash = \"sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=\"\njustification = \"Nothing\"\n\
         [decision]\nlisten = \"127.0.0.1:1\"\ncontent = \"unchecked\"";
     let text = format!("upstreams = [\"http://a\"]\n{text}");
@@ -813,7 +813,7 @@ fn every_key_is_read() {
         script: Reaction::End,
         patched: Reaction::StepUp,
         integrity: Reaction::End,
-        fields: Reaction::StepUp,
+        transit: Reaction::StepUp,
         policy: Reaction::StepUp,
     };
     assert_eq!(config.runtime, runtime);

@@ -312,8 +312,8 @@ fn delivery(mut section: Section<'_, '_>, folder: &Path) -> Option<Delivery> {
     let manifest = section.text("manifest", values::file);
     let base = section.text("learn", values::base);
     let mut policy = |key| section.text(key, values::policy).unwrap_or_default();
-    let (csp, integrity_policy, trusted_types) = (
-        policy("policy"),
+    let (script_policy, integrity_policy, trusted_types) = (
+        policy("script_policy"),
         policy("integrity_policy"),
         policy("trusted_types"),
     );
@@ -328,7 +328,7 @@ fn delivery(mut section: Section<'_, '_>, folder: &Path) -> Option<Delivery> {
     let signed = manifest.map(|file| Source::Signed(folder.join(file)));
     let source = signed.or_else(|| base.map(Source::Learnt))?;
     Some(Delivery {
-        policy: csp,
+        script_policy,
         integrity_policy,
         trusted_types,
         ..Delivery::of(source)
@@ -358,7 +358,7 @@ fn runtime(mut section: Section<'_, '_>) -> Runtime {
         script: reaction("script"),
         patched: reaction("patched"),
         integrity: reaction("integrity"),
-        fields: reaction("fields"),
+        transit: reaction("transit"),
         policy: reaction("policy"),
     };
     section.end();

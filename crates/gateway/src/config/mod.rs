@@ -230,7 +230,7 @@ pub struct Delivery {
     /// Where the list of it comes from.
     pub source: Source,
     /// What becomes of the strict policy for scripts (CSP) that pages are told.
-    pub policy: Policy,
+    pub script_policy: Policy,
     /// What becomes of `Integrity-Policy`.
     pub integrity_policy: Policy,
     /// What becomes of Trusted Types.
@@ -242,7 +242,7 @@ impl Delivery {
     pub fn of(source: Source) -> Self {
         Self {
             source,
-            policy: Policy::default(),
+            script_policy: Policy::default(),
             integrity_policy: Policy::default(),
             trusted_types: Policy::default(),
         }
@@ -295,7 +295,7 @@ pub struct Runtime {
     /// A file that is not what it should be.
     pub integrity: Reaction,
     /// A field that is not as it was sent, where the seal does not hold it.
-    pub fields: Reaction,
+    pub transit: Reaction,
     /// What the page's policies have refused.
     pub policy: Reaction,
 }
@@ -619,7 +619,7 @@ impl Default for Runtime {
             script: Reaction::Record,
             patched: Reaction::Record,
             integrity: Reaction::Record,
-            fields: Reaction::Record,
+            transit: Reaction::Record,
             policy: Reaction::Record,
         }
     }

@@ -43,7 +43,7 @@ pub(super) fn all(config: &Config) -> Vec<String> {
         runtime.script,
         runtime.patched,
         runtime.integrity,
-        runtime.fields,
+        runtime.transit,
         runtime.policy,
     ];
     if !runtime.watch

@@ -45,7 +45,7 @@ impl Held {
     /// Adds what the page is told in its fields. Policies add up, so its own stay what they are.
     pub(super) fn tell(&self, fields: &mut HeaderMap) {
         let config::Delivery {
-            policy,
+            script_policy,
             integrity_policy,
             trusted_types,
             ..
@@ -54,7 +54,7 @@ impl Held {
         let csp = (CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY_REPORT_ONLY);
         let integrity = (INTEGRITY_POLICY, INTEGRITY_POLICY_REPORT_ONLY);
         for (policy, (enforced, reported), value, is_possible) in [
-            (policy, csp.clone(), strict, true),
+            (script_policy, csp.clone(), strict, true),
             (trusted_types, csp, TRUSTED_TYPES, true),
             (
                 integrity_policy,

@@ -461,7 +461,7 @@ proptest! {
 fn held(policy: Policy) -> Held {
     let source = Source::Signed("m".into());
     held_by(config::Delivery {
-        policy,
+        script_policy: policy,
         ..config::Delivery::of(source)
     })
 }
@@ -603,7 +603,7 @@ fn each_policy_is_told_by_itself_and_enforced_where_it_can_be_kept_to() {
     let told = |policy, mode, holds_modules| {
         let held = held_by(config::Delivery {
             source: Source::Signed("m".into()),
-            policy: Policy::Off,
+            script_policy: Policy::Off,
             integrity_policy: policy,
             trusted_types: policy,
         });

@@ -185,7 +185,7 @@ fn script(report: &Report, origin: Option<&Origin>, now: u64) -> Option<Script> 
 /// gateway itself tells pages such policies.
 fn reaction_to(report: &Report, said: &config::Runtime) -> Reaction {
     match report {
-        Report::Fields { .. } => said.fields,
+        Report::Transit { .. } => said.transit,
         Report::Integrity { .. } => said.integrity,
         Report::Patched { .. } => said.patched,
         Report::Policy {

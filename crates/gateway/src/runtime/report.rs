@@ -13,8 +13,8 @@ pub(super) const MOST: usize = 64;
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields)]
 pub(crate) enum Report {
-    /// A field that protects a page is not as it was sealed.
-    Fields {
+    /// A field that protects a page is not as it was sent.
+    Transit {
         name: Word,
         expected: Word,
         found: Word,
@@ -65,7 +65,7 @@ impl Report {
     /// Its stable name.
     pub(crate) fn kind(&self) -> &'static str {
         match self {
-            Self::Fields { .. } => "fields",
+            Self::Transit { .. } => "transit",
             Self::Integrity { .. } => "integrity",
             Self::Patched { .. } => "patched",
             Self::Script { .. } => "script",
@@ -77,7 +77,7 @@ impl Report {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Fields {
+            Self::Transit {
                 name,
                 expected,
                 found,
@@ -227,10 +227,10 @@ mod tests {
         let list = br#" [{"kind":"patched","what":"fetch"},
             {"kind":"script","url":"inline","hash":"sha256-a","page":"/a?token=1"},
             {"kind":"policy","directive":"script-src","blocked":"inline","report_only":true},
-            {"kind":"fields","name":"clear-site-data","expected":"nothing","found":"\"cache\"","page":"/a"}]"#;
+            {"kind":"transit","name":"clear-site-data","expected":"nothing","found":"\"cache\"","page":"/a"}]"#;
         let reports = read(list).unwrap();
         let kinds: Vec<_> = reports.iter().map(Report::kind).collect();
-        assert_eq!(kinds, ["patched", "script", "policy", "fields"]);
+        assert_eq!(kinds, ["patched", "script", "policy", "transit"]);
         assert_eq!(reports[1].to_string(), "/a runs inline sha256-a");
         assert_eq!(reports[2].to_string(), "script-src would refuse inline in ");
         let fields = "clear-site-data is \"cache\", not nothing, in /a";
