@@ -37,6 +37,7 @@ mod html;
 pub mod inventory;
 mod learnt;
 mod listed;
+mod media;
 pub mod operator;
 mod policy;
 mod replaced;

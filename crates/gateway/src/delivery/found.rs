@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use axum::body::Body;
-use http::header::{CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, SET_COOKIE, VARY};
+use http::header::{CACHE_CONTROL, CONTENT_ENCODING, SET_COOKIE, VARY};
 use http::{HeaderMap, HeaderName, Response, StatusCode};
 use http_body_util::BodyExt as _;
 use sha2::{Digest as _, Sha256};
@@ -12,6 +12,7 @@ use sha2::{Digest as _, Sha256};
 use super::Hash;
 use super::manifest::is_code;
 use crate::access::is_beginning;
+use crate::media;
 
 /// How long a file may be, in bytes.
 const MOST: u64 = 64 << 20;
@@ -55,7 +56,7 @@ pub(crate) async fn found(path: &str, response: Response<Body>) -> Option<Found>
         StatusCode::NOT_FOUND | StatusCode::GONE => return Some(Found::Nothing),
         _ => return None,
     }
-    let kind = essence(&parts.headers);
+    let kind = media::essence(&parts.headers);
     if !runs(path, &kind) {
         return Some(Found::Nothing);
     }
@@ -112,12 +113,6 @@ fn not_for_everybody(fields: &HeaderMap) -> Option<&'static str> {
     }
 }
 
-fn essence(fields: &HeaderMap) -> String {
-    let kind = fields.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
-    let essence = kind.unwrap_or_default().split(';').next();
-    essence.unwrap_or_default().trim().to_ascii_lowercase()
-}
-
 fn end(path: &str) -> String {
     let end = Path::new(path).extension().and_then(|end| end.to_str());
     end.unwrap_or_default().to_ascii_lowercase()
@@ -126,6 +121,7 @@ fn end(path: &str) -> String {
 #[cfg(test)]
 mod tests {
     use http::HeaderValue;
+    use http::header::CONTENT_TYPE;
 
     use super::*;
 

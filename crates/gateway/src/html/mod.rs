@@ -16,13 +16,14 @@ use std::sync::Arc;
 use axum::body::Body;
 use encoding_rs::Encoding;
 use http::header::{
-    CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY_REPORT_ONLY, CONTENT_TYPE,
+    CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY_REPORT_ONLY,
 };
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use http_body::Body as _;
 
 pub(crate) use crate::html::held::{Held, holds_modules};
 use crate::html::page::{Added, Page};
+use crate::media;
 use crate::policy::{self, Needs};
 use crate::rewritten;
 
@@ -122,13 +123,11 @@ fn is_page(response: &Response<Body>) -> bool {
 
 /// Whether it is HTML in an encoding that shares its first half with ASCII.
 pub(crate) fn is_html(fields: &HeaderMap) -> bool {
-    let kind = fields.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
-    let mut parts = kind.unwrap_or_default().split(|&byte| byte == b';');
-    let essence = parts.next().unwrap_or_default().trim_ascii();
-    if !essence.eq_ignore_ascii_case(b"text/html") {
+    if !media::is(fields, "text/html") {
         return false;
     }
-    let encoding = parts.find_map(charset).and_then(Encoding::for_label);
+    let encoding = media::parameters(fields).find_map(charset);
+    let encoding = encoding.and_then(Encoding::for_label);
     if let Some(encoding) = encoding.filter(|encoding| !encoding.is_ascii_compatible()) {
         tracing::warn!(
             encoding = encoding.name(),
@@ -141,7 +140,6 @@ pub(crate) fn is_html(fields: &HeaderMap) -> bool {
 
 /// The label in a `charset` parameter.
 fn charset(parameter: &[u8]) -> Option<&[u8]> {
-    let parameter = parameter.trim_ascii();
     let (name, value) = parameter.split_at_checked(b"charset=".len())?;
     let quoted = value.strip_prefix(b"\"");
     let inner = quoted.map(|value| value.strip_suffix(b"\"").unwrap_or(value));

@@ -3,7 +3,7 @@ use std::convert::Infallible;
 use bytes::Bytes;
 use futures_util::stream;
 use http::HeaderName;
-use http::header::{CONTENT_LENGTH, ETAG};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, ETAG};
 use http_body_util::BodyExt as _;
 use proptest::prelude::*;
 

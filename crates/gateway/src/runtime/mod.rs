@@ -12,7 +12,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use axum::body::Body;
 use bulla_protocol::target::Origin;
 use bulla_server::{Clock as _, Code, Error, Refused, Session, SystemClock};
-use http::header::{CONTENT_TYPE, SET_COOKIE};
+use http::header::SET_COOKIE;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Limited};
 
@@ -21,6 +21,7 @@ use self::report::Report;
 use crate::config::{self, Config, Mode, Reaction};
 use crate::edge::empty;
 use crate::inventory::{Authorised, Inventory, Noted, Script};
+use crate::media;
 
 /// Where reports go. It is not one of the protocol's own paths, so the verifier passes on what comes there, and the
 /// service worker has to take it although it stands below the protocol's prefix.
@@ -87,8 +88,7 @@ impl Reports {
         let (parts, body) = request.into_parts();
         let session = parts.extensions.get::<Session>();
         let session = session.ok_or(Code::ProofMissing.because("a report carries no proof"))?;
-        let kind = parts.headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
-        if !kind.is_some_and(is_json) {
+        if !media::is(&parts.headers, "application/json") {
             return Err(Code::Malformed.because("a report is application/json"));
         }
         let body = Limited::new(body, MOST_LEN).collect().await;
@@ -213,13 +213,6 @@ fn logged_out(bound_cookies: &[String]) -> Response<Body> {
     response
 }
 
-fn is_json(kind: &[u8]) -> bool {
-    let essence = kind.split(|&byte| byte == b';').next().unwrap_or_default();
-    essence
-        .trim_ascii()
-        .eq_ignore_ascii_case(b"application/json")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -262,15 +255,5 @@ mod tests {
         let rest = PATH.strip_prefix(PREFIX).unwrap();
         assert!(rest.starts_with('/'));
         assert!(!["/session", "/sealed"].contains(&rest));
-    }
-
-    #[test]
-    fn json_is_told_by_its_type() {
-        for kind in ["application/json", "Application/JSON ; charset=utf-8"] {
-            assert!(is_json(kind.as_bytes()), "{kind}");
-        }
-        for kind in ["", "text/plain", "application/jsonp", "text/json"] {
-            assert!(!is_json(kind.as_bytes()), "{kind}");
-        }
     }
 }

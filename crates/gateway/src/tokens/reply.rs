@@ -4,12 +4,13 @@ use axum::body::Body;
 use bulla_protocol::target::Origin;
 use bulla_server::{Code, Error, Refused, Session};
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
-use http::{HeaderMap, HeaderValue, Response, StatusCode};
+use http::{HeaderMap, Response, StatusCode};
 use http_body::Body as _;
 use http_body_util::{BodyExt as _, Limited};
 use zeroize::Zeroizing;
 
 use super::member::{Member, NotJson};
+use crate::media;
 use crate::rewritten;
 
 /// How long such a reply may be, in bytes.
@@ -137,13 +138,7 @@ impl Binding {
 
 /// Whether pages may read it as JSON: `application/json`, what ends so (RFC 6839 section 3.1), and what says nothing of itself.
 fn is_json(fields: &HeaderMap) -> bool {
-    let Some(kind) = fields.get(CONTENT_TYPE).map(HeaderValue::as_bytes) else {
-        return true;
-    };
-    let essence = kind.split(|&byte| byte == b';').next();
-    let essence = essence.unwrap_or_default().trim_ascii_end();
-    let ending = essence.split_at_checked(essence.len().wrapping_sub(4));
-    ending.is_some_and(|(_, ending)| ending.eq_ignore_ascii_case(b"json"))
+    !fields.contains_key(CONTENT_TYPE) || media::essence(fields).ends_with("json")
 }
 
 #[cfg(test)]
