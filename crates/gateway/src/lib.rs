@@ -14,6 +14,7 @@
 //! | what is asked for at which paths | `access` |
 //! | to the application and back: which one, what it is told, what is taken off | `upstream` |
 //! | what other proxies ask | `decision` |
+//! | what comes compressed all the same | `packed` |
 //! | which bearer tokens leave and come, and whose they are | `tokens` |
 //! | which cookies it learns to bind | `learnt` |
 //! | what pages report of themselves | `runtime`, `page/watch.js`, `page/scripts.js` |
@@ -39,6 +40,7 @@ mod learnt;
 mod listed;
 mod media;
 pub mod operator;
+mod packed;
 mod policy;
 mod replaced;
 mod rewritten;

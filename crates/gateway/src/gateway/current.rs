@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use bulla_protocol::target::Origin;
-use bulla_server::{Paths, Thumbprint};
+use bulla_server::{Paths, Session, Thumbprint};
 use http::{Method, Request, Response};
 use tower::service_fn;
 
@@ -18,6 +18,7 @@ use crate::fields::{Asked, Pages};
 use crate::html::{self, Held};
 use crate::inventory::{Authorised, Inventory};
 use crate::learnt::Learnt;
+use crate::packed::unpacked;
 use crate::rewritten;
 use crate::runtime::{Criteria, Reports};
 use crate::site::Site;
@@ -154,7 +155,12 @@ impl Current {
         let has_content = request.method() != Method::HEAD;
         let is_watched = is_page && self.config.runtime.watch;
         let asked = is_watched.then(|| Asked::by(&request));
+        let session = request.extensions().get::<Session>();
+        let is_sealed = session.is_some_and(Session::is_sealed);
         let mut response = self.upstreams.forward(request).await;
+        if is_page || is_sealed {
+            response = unpacked(response, is_page, self.config.mode);
+        }
         if let Some(asked) = asked {
             self.kept.pages.look(&asked, &response, &self.config.fields);
         }
