@@ -11,6 +11,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::Hash;
 use super::manifest::is_code;
+use super::validator::Validator;
 use crate::access::is_beginning;
 use crate::media;
 
@@ -31,6 +32,23 @@ pub(crate) enum Found {
     Nothing,
 }
 
+/// What is at a path, and by what it is known again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Looked {
+    pub(crate) found: Found,
+    /// Where there is one, it need not be sent once more.
+    pub(crate) validator: Option<Validator>,
+}
+
+impl From<Found> for Looked {
+    fn from(found: Found) -> Self {
+        Self {
+            found,
+            validator: None,
+        }
+    }
+}
+
 /// Whether what is at a path may be listed. Each file has few spellings that may, since there is no room for many.
 pub(crate) fn may_be_listed(path: &str, base: &str) -> bool {
     // What never has to be encoded (RFC 3986 section 2.3) is not.
@@ -48,21 +66,27 @@ pub(crate) fn may_be_listed(path: &str, base: &str) -> bool {
     path.starts_with(base) && path.len() <= MOST_PATH && is_plain && !is_mixed && is_beginning(path)
 }
 
-/// What the application has answered to a request for a path; `None` if it says nothing about what is there.
-pub(crate) async fn found(path: &str, response: Response<Body>) -> Option<Found> {
+/// What the application has answered to a request for a path; `None` if it says nothing about what is there. With
+/// `before` it was asked whether that has changed.
+pub(crate) async fn found(
+    path: &str,
+    response: Response<Body>,
+    before: Option<&Looked>,
+) -> Option<Looked> {
     let (parts, mut body) = response.into_parts();
-    match parts.status {
-        StatusCode::OK => {}
-        StatusCode::NOT_FOUND | StatusCode::GONE => return Some(Found::Nothing),
+    match (parts.status, before) {
+        (StatusCode::OK, _) => {}
+        (StatusCode::NOT_FOUND | StatusCode::GONE, _) => return Some(Found::Nothing.into()),
+        (StatusCode::NOT_MODIFIED, Some(before)) => {
+            let is_listed = is_for_everybody(path, &parts.headers);
+            let before = is_listed.then(|| before.clone());
+            return Some(before.unwrap_or(Found::Nothing.into()));
+        }
         _ => return None,
     }
     let kind = media::essence(&parts.headers);
-    if !runs(path, &kind) {
-        return Some(Found::Nothing);
-    }
-    if let Some(why) = not_for_everybody(&parts.headers) {
-        tracing::warn!(target: "bulla_gateway::delivery", path, why, "a file is not listed, as others may get another one");
-        return Some(Found::Nothing);
+    if !runs(path, &kind) || !is_for_everybody(path, &parts.headers) {
+        return Some(Found::Nothing.into());
     }
     let (mut hash, mut len) = (Sha256::new(), 0);
     while let Some(frame) = body.frame().await {
@@ -73,13 +97,25 @@ pub(crate) async fn found(path: &str, response: Response<Body>) -> Option<Found>
         len += data.len() as u64;
         if len > MOST {
             tracing::warn!(target: "bulla_gateway::delivery", path, "a file is not listed, as it is too long");
-            return Some(Found::Nothing);
+            return Some(Found::Nothing.into());
         }
         hash.update(&data);
     }
     let is_wasm = kind == "application/wasm" || end(path) == "wasm";
     let hash = Hash::read(hash);
-    Some(Found::Code { hash, is_wasm })
+    Some(Looked {
+        found: Found::Code { hash, is_wasm },
+        validator: Validator::of(&parts.headers),
+    })
+}
+
+/// Whether others get the same reply, as far as it says so.
+fn is_for_everybody(path: &str, fields: &HeaderMap) -> bool {
+    let why = not_for_everybody(fields);
+    if let Some(why) = why {
+        tracing::warn!(target: "bulla_gateway::delivery", path, why, "a file is not listed, as others may get another one");
+    }
+    why.is_none()
 }
 
 /// Whether browsers may run it, or draw by it.
@@ -132,7 +168,7 @@ mod tests {
             let value = HeaderValue::from_static(value);
             response.headers_mut().append(name, value);
         }
-        found(path, response).await
+        found(path, response, None).await.map(|looked| looked.found)
     }
 
     #[tokio::test]
@@ -244,7 +280,7 @@ mod tests {
     async fn half_a_file_is_none() {
         let parts = [Ok("cl"), Err(std::io::Error::other("broke off"))];
         let body = Body::from_stream(futures_util::stream::iter(parts));
-        assert_eq!(found("/a.js", Response::new(body)).await, None);
+        assert_eq!(found("/a.js", Response::new(body), None).await, None);
     }
 
     #[test]

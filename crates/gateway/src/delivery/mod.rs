@@ -11,6 +11,7 @@ mod manifest;
 mod own;
 mod page;
 mod strict;
+mod validator;
 
 use std::fs;
 use std::io;
@@ -23,12 +24,13 @@ use http::HeaderValue;
 use crate::config::{self, ScriptRule, Source};
 
 pub use self::folder::FolderError;
-pub(crate) use self::found::{Found, found, may_be_listed};
+pub(crate) use self::found::{Found, Looked, found, may_be_listed};
 use self::latest::Latest;
 pub(crate) use self::manifest::is_base;
 pub use self::manifest::{Hash, Invalid, Manifest};
 pub(crate) use self::own::Signer;
 pub(crate) use self::strict::strict_policy;
+pub(crate) use self::validator::Validator;
 
 /// The media type of a manifest in the draft of WAICT.
 pub(crate) const TYPE: &str = "application/waict-integrity-manifest";

@@ -1,7 +1,7 @@
 //! Where the gateway makes the manifest itself: it looks at the application for what browsers have found missing in it,
 //! or other than listed, before it tells them what it lists.
 
-use std::hash::{BuildHasher as _, RandomState};
+use std::collections::HashMap;
 use std::io;
 use std::mem;
 use std::sync::{self, Arc, MutexGuard, PoisonError};
@@ -9,18 +9,18 @@ use std::time::Duration;
 
 use axum::body::Body;
 use http::{Method, Request};
-use tokio::sync::{Mutex, Notify};
+use tokio::sync::{Mutex, Notify, Semaphore};
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep, timeout};
 use url::form_urlencoded;
 
 use super::{Current, Gateway, StartError};
 use crate::config::Access;
-use crate::delivery::{Found, found, may_be_listed};
+use crate::delivery::{Found, Looked, Validator, found, may_be_listed};
 use crate::edge::MANIFEST;
 
 /// As many are looked at at once.
-const LANES: usize = 16;
+const AT_ONCE: usize = 16;
 
 /// A look takes so long at most: browsers wait no longer, and others wait behind it.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -31,17 +31,52 @@ const AHEAD: u64 = 60;
 const SECOND: Duration = Duration::from_secs(1);
 
 /// Who looks, and when.
-#[derive(Default)]
 pub(super) struct Learning {
-    /// A path is always looked at in the same lane, one after the other. Each knows which was the last, and since when
-    /// that was looked at.
-    lanes: [Mutex<Option<(String, Instant)>>; LANES],
-    /// By which nobody knows which paths share one.
-    hasher: RandomState,
+    lanes: Semaphore,
+    /// The paths that anybody wants to be looked at, one look after the other.
+    wanted: sync::Mutex<HashMap<String, Wanted>>,
+    /// What is listed, and by what it is known again.
+    known: sync::Mutex<HashMap<String, Looked>>,
     found: sync::Mutex<Queue>,
     /// How much of all that was ever found has been listed. Held by whoever lists.
     listed: Mutex<u64>,
     again: Notify,
+}
+
+/// A path that somebody wants to be looked at.
+#[derive(Default)]
+struct Wanted {
+    /// By so many.
+    count: usize,
+    /// Since when the last of them has looked. Held by whoever looks.
+    since: Arc<Mutex<Option<Instant>>>,
+}
+
+/// Whether the application is believed that a file is what it was.
+#[derive(Clone, Copy)]
+enum Trust {
+    InWhatIsKnown,
+    /// It is read once more.
+    InNothing,
+}
+
+/// Somebody who wants a path to be looked at. Of a path that nobody wants, nothing is kept.
+struct Wish<'a> {
+    learning: &'a Learning,
+    path: &'a str,
+    since: Arc<Mutex<Option<Instant>>>,
+}
+
+impl Drop for Wish<'_> {
+    fn drop(&mut self) {
+        let mut wanted = lock(&self.learning.wanted);
+        if let Some(one) = wanted.get_mut(self.path) {
+            one.count -= 1;
+            if one.count == 0 {
+                wanted.remove(self.path);
+            }
+        }
+    }
 }
 
 /// What was found and is yet to be listed: all of it in one version.
@@ -52,32 +87,66 @@ struct Queue {
     count: u64,
 }
 
+impl Default for Learning {
+    fn default() -> Self {
+        Self {
+            lanes: Semaphore::new(AT_ONCE),
+            wanted: sync::Mutex::default(),
+            known: sync::Mutex::default(),
+            found: sync::Mutex::default(),
+            listed: Mutex::default(),
+            again: Notify::default(),
+        }
+    }
+}
+
 impl Learning {
-    /// Has all that is listed looked at once more.
+    /// Has all that is listed looked at once more, as if nothing were known of it: it may come from another application
+    /// by now.
     pub(super) fn look_again(&self) {
+        lock(&self.known).clear();
         self.again.notify_one();
     }
 
+    fn wish<'a>(&'a self, path: &'a str) -> Wish<'a> {
+        let mut wanted = lock(&self.wanted);
+        let one = wanted.entry(path.to_owned()).or_default();
+        one.count += 1;
+        Wish {
+            learning: self,
+            path,
+            since: Arc::clone(&one.since),
+        }
+    }
+
+    /// Remembers by what a file is known again, if it is by anything.
+    fn remember(&self, path: &str, looked: Looked) {
+        let mut known = lock(&self.known);
+        if looked.validator.is_some() {
+            known.insert(path.to_owned(), looked);
+        } else {
+            known.remove(path);
+        }
+    }
+
     fn queue(&self) -> MutexGuard<'_, Queue> {
-        self.found.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.found)
     }
 
     /// Has it listed next. Gives the number of the last that there is.
-    fn put(&self, found: impl IntoIterator<Item = (String, Found)>) -> u64 {
+    fn put(&self, found: Option<(String, Found)>) -> u64 {
         let mut queue = self.queue();
-        for one in found {
-            queue.waiting.push(one);
+        if let Some(found) = found {
+            queue.waiting.push(found);
             queue.count += 1;
         }
         queue.count
     }
+}
 
-    fn lane(&self, path: &str) -> &Mutex<Option<(String, Instant)>> {
-        let lane = self.hasher.hash_one(path) % LANES as u64;
-        // There are so many.
-        let lane = usize::try_from(lane).unwrap_or_default();
-        &self.lanes[lane]
-    }
+fn lock<T>(mutex: &sync::Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing is left half done by whoever panicked.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The path that a request for the manifest is about, if it is such a request.
@@ -101,8 +170,9 @@ impl Current {
     }
 
     /// What the application serves at a path, if that may be listed. It is asked as if by somebody of whom nothing is
-    /// known, so nobody can have another reply taken for everybody's.
-    async fn look(&self, path: &str) -> Option<Found> {
+    /// known, so nobody can have another reply taken for everybody's; and whether that is what was there before, if it is
+    /// known.
+    async fn look(&self, path: &str, before: Option<Looked>) -> Option<Looked> {
         if !self.may_list(path) {
             return None;
         }
@@ -110,7 +180,13 @@ impl Current {
         *request.uri_mut() = path.parse().ok()?;
         let site = Arc::clone(self.sites.first()?);
         request.extensions_mut().insert(site);
-        let come = async { found(path, self.upstreams.forward(request).await).await };
+        let validator = before.as_ref().and_then(|before| before.validator.as_ref());
+        let precondition = validator.map(Validator::precondition);
+        request.headers_mut().extend(precondition);
+        let come = async {
+            let response = self.upstreams.forward(request).await;
+            found(path, response, before.as_ref()).await
+        };
         timeout(PATIENCE, come).await.ok()?
     }
 }
@@ -118,24 +194,10 @@ impl Current {
 impl Gateway {
     /// Looks for what is at a path.
     pub(super) async fn learn(&self, path: String) {
-        if !self.current().may_list(&path) {
-            return;
+        if self.current().may_list(&path) {
+            let number = self.look(&path, Trust::InWhatIsKnown).await;
+            self.list(number).await;
         }
-        let learning = &self.0.learning;
-        let asked = Instant::now();
-        let mut last = learning.lane(&path).lock().await;
-        // Who has waited here need not look once more.
-        let is_known = |(last, since): &(String, Instant)| *last == path && *since >= asked;
-        let mut found = None;
-        if !last.as_ref().is_some_and(is_known) {
-            *last = None;
-            let since = Instant::now();
-            found = self.current().look(&path).await;
-            *last = found.map(|_| (path.clone(), since));
-        }
-        let number = learning.put(found.map(|found| (path, found)));
-        drop(last);
-        self.list(number).await;
     }
 
     /// Looks at all that is listed, whenever it is told to, for as long as it is polled.
@@ -146,14 +208,40 @@ impl Gateway {
             let Some(delivery) = &current.delivery else {
                 continue;
             };
-            let mut all = Vec::new();
+            let mut number = 0;
             for path in delivery.manifest.hashes.keys() {
-                let found = current.look(path).await;
-                all.extend(found.map(|found| (path.clone(), found)));
+                number = self.look(path, Trust::InNothing).await;
             }
-            let number = self.0.learning.put(all);
             self.list(number).await;
         }
+    }
+
+    /// Looks at a path, unless somebody else does who began after this was called: nobody looks at the same path meanwhile,
+    /// so what is found later is put later. Gives the number of the last that there is to list.
+    async fn look(&self, path: &str, trust: Trust) -> u64 {
+        let learning = &self.0.learning;
+        let asked = Instant::now();
+        let wish = learning.wish(path);
+        let mut since = wish.since.lock().await;
+        if since.is_some_and(|since| since >= asked) {
+            return learning.put(None);
+        }
+        // It is never closed.
+        let lane = learning.lanes.acquire().await;
+        let begun = Instant::now();
+        let before = match trust {
+            Trust::InWhatIsKnown => lock(&learning.known).get(path).cloned(),
+            Trust::InNothing => None,
+        };
+        let looked = self.current().look(path, before).await;
+        drop(lane);
+        *since = Some(begun);
+        let found = looked.map(|looked| {
+            let found = looked.found;
+            learning.remember(path, looked);
+            (path.to_owned(), found)
+        });
+        learning.put(found)
     }
 
     /// Lists what was found, up to this number, or waits until that was done.
@@ -178,6 +266,11 @@ impl Gateway {
         *listed = self.0.learning.queue().count;
         let gateway = self.clone();
         let done = spawn_blocking(move || gateway.list_now()).await;
+        let current = self.current();
+        let listed = current.delivery.as_ref();
+        let listed = listed.map(|delivery| &delivery.manifest.hashes);
+        let is_listed = |path: &String| listed.is_some_and(|listed| listed.contains_key(path));
+        lock(&self.0.learning.known).retain(|path, _| is_listed(path));
         done.map_err(io::Error::other)?.map_err(io::Error::other)
     }
 
@@ -212,6 +305,19 @@ impl Gateway {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_a_path_that_nobody_wants_nothing_is_kept() {
+        let learning = Learning::default();
+        let wishes = ["/a", "/b", "/a"].map(|path| learning.wish(path));
+        assert_eq!(lock(&learning.wanted).len(), 2);
+        let [one, other, last] = wishes;
+        assert!(Arc::ptr_eq(&one.since, &last.since));
+        drop((one, other));
+        assert_eq!(lock(&learning.wanted).len(), 1);
+        drop(last);
+        assert!(lock(&learning.wanted).is_empty());
+    }
 
     #[test]
     fn whoever_asks_for_the_manifest_may_ask_about_a_path() {
