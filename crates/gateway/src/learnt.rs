@@ -4,9 +4,8 @@
 //! told of, since whoever has one would be logged out.
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use cookie::Cookie;
@@ -16,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::{Config, Mode};
 use crate::replaced::replace;
+use crate::within::read_within;
 
 /// As many names are remembered of each kind: an application that makes up names must not fill the memory.
 const MOST: usize = 100;
@@ -153,16 +153,16 @@ fn insert(names: &mut BTreeSet<String>, name: &str) -> bool {
     names.len() < MOST && !names.contains(name) && names.insert(name.to_owned())
 }
 
-fn read(file: &PathBuf) -> io::Result<BTreeSet<String>> {
-    if fs::metadata(file)?.len() > MOST_LEN {
-        return Err(io::ErrorKind::FileTooLarge.into());
-    }
-    let Written { learnt } = serde_json::from_slice(&fs::read(file)?).map_err(io::Error::other)?;
+fn read(file: &Path) -> io::Result<BTreeSet<String>> {
+    let content = read_within(file, MOST_LEN)?;
+    let Written { learnt } = serde_json::from_slice(&content).map_err(io::Error::other)?;
     Ok(learnt)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use http::HeaderValue;
 
     use super::*;

@@ -49,6 +49,7 @@ pub mod serve;
 mod site;
 mod tokens;
 mod upstream;
+mod within;
 
 pub use crate::access::RuleError;
 pub use crate::delivery::DeliveryError;

@@ -1,6 +1,5 @@
 //! Lists of what was seen, to the day: written down in files of the state folder, and as tables for whoever audits.
 
-use std::fs;
 use std::io;
 use std::path::Path;
 
@@ -9,6 +8,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::replaced::replace;
+use crate::within::read_within;
 
 /// How long a file may be, in bytes.
 const MOST_LEN: u64 = 64 << 20;
@@ -31,17 +31,14 @@ struct Written<L> {
 ///
 /// If it is there and cannot be read.
 pub(crate) fn read<T: DeserializeOwned>(file: &Path) -> io::Result<Vec<T>> {
-    let len = match fs::metadata(file) {
-        Ok(metadata) => metadata.len(),
+    let content = match read_within(file, MOST_LEN) {
+        Ok(content) => content,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(error),
     };
-    if len > MOST_LEN {
-        return Err(io::ErrorKind::FileTooLarge.into());
-    }
     let invalid = |error| io::Error::new(io::ErrorKind::InvalidData, error);
     let written: Written<Vec<T>> =
-        serde_json::from_slice(&fs::read(file)?).map_err(|error| invalid(error.to_string()))?;
+        serde_json::from_slice(&content).map_err(|error| invalid(error.to_string()))?;
     if written.version != VERSION {
         return Err(invalid(format!("its version is {}", written.version)));
     }

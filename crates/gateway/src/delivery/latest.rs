@@ -1,6 +1,5 @@
 //! The latest manifest that was gone by, so that none before it is.
 
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -10,6 +9,10 @@ use sha2::{Digest as _, Sha256};
 
 use super::DeliveryError;
 use crate::replaced::replace;
+use crate::within::read_text_within;
+
+/// How long the file may be, in bytes: it is one line.
+const MOST: u64 = 1 << 10;
 
 /// The latest manifest that was gone by: its version, and which it was.
 #[derive(Default)]
@@ -32,7 +35,7 @@ impl Latest {
     ///
     /// [`DeliveryError::File`] if it is there and cannot be read.
     pub(crate) fn in_file(file: PathBuf) -> Result<Self, DeliveryError> {
-        let last = match fs::read_to_string(&file) {
+        let last = match read_text_within(&file, MOST) {
             Ok(text) => Last::parse(&text).map(Some),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
@@ -104,6 +107,8 @@ impl Last {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

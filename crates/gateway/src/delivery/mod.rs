@@ -13,7 +13,6 @@ mod page;
 mod strict;
 mod validator;
 
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -22,6 +21,7 @@ use bytes::Bytes;
 use http::HeaderValue;
 
 use crate::config::{self, ScriptRule, Source};
+use crate::within::read_text_within;
 
 pub use self::folder::FolderError;
 pub(crate) use self::found::{Found, Looked, found, may_be_listed};
@@ -150,10 +150,7 @@ impl Delivery {
 /// [`DeliveryError`].
 pub fn read(path: &Path, identity: Thumbprint) -> Result<(Manifest, String), DeliveryError> {
     let unusable = |error| DeliveryError::File(path.to_owned(), error);
-    if fs::metadata(path).map_err(unusable)?.len() > MOST {
-        return Err(unusable(io::ErrorKind::FileTooLarge.into()));
-    }
-    let text = fs::read_to_string(path).map_err(unusable)?;
+    let text = read_text_within(path, MOST).map_err(unusable)?;
     let manifest = Manifest::open(&text, identity)
         .map_err(|invalid| DeliveryError::Invalid(path.to_owned(), invalid))?;
     Ok((manifest, text))

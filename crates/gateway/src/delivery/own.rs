@@ -1,7 +1,6 @@
 //! The manifest that the gateway makes by itself, of what the application serves.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::hash::{BuildHasher as _, RandomState};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -10,8 +9,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bulla_server::{Clock as _, Identity, SystemClock, Thumbprint};
 
 use super::found::Found;
-use super::{DeliveryError, Latest, Manifest};
+use super::{DeliveryError, Latest, MOST as MOST_LEN, Manifest};
 use crate::replaced::replace;
+use crate::within::read_text_within;
 
 /// As many files are listed at most. Browsers get the whole list with each version.
 const MOST: usize = 4000;
@@ -44,7 +44,7 @@ impl Signer {
     /// [`DeliveryError::File`] if something is there and cannot be read.
     pub(crate) fn in_folder(identity: Arc<Identity>, folder: &Path) -> Result<Self, DeliveryError> {
         let file = folder.join("manifest.json");
-        let last = match fs::read_to_string(&file) {
+        let last = match read_text_within(&file, MOST_LEN) {
             Ok(text) => Some(text),
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => return Err(DeliveryError::File(file, error)),
@@ -165,6 +165,8 @@ impl Manifest {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use bulla_server::SystemRandom;
 
     use super::*;
@@ -211,6 +213,24 @@ mod tests {
         let thief = Signer::in_folder(thief, folder).unwrap();
         let refused = thief.last("/static/").unwrap_err();
         assert!(matches!(refused, DeliveryError::Invalid(..)), "{refused}");
+    }
+
+    #[test]
+    fn a_file_without_end_is_not_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let identity = Arc::new(Identity::generate(&SystemRandom).unwrap());
+        for name in ["manifest.json", "manifest.seen"] {
+            let file = folder.path().join(name);
+            // It takes no room.
+            let long = fs::File::create(&file).unwrap();
+            long.set_len(MOST_LEN + 1).unwrap();
+            let refused = Signer::in_folder(Arc::clone(&identity), folder.path());
+            let Err(DeliveryError::File(path, error)) = refused else {
+                panic!("{name} was read");
+            };
+            assert_eq!((&path, error.kind()), (&file, io::ErrorKind::FileTooLarge));
+            fs::remove_file(file).unwrap();
+        }
     }
 
     #[test]
