@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::io;
+use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::extract::{Request, State};
@@ -17,7 +18,7 @@ use serde_json::{Value, json};
 use tower::Service;
 
 use crate::bank::package;
-use crate::serve::{Server, listener};
+use crate::serve::{Server, is_new};
 
 /// A running application with a gateway before it.
 pub struct Behind {
@@ -124,40 +125,55 @@ pub async fn before(
     configure: impl FnOnce(&mut Config),
     around: impl FnOnce(Router) -> Router,
 ) -> io::Result<(Gateway, Server)> {
-    let mut config = Config::for_upstream(upstream.parse().map_err(io::Error::other)?);
-    at_a_free_port(&mut config).await?;
-    configure(&mut config);
-    let gateway = Gateway::build_in_memory(&config).map_err(io::Error::other)?;
+    let config = Config::for_upstream(upstream.parse().map_err(io::Error::other)?);
+    let (gateway, server) = listening(config, configure).await?;
     let router = around(Router::new().fallback_service(gateway.clone()));
-    let server = serve(&config, &gateway, router).await?;
+    let server = serve(server, &gateway, router);
     Ok((gateway, server))
 }
 
-/// Has a gateway listen where nobody does, and where no browser has been.
-async fn at_a_free_port(config: &mut Config) -> io::Result<()> {
-    // The gateway listens for itself.
-    config.listen = listener().await?.local_addr()?;
-    config.origins = vec![format!("http://localhost:{}", config.listen.port())];
-    Ok(())
+/// A gateway, and its server at a port where no browser has been. The server has it from the system, so nobody else can
+/// have taken it; its origin is the gateway's, unless `configure` names one.
+async fn listening(
+    mut config: Config,
+    configure: impl FnOnce(&mut Config),
+) -> io::Result<(Gateway, serve::Server)> {
+    config.listen = (Ipv4Addr::LOCALHOST, 0).into();
+    config.origins = Vec::new();
+    configure(&mut config);
+    // Those that were had before stay taken meanwhile, so that another one is given.
+    let mut passed_over = Vec::new();
+    let server = loop {
+        let server = serve::Server::bind(&config).await;
+        let server = server.map_err(io::Error::other)?;
+        if is_new(server.address().port()) {
+            break server;
+        }
+        passed_over.push(server);
+    };
+    config.listen = server.address();
+    if config.origins.is_empty() {
+        config.origins = vec![format!("http://localhost:{}", config.listen.port())];
+    }
+    let gateway = Gateway::build_in_memory(&config).map_err(io::Error::other)?;
+    Ok((gateway, server))
 }
 
 /// Serves a gateway, or what is around it, as operators do.
-async fn serve<S>(config: &Config, gateway: &Gateway, app: S) -> io::Result<Server>
+fn serve<S>(server: serve::Server, gateway: &Gateway, app: S) -> Server
 where
     S: Service<Request, Response = Response, Error = Infallible>,
     S: Clone + Send + Sync + 'static,
     S::Future: Send,
 {
-    let server = serve::Server::bind(config).await;
+    let port = server.address().port();
     let told = gateway.clone();
-    let server = server
-        .map_err(io::Error::other)?
-        .on_unreadable(move |peer| told.unreadable(peer));
+    let server = server.on_unreadable(move |peer| told.unreadable(peer));
     let serving = tokio::spawn(async move {
         // It ends with the test.
         let _ = server.run(app).await;
     });
-    Ok(Server::running(config.listen.port(), serving))
+    Server::running(port, serving)
 }
 
 /// A gateway that runs.
@@ -189,10 +205,8 @@ impl Running {
             prefix: "/static/".to_owned(),
             access: Access::Public,
         }];
-        at_a_free_port(&mut config).await?;
-        configure(&mut config);
-        let gateway = Gateway::build_in_memory(&config).map_err(io::Error::other)?;
-        let server = serve(&config, &gateway, gateway.clone()).await?;
+        let (gateway, server) = listening(config, configure).await?;
+        let server = serve(server, &gateway, gateway.clone());
         Ok(Self { gateway, server })
     }
 

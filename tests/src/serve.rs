@@ -80,21 +80,23 @@ impl Drop for Server {
 ///
 /// If no port can be had.
 pub async fn listener() -> io::Result<TcpListener> {
-    static HAD: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
     // Those that were had before stay taken meanwhile, so that another one is given.
     let mut passed_over = Vec::new();
     loop {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let port = listener.local_addr()?.port();
-        if HAD
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(port)
-        {
+        if is_new(port) {
             return Ok(listener);
         }
         passed_over.push(listener);
     }
+}
+
+/// Whether nobody in this process has had a port before; from now on somebody has.
+pub fn is_new(port: u16) -> bool {
+    static HAD: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+    let mut had = HAD.lock().unwrap_or_else(PoisonError::into_inner);
+    had.insert(port)
 }
 
 /// A route that answers GET with an HTML page.
