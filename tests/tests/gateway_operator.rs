@@ -180,6 +180,24 @@ async fn scripts_are_known(operator: &Browser, user: &Browser) -> Outcome {
     Ok(())
 }
 
+/// So is what protects the page that was shown, which is nothing.
+async fn fields_are_known(operator: &Browser) -> Outcome {
+    let nothing = "sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=";
+    let known = format!(
+        "[...document.querySelectorAll('#fields tr')].some(({{ cells }}) =>
+        cells.length > 4 && cells[0].textContent === 'no' && cells[1].textContent === '/account'
+        && cells[2].textContent === 'none{nothing}')"
+    );
+    shows(operator, &known).await?;
+    let table = operator
+        .eval("return await (await fetch('/api/fields.csv')).text()", [])
+        .await?;
+    let table = table.as_str().unwrap_or_default();
+    let row = format!("\r\n/account,,{nothing},");
+    assert!(table.contains(&row), "{table}");
+    Ok(())
+}
+
 async fn an_operator_sees_and_switches(engine: Engine) -> Outcome {
     let desk = Desk::start().await?;
     let (operator, user) = (
@@ -213,6 +231,7 @@ async fn an_operator_sees_and_switches(engine: Engine) -> Outcome {
     shows(&operator, refused).await?;
 
     scripts_are_known(&operator, &user).await?;
+    fields_are_known(&operator).await?;
 
     // What was let through by monitoring is not by enforcing.
     press(&operator, "monitor").await?;

@@ -15,10 +15,9 @@ const day = new Intl.DateTimeFormat("en-GB", { dateStyle: "medium", timeZone: "U
 const clock = new Intl.DateTimeFormat("en", { timeStyle: "medium", hourCycle: "h23" });
 let latest;
 let wait;
-/** The inventory, how many scripts there were when it was asked for, and when that was. */
-let scripts = [];
-let known = 0;
-let askedAt = 0;
+/** What pages were seen to run, and which fields they had: the lists, how long each was when it was asked for, and when that was. */
+const scripts = { path: "/api/scripts", all: [], known: 0, askedAt: 0 };
+const fields = { path: "/api/fields", all: [], known: 0, askedAt: 0 };
 /** Whether what is shown is what the operator has just asked for. */
 let isAsked = false;
 
@@ -44,6 +43,10 @@ $("only-unauthorised").addEventListener("change", () => {
   isAsked = true;
   showScripts();
 });
+$("only-unnamed").addEventListener("change", () => {
+  isAsked = true;
+  showFields();
+});
 addEventListener("resize", () => latest && showPlots(latest));
 document.addEventListener("visibilitychange", () => document.hidden || look());
 look();
@@ -59,7 +62,8 @@ async function look(asked = false) {
     latest = await reply.json();
     isAsked = asked;
     show(latest);
-    await lookAtScripts(latest.scripts);
+    await lookAt(scripts, latest.scripts, showScripts);
+    await lookAt(fields, latest.fields, showFields);
   } catch {
     $("state").className = "state stopped";
     $("state").textContent = "not reached";
@@ -68,15 +72,14 @@ async function look(asked = false) {
   if (!document.hidden) wait = setTimeout(look, EVERY);
 }
 
-/** Asks for the inventory, if there is more of it than there was, or the last one is old. */
-async function lookAtScripts(count) {
-  if (count !== known || Date.now() - askedAt > RARELY) {
-    const reply = await fetch("/api/scripts");
+/** Asks for a list, if there is more of it than there was, or the last one is old. */
+async function lookAt(list, count, show) {
+  if (count !== list.known || Date.now() - list.askedAt > RARELY) {
+    const reply = await fetch(list.path);
     if (!reply.ok) return;
-    scripts = await reply.json();
-    [known, askedAt] = [count, Date.now()];
+    Object.assign(list, { all: await reply.json(), known: count, askedAt: Date.now() });
   }
-  showScripts();
+  show();
 }
 
 /** Follows the events. The browser asks again by itself where the stream breaks off. */
@@ -212,7 +215,7 @@ function showSessions({ sessions, now }) {
 
 function showScripts() {
   const isShort = $("only-unauthorised").checked;
-  const shown = scripts.filter(({ justification }) => !isShort || justification === null);
+  const shown = scripts.all.filter(({ justification }) => !isShort || justification === null);
   rows($("scripts"), shown.slice(-SHOWN).reverse().map(({ script, justification }) => {
     const which = make("div", code(script.url || "unknown"));
     if (script.hash) which.append(say("small", "hash", script.hash));
@@ -220,7 +223,25 @@ function showScripts() {
       justification === null ? say("span", "ill", "no") : "yes", which, justification ?? "–", code(script.page || "–"),
       day.format(script.first_seen * 1000), day.format(script.last_seen * 1000),
     ];
-  }), [], scripts.length ? "All are authorised." : "No page has told of any yet.");
+  }), [], scripts.all.length ? "All are authorised." : "No page has told of any yet.");
+}
+
+function showFields() {
+  const isShort = $("only-unnamed").checked;
+  const shown = fields.all.filter(({ justification }) => !isShort || justification === null);
+  // What is new is what may be wrong.
+  shown.sort(({ set: one }, { set: other }) => other.first_seen - one.first_seen);
+  rows($("fields"), shown.slice(0, SHOWN).map(({ set, justification }) => {
+    const lines = set.fields.split("\n").filter(Boolean);
+    const which = say("div", "lines", ...lines.map(code));
+    if (!set.hash) which.append("others, for which there is no room");
+    else if (!lines.length) which.append("none");
+    if (set.hash) which.append(say("small", "hash", set.hash));
+    return [
+      justification === null ? "no" : "yes", code(set.page), which, justification ?? "–",
+      day.format(set.first_seen * 1000), day.format(set.last_seen * 1000),
+    ];
+  }), [], fields.all.length ? "All are authorised." : "No page has come yet.");
 }
 
 function showRefusals(refused) {

@@ -208,6 +208,11 @@ impl Pages {
         all
     }
 
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.lock().by_page.values().map(Vec::len).sum()
+    }
+
     /// Writes down what is new.
     ///
     /// # Errors

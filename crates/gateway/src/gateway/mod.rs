@@ -226,6 +226,11 @@ impl Gateway {
         self.current().kept.pages.all()
     }
 
+    /// How many sets of them there are.
+    pub(crate) fn known_fields(&self) -> usize {
+        self.current().kept.pages.len()
+    }
+
     pub(crate) fn current(&self) -> Arc<Current> {
         Arc::clone(&self.0.current.borrow())
     }

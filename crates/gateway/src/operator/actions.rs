@@ -18,7 +18,7 @@ use tokio::time::sleep;
 use super::Operator;
 use super::guard::By;
 use crate::config::Mode;
-use crate::inventory;
+use crate::{fields, inventory};
 
 /// How often it is looked whether whoever follows the feed is still logged in.
 const LOOK: Duration = Duration::from_secs(5);
@@ -46,6 +46,7 @@ pub(super) async fn overview(State(operator): State<Operator>) -> Json<Value> {
         "pulse": desk.pulse.report(desk.passed()),
         "sessions": desk.visitors.list(),
         "scripts": gateway.known_scripts(),
+        "fields": gateway.known_fields(),
     }))
 }
 
@@ -66,9 +67,33 @@ pub(super) async fn scripts_table(State(operator): State<Operator>) -> Response 
     let gateway = &operator.0.gateway;
     let current = gateway.current();
     let table = inventory::table(&gateway.scripts(), current.authorised());
+    file("attachment; filename=\"scripts.csv\"", table)
+}
+
+/// The fields that pages had.
+pub(super) async fn fields(State(operator): State<Operator>) -> Json<Value> {
+    let gateway = &operator.0.gateway;
+    let rules = gateway.config().fields;
+    let all = gateway.page_fields().into_iter().map(|one| {
+        let rule = fields::grant(&rules, &one.page, &one.hash);
+        let why = rule.map(|rule| &rule.justification);
+        json!({ "set": one, "justification": why })
+    });
+    Json(all.collect())
+}
+
+/// The same, as a file.
+pub(super) async fn fields_table(State(operator): State<Operator>) -> Response {
+    let gateway = &operator.0.gateway;
+    let table = fields::table(&gateway.page_fields(), &gateway.config().fields);
+    file("attachment; filename=\"fields.csv\"", table)
+}
+
+/// A table that is kept, and not shown.
+fn file(disposition: &'static str, table: String) -> Response {
     let fields = [
         (CONTENT_TYPE, "text/csv; charset=utf-8"),
-        (CONTENT_DISPOSITION, "attachment; filename=\"scripts.csv\""),
+        (CONTENT_DISPOSITION, disposition),
     ];
     (fields, table).into_response()
 }

@@ -59,6 +59,8 @@ impl Operator {
             .route("/api/events", get(actions::events))
             .route("/api/scripts", get(actions::scripts))
             .route("/api/scripts.csv", get(actions::scripts_table))
+            .route("/api/fields", get(actions::fields))
+            .route("/api/fields.csv", get(actions::fields_table))
             .route("/api/mode", post(actions::set_mode))
             .route("/api/stop", post(actions::stop))
             .route("/api/sessions/end", post(actions::end_session))

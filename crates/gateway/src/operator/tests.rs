@@ -84,6 +84,8 @@ async fn without_the_token_there_is_nothing_but_a_form() {
             "/api/events",
             "/api/scripts",
             "/api/scripts.csv",
+            "/api/fields",
+            "/api/fields.csv",
         ] {
             let status = desk.get(path, cookie).await.status();
             assert_eq!(status, StatusCode::UNAUTHORIZED, "{path} {cookie}");
