@@ -4,6 +4,9 @@ use std::net::{IpAddr, SocketAddr};
 
 use http::{HeaderMap, HeaderName};
 
+use super::reader::Section;
+use super::values;
+
 /// Where clients are.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Network {
@@ -22,6 +25,14 @@ pub fn stated_address(field: &HeaderName, fields: &HeaderMap) -> Option<IpAddr> 
     let last = line.rsplit(',').next()?.trim();
     let with_port = || last.parse().map(|peer: SocketAddr| peer.ip()).ok();
     last.parse().ok().or_else(with_port)
+}
+
+pub(super) fn read(mut section: Section<'_, '_>) -> Network {
+    let network = Network {
+        client_address: section.text("client_address", values::field),
+    };
+    section.end();
+    network
 }
 
 #[cfg(test)]
