@@ -1239,3 +1239,49 @@ async fn content_of_a_client_that_has_gone_away_never_ends_cleanly() -> Outcome 
     }
     Ok(())
 }
+
+/// `{"token":"clay"}`, by gzip.
+const PACKED: &[u8] = b"\x1f\x8b\x08\0\0\0\0\0\x02\xff\xabV*\xc9\xcfN\xcdS\xb2RJ\xceI\xacT\xaa\x05\0\xf1\x0b^G\x10\0\0\0";
+
+/// Who asks for something in a seal could not unpack it, and asks for nothing that is compressed.
+#[tokio::test]
+async fn what_comes_compressed_is_plain_under_a_seal_and_as_it_was_elsewhere() -> Outcome {
+    let application = Application::start().await?;
+    let gateway = application.behind(|_| ()).await?;
+    let head = format!(
+        "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-encoding: gzip\r\n\
+         etag: \"packed\"\r\ncontent-length: {}\r\n\r\n",
+        PACKED.len()
+    );
+    let answer = async || {
+        let mut server = application.accept().await?;
+        let asked = server.head().await?;
+        server.say(&head).await?;
+        server.say(PACKED).await?;
+        Outcome::Ok((asked, server))
+    };
+
+    let session = session(&gateway, true).await?;
+    let request = Request::get("/api/token").body("")?;
+    let (reply, answered) = tokio::join!(session.fetch(request), answer());
+    let (asked, _) = answered?;
+    assert!(
+        asked.contains("\r\naccept-encoding: identity\r\n"),
+        "{asked}"
+    );
+    let reply = reply?;
+    assert_eq!(reply.headers().get("content-encoding"), None);
+    assert_eq!(reply.headers().get(ETAG), None);
+    let content = soon(reply.into_body().bytes()).await??;
+    assert_eq!(content, r#"{"token":"clay"}"#);
+
+    let mut client = End::connect(gateway.port()).await?;
+    let fields = "Accept-Encoding: gzip\r\n";
+    client.ask("GET /static/x", &gateway, fields).await?;
+    let (asked, _) = answer().await?;
+    assert!(asked.contains("\r\naccept-encoding: gzip\r\n"), "{asked}");
+    let said = client.head().await?;
+    assert!(said.contains("\r\ncontent-encoding: gzip\r\n"), "{said}");
+    client.hears(PACKED).await?;
+    Ok(())
+}
