@@ -76,14 +76,28 @@ fn every_part_is_a_test_programs_and_every_program_has_one() -> Outcome {
     for entry in fs::read_dir(root().join("tests/tests"))? {
         let path = entry?.path();
         if path.is_file() && fs::read_to_string(&path)?.contains("\nbulla_tests::attacks! {\n") {
-            programs.extend(path.file_stem().map(|stem| stem.to_string_lossy().into_owned()));
+            programs.extend(
+                path.file_stem()
+                    .map(|stem| stem.to_string_lossy().into_owned()),
+            );
         }
     }
-    let marks = page.lines().filter_map(|line| line.strip_prefix("<!-- begin: "));
+    let marks = page
+        .lines()
+        .filter_map(|line| line.strip_prefix("<!-- begin: "));
     let parts = marks.filter_map(|rest| rest.strip_suffix(" -->"));
     let parts: Vec<_> = parts.filter(|name| *name != NAMES).collect();
-    assert_eq!(parts.iter().copied().collect::<BTreeSet<_>>().len(), parts.len());
-    assert_eq!(parts.into_iter().map(str::to_owned).collect::<BTreeSet<_>>(), programs);
+    assert_eq!(
+        parts.iter().copied().collect::<BTreeSet<_>>().len(),
+        parts.len()
+    );
+    assert_eq!(
+        parts
+            .into_iter()
+            .map(str::to_owned)
+            .collect::<BTreeSet<_>>(),
+        programs
+    );
     Ok(())
 }
 
@@ -104,10 +118,15 @@ fn every_row_is_whole_and_there_is_none_like_it() -> Outcome {
 /// The page says of each of these what is done about it, and what is not.
 #[test]
 fn every_name_is_one_that_the_page_speaks_of() -> Outcome {
-    const LISTS: [(&str, std::ops::RangeInclusive<u32>); 3] =
-        [("WSTG-SESS-", 1..=11), ("RFC 9449 11.", 1..=11), ("API", 1..=10)];
+    const LISTS: [(&str, std::ops::RangeInclusive<u32>); 3] = [
+        ("WSTG-SESS-", 1..=11),
+        ("RFC 9449 11.", 1..=11),
+        ("API", 1..=10),
+    ];
     let page = page()?;
-    let (_, prose) = page.split_once("\n## By name\n").ok_or("the page has no such part")?;
+    let (_, prose) = page
+        .split_once("\n## By name\n")
+        .ok_or("the page has no such part")?;
     let asvs = fs::read_to_string(root().join("docs/asvs.md"))?;
     let mut known = BTreeSet::new();
     for (list, numbers) in LISTS {
@@ -116,7 +135,10 @@ fn every_name_is_one_that_the_page_speaks_of() -> Outcome {
                 "WSTG-SESS-" => format!("{list}{number:02}"),
                 _ => format!("{list}{number}"),
             };
-            assert!(prose.contains(&format!("\n| {name} |")), "{name} is not spoken of");
+            assert!(
+                prose.contains(&format!("\n| {name} |")),
+                "{name} is not spoken of"
+            );
             known.insert(name);
         }
     }
