@@ -5,7 +5,7 @@ use bulla_client::{Client, Code, Mode, ProofKind, Session};
 use bulla_protocol::base64;
 use bulla_protocol::digest::ContentDigest;
 use bulla_protocol::seal::Header;
-use bulla_tests::attack::Name::{Api, Asvs, Dpop, Sess};
+use bulla_tests::attack::Name::{Api, Asvs, Sess};
 use bulla_tests::attack::With::{Held, Refused, Works};
 use bulla_tests::attack::{
     Attack, Exchange, Outcome, Proxy, Shown, Twin, bank_behind, code, error_code, forged, log_in,
@@ -276,7 +276,7 @@ static DENIES_IT: Attack = Attack {
     twin: Twin::App,
     without: "it pays twice",
     with: Refused(&[Code::Replayed]),
-    names: &[Api(6), Dpop(3)],
+    names: &[Api(6)],
     shown: Shown::nothing(),
 };
 
@@ -329,7 +329,7 @@ static ASKS_AGAIN: Attack = Attack {
     twin: Twin::App,
     without: "it pays twice",
     with: Refused(&[Code::Replayed]),
-    names: &[Api(6), Dpop(3)],
+    names: &[Api(6)],
     shown: Shown::nothing(),
 };
 
@@ -587,7 +587,7 @@ static SWAPS_TICKETS: Attack = Attack {
     twin: Twin::App,
     without: "it takes whatever token comes along",
     with: Refused(&[Code::ProofMismatch, Code::SealBroken]),
-    names: &[Sess(8), Dpop(5)],
+    names: &[Sess(8), Asvs("7.2.1")],
     shown: Shown::nothing(),
 };
 
@@ -775,7 +775,7 @@ static LOWERS_OPENING: Attack = Attack {
         Code::ProofMismatch,
         Code::DigestMismatch,
     ]),
-    names: &[Asvs("11.2.2"), Dpop(10)],
+    names: &[Asvs("11.2.2")],
     shown: Shown::nothing(),
 };
 
@@ -795,7 +795,7 @@ static CLAIMS_OLD_VERSION: Attack = Attack {
     twin: Twin::App,
     without: "its client takes what he says",
     with: Refused(&[Code::VersionUnsupported, Code::IdentityChanged]),
-    names: &[Asvs("11.2.2"), Dpop(3)],
+    names: &[Asvs("11.2.2")],
     shown: Shown::nothing(),
 };
 

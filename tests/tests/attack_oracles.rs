@@ -12,7 +12,7 @@ use axum::routing::get;
 use bulla_client::{Client, Code, Mode, ProofKind, Session, Ticket};
 use bulla_keys::{Random as _, SigningKey, SystemRandom};
 use bulla_server::dpop::{self, Freshness};
-use bulla_tests::attack::Name::{Api, Asvs, Dpop, Sess};
+use bulla_tests::attack::Name::{Api, Asvs, Sess};
 use bulla_tests::attack::With::{Held, Works};
 use bulla_tests::attack::{Attack, Outcome, Shown, Twin, client, code, log_in, transfer};
 use bulla_tests::bank::Bank;
@@ -174,7 +174,7 @@ static FORGED_TOKENS: Attack = Attack {
     twin: Twin::App,
     without: "they say what is wrong with each",
     with: Works("expired, signed by an unknown key, and no token at all are told apart"),
-    names: &[Dpop(8), Sess(10), Api(2), Asvs("11.2.5")],
+    names: &[Sess(10), Api(2), Asvs("11.2.5")],
     shown: Shown::nothing(),
 };
 

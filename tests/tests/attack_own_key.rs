@@ -17,6 +17,7 @@ use http::{Request, Response, StatusCode};
 use serde_json::json;
 
 bulla_tests::attacks! {
+    a_proof_that_is_carried_away_is_good_for_a_nonces_life: [CARRIES_A_PROOF_AWAY],
     a_session_that_is_carried_away_is_not_worth_the_device: [CARRIED_AWAY, CARRIED_AWAY_BY_MAC, CARRIED_AWAY_AND_CONFIRMED, SESSION_PROOF_FOR_DEVICE, CARRIED_AWAY_FOR_LONG],
     a_stolen_cookie_is_worth_nothing_beside_a_proof_of_the_thiefs: [COPIED_COOKIE, SIGNED_COOKIE],
 }
@@ -173,6 +174,42 @@ async fn a_session_that_is_carried_away_is_not_worth_the_device() -> Outcome {
     ] {
         attack.without(is_paid);
     }
+    Ok(())
+}
+
+static CARRIES_A_PROOF_AWAY: Attack = Attack {
+    has: "a proof that script has had her device make, and not sent",
+    does: "sends it from elsewhere before its nonce has ended",
+    twin: Twin::App,
+    without: "her token is good anywhere, for ever",
+    with: Works("once, within two minutes; later it is `nonce_stale`"),
+    names: &[Dpop(2), Dpop(4), Sess(9)],
+    shown: Shown::nothing(),
+};
+
+async fn a_proof_that_is_carried_away_is_good_for_a_nonces_life() -> Outcome {
+    let bank = Bank::open().await?;
+    let victim = client(&bank)?.open().await?;
+    log_in(&victim).await?;
+    let thief = client(&bank)?;
+    let prepare = || -> Outcome<_> {
+        let nonce = victim.fresh_nonce()?;
+        Ok(victim.prepare(transfer(1)?, Mode::Sealed, ProofKind::Device, nonce)?)
+    };
+    let (in_time, late) = (prepare()?, prepare()?);
+    let taken = thief.send_unverified(in_time.request.clone()).await?;
+    let is_taken = in_time.open_reply(taken).await?.status() == 200;
+    CARRIES_A_PROOF_AWAY.with(is_taken && bank.ledger.transfers().len() == 1);
+    bank.clock.advance(121);
+    let refused = thief.send_unverified(late.request.clone()).await?;
+    let refused = late.open_reply(refused).await.err();
+    assert_eq!(refused.map(|error| error.code), Some(Code::NonceStale));
+
+    let mut order = post("/twin/transfer", &json!({ "to": "mallory", "amount": 1 }))?;
+    let token = "Bearer token-of-ann".parse()?;
+    order.headers_mut().insert("authorization", token);
+    let taken = send_bare(&bank, &victim, order).await?;
+    CARRIES_A_PROOF_AWAY.without(taken.status() == 200);
     Ok(())
 }
 

@@ -834,41 +834,6 @@ async fn no_record_of_a_stream_is_dropped_repeated_or_moved() -> Outcome {
     Ok(())
 }
 
-/// Each direction has a key of its own.
-#[tokio::test]
-async fn nothing_is_taken_for_its_own_answer() -> Outcome {
-    let bank = Bank::open().await?;
-    let session = client(&bank)?.open().await?;
-    let nonce = session.fresh_nonce()?;
-    let request = Request::get("/api/me").body(Bytes::new())?;
-    let prepared = session.prepare(request, Mode::Sealed, ProofKind::Device, nonce)?;
-    let reply = send(&session, copy(&prepared.request)).await?;
-
-    let (header, records) = Header::parse(prepared.request.body())?.ok_or("no envelope")?;
-    let bare = Header {
-        keyid: Vec::new(),
-        ..header.clone()
-    };
-    for (header, wanted) in [(&header, Code::ReplyInvalid), (&bare, Code::ReplyBroken)] {
-        let mut reflected = reply.clone();
-        *reflected.body_mut() = [&header.encode(), records].concat().into();
-        let refused = prepared.open_reply(reflected).await.err();
-        assert_eq!(refused.map(|error| error.code), Some(wanted));
-    }
-    let (bare, records) = Header::parse(reply.body())?.ok_or("no envelope")?;
-    let ticketed = Header {
-        keyid: header.keyid,
-        ..bare.clone()
-    };
-    for (header, wanted) in [(bare, Code::Malformed), (ticketed, Code::SealBroken)] {
-        let mut reflected = copy(&prepared.request);
-        *reflected.body_mut() = [&header.encode(), records].concat().into();
-        assert_eq!(code(&send(&session, reflected).await?), Some(wanted));
-    }
-    assert_eq!(prepared.open_reply(reply).await?.status(), 200);
-    Ok(())
-}
-
 static SHARED_LOGIN: Attack = Attack {
     has: "what a login hands out, on her own device",
     does: "has it used four times at once",

@@ -1,6 +1,7 @@
 //! `docs/attacks.md`, as a whole. Each part of its table is compared with the rows of its test program there.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -33,6 +34,14 @@ fn rows(page: &str) -> Vec<Vec<&str>> {
     rows
 }
 
+/// By what names are sorted: what they begin with, and their numbers.
+fn order(name: &str) -> (String, Vec<u32>) {
+    let numbers = name.split(|character: char| !character.is_ascii_digit());
+    let numbers = numbers.filter_map(|number| number.parse().ok()).collect();
+    let start = name.find(|character: char| character.is_ascii_digit());
+    (name[..start.unwrap_or(name.len())].to_owned(), numbers)
+}
+
 /// How often each name stands in the table, and how many of these attacks succeed.
 fn names(page: &str) -> String {
     let mut counted: BTreeMap<&str, (usize, usize)> = BTreeMap::new();
@@ -50,8 +59,10 @@ fn names(page: &str) -> String {
         rows.len(),
         succeed.count()
     );
+    let mut counted: Vec<_> = counted.into_iter().collect();
+    counted.sort_by_key(|(name, _)| order(name));
     for (name, (all, succeed)) in counted {
-        text.push_str(&format!("| {name} | {all} | {succeed} |\n"));
+        let _ = writeln!(text, "| {name} | {all} | {succeed} |");
     }
     text
 }

@@ -9,12 +9,13 @@ use bulla_server::{
     Builder, Clock as _, Code, EventKind, RedisStore, Revocation, Rule, Subject, WrappingKey,
 };
 use bulla_tests::attack::Name::{Api, Asvs, Dpop, Sess};
-use bulla_tests::attack::With::Refused;
+use bulla_tests::attack::With::{Refused, Works};
 use bulla_tests::attack::{Attack, Outcome, Shown, Twin};
 use bulla_tests::dpop::{AUDIENCE, ISSUER, Resource, TWIN};
 use bulla_tests::redis::Redis;
 
 bulla_tests::attacks! {
+    what_a_dpop_proof_covers_and_what_it_does_not: [PROOF_WITHOUT_NONCE, OTHER_QUERY],
     a_stolen_token_is_worth_nothing_without_its_key: [TOKEN_AS_BEARER, TOKEN_WITH_HIS_KEY],
     a_request_that_was_overheard_cannot_be_made_again: [PROOF_AGAIN, PROOF_ELSEWHERE],
     nor_at_another_node_of_the_same_store_and_ring: [PROOF_AT_ANOTHER_NODE],
@@ -316,5 +317,52 @@ async fn no_revoked_token_outlives_what_is_remembered_of_it() -> Outcome {
         .await?;
     assert_eq!(answer.error(), Some("invalid_token"));
     assert_eq!(resource.refusals(), [Code::SessionRevoked]);
+    Ok(())
+}
+
+static PROOF_WITHOUT_NONCE: Attack = Attack {
+    has: "DPoP proofs of hers, made ahead of time without a nonce",
+    does: "sends them where nonces are handed out",
+    twin: Twin::Weakened("a server that goes by the time that is in a proof"),
+    without: "they are taken as long as their time is near",
+    with: Refused(&[Code::NonceStale]),
+    names: &[Dpop(2), Dpop(3)],
+    shown: Shown::nothing(),
+};
+
+static OTHER_QUERY: Attack = Attack {
+    has: "a place on the way of a DPoP request",
+    does: "changes its query and adds fields",
+    twin: Twin::App,
+    without: "it is served",
+    with: Works(
+        "a DPoP proof covers neither query nor fields nor content; a session's covers all of them",
+    ),
+    names: &[Dpop(7)],
+    shown: Shown::nothing(),
+};
+
+async fn what_a_dpop_proof_covers_and_what_it_does_not() -> Outcome {
+    let resource = Resource::start(Freshness::Nonce).await?;
+    let victim = device()?;
+    let token = resource.mint("ann", &victim)?.token;
+    let ahead = resource.attempt(&victim, &token, None)?;
+    let refused = resource.send(&ahead).await?;
+    assert_eq!(refused.error(), Some("use_dpop_nonce"));
+    PROOF_WITHOUT_NONCE.refused(resource.refusals().pop());
+    let by_time = Resource::start(Freshness::Window(Duration::from_mins(1))).await?;
+    let token_there = by_time.mint("ann", &victim)?.token;
+    let ahead = by_time.attempt(&victim, &token_there, None)?;
+    PROOF_WITHOUT_NONCE.without(by_time.send(&ahead).await?.status == 200);
+
+    let mut changed = resource.attempt(&victim, &token, Some(&resource.nonce().await?))?;
+    changed.proofs = Some(vec![changed.proof()?]);
+    changed.path.push_str("?to=mallory");
+    changed.fields.push(("x-memo", "tent".to_owned()));
+    OTHER_QUERY.with(resource.send(&changed).await?.status == 200);
+    let mut bearer = resource.attempt(&victim, &token, None)?;
+    (bearer.scheme, bearer.proofs) = ("Bearer", Some(Vec::new()));
+    bearer.path = format!("{TWIN}?to=mallory");
+    OTHER_QUERY.without(resource.send(&bearer).await?.status == 200);
     Ok(())
 }

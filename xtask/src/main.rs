@@ -69,7 +69,7 @@ fn run(arguments: &[&str]) -> Outcome {
         ("fuzz", []) => fuzz::run(&mut project, 60),
         ("fuzz", ["--seconds", seconds]) => fuzz::run(&mut project, seconds.parse()?),
         ("model", names) => model::run(&mut project, names),
-        ("attacks", []) => attacks::write(&project),
+        ("attacks", []) => attacks::write(&mut project),
         ("deny", []) => suite::deny(&mut project),
         _ => Err(USAGE.into()),
     }
