@@ -65,6 +65,9 @@ struct Place {
     key: SigningKey,
 }
 
+/// What makes a signature of a base.
+type Sign<'a> = dyn Fn(&[u8]) -> Outcome<Vec<u8>> + 'a;
+
 /// What is said of a signature, and what it is.
 struct Made<'a> {
     tag: &'a str,
@@ -72,7 +75,7 @@ struct Made<'a> {
     keyid: String,
     /// What it covers; all that it must, if there is nothing here.
     covers: Vec<Component<'a>>,
-    sign: &'a dyn Fn(&[u8]) -> Outcome<Vec<u8>>,
+    sign: &'a Sign<'a>,
 }
 
 impl Place {
@@ -144,7 +147,7 @@ impl Place {
     }
 
     /// As it should be, for both of them.
-    fn right<'a>(&self, sign: &'a dyn Fn(&[u8]) -> Outcome<Vec<u8>>) -> Outcome<Made<'a>> {
+    fn right<'a>(&self, sign: &'a Sign<'a>) -> Outcome<Made<'a>> {
         Ok(Made {
             tag: TAG,
             alg: ECDSA_P256_SHA256,
@@ -157,7 +160,7 @@ impl Place {
     /// A verifier that has all rules.
     fn careful(&self) -> Outcome<Careless> {
         Ok(Careless {
-            keys: vec![(self.name()?, self.key.public().clone())],
+            keys: vec![(self.name()?, *self.key.public())],
             session: Some(self.name()?),
             tags: &[TAG],
             covers: true,
@@ -282,7 +285,7 @@ async fn a_proof_is_one_by_its_own_algorithm() -> Outcome {
     let public = as_mac_key(place.key.public())?;
     let mac = |base: &[u8]| Ok(public.sign(base).to_vec());
     let nothing = |_: &[u8]| Ok(Vec::new());
-    let ways: [(&Attack, &str, &dyn Fn(&[u8]) -> Outcome<Vec<u8>>); 2] = [
+    let ways: [(&Attack, &str, &Sign<'_>); 2] = [
         (&MAC_BY_PUBLIC_KEY, HMAC_SHA256, &mac),
         (&NO_ALGORITHM, "none", &nothing),
     ];
@@ -383,7 +386,7 @@ async fn a_ticket_is_good_for_its_own_name_only() -> Outcome {
         session: None,
         ..place.careful()?
     };
-    twin.keys.push((name, own.public().clone()));
+    twin.keys.push((name, *own.public()));
     place.attack(&HIS_NAME_HER_TICKET, &made, &twin).await?;
     place.all_else_is_right(&made).await
 }

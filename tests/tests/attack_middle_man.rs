@@ -565,8 +565,8 @@ async fn he_replays_openings() -> Outcome {
     REPLAYS_OPENING.without(is_ann);
     let earlier = recorded.reply.clone();
     proxy.change_reply(move |_| earlier);
-    let taken = session.client().send_unverified(login).await?;
-    REPLAYS_ANSWER.without(taken.body() == recorded.reply.body());
+    let answer = session.client().send_unverified(login).await?;
+    REPLAYS_ANSWER.without(answer.body() == recorded.reply.body());
     Ok(())
 }
 

@@ -154,12 +154,12 @@ async fn a_refusal_tells_nothing_of_tickets() -> Outcome {
     EXPIRED_OR_FORGED.with(code(&refused) == Some(Code::TicketExpired));
 
     let twin = Server::start(talkative()).await?;
-    let thin = Client::builder(twin.origin()).build()?;
+    let bare = Client::builder(twin.origin()).build()?;
     let mut said = Vec::new();
     for session in ["live", "ended", "expired", "forged"] {
         let request = Request::get(twin.url(&format!("/me?session={session}")));
         said.push(told(
-            thin.send_unverified(request.body(Bytes::new())?).await?,
+            bare.send_unverified(request.body(Bytes::new())?).await?,
         ));
     }
     ENDED_OR_LIVE.without(said[0] != said[1]);
@@ -226,17 +226,17 @@ const TIMED: usize = 500;
 /// In what part of all comparisons of one of the first kind with one of the second the first one takes longer. Which
 /// comes when is left to chance, so that what else this machine does slows down both alike. Where there is no
 /// difference this is a half, with a standard deviation of 0.018.
-async fn is_slower(timed: impl AsyncFn(usize) -> Outcome<Duration>) -> Outcome<f64> {
+async fn is_slower(once: impl AsyncFn(usize) -> Outcome<Duration>) -> Outcome<f64> {
     let mut times = [Vec::new(), Vec::new()];
     // What is only done the first time is none of this.
     for kind in [0, 1].repeat(20) {
-        timed(kind).await?;
+        once(kind).await?;
     }
     while times.iter().any(|times| times.len() < TIMED) {
         let mut drawn = [0; 1];
         SystemRandom.fill(&mut drawn)?;
         let kind = usize::from(drawn[0] & 1);
-        let time = timed(kind).await?;
+        let time = once(kind).await?;
         if times[kind].len() < TIMED {
             times[kind].push(time);
         }

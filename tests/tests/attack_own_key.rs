@@ -206,10 +206,10 @@ async fn a_proof_that_is_carried_away_is_good_for_a_nonces_life() -> Outcome {
     assert_eq!(refused.map(|error| error.code), Some(Code::NonceStale));
 
     let mut order = post("/twin/transfer", &json!({ "to": "mallory", "amount": 1 }))?;
-    let token = "Bearer token-of-ann".parse()?;
-    order.headers_mut().insert("authorization", token);
-    let taken = send_bare(&bank, &victim, order).await?;
-    CARRIES_A_PROOF_AWAY.without(taken.status() == 200);
+    let headers = order.headers_mut();
+    headers.insert("authorization", "Bearer token-of-ann".parse()?);
+    let answer = send_bare(&bank, &victim, order).await?;
+    CARRIES_A_PROOF_AWAY.without(answer.status() == 200);
     Ok(())
 }
 

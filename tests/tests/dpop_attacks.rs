@@ -130,7 +130,7 @@ async fn a_request_that_was_overheard_cannot_be_made_again() -> Outcome {
 
     let mut elsewhere = resource.attempt(&victim, &token, Some(&resource.nonce().await?))?;
     elsewhere.proofs = Some(vec![elsewhere.proof()?]);
-    elsewhere.path = "/logout".to_owned();
+    "/logout".clone_into(&mut elsewhere.path);
     let refused = resource.send(&elsewhere).await?;
     assert_eq!(refused.error(), Some("invalid_dpop_proof"));
     PROOF_ELSEWHERE.refused(resource.refusals().pop());
