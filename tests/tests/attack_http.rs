@@ -180,7 +180,7 @@ const FOREIGN: [&str; 44] = [
 
 static SPELLS_PATHS: Attack = Attack {
     has: "nothing",
-    does: "writes methods, targets and hosts in 44 ways that some server takes for another",
+    does: "writes methods, targets and hosts in many ways that some server takes for another",
     twin: Twin::App,
     without: "handlers run",
     with: Held("no handler runs: refused, or nothing but a preflight is answered"),

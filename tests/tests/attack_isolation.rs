@@ -314,8 +314,15 @@ impl Place {
         TAKES_HANDLES.without(loot["macs"] == 1 && has_ticket);
         // As the page does; of what Ann may, nothing is kept from it.
         USES_THE_PORT.without(loot["me"]["subject"] == "ann");
-        let carried = in_page(&self.browser, "return session.device", json!([])).await?;
-        USES_THE_DEVICE_KEY.without(carried.is_string() && loot["me"]["subject"] == "ann");
+        let who = in_page(
+            &self.browser,
+            "const own = await bulla.open({ server: location.origin, identity: args[0] });
+             const { subject } = await own.fetch('/api/me').then((reply) => reply.json());
+             return [own.device === session.device, subject];",
+            json!([self.bank.identity()]),
+        )
+        .await?;
+        USES_THE_DEVICE_KEY.without(who == json!([true, "ann"]));
         let memories = in_page(&self.browser, TAKE_MEMORY, json!([])).await?;
         assert_eq!(memories.as_array().map(Vec::len), Some(1));
         Ok(())

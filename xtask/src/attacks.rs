@@ -17,7 +17,7 @@ pub(crate) fn write(project: &mut Project) -> Outcome {
     wasm::build(project)?;
     let page = fs::read_to_string(PAGE)?;
     let parts = parts(&page);
-    for parts in [&parts[..], &["attacks"]] {
+    for parts in [&parts[..], &["table_of_attacks"]] {
         let mut test = project.cargo(&["test", "--package", "bulla-tests"]);
         for program in parts {
             test.args(["--test", program]);
