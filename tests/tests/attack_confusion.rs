@@ -2,7 +2,7 @@
 //!
 //! The twin is a verifier that leaves out the one rule that is in the way.
 
-use bulla_client::{Client, Code, ProofKind, Session};
+use bulla_client::{Client, Code, Mode, ProofKind, Session};
 use bulla_keys::{MacKey, RandomError, SigningKey, SystemRandom, ece};
 use bulla_protocol::digest::ContentDigest;
 use bulla_protocol::jwk::PublicKey;
@@ -15,9 +15,9 @@ use bulla_protocol::signature::{
 };
 use bulla_protocol::{base64, field, jws};
 use bulla_server::dpop::{self, Freshness};
-use bulla_tests::attack::Name::{Asvs, Dpop, Sess};
+use bulla_tests::attack::Name::{Api, Asvs, Dpop, Sess};
 use bulla_tests::attack::With::Refused;
-use bulla_tests::attack::{Attack, Outcome, Shown, Twin, code, log_in};
+use bulla_tests::attack::{Attack, Outcome, Shown, Twin, code, error_code, log_in};
 use bulla_tests::bank::Bank;
 use bulla_tests::dpop::{Resource, Signer};
 use bytes::Bytes;
@@ -30,6 +30,7 @@ bulla_tests::attacks! {
     a_proof_covers_what_the_verifier_wants: [COVERS_LESS],
     a_ticket_is_good_for_its_own_name_only: [HIS_NAME_HER_TICKET],
     each_direction_has_a_key_of_its_own: [REQUEST_AS_REPLY, REPLY_AS_REQUEST],
+    what_is_inside_is_for_the_path_that_is_outside: [OTHER_PATH_INSIDE],
     a_dpop_proof_is_one_by_its_type_and_algorithm: [
         DPOP_NO_ALGORITHM, DPOP_MAC_BY_PUBLIC_KEY, DPOP_OTHER_TYPE,
     ],
@@ -418,12 +419,7 @@ async fn each_direction_has_a_key_of_its_own() -> Outcome {
     let (session, loot) = (&place.ann, place.ann.dangerous_loot()?);
     let request = Request::get("/api/me").body(Bytes::new())?;
     let nonce = session.fresh_nonce()?;
-    let prepared = session.prepare(
-        request,
-        bulla_client::Mode::Sealed,
-        ProofKind::Device,
-        nonce,
-    )?;
+    let prepared = session.prepare(request, Mode::Sealed, ProofKind::Device, nonce)?;
     let reply = session
         .client()
         .send_unverified(prepared.request.clone())
@@ -458,6 +454,52 @@ async fn each_direction_has_a_key_of_its_own() -> Outcome {
     let one_key = ece::open_whole(&loot.response_key, &ticketed, records);
     REPLY_AS_REQUEST.without(one_key.is_ok());
     assert_eq!(prepared.open_reply(reply).await?.status(), 200);
+    Ok(())
+}
+
+static OTHER_PATH_INSIDE: Attack = Attack {
+    has: "a session of his own, before a proxy that lets nobody order",
+    does: "seals an order, and sends it to a path that the proxy lets through",
+    twin: Twin::Weakened(
+        "sealed requests by a path that says nothing, as they are where paths are concealed",
+    ),
+    without: "it is carried out: the proxy's rule has no path to go by",
+    with: Refused(&[Code::PathRefused]),
+    names: &[Api(5), Api(8)],
+    shown: Shown::nothing(),
+};
+
+async fn what_is_inside_is_for_the_path_that_is_outside() -> Outcome {
+    let place = Place::new().await?;
+    let is_let_through = |request: &Request<Bytes>| request.uri().path() != PATH;
+    let prepare = |mode| -> Outcome<_> {
+        let nonce = place.ann.fresh_nonce()?;
+        let order = Request::post(PATH).header("content-type", "application/json");
+        let order = order.body(Bytes::from(BODY))?;
+        Ok(place.ann.prepare(order, mode, ProofKind::Device, nonce)?)
+    };
+    let visible = prepare(Mode::SealedAtPath)?;
+    assert!(!is_let_through(&visible.request));
+    let mut request = visible.request.clone();
+    *request.uri_mut() = place.bank.server.url("/api/me").parse()?;
+    assert!(is_let_through(&request));
+    let answer = place.ann.client().send_unverified(request).await?;
+    let refused = match code(&answer) {
+        None => error_code(visible.open_reply(answer).await),
+        refused => refused,
+    };
+    OTHER_PATH_INSIDE.refused(refused);
+    assert!(place.bank.ledger.transfers().is_empty());
+
+    let concealed = prepare(Mode::Sealed)?;
+    assert!(is_let_through(&concealed.request));
+    let answer = place
+        .ann
+        .client()
+        .send_unverified(concealed.request.clone())
+        .await?;
+    let is_served = concealed.open_reply(answer).await?.status() == 200;
+    OTHER_PATH_INSIDE.without(is_served && place.bank.ledger.transfers().len() == 1);
     Ok(())
 }
 

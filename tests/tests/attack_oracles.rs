@@ -26,6 +26,7 @@ use tower::{Layer as _, ServiceExt as _};
 bulla_tests::attacks! {
     a_refusal_tells_nothing_of_tickets: [FORGED_TICKETS, ENDED_OR_LIVE, EXPIRED_OR_FORGED],
     a_refusal_tells_what_is_wrong_with_a_token: [FORGED_TOKENS],
+    sizes_tell_little_and_not_nothing: [NEAR_SIZES, FAR_SIZES],
     a_refusal_takes_as_long_whether_the_session_lives: [TIMES_OF_REFUSALS],
 }
 
@@ -207,6 +208,54 @@ async fn a_refusal_tells_what_is_wrong_with_a_token() -> Outcome {
     // Of tokens that are signed by other keys nothing else is said.
     FORGED_TOKENS.with(refusals.len() == 3);
     FORGED_TOKENS.without(said.len() > 2);
+    Ok(())
+}
+
+static NEAR_SIZES: Attack = Attack {
+    has: "a place on the way",
+    does: "tells two messages apart by a byte that one has more",
+    twin: Twin::App,
+    without: "their lengths tell",
+    with: Held("both are padded to one length, requests and replies"),
+    names: &[Sess(4), Asvs("14.2.3")],
+    shown: Shown::nothing(),
+};
+
+static FAR_SIZES: Attack = Attack {
+    has: "a place on the way",
+    does: "tells two messages apart of which one is a quarter longer",
+    twin: Twin::App,
+    without: "their lengths tell",
+    with: Works("some 12 % is all that padding hides"),
+    names: &[Sess(4), Asvs("14.2.3")],
+    shown: Shown::nothing(),
+};
+
+async fn sizes_tell_little_and_not_nothing() -> Outcome {
+    let bank = Bank::open().await?;
+    let session = client(&bank)?.open().await?;
+    let (mut sealed, mut plain) = (Vec::new(), Vec::new());
+    for length in [10_000, 10_001, 12_500] {
+        let content = Bytes::from(vec![b'x'; length]);
+        let request = Request::post("/api/mirror").body(content.clone())?;
+        let nonce = session.fresh_nonce()?;
+        let prepared = session.prepare(request, Mode::Sealed, ProofKind::Device, nonce)?;
+        let answer = session
+            .client()
+            .send_unverified(prepared.request.clone())
+            .await?;
+        sealed.push((prepared.request.body().len(), answer.body().len()));
+        assert_eq!(prepared.open_reply(answer).await?.body(), &content);
+
+        let request = Request::post(bank.server.url("/twin/mirror")).body(content)?;
+        let length = request.body().len();
+        let answer = session.client().send_unverified(request).await?;
+        plain.push((length, answer.body().len()));
+    }
+    NEAR_SIZES.with(sealed[0] == sealed[1]);
+    NEAR_SIZES.without(plain[0].0 != plain[1].0 && plain[0].1 != plain[1].1);
+    FAR_SIZES.with(sealed[0].0 != sealed[2].0 && sealed[0].1 != sealed[2].1);
+    FAR_SIZES.without(plain[0].0 != plain[2].0 && plain[0].1 != plain[2].1);
     Ok(())
 }
 
