@@ -16,9 +16,11 @@ use bulla_protocol::opening::{MAC_INFO, SessionId, Ticket};
 use bulla_protocol::proof::{Binding, ProofKind, ProofNonce, ReceivedProof, prove};
 use bulla_protocol::seal::{CEK_INFO, Header, NONCE_INFO, RecordNonce, Splitter};
 use bulla_protocol::signature;
+use bulla_tests::attack::Name::{Asvs, Dpop, Sess};
+use bulla_tests::attack::With::{Held, Works};
 use bulla_tests::attack::{
-    EXTRACT_KEYS, Exchange, HOOK_WASM, Outcome, Proxy, Secrets, TAKE_MEMORY, TAKE_REACHABLE,
-    TAKE_STORAGE, Witness, find, in_page,
+    Attack, EXTRACT_KEYS, Exchange, HOOK_WASM, Outcome, Proxy, Secrets, Shown, TAKE_MEMORY,
+    TAKE_REACHABLE, TAKE_STORAGE, Twin, Witness, find, in_page,
 };
 use bulla_tests::bank::Bank;
 use bulla_tests::browser::{Browser, Engine};
@@ -28,10 +30,44 @@ use serde_json::{Value, json};
 
 const PATIENCE: Duration = Duration::from_mins(1);
 
+bulla_tests::attacks! {
+    nothing_can_be_carried_away in each engine: [SEARCHES_MEMORY, EXPORTS_KEYS, DERIVES_KEYS],
+}
+
 /// Stands where it must be found, so that nothing found means something.
 const PLANTED: [u8; 32] = *b"a value that is put there by us!";
 
-bulla_tests::in_each_engine!(nothing_can_be_carried_away);
+static SEARCHES_MEMORY: Attack = Attack {
+    has: "script in the page",
+    does: "searches Wasm memory, all storage and all that it can reach for keys",
+    twin: Twin::Weakened("a page that keeps a key as bytes"),
+    without: "it finds them",
+    with: Held("none of the session's keys is there, in no form"),
+    names: &[Dpop(4), Asvs("14.3.3"), Sess(4)],
+    shown: Shown::nothing(),
+};
+
+static EXPORTS_KEYS: Attack = Attack {
+    has: "script in the page",
+    does: "has the handles of the device key and of the MAC key give their bytes, in some sixty ways each",
+    twin: Twin::Weakened("a key that can be exported, as apps keep one"),
+    without: "they are had at the first try",
+    with: Held("none gives anything"),
+    names: &[Dpop(4), Sess(9)],
+    shown: Shown::nothing(),
+};
+
+static DERIVES_KEYS: Attack = Attack {
+    has: "script in the page",
+    does: "has the handles of the sealing keys derive",
+    twin: Twin::Weakened("a key that can be exported, as apps keep one"),
+    without: "the key is had as it is",
+    with: Works(
+        "it reads what is sealed, if it has the records; by these keys alone nothing is proved",
+    ),
+    names: &[Dpop(4)],
+    shown: Shown::nothing(),
+};
 
 async fn nothing_can_be_carried_away(engine: Engine) -> Outcome {
     let proxy = Proxy::start().await?;
@@ -156,6 +192,7 @@ async fn nothing_is_lying_about(browser: &Browser, origin: &str, secrets: &Secre
         for (name, secret) in secrets.named() {
             assert_eq!(find(content, secret), None, "{name} in {place}");
         }
+        SEARCHES_MEMORY.with(secrets.named().len() > 4);
     }
 
     // The same search finds what is there: the origin, the ticket, and what is planted, in each form.
@@ -176,7 +213,7 @@ async fn nothing_is_lying_about(browser: &Browser, origin: &str, secrets: &Secre
         in_page(browser, &script, json!([PLANTED.to_vec()])).await?;
         let reachable = in_page(browser, TAKE_REACHABLE, json!([])).await?;
         let text = reachable["text"].as_str().unwrap_or_default();
-        assert_eq!(find(text.as_bytes(), &PLANTED), Some(form), "{plant}");
+        SEARCHES_MEMORY.without(find(text.as_bytes(), &PLANTED) == Some(form));
     }
     in_page(browser, "delete window.planted;", json!([])).await?;
     Ok(())
@@ -207,13 +244,14 @@ async fn handles_do_not_give_their_keys(browser: &Browser, secrets: &Secrets) ->
     let guarded = of(&["device/private", "session/mac"]);
     let ways = of(&["device/private"]).len();
     assert!(ways > 60 && guarded.len() == 2 * ways, "{ways} ways");
-    assert_eq!(gave(&guarded), [""; 0]);
+    EXPORTS_KEYS.with(gave(&guarded).is_empty());
 
     // What derives can be made to derive, but not to give itself, nor the MAC key.
     let sealing = of(&["session/request", "session/response"]);
     let derived = gave(&sealing);
     assert!(derived.iter().any(|how| how.contains("deriveBits")));
     assert!(derived.iter().any(|how| how.contains("deriveKey")));
+    DERIVES_KEYS.with(!derived.is_empty());
     assert!(
         derived.iter().all(|how| how.contains("derive")),
         "{derived:?}"
@@ -239,7 +277,9 @@ async fn handles_do_not_give_their_keys(browser: &Browser, secrets: &Secrets) ->
         .iter()
         .find(|attempt| attempt["how"] == "exportKey raw");
     let exported = &exported.ok_or("not tried")?["bytes"];
-    assert_eq!(*exported, json!(PLANTED.to_vec()));
+    let is_had = *exported == json!(PLANTED.to_vec());
+    EXPORTS_KEYS.without(is_had);
+    DERIVES_KEYS.without(is_had);
     Ok(())
 }
 

@@ -7,15 +7,22 @@ use std::sync::{Arc, Mutex, PoisonError};
 use axum::Router;
 use axum::extract::Request;
 use axum::routing::{any, get};
-use bulla_client::{Client, Mode, Prepared, ProofKind, Session};
+use bulla_client::{Client, Code, Mode, Prepared, ProofKind, Session};
 use bulla_keys::SystemRandom;
 use bulla_server::{Bulla, Identity, MemoryStore, Require};
-use bulla_tests::attack::Outcome;
+use bulla_tests::attack::Name::{Api, Asvs, Sess};
+use bulla_tests::attack::With::{Held, Refused};
+use bulla_tests::attack::{Attack, Outcome, Shown, Twin, code};
 use bulla_tests::serve::Server;
 use bytes::Bytes;
 use http_body_util::BodyExt as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+
+bulla_tests::attacks! {
+    without_a_proof_no_spelling_reaches_a_handler: [SPELLS_PATHS],
+    over_http2_a_request_is_for_one_authority: [TWO_AUTHORITIES],
+}
 
 /// What a handler was given: a line for the request, for each field and for the content.
 type Seen = Arc<Mutex<Vec<String>>>;
@@ -171,18 +178,25 @@ const FOREIGN: [&str; 44] = [
     "GET /public/x HTTP/1.1\r\nHost: HOST\r\nBulla-Ticket: :AA==:",
 ];
 
-#[tokio::test]
+static SPELLS_PATHS: Attack = Attack {
+    has: "nothing",
+    does: "writes methods, targets and hosts in many ways that some server takes for another",
+    twin: Twin::App,
+    without: "handlers run",
+    with: Held("no handler runs: refused, or nothing but a preflight is answered"),
+    names: &[Sess(1), Api(8), Api(9), Asvs("4.1.4")],
+    shown: Shown::nothing(),
+};
+
 async fn without_a_proof_no_spelling_reaches_a_handler() -> Outcome {
     let house = House::open().await?;
     for head in FOREIGN {
         let (status, seen) = house.send(&format!("{head}\r\n\r\n")).await?;
         // A preflight is answered by the verifier itself.
         let is_preflight = head.contains("app.example") && head.contains("Request-Method");
-        assert!(
-            is_preflight || status == 0 || status >= 400,
-            "{status} {head}"
-        );
-        assert!(seen.is_empty(), "{head}: {seen:?}");
+        let is_refused = is_preflight || status == 0 || status >= 400;
+        assert!(is_refused && seen.is_empty(), "{status} {head}: {seen:?}");
+        SPELLS_PATHS.with(seen.is_empty());
     }
     let open =
         "POST /public/a%20b/...;/c?d=/../e HTTP/1.1\r\nHost: HOST\r\nContent-Length: 0\r\n\r\n";
@@ -201,8 +215,8 @@ async fn without_a_proof_no_spelling_reaches_a_handler() -> Outcome {
         "/public/..;/api/secret",
     ] {
         let request = format!("GET {path} HTTP/1.1\r\nHost: twin\r\n\r\n");
-        assert_eq!(send(twin.port(), request.as_bytes()).await?, 200);
-        assert!(!take(&seen).is_empty());
+        let status = send(twin.port(), request.as_bytes()).await?;
+        SPELLS_PATHS.without(status == 200 && !take(&seen).is_empty());
     }
     Ok(())
 }
@@ -321,11 +335,11 @@ async fn a_handler_is_given_what_was_signed_however_it_is_written() -> Outcome {
 
 /// The answer to a request that is sent over HTTP/2 with these trailers, without TLS.
 async fn send_h2(
-    house: &House,
+    port: u16,
     request: http::Request<Bytes>,
     trailers: http::HeaderMap,
 ) -> Outcome<http::Response<Bytes>> {
-    let stream = TcpStream::connect(("127.0.0.1", house.server.port())).await?;
+    let stream = TcpStream::connect(("127.0.0.1", port)).await?;
     let (client, connection) = h2::client::handshake(stream).await?;
     let connection = tokio::spawn(connection);
     let (mut parts, content) = request.into_parts();
@@ -343,7 +357,16 @@ async fn send_h2(
     Ok(http::Response::from_parts(parts, content.into()))
 }
 
-#[tokio::test]
+static TWO_AUTHORITIES: Attack = Attack {
+    has: "HTTP/2",
+    does: "names two hosts, or another one, in `:authority` and `host`",
+    twin: Twin::App,
+    without: "it is served",
+    with: Refused(&[Code::AuthorityMismatch]),
+    names: &[Api(8), Asvs("4.1.3")],
+    shown: Shown::nothing(),
+};
+
 async fn over_http2_a_request_is_for_one_authority() -> Outcome {
     const EVIL: &str = "evil.example";
     let house = House::open().await?;
@@ -370,7 +393,7 @@ async fn over_http2_a_request_is_for_one_authority() -> Outcome {
             let mut trailers = http::HeaderMap::new();
             trailers.insert("x-evil", "1".parse()?);
 
-            let answer = send_h2(&house, request, trailers).await?;
+            let answer = send_h2(house.server.port(), request, trailers).await?;
             let case = format!("{mode:?} {authority} {field:?}");
             let seen = take(&house.seen);
             assert_eq!(answer.status(), wanted, "{case}");
@@ -380,8 +403,20 @@ async fn over_http2_a_request_is_for_one_authority() -> Outcome {
                 assert!(!seen.iter().any(|line| line.contains("evil")), "{seen:?}");
             } else {
                 assert!(seen.is_empty(), "{case}: {seen:?}");
+                TWO_AUTHORITIES.refused(code(&answer));
             }
         }
     }
+    // The twin serves whatever host it is said to be.
+    let seen = Seen::default();
+    let twin = Server::start(routes(&seen)).await?;
+    let request = http::Request::get(format!("http://{EVIL}/public/x")).header("host", &host);
+    let answer = send_h2(
+        twin.port(),
+        request.body(Bytes::new())?,
+        http::HeaderMap::new(),
+    )
+    .await?;
+    TWO_AUTHORITIES.without(answer.status() == 200 && !take(&seen).is_empty());
     Ok(())
 }

@@ -7,14 +7,59 @@ use bulla_protocol::opening::Ticket;
 use bulla_protocol::proof::ProofKind;
 use bulla_protocol::seal::{CEK_INFO, Header, NONCE_INFO};
 use bulla_server::Cookies;
+use bulla_tests::attack::Name::{Dpop, Sess};
+use bulla_tests::attack::With::{Held, Works};
 use bulla_tests::attack::{
-    HOOK_WASM, Outcome, Proxy, TAKE_MEMORY, TAKE_REACHABLE, Witness, find, in_page,
+    Attack, HOOK_WASM, Outcome, Proxy, Shown, TAKE_MEMORY, TAKE_REACHABLE, Twin, Witness, find,
+    in_page,
 };
 use bulla_tests::bank::{Bank, PATIENCE};
 use bulla_tests::browser::{Browser, Engine};
 use serde_json::{Value, json};
 
-bulla_tests::in_each_engine!(both_sides_are_shown);
+bulla_tests::attacks! {
+    both_sides_are_shown in each engine: [TAKES_HANDLES, USES_THE_PORT, USES_THE_DEVICE_KEY, COMES_FIRST],
+}
+
+static TAKES_HANDLES: Attack = Attack {
+    has: "script in a page whose session is in a worker of its own",
+    does: "takes ticket and handles, and has them sign and open what passed before it came",
+    twin: Twin::Weakened("the session in the page"),
+    without: "it reads what was sent, has the MAC key sign, and takes the ticket",
+    with: Held("none of them is in the page"),
+    names: &[Dpop(4), Sess(9)],
+    shown: Shown::nothing(),
+};
+
+static USES_THE_PORT: Attack = Attack {
+    has: "script in a page whose session is in a worker of its own",
+    does: "asks the worker to order",
+    twin: Twin::Weakened("the session in the page"),
+    without: "it orders",
+    with: Works("within the paths that the page has named, while the page is open"),
+    names: &[Dpop(4), Sess(9)],
+    shown: Shown::nothing(),
+};
+
+static USES_THE_DEVICE_KEY: Attack = Attack {
+    has: "script in a page whose session is in a worker of its own",
+    does: "opens a session of its own by the device key, and signs what it likes",
+    twin: Twin::Weakened("the session in the page"),
+    without: "it does so, and has the login, too",
+    with: Works("nobody is logged in there but by cookies that are bound to the device"),
+    names: &[Dpop(4), Sess(9)],
+    shown: Shown::nothing(),
+};
+
+static COMES_FIRST: Attack = Attack {
+    has: "code that runs before the package",
+    does: "puts something else in the place of `Worker`",
+    twin: Twin::App,
+    without: "it has all that the page sends",
+    with: Works("it is the page"),
+    names: &[Dpop(4)],
+    shown: Shown::nothing(),
+};
 
 async fn both_sides_are_shown(engine: Engine) -> Outcome {
     let proxy = Proxy::start().await?;
@@ -264,9 +309,20 @@ impl Place {
         let (loot, ticket) = self.rob().await?;
         let opened = loot["opened"].as_str().ok_or("the request did not open")?;
         assert!(opened.contains(PRIVATE), "{opened}");
-        assert_eq!(loot["macs"], 1);
         let text = loot["text"].as_str().unwrap_or_default();
-        assert!(find(text.as_bytes(), &ticket).is_some(), "the ticket");
+        let has_ticket = find(text.as_bytes(), &ticket).is_some();
+        TAKES_HANDLES.without(loot["macs"] == 1 && has_ticket);
+        // As the page does; of what Ann may, nothing is kept from it.
+        USES_THE_PORT.without(loot["me"]["subject"] == "ann");
+        let who = in_page(
+            &self.browser,
+            "const own = await bulla.open({ server: location.origin, identity: args[0] });
+             const { subject } = await own.fetch('/api/me').then((reply) => reply.json());
+             return [own.device === session.device, subject];",
+            json!([self.bank.identity()]),
+        )
+        .await?;
+        USES_THE_DEVICE_KEY.without(who == json!([true, "ann"]));
         let memories = in_page(&self.browser, TAKE_MEMORY, json!([])).await?;
         assert_eq!(memories.as_array().map(Vec::len), Some(1));
         Ok(())
@@ -278,9 +334,8 @@ impl Place {
         self.use_the_bank_isolated(HOOK_WASM).await?;
         let paid = self.bank.ledger.transfers().len();
         let (loot, ticket) = self.rob().await?;
-        assert_eq!(loot["opened"], Value::Null);
-        assert_eq!(loot["macs"], 0);
-        assert_eq!(loot["handles"], json!(["device private ECDSA"]));
+        let has_nothing = loot["opened"].is_null() && loot["macs"] == 0;
+        TAKES_HANDLES.with(has_nothing && loot["handles"] == json!(["device private ECDSA"]));
         let memories = in_page(&self.browser, TAKE_MEMORY, json!([])).await?;
         assert_eq!(memories, json!([]));
 
@@ -350,7 +405,7 @@ impl Place {
             json!([]),
         )
         .await?;
-        assert_eq!(answer, 200);
+        USES_THE_PORT.with(answer == 200);
         let booked = self.bank.ledger.transfers();
         assert_eq!(booked.len(), paid + 1);
         assert_eq!(
@@ -389,11 +444,10 @@ impl Place {
             json!([self.bank.identity()]),
         )
         .await?;
-        assert_eq!(
-            found,
-            json!({ "isSameDevice": true, "isOther": true, "subject": null, "refused": "login_required", "isGenuine": true,
-                    "cookie": "ann" })
-        );
+        let wanted = json!({ "isSameDevice": true, "isOther": true, "subject": null, "refused": "login_required",
+                             "isGenuine": true, "cookie": "ann" });
+        assert_eq!(found, wanted);
+        USES_THE_DEVICE_KEY.with(found == wanted);
         Ok(())
     }
 
@@ -420,7 +474,18 @@ impl Place {
         )
         .await?;
         let wanted = json!([["open", null], ["fetch", "what ann logs in with"]]);
-        assert_eq!(heard, wanted);
+        COMES_FIRST.with(heard == wanted);
+        let heard = in_page(
+            &self.browser,
+            "const [heard, original] = [[], window.fetch];
+             window.fetch = (path, init) => { heard.push(init.body); return original(path, init); };
+             const headers = { 'content-type': 'application/json' };
+             await fetch('/twin/login', { method: 'POST', headers, body: JSON.stringify({ user: 'ann' }) });
+             return heard;",
+            json!([]),
+        )
+        .await?;
+        COMES_FIRST.without(heard == json!([r#"{"user":"ann"}"#]));
         Ok(())
     }
 }

@@ -5,13 +5,30 @@ use bulla_client::{Client, Code, Mode, ProofKind, Session};
 use bulla_protocol::base64;
 use bulla_protocol::digest::ContentDigest;
 use bulla_protocol::seal::Header;
+use bulla_tests::attack::Name::{Api, Asvs, Sess};
+use bulla_tests::attack::With::{Held, Refused, Works};
 use bulla_tests::attack::{
-    Exchange, Outcome, Proxy, bank_behind, code, error_code, forged, log_in, post, transfer,
+    Attack, Exchange, Outcome, Proxy, Shown, Twin, bank_behind, code, error_code, forged, log_in,
+    post, transfer,
 };
 use bulla_tests::bank::Bank;
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response};
 use serde_json::{Value, json};
+
+bulla_tests::attacks! {
+    he_reads_nothing: [READS_ALONG],
+    he_changes_no_request_unnoticed: [CHANGES_REQUEST],
+    he_changes_no_reply_unnoticed: [CHANGES_REPLY],
+    he_drops_a_reply_and_claims_that_nothing_happened: [DENIES_IT],
+    he_asks_for_the_same_under_a_later_nonce: [ASKS_AGAIN],
+    he_keeps_a_reply_until_the_bank_has_forgotten: [ASKS_LATE],
+    he_asks_for_a_stronger_proof_of_what_was_done: [ASKS_FOR_MORE],
+    he_replays_openings: [REPLAYS_LOGIN, REPLAYS_OPENING, REPLAYS_ANSWER],
+    he_swaps_tickets: [SWAPS_TICKETS, CROSSES_REPLIES],
+    he_puts_another_identity_in_the_place_of_the_banks: [IS_THE_BANK, WAS_FIRST, CHANGES_IDENTITY],
+    he_strips_versions_and_pins: [LOWERS_OPENING, LOWERS_ANSWER, CLAIMS_OLD_VERSION],
+}
 
 /// A client whose time goes with the bank's.
 fn client(proxy: &Proxy, bank: &Bank) -> Outcome<Client> {
@@ -55,7 +72,16 @@ fn contains(bytes: &[u8], text: &str) -> bool {
     })
 }
 
-#[tokio::test]
+static READS_ALONG: Attack = Attack {
+    has: "a place on the way, where TLS ends",
+    does: "reads what passes",
+    twin: Twin::App,
+    without: "he reads all of it",
+    with: Held("one path, sizes and times"),
+    names: &[Sess(4), Asvs("14.2.1"), Asvs("14.2.3")],
+    shown: Shown::nothing(),
+};
+
 async fn he_reads_nothing() -> Outcome {
     const SECRETS: [&str; 6] = [
         "annabel.lee",
@@ -79,7 +105,7 @@ async fn he_reads_nothing() -> Outcome {
     let read = everything(&proxy);
     assert!(read.len() > 2000 && contains(&read, "/.well-known/bulla/sealed"));
     for secret in SECRETS {
-        assert!(!contains(&read, secret), "{secret}");
+        READS_ALONG.with(!contains(&read, secret));
     }
     // The twin hides nothing.
     let mut request = twin_order(&proxy, 9_137_461)?;
@@ -87,12 +113,27 @@ async fn he_reads_nothing() -> Outcome {
     session.client().send_unverified(request).await?;
     let read = everything(&proxy);
     for secret in ["/twin/transfer", "x-underground", "9137461", "receipt"] {
-        assert!(contains(&read, secret), "{secret}");
+        READS_ALONG.without(contains(&read, secret));
     }
     Ok(())
 }
 
-#[tokio::test]
+static CHANGES_REQUEST: Attack = Attack {
+    has: "a place on the way, where TLS ends",
+    does: "changes a request, where it goes, or what it is said to be",
+    twin: Twin::App,
+    without: "it pays more, to somebody else",
+    with: Refused(&[
+        Code::SealBroken,
+        Code::TicketInvalid,
+        Code::PathRefused,
+        Code::AuthorityMismatch,
+        Code::ProofMissing,
+    ]),
+    names: &[Asvs("4.1.5"), Api(8)],
+    shown: Shown::nothing(),
+};
+
 async fn he_changes_no_request_unnoticed() -> Outcome {
     type OnRequest = fn(Request<Bytes>) -> Request<Bytes>;
 
@@ -134,6 +175,7 @@ async fn he_changes_no_request_unnoticed() -> Outcome {
         proxy.change_request(change);
         let refused = error_code(session.fetch(transfer(1)?).await);
         assert_eq!(refused, Some(wanted), "{what}");
+        CHANGES_REQUEST.refused(refused);
         assert!(bank.ledger.transfers().is_empty(), "{what}");
         if wanted == Code::TicketInvalid {
             // The client has opened anew, and Ann has to log in again: nothing of hers was guessed.
@@ -149,11 +191,20 @@ async fn he_changes_no_request_unnoticed() -> Outcome {
         .client()
         .send_unverified(twin_order(&proxy, 1)?)
         .await?;
-    assert_eq!(bank.ledger.transfers()[0]["to"], "mallory");
+    CHANGES_REQUEST.without(bank.ledger.transfers()[0]["to"] == "mallory");
     Ok(())
 }
 
-#[tokio::test]
+static CHANGES_REPLY: Attack = Attack {
+    has: "a place on the way, where TLS ends",
+    does: "changes a reply, cuts it, or answers in plain text",
+    twin: Twin::App,
+    without: "its client believes whatever it reads",
+    with: Refused(&[Code::ReplyBroken, Code::ReplyTruncated, Code::ReplyUnsealed]),
+    names: &[Asvs("4.1.5")],
+    shown: Shown::nothing(),
+};
+
 async fn he_changes_no_reply_unnoticed() -> Outcome {
     type OnReply = fn(Response<Bytes>) -> Response<Bytes>;
 
@@ -204,6 +255,7 @@ async fn he_changes_no_reply_unnoticed() -> Outcome {
         let error = fetched.await.err().ok_or(what)?;
         let error = error.downcast::<bulla_client::Error>()?;
         assert_eq!(error.code, wanted, "{what}");
+        CHANGES_REPLY.refused(Some(error.code));
         // It was carried out, once: the client can only say that it does not know.
         assert_eq!(bank.ledger.transfers().len(), at + 1, "{what}");
     }
@@ -214,14 +266,20 @@ async fn he_changes_no_reply_unnoticed() -> Outcome {
         .client()
         .send_unverified(twin_order(&proxy, 1)?)
         .await?;
-    assert_eq!(
-        (reply.status().as_u16(), &reply.body()[..]),
-        (200, &b"refused"[..])
-    );
+    CHANGES_REPLY.without(reply.status() == 200 && reply.body()[..] == b"refused"[..]);
     Ok(())
 }
 
-#[tokio::test]
+static DENIES_IT: Attack = Attack {
+    has: "a place on the way, where TLS ends",
+    does: "drops a reply, and says that the nonce was stale",
+    twin: Twin::App,
+    without: "it pays twice",
+    with: Refused(&[Code::Replayed]),
+    names: &[Api(6)],
+    shown: Shown::nothing(),
+};
+
 async fn he_drops_a_reply_and_claims_that_nothing_happened() -> Outcome {
     let proxy = Proxy::start().await?;
     let bank = bank_behind(&proxy).await?;
@@ -243,13 +301,18 @@ async fn he_drops_a_reply_and_claims_that_nothing_happened() -> Outcome {
         proxy.change_reply(move |_| forged(claimed.because("so he says"), Some(nonce)));
         let refused = error_code(session.fetch(transfer(1)?).await);
         assert_eq!(refused, Some(wanted), "{claimed}");
+        if claimed == Code::NonceStale {
+            DENIES_IT.refused(refused);
+        }
         assert_eq!(bank.ledger.transfers().len(), at + 1, "{claimed}");
         if !session.is_authenticated() {
             log_in(&session).await?;
         }
     }
 
-    the_twin_pays_twice(&proxy, &bank, session.client(), Code::NonceStale).await
+    let pays = the_twin_pays_twice(&proxy, &bank, session.client(), Code::NonceStale);
+    DENIES_IT.without(pays.await?);
+    Ok(())
 }
 
 /// The nonce that anybody is handed now.
@@ -260,8 +323,17 @@ async fn fresh_nonce(bank: &Bank, client: &Client) -> Outcome<HeaderValue> {
     Ok(nonce.ok_or("no nonce came along")?.clone())
 }
 
+static ASKS_AGAIN: Attack = Attack {
+    has: "a place on the way, where TLS ends",
+    does: "drops a reply, and asks for the same under the next nonce",
+    twin: Twin::App,
+    without: "it pays twice",
+    with: Refused(&[Code::Replayed]),
+    names: &[Api(6)],
+    shown: Shown::nothing(),
+};
+
 /// The request is the same one under whatever nonce it is sent again.
-#[tokio::test]
 async fn he_asks_for_the_same_under_a_later_nonce() -> Outcome {
     let proxy = Proxy::start().await?;
     let bank = bank_behind(&proxy).await?;
@@ -273,13 +345,24 @@ async fn he_asks_for_the_same_under_a_later_nonce() -> Outcome {
     assert_ne!(later, bank_nonce(&proxy)?);
     proxy.change_reply(|_| forged(Code::NonceStale.because("so he says"), Some(later)));
     let refused = error_code(session.fetch(transfer(2)?).await);
-    assert_eq!(refused, Some(Code::Replayed));
+    ASKS_AGAIN.refused(refused);
     assert_eq!(bank.ledger.transfers().len(), 2);
-    the_twin_pays_twice(&proxy, &bank, session.client(), Code::NonceStale).await
+    let pays = the_twin_pays_twice(&proxy, &bank, session.client(), Code::NonceStale);
+    ASKS_AGAIN.without(pays.await?);
+    Ok(())
 }
 
+static ASKS_LATE: Attack = Attack {
+    has: "a place on the way, where TLS ends",
+    does: "keeps a reply until the bank has forgotten the request, and asks for it again",
+    twin: Twin::App,
+    without: "it pays twice",
+    with: Refused(&[Code::NonceStale]),
+    names: &[Api(6)],
+    shown: Shown::nothing(),
+};
+
 /// What the bank remembers has an end. The client's patience ends before.
-#[tokio::test]
 async fn he_keeps_a_reply_until_the_bank_has_forgotten() -> Outcome {
     let proxy = Proxy::start().await?;
     let bank = bank_behind(&proxy).await?;
@@ -295,11 +378,13 @@ async fn he_keeps_a_reply_until_the_bank_has_forgotten() -> Outcome {
     };
     let (refused, kept) = tokio::join!(session.fetch(transfer(1)?), keeping);
     kept?;
-    assert_eq!(error_code(refused), Some(Code::NonceStale));
+    ASKS_LATE.refused(error_code(refused));
     assert_eq!(bank.ledger.transfers().len(), 1);
     // The nonce is a good one: it is for the time that the client has given up.
     assert_eq!(session.fetch(transfer(2)?).await?.status(), 200);
-    the_twin_pays_twice(&proxy, &bank, session.client(), Code::NonceStale).await
+    let pays = the_twin_pays_twice(&proxy, &bank, session.client(), Code::NonceStale);
+    ASKS_LATE.without(pays.await?);
+    Ok(())
 }
 
 /// Of a refusal that nobody vouches for the client takes a nonce, and nothing else. What its twin's client
@@ -332,7 +417,12 @@ async fn he_writes_more_into_a_refusal() -> Outcome {
 }
 
 /// A client without a proof that is remembered sends an order again when it is told that nothing was done.
-async fn the_twin_pays_twice(proxy: &Proxy, bank: &Bank, thin: &Client, claimed: Code) -> Outcome {
+async fn the_twin_pays_twice(
+    proxy: &Proxy,
+    bank: &Bank,
+    thin: &Client,
+    claimed: Code,
+) -> Outcome<bool> {
     let before = bank.ledger.transfers().len();
     proxy.change_reply(move |_| forged(claimed.because("so he says"), None));
     let mut reply = thin.send_unverified(twin_order(proxy, 1)?).await?;
@@ -340,12 +430,20 @@ async fn the_twin_pays_twice(proxy: &Proxy, bank: &Bank, thin: &Client, claimed:
         reply = thin.send_unverified(twin_order(proxy, 1)?).await?;
     }
     assert_eq!(reply.status(), 200);
-    assert_eq!(bank.ledger.transfers().len(), before + 2);
-    Ok(())
+    Ok(bank.ledger.transfers().len() == before + 2)
 }
 
+static ASKS_FOR_MORE: Attack = Attack {
+    has: "a place on the way, where TLS ends, of a session whose proofs are by MAC",
+    does: "drops a reply, and asks for a device proof of the same",
+    twin: Twin::App,
+    without: "it pays twice",
+    with: Refused(&[Code::Replayed, Code::ProofWeak]),
+    names: &[Api(6)],
+    shown: Shown::nothing(),
+};
+
 /// The same with session proofs, where a forged refusal can ask for another proof of the same request.
-#[tokio::test]
 async fn he_asks_for_a_stronger_proof_of_what_was_done() -> Outcome {
     let proxy = Proxy::start().await?;
     let origin = proxy.origin();
@@ -366,13 +464,45 @@ async fn he_asks_for_a_stronger_proof_of_what_was_done() -> Outcome {
         proxy.change_reply(move |_| forged(claimed.because("so he says"), Some(nonce)));
         let refused = error_code(session.fetch(transfer(2)?).await);
         assert_eq!(refused, Some(wanted), "{claimed}");
+        ASKS_FOR_MORE.refused(refused);
         assert_eq!(bank.ledger.transfers().len(), 2 * (at + 1), "{claimed}");
     }
     let thin = client(&proxy, &bank)?;
-    the_twin_pays_twice(&proxy, &bank, &thin, Code::ProofWeak).await
+    let pays = the_twin_pays_twice(&proxy, &bank, &thin, Code::ProofWeak).await?;
+    ASKS_FOR_MORE.without(pays);
+    Ok(())
 }
 
-#[tokio::test]
+static REPLAYS_LOGIN: Attack = Attack {
+    has: "a place on the way, where TLS ends",
+    does: "sends the opening once more that has carried her login over",
+    twin: Twin::App,
+    without: "her login, sent again, logs him in",
+    with: Refused(&[Code::SessionRevoked]),
+    names: &[Sess(3), Sess(9), Asvs("7.2.4")],
+    shown: Shown::nothing(),
+};
+
+static REPLAYS_OPENING: Attack = Attack {
+    has: "a place on the way, where TLS ends",
+    does: "sends her first opening once more, and uses what it gives",
+    twin: Twin::App,
+    without: "her login, sent again, gives him what it gave her",
+    with: Refused(&[Code::SealBroken]),
+    names: &[Sess(3), Sess(9)],
+    shown: Shown::nothing(),
+};
+
+static REPLAYS_ANSWER: Attack = Attack {
+    has: "a place on the way, where TLS ends",
+    does: "answers an opening with an earlier answer",
+    twin: Twin::App,
+    without: "an earlier answer is as good as any",
+    with: Refused(&[Code::ReplyInvalid]),
+    names: &[Sess(3)],
+    shown: Shown::nothing(),
+};
+
 async fn he_replays_openings() -> Outcome {
     let proxy = Proxy::start().await?;
     let bank = bank_behind(&proxy).await?;
@@ -388,7 +518,7 @@ async fn he_replays_openings() -> Outcome {
 
     // The one after the login was good for one opening.
     let again = proxy.send(second.request.clone()).await?;
-    assert_eq!(code(&again), Some(Code::SessionRevoked));
+    REPLAYS_LOGIN.refused(code(&again));
 
     // The first one opens a session once more, for the same device and for nobody's use: its keys are
     // agreed on with a key that only the client had, and Ann is not in it.
@@ -412,13 +542,13 @@ async fn he_replays_openings() -> Outcome {
     headers.insert("content-type", HeaderValue::from_static("message/bhttp"));
     headers.insert("content-encoding", HeaderValue::from_static("aes128gcm"));
     let refused = proxy.send(request).await?;
-    assert_eq!(code(&refused), Some(Code::SealBroken));
+    REPLAYS_OPENING.refused(code(&refused));
 
     // An earlier answer to a new opening.
     let old = first.reply.clone();
     proxy.change_reply(move |_| old);
     let refused = error_code(session.client().open().await);
-    assert_eq!(refused, Some(Code::ReplyInvalid));
+    REPLAYS_ANSWER.refused(refused);
 
     // The victim notices nothing of all this.
     assert_eq!(session.fetch(transfer(1)?).await?.status(), 200);
@@ -427,10 +557,16 @@ async fn he_replays_openings() -> Outcome {
         &format!("{}/twin/login", proxy.origin()),
         &json!({ "user": "ann" }),
     )?;
-    session.client().send_unverified(login).await?;
-    let login = proxy.seen().last().ok_or("nothing")?.request.clone();
-    let token: Value = serde_json::from_slice(proxy.send(login).await?.body())?;
-    assert_eq!(token["token"], "token-of-ann");
+    session.client().send_unverified(login.clone()).await?;
+    let recorded = proxy.seen().last().ok_or("nothing")?.clone();
+    let token: Value = serde_json::from_slice(proxy.send(recorded.request).await?.body())?;
+    let is_ann = token["token"] == "token-of-ann";
+    REPLAYS_LOGIN.without(is_ann);
+    REPLAYS_OPENING.without(is_ann);
+    let earlier = recorded.reply.clone();
+    proxy.change_reply(move |_| earlier);
+    let answer = session.client().send_unverified(login).await?;
+    REPLAYS_ANSWER.without(answer.body() == recorded.reply.body());
     Ok(())
 }
 
@@ -445,7 +581,26 @@ async fn crossed(
     Ok(client.send_unverified(second).await?)
 }
 
-#[tokio::test]
+static SWAPS_TICKETS: Attack = Attack {
+    has: "a place on the way, where TLS ends",
+    does: "puts an older ticket of hers, or one of another session of hers, in its place",
+    twin: Twin::App,
+    without: "it takes whatever token comes along",
+    with: Refused(&[Code::ProofMismatch, Code::SealBroken]),
+    names: &[Sess(8), Asvs("7.2.1")],
+    shown: Shown::nothing(),
+};
+
+static CROSSES_REPLIES: Attack = Attack {
+    has: "a place on the way, where TLS ends",
+    does: "answers one request with the reply to another",
+    twin: Twin::App,
+    without: "what was said of one is taken for the other",
+    with: Refused(&[Code::ReplyMismatch]),
+    names: &[Asvs("4.1.5")],
+    shown: Shown::nothing(),
+};
+
 async fn he_swaps_tickets() -> Outcome {
     let proxy = Proxy::start().await?;
     let bank = bank_behind(&proxy).await?;
@@ -470,7 +625,7 @@ async fn he_swaps_tickets() -> Outcome {
         let field = HeaderValue::from_str(&ticket.to_field())?;
         request.headers_mut().insert("bulla-ticket", field);
         let refused = ann.client().send_unverified(request).await?;
-        assert_eq!(code(&refused), Some(Code::ProofMismatch));
+        SWAPS_TICKETS.refused(code(&refused));
 
         let prepared = prepare(Mode::Sealed)?;
         let mut request = prepared.request.clone();
@@ -481,14 +636,14 @@ async fn he_swaps_tickets() -> Outcome {
         let refused = ann.client().send_unverified(request).await?;
         let refused = error_code(prepared.open_reply(refused).await);
         assert_eq!(refused, Some(sealed));
+        SWAPS_TICKETS.refused(refused);
     }
 
     // Two replies that cross.
     let (one, two) = (prepare(Mode::Sealed)?, prepare(Mode::Sealed)?);
     let orders = [one.request.clone(), two.request.clone()];
     let reply = crossed(&proxy, ann.client(), orders).await?;
-    let refused = error_code(two.open_reply(reply.clone()).await);
-    assert_eq!(refused, Some(Code::ReplyMismatch));
+    CROSSES_REPLIES.refused(error_code(two.open_reply(reply.clone()).await));
     assert_eq!(one.open_reply(reply).await?.status(), 200);
 
     // Nothing at the twin ties an answer to its order: what was said of the first is taken for the second.
@@ -497,17 +652,46 @@ async fn he_swaps_tickets() -> Outcome {
     let said: Value = serde_json::from_slice(reply.body())?;
     assert_eq!(said["receipt"]["amount"], 3);
     let booked = bank.ledger.transfers();
-    assert_eq!(booked.last().ok_or("nothing booked")?["amount"], 4);
+    CROSSES_REPLIES.without(booked.last().ok_or("nothing booked")?["amount"] == 4);
 
     // It takes whatever token comes with an order.
     proxy.change_request(|request| with_field(request, "authorization", "Bearer token-of-bob"));
     ann.client().send_unverified(twin_order(&proxy, 3)?).await?;
     let booked = bank.ledger.transfers();
-    assert_eq!(booked.last().ok_or("nothing booked")?["from"], "bob");
+    SWAPS_TICKETS.without(booked.last().ok_or("nothing booked")?["from"] == "bob");
     Ok(())
 }
 
-#[tokio::test]
+static IS_THE_BANK: Attack = Attack {
+    has: "a place on the way, where TLS ends, and a verifier of his own",
+    does: "is the bank, to a client that has a pin",
+    twin: Twin::Weakened("a client without a pin"),
+    without: "she logs in at his",
+    with: Refused(&[Code::IdentityChanged]),
+    names: &[Asvs("9.1.3")],
+    shown: Shown::nothing(),
+};
+
+static WAS_FIRST: Attack = Attack {
+    has: "a place on the way, where TLS ends, and a verifier of his own",
+    does: "is the bank, to a client that comes for the first time and has no pin",
+    twin: Twin::App,
+    without: "she pays at his",
+    with: Works("trust on first use; a pin in the code prevents it"),
+    names: &[Asvs("9.1.3")],
+    shown: Shown::nothing(),
+};
+
+static CHANGES_IDENTITY: Attack = Attack {
+    has: "a place on the way, where TLS ends",
+    does: "puts another identity into the answer to an opening",
+    twin: Twin::App,
+    without: "it has none",
+    with: Refused(&[Code::IdentityChanged, Code::ReplyInvalid]),
+    names: &[Asvs("9.1.3")],
+    shown: Shown::nothing(),
+};
+
 async fn he_puts_another_identity_in_the_place_of_the_banks() -> Outcome {
     let proxy = Proxy::start().await?;
     let bank = bank_behind(&proxy).await?;
@@ -518,7 +702,7 @@ async fn he_puts_another_identity_in_the_place_of_the_banks() -> Outcome {
     proxy.forward_to(mallory.server.port());
     let pinned = open(&proxy, &bank).await.err().ok_or("he was trusted")?;
     let pinned = pinned.downcast::<bulla_client::Error>()?;
-    assert_eq!(pinned.code, Code::IdentityChanged);
+    IS_THE_BANK.refused(Some(pinned.code));
 
     // Without one, the first identity that is met is trusted. What that costs is said in the docs:
     // whoever is there first reads all.
@@ -530,8 +714,13 @@ async fn he_puts_another_identity_in_the_place_of_the_banks() -> Outcome {
     let deceived = first_use()?.open().await?;
     log_in(&deceived).await?;
     deceived.fetch(transfer(5)?).await?;
-    assert_eq!(mallory.ledger.transfers().len(), 1);
+    let is_robbed = mallory.ledger.transfers().len() == 1;
+    IS_THE_BANK.without(is_robbed);
+    WAS_FIRST.with(is_robbed);
     assert!(bank.ledger.transfers().is_empty());
+    let order = twin_order(&proxy, 5)?;
+    let paid = deceived.client().send_unverified(order).await?;
+    WAS_FIRST.without(paid.status() == 200 && mallory.ledger.transfers().len() == 2);
 
     // Whoever has met the bank once is safe from then on.
     proxy.forward_to(bank.server.port());
@@ -548,7 +737,7 @@ async fn he_puts_another_identity_in_the_place_of_the_banks() -> Outcome {
     let get = Request::get("/api/me").body(Bytes::new())?;
     let refused = error_code(session.fetch(get).await);
     assert_eq!(refused, Some(Code::IdentityChanged));
-    assert_eq!(mallory.ledger.transfers().len(), 1);
+    assert_eq!(mallory.ledger.transfers().len(), 2);
 
     // Only the key changed, in an answer that is the bank's own.
     proxy.forward_to(bank.server.port());
@@ -561,12 +750,55 @@ async fn he_puts_another_identity_in_the_place_of_the_banks() -> Outcome {
     ] {
         let identity = identity.clone();
         proxy.change_reply(move |reply| rewrite_opened(reply, "identity", identity));
-        assert_eq!(error_code(client.open().await), Some(wanted));
+        let refused = error_code(client.open().await);
+        assert_eq!(refused, Some(wanted));
+        CHANGES_IDENTITY.refused(refused);
     }
+    // Whatever is written into the twin's answer, nothing is compared with it.
+    let thin = first_use()?;
+    proxy.change_reply(|reply| reply.map(|body| rewrite(&body, "identity", json!("mallory"))));
+    let login = format!("{}/twin/login", proxy.origin());
+    let taken = thin.send_unverified(post(&login, &json!({ "user": "ann" }))?);
+    let taken: Value = serde_json::from_slice(taken.await?.body())?;
+    CHANGES_IDENTITY.without(taken["identity"] == "mallory" && taken["token"] == "token-of-ann");
     Ok(())
 }
 
-#[tokio::test]
+static LOWERS_OPENING: Attack = Attack {
+    has: "a place on the way, where TLS ends",
+    does: "changes or takes out version, pin, ticket or random of an opening, with its digest or without",
+    twin: Twin::App,
+    without: "he writes what he likes into a login",
+    with: Refused(&[
+        Code::VersionUnsupported,
+        Code::Malformed,
+        Code::ProofMismatch,
+        Code::DigestMismatch,
+    ]),
+    names: &[Asvs("11.2.2")],
+    shown: Shown::nothing(),
+};
+
+static LOWERS_ANSWER: Attack = Attack {
+    has: "a place on the way, where TLS ends",
+    does: "changes version, policy, nonce or who is logged in, in the answer to an opening",
+    twin: Twin::App,
+    without: "its client goes on with the token that he writes",
+    with: Refused(&[Code::ReplyInvalid]),
+    names: &[Asvs("11.2.2"), Sess(3)],
+    shown: Shown::nothing(),
+};
+
+static CLAIMS_OLD_VERSION: Attack = Attack {
+    has: "a place on the way, where TLS ends",
+    does: "says that the version is not spoken, or the identity another",
+    twin: Twin::App,
+    without: "its client takes what he says",
+    with: Refused(&[Code::VersionUnsupported, Code::IdentityChanged]),
+    names: &[Asvs("11.2.2")],
+    shown: Shown::nothing(),
+};
+
 async fn he_strips_versions_and_pins() -> Outcome {
     let proxy = Proxy::start().await?;
     let bank = bank_behind(&proxy).await?;
@@ -595,7 +827,9 @@ async fn he_strips_versions_and_pins() -> Outcome {
                 Request::from_parts(parts, body)
             });
             let before = proxy.seen().len();
-            assert_eq!(error_code(client.open().await), Some(wanted), "{what}");
+            let refused = error_code(client.open().await);
+            assert_eq!(refused, Some(wanted), "{what}");
+            LOWERS_OPENING.refused(refused);
             // It is not tried again with less.
             assert_eq!(proxy.seen().len(), before + 1, "{what}");
         }
@@ -622,6 +856,7 @@ async fn he_strips_versions_and_pins() -> Outcome {
             });
             let refused = error_code(client.open().await);
             assert_eq!(refused, Some(Code::ReplyInvalid), "{what}");
+            LOWERS_ANSWER.refused(refused);
         }
     }
     // He says so himself.
@@ -632,7 +867,9 @@ async fn he_strips_versions_and_pins() -> Outcome {
             Code::IdentityMismatch => Code::IdentityChanged,
             claimed => claimed,
         };
-        assert_eq!(error_code(client.open().await), Some(wanted));
+        let refused = error_code(client.open().await);
+        assert_eq!(refused, Some(wanted));
+        CLAIMS_OLD_VERSION.refused(refused);
         assert_eq!(proxy.seen().len(), before + 1);
     }
     // Left alone, it opens.
@@ -649,7 +886,13 @@ async fn he_strips_versions_and_pins() -> Outcome {
     let token = HeaderValue::from_str(&token)?;
     order.headers_mut().insert("authorization", token);
     client.send_unverified(order).await?;
-    assert_eq!(bank.ledger.transfers()[0]["from"], "mallory");
+    let from_mallory = bank.ledger.transfers()[0]["from"] == "mallory";
+    LOWERS_ANSWER.without(from_mallory);
+    CLAIMS_OLD_VERSION.without(from_mallory);
+    proxy.change_request(|request| request.map(|body| rewrite(&body, "user", json!("bob"))));
+    let opened = client.send_unverified(post(&login, &json!({ "user": "ann" }))?);
+    let opened: Value = serde_json::from_slice(opened.await?.body())?;
+    LOWERS_OPENING.without(opened["token"] == "token-of-bob");
     Ok(())
 }
 

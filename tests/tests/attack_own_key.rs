@@ -8,11 +8,19 @@ use bulla_protocol::message::{self, Control, Head};
 use bulla_protocol::proof::{Binding, prove};
 use bulla_protocol::{field, signature};
 use bulla_server::Cookies;
-use bulla_tests::attack::{Outcome, client, code, log_in, post, transfer};
+use bulla_tests::attack::Name::{Api, Asvs, Dpop, Sess};
+use bulla_tests::attack::With::{Held, Refused, Works};
+use bulla_tests::attack::{Attack, Outcome, Shown, Twin, client, code, log_in, post, transfer};
 use bulla_tests::bank::Bank;
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use serde_json::json;
+
+bulla_tests::attacks! {
+    a_proof_that_is_carried_away_is_good_for_a_nonces_life: [CARRIES_A_PROOF_AWAY],
+    a_session_that_is_carried_away_is_not_worth_the_device: [CARRIED_AWAY, CARRIED_AWAY_BY_MAC, CARRIED_AWAY_AND_CONFIRMED, SESSION_PROOF_FOR_DEVICE, CARRIED_AWAY_FOR_LONG],
+    a_stolen_cookie_is_worth_nothing_beside_a_proof_of_the_thiefs: [COPIED_COOKIE, SIGNED_COOKIE],
+}
 
 fn get(path: &str) -> Outcome<Request<Bytes>> {
     Ok(Request::get(path).body(Bytes::new())?)
@@ -57,14 +65,63 @@ async fn send(
     Ok(stolen.client().send_unverified(prepared.request).await?)
 }
 
-#[tokio::test]
+static CARRIED_AWAY: Attack = Attack {
+    has: "the keys of a session that script has had her device open for him",
+    does: "uses them elsewhere",
+    twin: Twin::App,
+    without: "her token is worth the same wherever it is",
+    with: Refused(&[Code::ProofWeak]),
+    names: &[Sess(9), Dpop(4), Api(2)],
+    shown: Shown::nothing(),
+};
+
+static CARRIED_AWAY_BY_MAC: Attack = Attack {
+    has: "the keys of a session that script has had her device open for him, at a bank that takes session proofs",
+    does: "uses them elsewhere before her device has proved anything",
+    twin: Twin::App,
+    without: "her token is worth the same wherever it is",
+    with: Refused(&[Code::SessionUnconfirmed]),
+    names: &[Sess(9), Dpop(2), Dpop(4)],
+    shown: Shown::nothing(),
+};
+
+static CARRIED_AWAY_AND_CONFIRMED: Attack = Attack {
+    has: "the keys of a session that script has had her device open for him, at a bank that takes session proofs",
+    does: "has her device confirm it while script is there, and uses it elsewhere",
+    twin: Twin::App,
+    without: "her token is worth the same wherever it is",
+    with: Works("until the ticket ends, 15 minutes; not where a device proof is due"),
+    names: &[Sess(9), Dpop(4)],
+    shown: Shown::nothing(),
+};
+
+static SESSION_PROOF_FOR_DEVICE: Attack = Attack {
+    has: "the keys of a session that script has had her device open for him, confirmed",
+    does: "goes where a device proof or the seal is due: a marked path, a login",
+    twin: Twin::App,
+    without: "her token goes anywhere",
+    with: Refused(&[Code::SealRequired, Code::ProofWeak]),
+    names: &[Api(2), Asvs("7.5.3")],
+    shown: Shown::nothing(),
+};
+
+static CARRIED_AWAY_FOR_LONG: Attack = Attack {
+    has: "the keys of a session that script has had her device open for him, confirmed",
+    does: "goes on when the ticket has ended",
+    twin: Twin::App,
+    without: "her token has no end",
+    with: Refused(&[Code::TicketExpired]),
+    names: &[Sess(7), Asvs("7.3.1")],
+    shown: Shown::nothing(),
+};
+
 async fn a_session_that_is_carried_away_is_not_worth_the_device() -> Outcome {
     // Where the device proves each request, which is the default, it is worth nothing.
     let strict = Bank::open().await?;
     let stolen = carried_away(&strict).await?;
     stolen.fetch(get("/api/me")?).await?;
     let refused = send(&strict, &stolen, transfer(1)?, Mode::Signed).await?;
-    assert_eq!(code(&refused), Some(Code::ProofWeak));
+    CARRIED_AWAY.refused(code(&refused));
     assert!(strict.ledger.transfers().is_empty());
 
     // Where it need not, it is worth nothing until the device has proved something in it: what was made ahead
@@ -72,14 +129,14 @@ async fn a_session_that_is_carried_away_is_not_worth_the_device() -> Outcome {
     let bank = Bank::open_with(|builder| builder.proof(ProofKind::Session)).await?;
     let stolen = carried_away(&bank).await?;
     let refused = send(&bank, &stolen, transfer(1)?, Mode::Signed).await?;
-    assert_eq!(code(&refused), Some(Code::SessionUnconfirmed));
+    CARRIED_AWAY_BY_MAC.refused(code(&refused));
     assert!(bank.ledger.transfers().is_empty());
 
     // Script that is still there has it do that too. Then he is Ann, but not where the device or the seal is
     // asked for, and he logs nobody in.
     assert_eq!(stolen.fetch(get("/api/me")?).await?.status(), 200);
     let taken = send(&bank, &stolen, transfer(1)?, Mode::Signed).await?;
-    assert_eq!(taken.status(), 200);
+    CARRIED_AWAY_AND_CONFIRMED.with(taken.status() == 200);
     let order = json!({ "to": "mallory", "amount": 1, "user": "bob" });
     for (path, mode, wanted) in [
         ("/api/transfer/device", Mode::Signed, "seal_required"),
@@ -87,7 +144,9 @@ async fn a_session_that_is_carried_away_is_not_worth_the_device() -> Outcome {
         ("/api/login", Mode::Sealed, "proof_weak"),
     ] {
         send(&bank, &stolen, post(path, &order)?, mode).await?;
-        assert_eq!(bank.ledger.refusals().last(), Some(&wanted), "{path}");
+        let refused = bank.ledger.refusals().pop();
+        assert_eq!(refused, Some(wanted), "{path}");
+        SESSION_PROOF_FOR_DEVICE.refused(refused.and_then(|code| code.parse().ok()));
     }
     assert_eq!(bank.ledger.transfers().len(), 1);
 
@@ -98,14 +157,59 @@ async fn a_session_that_is_carried_away_is_not_worth_the_device() -> Outcome {
     assert!(!taken.headers().contains_key("bulla-ticket"));
     bank.clock.advance(6 * 60);
     let refused = send(&bank, &stolen, transfer(1)?, Mode::Signed).await?;
-    assert_eq!(code(&refused), Some(Code::TicketExpired));
+    CARRIED_AWAY_FOR_LONG.refused(code(&refused));
     assert_eq!(bank.ledger.transfers().len(), 2);
 
     // The twin's token is worth the same wherever it is, and has no end.
     let mut order = post("/twin/transfer", &order)?;
     let headers = order.headers_mut();
     headers.insert("authorization", "Bearer token-of-ann".parse()?);
-    assert_eq!(send_bare(&bank, &stolen, order).await?.status(), 200);
+    let is_paid = send_bare(&bank, &stolen, order).await?.status() == 200;
+    for attack in [
+        &CARRIED_AWAY,
+        &CARRIED_AWAY_BY_MAC,
+        &CARRIED_AWAY_AND_CONFIRMED,
+        &SESSION_PROOF_FOR_DEVICE,
+        &CARRIED_AWAY_FOR_LONG,
+    ] {
+        attack.without(is_paid);
+    }
+    Ok(())
+}
+
+static CARRIES_A_PROOF_AWAY: Attack = Attack {
+    has: "a proof that script has had her device make, and not sent",
+    does: "sends it from elsewhere before its nonce has ended",
+    twin: Twin::App,
+    without: "her token is good anywhere, for ever",
+    with: Works("once, within two minutes; later it is `nonce_stale`"),
+    names: &[Dpop(2), Dpop(4), Sess(9)],
+    shown: Shown::nothing(),
+};
+
+async fn a_proof_that_is_carried_away_is_good_for_a_nonces_life() -> Outcome {
+    let bank = Bank::open().await?;
+    let victim = client(&bank)?.open().await?;
+    log_in(&victim).await?;
+    let thief = client(&bank)?;
+    let prepare = || -> Outcome<_> {
+        let nonce = victim.fresh_nonce()?;
+        Ok(victim.prepare(transfer(1)?, Mode::Sealed, ProofKind::Device, nonce)?)
+    };
+    let (in_time, late) = (prepare()?, prepare()?);
+    let taken = thief.send_unverified(in_time.request.clone()).await?;
+    let is_taken = in_time.open_reply(taken).await?.status() == 200;
+    CARRIES_A_PROOF_AWAY.with(is_taken && bank.ledger.transfers().len() == 1);
+    bank.clock.advance(121);
+    let refused = thief.send_unverified(late.request.clone()).await?;
+    let refused = late.open_reply(refused).await.err();
+    assert_eq!(refused.map(|error| error.code), Some(Code::NonceStale));
+
+    let mut order = post("/twin/transfer", &json!({ "to": "mallory", "amount": 1 }))?;
+    let headers = order.headers_mut();
+    headers.insert("authorization", "Bearer token-of-ann".parse()?);
+    let answer = send_bare(&bank, &victim, order).await?;
+    CARRIES_A_PROOF_AWAY.without(answer.status() == 200);
     Ok(())
 }
 
@@ -123,8 +227,27 @@ fn thiefs_key() -> Outcome<SigningKey> {
     Ok(SigningKey::generate(&Drawn)?)
 }
 
+static COPIED_COOKIE: Attack = Attack {
+    has: "her cookie, at an application that goes by it",
+    does: "sends it along with a proof of his own",
+    twin: Twin::App,
+    without: "he is her",
+    with: Held("it is dropped, `cookie_dropped` is told, and he is nobody"),
+    names: &[Sess(2), Sess(9), Api(2), Asvs("10.3.5")],
+    shown: Shown::nothing(),
+};
+
+static SIGNED_COOKIE: Attack = Attack {
+    has: "her cookie, as the application made it",
+    does: "puts it among what his key signs, under the seal",
+    twin: Twin::App,
+    without: "he is her",
+    with: Refused(&[Code::FieldRefused]),
+    names: &[Sess(8), Sess(9), Asvs("4.1.3")],
+    shown: Shown::nothing(),
+};
+
 /// At an application that goes by its cookie, which the verifier binds to the device.
-#[tokio::test]
 async fn a_stolen_cookie_is_worth_nothing_beside_a_proof_of_the_thiefs() -> Outcome {
     const PATH: &str = "/api/cookie/me";
     const UNBOUND: &str = "twin=token-of-ann";
@@ -150,8 +273,8 @@ async fn a_stolen_cookie_is_worth_nothing_beside_a_proof_of_the_thiefs() -> Outc
         Ok(prepared.open_reply(answer).await?.status())
     };
     assert_eq!(ask(&victim, bound).await?, 200);
-    assert_eq!(ask(&thief, bound).await?, 401);
-    assert_eq!(bank.ledger.refusals(), ["cookie_dropped"]);
+    let is_nobody = ask(&thief, bound).await? == 401;
+    COPIED_COOKIE.with(is_nobody && bank.ledger.refusals() == ["cookie_dropped"]);
     assert_eq!(ask(&thief, UNBOUND).await?, 401);
 
     // Among what his own key has signed, which his client would refuse to send: in the open it reaches
@@ -206,13 +329,18 @@ async fn a_stolen_cookie_is_worth_nothing_beside_a_proof_of_the_thiefs() -> Outc
             request
         };
         let answer = thief.client().send_unverified(request).await?;
-        let refused = sealed.then_some(Code::FieldRefused);
-        assert_eq!(code(&answer), refused);
+        if sealed {
+            SIGNED_COOKIE.refused(code(&answer));
+        } else {
+            assert_eq!(code(&answer), None);
+        }
         assert!(answer.status().is_client_error(), "{}", answer.status());
     }
 
     let mut request = get("/twin/me")?;
     request.headers_mut().insert("cookie", UNBOUND.parse()?);
-    assert_eq!(send_bare(&bank, &thief, request).await?.status(), 200);
+    let is_her = send_bare(&bank, &thief, request).await?.status() == 200;
+    COPIED_COOKIE.without(is_her);
+    SIGNED_COOKIE.without(is_her);
     Ok(())
 }

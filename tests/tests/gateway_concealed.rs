@@ -2,12 +2,19 @@
 
 use bulla_client::{Client, Mode, ProofKind};
 use bulla_gateway::config::{Access, Config};
+use bulla_tests::attack::Name::{Api, Asvs};
+use bulla_tests::attack::With::Held;
+use bulla_tests::attack::{Attack, Shown, Twin};
 use bulla_tests::gateway::Behind;
 use http::header::{ACCEPT, CONTENT_TYPE, COOKIE, DATE};
 use http::{HeaderMap, Method, Request, StatusCode};
 use reqwest::RequestBuilder;
 
 type Outcome<T = ()> = Result<T, Box<dyn std::error::Error>>;
+
+bulla_tests::attacks! {
+    without_a_session_all_paths_look_the_same: [SCANS],
+}
 
 fn concealed(config: &mut Config) {
     config.access = Access::Concealed;
@@ -38,7 +45,16 @@ const PATHS: [&str; 8] = [
     "/a%2Fb",
 ];
 
-#[tokio::test]
+static SCANS: Attack = Attack {
+    has: "no session",
+    does: "asks for paths in order to learn which there are, by all methods, with all that a client might have",
+    twin: Twin::App,
+    without: "the answers tell",
+    with: Held("one page, one 404; nothing reaches the application"),
+    names: &[Api(9), Asvs("16.5.1")],
+    shown: Shown::nothing(),
+};
+
 async fn without_a_session_all_paths_look_the_same() -> Outcome {
     let site = Behind::start(concealed).await?;
     let client = bare()?;
@@ -97,12 +113,12 @@ async fn without_a_session_all_paths_look_the_same() -> Outcome {
         assert_eq!(told(form.body("a=b")).await?, none, "a form to {path}");
     }
     // Nothing of this has reached the application: so it cannot be told by the time that it takes either.
-    assert!(site.seen.all().is_empty());
+    SCANS.with(site.seen.all().is_empty());
 
     // The twin tells which is which.
     let twin = |path: &str| client.get(site.application.url(path)).send();
-    assert_eq!(twin("/echo?x=1").await?.status(), StatusCode::OK);
-    assert_eq!(twin("/nothing").await?.status(), StatusCode::NOT_FOUND);
+    let (there, not_there) = (twin("/echo?x=1").await?, twin("/nothing").await?);
+    SCANS.without((there.status(), not_there.status()) == (StatusCode::OK, StatusCode::NOT_FOUND));
     Ok(())
 }
 

@@ -17,6 +17,9 @@ use bulla_client::Client;
 use bulla_gateway::config::{Access, Config, FieldsRule, PathRule, Reaction};
 use bulla_gateway::delivery::Hash;
 use bulla_server::Events;
+use bulla_tests::attack::Name::{Api, Asvs};
+use bulla_tests::attack::With::Held;
+use bulla_tests::attack::{Attack, Shown, Twin};
 use bulla_tests::bank::PATIENCE;
 use bulla_tests::browser::{Browser, Engine};
 use bulla_tests::gateway::before;
@@ -26,7 +29,10 @@ use tokio::time::timeout;
 
 type Outcome<T = ()> = Result<T, Box<dyn std::error::Error>>;
 
-bulla_tests::in_each_engine!(nobody_on_the_way_takes_a_pages_policies_off);
+bulla_tests::attacks! {
+    nobody_on_the_way_takes_a_pages_policies_off in each engine: [TAKES_POLICIES_OFF],
+}
+
 bulla_tests::in_each_engine!(
     what_stands_outside_the_seal_is_compared,
     chromium_outside Chromium,
@@ -203,6 +209,16 @@ async fn fields_that_an_application_changes_are_an_event_unless_they_are_authori
     Ok(())
 }
 
+static TAKES_POLICIES_OFF: Attack = Attack {
+    has: "a place on the way of a page behind the gateway",
+    does: "takes off the fields that protect the page",
+    twin: Twin::App,
+    without: "the page is without its policies",
+    with: Held("they are as the application has set them"),
+    names: &[Api(8), Asvs("4.1.5")],
+    shown: Shown::nothing(),
+};
+
 async fn nobody_on_the_way_takes_a_pages_policies_off(engine: Engine) -> Outcome {
     let alone = Server::start(application()).await?;
     let twin = Server::start(application().layer(map_response(stripped))).await?;
@@ -217,8 +233,8 @@ async fn nobody_on_the_way_takes_a_pages_policies_off(engine: Engine) -> Outcome
     let without = shown(&browser, &twin).await?;
     let through = shown(&browser, &gateway).await?;
     assert!(expected.len() >= 5, "{expected:?}");
-    assert!(without.is_empty(), "{without:?}");
-    assert_eq!(through, expected);
+    TAKES_POLICIES_OFF.without(without.is_empty());
+    TAKES_POLICIES_OFF.with(through == expected);
     browser.quit().await?;
     Ok(())
 }

@@ -8,6 +8,9 @@ use std::time::Duration;
 
 use bulla_client::{Client, Session};
 use bulla_gateway::config::{Access, Config, PathRule, UpstreamTls};
+use bulla_tests::attack::Name::{Api, Asvs};
+use bulla_tests::attack::With::Held;
+use bulla_tests::attack::{Attack, Shown, Twin};
 use bulla_tests::bank::PATIENCE;
 use bulla_tests::certificate::Vouched;
 use bulla_tests::gateway::Running;
@@ -21,6 +24,10 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
 
 type Outcome<T = ()> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
+
+bulla_tests::attacks! {
+    a_websocket_without_a_session_reaches_nothing_that_is_not_public: [BARE_WEBSOCKET],
+}
 
 /// Nothing that is waited for here takes as long. It is what a test fails by that would hang.
 async fn soon<T>(what: impl Future<Output = T>) -> Outcome<T> {
@@ -286,7 +293,16 @@ fn length(head: &str) -> Outcome<usize> {
     Ok(length.ok_or("no length")?.parse()?)
 }
 
-#[tokio::test]
+static BARE_WEBSOCKET: Attack = Attack {
+    has: "no session",
+    does: "asks for a WebSocket",
+    twin: Twin::Weakened("a gateway where all is public"),
+    without: "it is opened",
+    with: Held("refused; nothing reaches the application"),
+    names: &[Api(2), Api(8), Asvs("4.1.4")],
+    shown: Shown::nothing(),
+};
+
 async fn a_websocket_without_a_session_reaches_nothing_that_is_not_public() -> Outcome {
     let application = Application::start().await?;
     for access in [Access::Signed, Access::Sealed, Access::Concealed] {
@@ -306,7 +322,8 @@ async fn a_websocket_without_a_session_reaches_nothing_that_is_not_public() -> O
             "{access:?}: {refused}"
         );
         // The first that comes to the application is somebody else's.
-        let (_client, _server) = websocket(&gateway, &application).await?;
+        let other = websocket(&gateway, &application).await;
+        BARE_WEBSOCKET.with(other.is_ok());
     }
 
     // The twin, where all is public.
@@ -318,7 +335,8 @@ async fn a_websocket_without_a_session_reaches_nothing_that_is_not_public() -> O
         .ask(&format!("GET {HIDDEN}"), &gateway, &upgrade())
         .await?;
     let mut server = application.accept().await?;
-    assert!(server.head().await?.starts_with(&format!("get {HIDDEN} ")));
+    let head = server.head().await?;
+    BARE_WEBSOCKET.without(head.starts_with(&format!("get {HIDDEN} ")));
     Ok(())
 }
 

@@ -3,6 +3,9 @@
 use std::time::Duration;
 
 use bulla_server::Code;
+use bulla_tests::attack::Name::{Api, Asvs};
+use bulla_tests::attack::With::Held;
+use bulla_tests::attack::{Attack, Shown, Twin};
 use bulla_tests::gateway::Behind;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -10,6 +13,10 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 type Outcome<T = ()> = Result<T, Box<dyn std::error::Error>>;
+
+bulla_tests::attacks! {
+    what_comes_behind_a_request_is_one_of_its_own: [BEHIND_A_REQUEST],
+}
 
 /// Longer than any answer takes here.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -41,20 +48,29 @@ fn at(behind: &Behind, path: &str) -> Vec<Value> {
     all
 }
 
-#[tokio::test]
+static BEHIND_A_REQUEST: Attack = Attack {
+    has: "nothing",
+    does: "sends a request for what is hidden behind one for what is public, on one connection",
+    twin: Twin::App,
+    without: "it is answered",
+    with: Held("the second one is looked at by itself, and refused"),
+    names: &[Api(8), Asvs("4.1.4")],
+    shown: Shown::nothing(),
+};
+
 async fn what_comes_behind_a_request_is_one_of_its_own() -> Outcome {
     let request = "GET /static/x HTTP/1.1\r\nHost: HOST\r\n\r\nHIDDEN";
     let behind = Behind::start(|_| ()).await?;
     // Whoever looks at the first and passes bytes on has let both through.
     let answered = statuses(behind.application.port(), request).await?;
     assert_eq!(answered, [404, 200]);
-    assert_eq!(at(&behind, "/echo").len(), 1);
+    BEHIND_A_REQUEST.without(at(&behind, "/echo").len() == 1);
 
     let behind = Behind::start(|_| ()).await?;
     let answered = statuses(behind.server.port(), request).await?;
     assert_eq!(answered, [404, 401]);
     assert_eq!(at(&behind, "/static/x").len(), 1);
-    assert_eq!(at(&behind, "/echo"), Vec::<Value>::new());
+    BEHIND_A_REQUEST.with(at(&behind, "/echo").is_empty());
     Ok(())
 }
 

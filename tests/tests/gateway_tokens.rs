@@ -12,8 +12,11 @@ use axum::{Json, Router};
 use bulla_client::{Client, Session};
 use bulla_gateway::Gateway;
 use bulla_gateway::config::{Access, Config, Mode, PathRule, TokenRule, Unbound};
-use bulla_protocol::error::Code;
+use bulla_protocol::error::{Code, Problem};
 use bulla_server::{EventKind, Events};
+use bulla_tests::attack::Name::{Api, Asvs, Sess};
+use bulla_tests::attack::With::Refused;
+use bulla_tests::attack::{Attack, Shown, Twin};
 use bulla_tests::bank::PATIENCE;
 use bulla_tests::browser::{Browser, Engine};
 use bulla_tests::gateway::before;
@@ -23,6 +26,10 @@ use serde_json::{Value, json};
 use tokio::time::timeout;
 
 type Outcome<T = ()> = Result<T, Box<dyn std::error::Error>>;
+
+bulla_tests::attacks! {
+    a_stolen_token_is_worth_nothing_in_the_thiefs_own_session: [TOKEN_OF_A_PAGE, TOKEN_WITHOUT_SESSION, TOKEN_FROM_A_LOG],
+}
 
 bulla_tests::in_each_engine!(a_page_works_with_its_token_and_nobody_else_does);
 
@@ -192,7 +199,36 @@ fn tokens(text: &str) -> Outcome<[String; 2]> {
     Ok([one.to_owned(), other.to_owned()])
 }
 
-#[tokio::test]
+static TOKEN_OF_A_PAGE: Attack = Attack {
+    has: "a bearer token that a page got by the gateway",
+    does: "shows it in a session of his own, in whatever spelling",
+    twin: Twin::Weakened("the gateway without the rule for tokens"),
+    without: "he is her",
+    with: Refused(&[Code::ProofMismatch, Code::FieldRefused]),
+    names: &[Sess(9), Sess(10), Api(2), Asvs("10.3.5")],
+    shown: Shown::nothing(),
+};
+
+static TOKEN_WITHOUT_SESSION: Attack = Attack {
+    has: "a bearer token that a page got by the gateway",
+    does: "shows it without any session, where everybody may ask",
+    twin: Twin::Weakened("the gateway without the rule for tokens"),
+    without: "he is her",
+    with: Refused(&[Code::ProofMissing]),
+    names: &[Sess(9), Sess(10), Api(2)],
+    shown: Shown::nothing(),
+};
+
+static TOKEN_FROM_A_LOG: Attack = Attack {
+    has: "the token as the application made it",
+    does: "shows it in a session of his own",
+    twin: Twin::Weakened("the gateway without the rule for tokens"),
+    without: "he is her",
+    with: Refused(&[Code::LoginRequired]),
+    names: &[Sess(9), Sess(10), Api(2)],
+    shown: Shown::nothing(),
+};
+
 async fn a_stolen_token_is_worth_nothing_in_the_thiefs_own_session() -> Outcome {
     let (victim, thief);
     // As it is, whoever has the token is its user.
@@ -202,16 +238,17 @@ async fn a_stolen_token_is_worth_nothing_in_the_thiefs_own_session() -> Outcome 
     assert_eq!(text, login_reply());
     for token in tokens(&text)? {
         let credentials = format!("Bearer {token}");
-        assert_eq!(
-            sent(&thief, "/private", &credentials).await?,
-            Ok(StatusCode::OK)
-        );
+        let served = sent(&thief, "/private", &credentials).await?;
+        TOKEN_OF_A_PAGE.without(served == Ok(StatusCode::OK));
+        TOKEN_FROM_A_LOG.without(served == Ok(StatusCode::OK));
     }
     let bare = reqwest::Client::builder().no_proxy().build()?;
     let get = |url: String, credentials: &str| bare.get(url).header(AUTHORIZATION, credentials);
     let raw = format!("Bearer {JWS}");
     let reply = get(twin.application.url("/private"), &raw).send().await?;
     assert_eq!(reply.status(), StatusCode::OK);
+    let reply = get(twin.server.url("/open"), &raw).send().await?;
+    TOKEN_WITHOUT_SESSION.without(reply.status() == StatusCode::OK);
 
     // Bound, it is good for its own device only.
     let site = Site::start(bound).await?;
@@ -243,31 +280,28 @@ async fn a_stolen_token_is_worth_nothing_in_the_thiefs_own_session() -> Outcome 
         );
         assert_eq!(site.seen.all().len(), count + 1);
         let refused = sent(&thief, "/private", &credentials).await?;
-        assert_eq!(refused, Err(Code::ProofMismatch));
+        TOKEN_OF_A_PAGE.refused(refused.err());
         let seen = until_refused(&mut events).await?;
         assert_eq!(seen[0], EventKind::ForeignTicket, "{seen:?}");
         let last = seen.last().and_then(EventKind::code);
         assert_eq!(last, Some(Code::ProofMismatch), "{seen:?}");
         // In other spellings, too.
         for other in [format!("bearer   {token}"), format!("BEARER {token}")] {
-            assert_eq!(
-                sent(&thief, "/private", &other).await?,
-                Err(Code::ProofMismatch)
-            );
+            let refused = sent(&thief, "/private", &other).await?;
+            assert_eq!(refused, Err(Code::ProofMismatch));
         }
         for other in [
             format!("Bearer {token}, Basic x"),
             format!("Basic x, Bearer {token}"),
         ] {
-            assert_eq!(
-                sent(&thief, "/private", &other).await?,
-                Err(Code::FieldRefused)
-            );
+            let refused = sent(&thief, "/private", &other).await?;
+            assert_eq!(refused, Err(Code::FieldRefused));
+            TOKEN_OF_A_PAGE.refused(refused.err());
         }
         // Nor by a path that everybody may ask for.
         let reply = get(site.server.url("/open"), &credentials).send().await?;
         assert_eq!(reply.status(), StatusCode::UNAUTHORIZED);
-        assert!(reply.text().await?.contains("proof_missing"));
+        TOKEN_WITHOUT_SESSION.refused(Problem::parse(&reply.bytes().await?));
         assert_eq!(
             sent(&thief, "/open", &credentials).await?,
             Err(Code::ProofMismatch)
@@ -281,10 +315,7 @@ async fn a_stolen_token_is_worth_nothing_in_the_thiefs_own_session() -> Outcome 
     );
 
     // The application's own token, from its log, say, is bound to nobody.
-    assert_eq!(
-        sent(&thief, "/private", &raw).await?,
-        Err(Code::LoginRequired)
-    );
+    TOKEN_FROM_A_LOG.refused(sent(&thief, "/private", &raw).await?.err());
     // Somebody else's claims, say.
     let changed = format!(
         "Bearer {}",

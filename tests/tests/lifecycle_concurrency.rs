@@ -13,7 +13,9 @@ use bulla_server::{
     Builder, Concurrency, EmbeddedStore, RedisRegistry, RedisStore, Registry, Ring, Subject,
     WrappingKey,
 };
-use bulla_tests::attack::{Outcome, error_code};
+use bulla_tests::attack::Name::{Asvs, Sess};
+use bulla_tests::attack::With::Refused;
+use bulla_tests::attack::{Attack, Outcome, Shown, Twin, error_code};
 use bulla_tests::bank::PATIENCE;
 use bulla_tests::members::{Members, call, log_in, refusal, ticks, until_cut, who};
 use bulla_tests::redis::Redis;
@@ -21,6 +23,10 @@ use serde_json::Value;
 use tokio::join;
 use tokio::sync::Notify;
 use tokio::task::yield_now;
+
+bulla_tests::attacks! {
+    of_two_logins_at_once_one_gets_the_last_place: [LAST_PLACE],
+}
 
 const ONE: NonZeroU32 = NonZeroU32::MIN;
 
@@ -119,8 +125,17 @@ impl Registry for Slow {
     }
 }
 
+static LAST_PLACE: Attack = Attack {
+    has: "her password",
+    does: "logs in at one node while she does at another one, where there may be one session",
+    twin: Twin::Weakened("nodes that count each for itself"),
+    without: "both are in",
+    with: Refused(&[Code::SessionLimit]),
+    names: &[Sess(11), Asvs("7.1.2")],
+    shown: Shown::nothing(),
+};
+
 /// Each through a node of its own. When one takes the place the other has seen that it is free.
-#[tokio::test]
 async fn of_two_logins_at_once_one_gets_the_last_place() -> Outcome {
     let redis = Redis::start()?;
     let limit = Concurrency::AtMost(ONE);
@@ -148,23 +163,21 @@ async fn of_two_logins_at_once_one_gets_the_last_place() -> Outcome {
     };
     let (first, second) = join!(between, log_in(&two, "ann"));
     first?;
-    assert_eq!(error_code(second), Some(Code::SessionLimit));
+    LAST_PLACE.refused(error_code(second));
     assert_eq!(who(&one).await?["subject"], "ann");
     assert_eq!(here.bulla.sessions_of("ann".parse()?).await?.len(), 1);
+    LAST_PLACE.without(nodes_that_count_each_for_itself_let_both_in().await?);
     Ok(())
 }
 
 /// What the test before would see where nodes do not count together.
-#[tokio::test]
-async fn nodes_that_count_each_for_itself_let_both_in() -> Outcome {
+async fn nodes_that_count_each_for_itself_let_both_in() -> Outcome<bool> {
     let limit = Concurrency::AtMost(ONE);
     let node = || Members::start(|builder| builder.concurrency(limit));
     let (here, there) = (node().await?, node().await?);
     let (one, two) = join!(here.log_in("ann"), there.log_in("ann"));
-    for session in [one?, two?] {
-        assert_eq!(who(&session).await?["subject"], "ann");
-    }
-    Ok(())
+    let (one, two) = (who(&one?).await?, who(&two?).await?);
+    Ok(one["subject"] == "ann" && two["subject"] == "ann")
 }
 
 #[tokio::test]

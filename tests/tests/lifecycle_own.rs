@@ -1,11 +1,18 @@
 //! What users see and do of their own sessions and devices, and nobody else does.
 
 use bulla_client::{Code, Mode, ProofKind, Session};
-use bulla_tests::attack::{Outcome, code, error_code};
+use bulla_tests::attack::Name::{Api, Asvs, Sess};
+use bulla_tests::attack::With::{Held, Refused};
+use bulla_tests::attack::{Attack, Outcome, Shown, Twin, code, error_code};
 use bulla_tests::members::{Members, call, refusal, who};
 use bytes::Bytes;
 use http::Request;
 use serde_json::{Value, json};
+
+bulla_tests::attacks! {
+    nobody_ends_or_sees_what_is_another_users: [ENDS_ANOTHERS],
+    a_thief_sees_no_list_and_ends_nothing: [LISTS_HERS],
+}
 
 async fn list(session: &Session, of: &str) -> Outcome<Vec<Value>> {
     let listed = call(session, "GET", of, &Value::Null).await?;
@@ -75,8 +82,17 @@ async fn users_list_name_and_give_up_their_devices() -> Outcome {
     Ok(())
 }
 
+static ENDS_ANOTHERS: Attack = Attack {
+    has: "a session of his own, and the names of hers and of her device",
+    does: "ends them",
+    twin: Twin::App,
+    without: "they end",
+    with: Held("nothing of hers is found, listed or ended"),
+    names: &[Api(1), Api(5), Asvs("7.5.2")],
+    shown: Shown::nothing(),
+};
+
 /// Bob knows what everything of Ann's is called.
-#[tokio::test]
 async fn nobody_ends_or_sees_what_is_another_users() -> Outcome {
     let members = Members::start(|builder| builder).await?;
     let ann = members.log_in("ann").await?;
@@ -96,21 +112,30 @@ async fn nobody_ends_or_sees_what_is_another_users() -> Outcome {
     assert!(seen.iter().all(|one| one["device"] != device.to_string()));
     let others = call(&bob, "PUT", "/api/password", &json!(true)).await?;
     assert_eq!(others, json!(0));
-    assert_eq!(who(&ann).await?["subject"], "ann");
+    ENDS_ANOTHERS.with(who(&ann).await?["subject"] == "ann");
     assert_eq!(members.bulla.devices_of("ann".parse()?).await?.len(), 1);
 
     // The twin ends whatever it is told to.
-    let twin = Twin(&members);
+    let twin = Unprotected(&members);
     let (ann, bob) = (twin.log_in("ann").await?, twin.log_in("bob").await?);
     assert_eq!(twin.ask("GET", "/twin/sessions", &ann).await?.0, 200);
     let path = format!("/twin/sessions/{ann}");
     assert_eq!(twin.ask("DELETE", &path, &bob).await?.0, 200);
-    assert_eq!(twin.ask("GET", "/twin/sessions", &ann).await?.0, 401);
+    ENDS_ANOTHERS.without(twin.ask("GET", "/twin/sessions", &ann).await?.0 == 401);
     Ok(())
 }
 
+static LISTS_HERS: Attack = Attack {
+    has: "all of her session but two keys",
+    does: "asks for the list of her sessions, and ends one, with his proof or by the ticket alone",
+    twin: Twin::App,
+    without: "her token lists and ends them",
+    with: Refused(&[Code::ProofMismatch, Code::ProofMissing]),
+    names: &[Sess(9), Api(2), Asvs("7.5.2")],
+    shown: Shown::nothing(),
+};
+
 /// A thief has copied all that can be copied of a session.
-#[tokio::test]
 async fn a_thief_sees_no_list_and_ends_nothing() -> Outcome {
     let members = Members::start(|builder| builder).await?;
     let ann = members.log_in("ann").await?;
@@ -127,15 +152,14 @@ async fn a_thief_sees_no_list_and_ends_nothing() -> Outcome {
         };
         // With a key and a proof of his own.
         let stolen = thief.dangerous_with_loot(loot.clone())?;
-        for (kind, refused) in [
-            (ProofKind::Device, Code::ProofMismatch),
-            (ProofKind::Session, Code::ProofMismatch),
-        ] {
+        for kind in [ProofKind::Device, ProofKind::Session] {
             let nonce = stolen.fresh_nonce()?;
             let prepared = stolen.prepare(ask()?, Mode::Sealed, kind, nonce)?;
             let reply = thief.client().send_unverified(prepared.request.clone());
             let opened = prepared.open_reply(reply.await?).await;
-            assert_eq!(error_code(opened), Some(refused), "{method} {kind:?}");
+            let refused = error_code(opened);
+            assert_eq!(refused, Some(Code::ProofMismatch), "{method} {kind:?}");
+            LISTS_HERS.refused(refused);
         }
         // With the ticket alone, as one shows a bearer token.
         let mut bare = ask()?;
@@ -144,6 +168,7 @@ async fn a_thief_sees_no_list_and_ends_nothing() -> Outcome {
         bare.headers_mut().insert("bulla-ticket", ticket);
         let reply = thief.client().send_unverified(bare).await?;
         assert_eq!(code(&reply), Some(Code::ProofMissing), "{method}");
+        LISTS_HERS.refused(code(&reply));
     }
     // To keys of his own.
     let opening = thief.client().prepare_opening(Some(loot.ticket.clone()))?;
@@ -156,19 +181,19 @@ async fn a_thief_sees_no_list_and_ends_nothing() -> Outcome {
     assert_eq!(list(&ann, "/api/sessions").await?.len(), 1);
 
     // Of the twin a copied token is worth all.
-    let twin = Twin(&members);
+    let twin = Unprotected(&members);
     let (first, copied) = (twin.log_in("ann").await?, twin.log_in("ann").await?);
     let seen = twin.ask("GET", "/twin/sessions", &copied).await?;
     assert_eq!(seen, (200, "2".to_owned()));
     let path = format!("/twin/sessions/{first}");
-    assert_eq!(twin.ask("DELETE", &path, &copied).await?.0, 200);
+    LISTS_HERS.without(twin.ask("DELETE", &path, &copied).await?.0 == 200);
     Ok(())
 }
 
 /// The unprotected one, which is asked with a bearer token.
-struct Twin<'a>(&'a Members);
+struct Unprotected<'a>(&'a Members);
 
-impl Twin<'_> {
+impl Unprotected<'_> {
     async fn log_in(&self, user: &str) -> Outcome<String> {
         let uri = self.0.server.url("/twin/login");
         let request = Request::post(uri).body(Bytes::from(user.to_owned()))?;

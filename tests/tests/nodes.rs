@@ -5,7 +5,11 @@ use std::time::{Duration, Instant};
 
 use bulla_client::{Client, Code, Mode, Prepared, ProofKind, Session};
 use bulla_server::{RedisStore, WrappingKey};
-use bulla_tests::attack::{Outcome, client, code, error_code, log_in, post, transfer};
+use bulla_tests::attack::Name::{Api, Asvs, Sess};
+use bulla_tests::attack::With::Refused;
+use bulla_tests::attack::{
+    Attack, Outcome, Shown, Twin, client, code, error_code, log_in, post, transfer,
+};
 use bulla_tests::bank::Bank;
 use bulla_tests::nodes::Nodes;
 use bulla_tests::redis::Redis;
@@ -14,6 +18,10 @@ use futures_util::future::join_all;
 use http::Request;
 use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
+
+bulla_tests::attacks! {
+    at_once_at_two_nodes_it_is_taken_by_one: [AT_TWO_NODES, AFTER_LOGOUT_ELSEWHERE],
+}
 
 /// Where nodes can keep the ring that they share.
 const RINGS: [&str; 2] = ["folder", "redis"];
@@ -94,6 +102,95 @@ async fn what_one_has_taken_the_other_has_seen() -> Outcome {
         assert_eq!(send(&session, &prepared).await?, Some(Code::Replayed));
     }
     assert_eq!(nodes.ledger()?.len(), 1);
+    Ok(())
+}
+
+/// A bank that shares this Redis server, and is reached as this origin too.
+async fn bank_of(redis: &Redis, origin: Option<String>) -> Outcome<Bank> {
+    let store = RedisStore::connect(redis.url()).await?;
+    let ring = store.ring(WrappingKey::new(&[7; 32])).await?;
+    let bank = Bank::open_with(|builder| {
+        let builder = builder.ring(ring).store(store);
+        match origin {
+            Some(origin) => builder.origin(origin),
+            None => builder,
+        }
+    });
+    Ok(bank.await?)
+}
+
+/// What is for one of them, sent to the other one.
+fn sent_to(other: &Bank, request: &Request<Bytes>, host: &str) -> Outcome<Request<Bytes>> {
+    let mut request = request.clone();
+    *request.uri_mut() = other.server.url(request.uri().path()).parse()?;
+    request.headers_mut().insert("host", host.parse()?);
+    Ok(request)
+}
+
+static AT_TWO_NODES: Attack = Attack {
+    has: "a request of hers, recorded",
+    does: "sends it to a second node while she sends it to the first",
+    twin: Twin::App,
+    without: "both pay",
+    with: Refused(&[Code::Replayed]),
+    names: &[Sess(9), Api(2), Api(6)],
+    shown: Shown::nothing(),
+};
+
+static AFTER_LOGOUT_ELSEWHERE: Attack = Attack {
+    has: "an order of hers, proved ahead",
+    does: "sends it to a second node once the first has logged her out",
+    twin: Twin::App,
+    without: "her token goes on paying",
+    with: Refused(&[Code::SessionRevoked]),
+    names: &[Sess(6), Asvs("7.4.1")],
+    shown: Shown::nothing(),
+};
+
+async fn at_once_at_two_nodes_it_is_taken_by_one() -> Outcome {
+    let redis = Redis::start()?;
+    let here = bank_of(&redis, None).await?;
+    let there = bank_of(&redis, Some(here.server.origin())).await?;
+    let host = here.server.origin().replace("http://", "");
+    let session = client(&here)?.open().await?;
+    log_in(&session).await?;
+    let thin = session.client();
+    for round in 1..=10 {
+        let prepared = prepare(&session, transfer(1)?)?;
+        let copy = sent_to(&there, &prepared.request, &host)?;
+        let (one, other) = tokio::join!(
+            thin.send_unverified(prepared.request.clone()),
+            thin.send_unverified(copy)
+        );
+        let mut codes = Vec::new();
+        for reply in [one?, other?] {
+            codes.push(error_code(prepared.open_reply(reply).await));
+        }
+        codes.sort_by_key(Option::is_some);
+        assert_eq!(codes[0], None);
+        AT_TWO_NODES.refused(codes[1]);
+        let paid = here.ledger.transfers().len() + there.ledger.transfers().len();
+        assert_eq!(paid, round);
+    }
+
+    // As soon as one has said that it is over, it is over at the other one.
+    let late = prepare(&session, transfer(1)?)?;
+    let logout = Request::post("/api/logout").body(Bytes::new())?;
+    assert_eq!(send(&session, &prepare(&session, logout)?).await?, None);
+    let reply = thin.send_unverified(sent_to(&there, &late.request, &host)?);
+    AFTER_LOGOUT_ELSEWHERE.refused(error_code(late.open_reply(reply.await?).await));
+
+    let mut order = post(
+        &here.server.url("/twin/transfer"),
+        &json!({ "to": "mallory", "amount": 1 }),
+    )?;
+    let token = "Bearer token-of-ann".parse()?;
+    order.headers_mut().insert("authorization", token);
+    let copy = sent_to(&there, &order, &host)?;
+    let (one, other) = tokio::join!(thin.send_unverified(order), thin.send_unverified(copy));
+    let both_pay = one?.status() == 200 && other?.status() == 200;
+    AT_TWO_NODES.without(both_pay);
+    AFTER_LOGOUT_ELSEWHERE.without(both_pay);
     Ok(())
 }
 

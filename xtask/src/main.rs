@@ -3,6 +3,7 @@
 //! Each command sets up what it needs and is missing, says so, and is quick when run again.
 
 mod apps;
+mod attacks;
 mod browsers;
 mod demo;
 mod fuzz;
@@ -35,6 +36,7 @@ usage: cargo xtask <command>
   wasm                   the Wasm module and its scripts, into npm/dist
   fuzz [--seconds N]     every fuzz target for N seconds (default 60)
   model [NAME]...        the formal models of docs/model, by Verifpal, or those that are named
+  attacks                the table of docs/attacks.md, from the tests that carry them out
   deny                   licences, sources and known vulnerabilities of all dependencies
 
 Each sets up what is missing. On Debian that is done by apt, as root or with sudo.";
@@ -67,6 +69,7 @@ fn run(arguments: &[&str]) -> Outcome {
         ("fuzz", []) => fuzz::run(&mut project, 60),
         ("fuzz", ["--seconds", seconds]) => fuzz::run(&mut project, seconds.parse()?),
         ("model", names) => model::run(&mut project, names),
+        ("attacks", []) => attacks::write(&mut project),
         ("deny", []) => suite::deny(&mut project),
         _ => Err(USAGE.into()),
     }

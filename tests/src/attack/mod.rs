@@ -3,6 +3,7 @@
 mod page;
 mod proxy;
 mod scan;
+mod table;
 mod witness;
 
 use bulla_client::{Client, Code, Session};
@@ -19,6 +20,7 @@ pub use page::{
 };
 pub use proxy::{Exchange, Held, Proxy};
 pub use scan::find;
+pub use table::{Attack, Name, Shown, Tested, Twin, With, all_shown, compare, put_into};
 pub use witness::{Secrets, Witness};
 
 /// What a test or one of its steps gives.
