@@ -26,25 +26,29 @@ export class SealedContent {
   /** Content that was read ahead. */
   #ahead = [];
 
-  constructor(body, signal) {
-    this.#source = body.getReader();
+  constructor(signal) {
     this.#signal = signal;
   }
 
-  /** Reads up to the end of the inner head, and gives that. */
-  async head(base) {
+  /** Takes the stream that it comes in. */
+  from(body) {
+    this.#source = body.getReader();
+  }
+
+  /** Reads up to the end of the inner head, and gives that. It answers this request. */
+  async head(base, rules) {
     let salt;
-    while (!(salt = this.#unsealer.salt)) await this.#take();
+    do await this.#take();
+    while (!(salt = this.#unsealer.salt));
     this.#key = await messageKey(base, salt, "decrypt");
     for (;;) {
-      const head = this.#unsealer.head();
-      if (head) return head;
-      if (await this.#openRecord()) continue;
-      if (this.#isDrained) {
+      if (await this.#openRecord()) {
+        const head = this.#unsealer.head(rules);
+        if (head) return head;
+      } else if (this.#isDrained) {
         this.#unsealer.finish();
         throw new BullaError("reply_invalid", "there is no message inside");
-      }
-      await this.#take();
+      } else await this.#take();
     }
   }
 
@@ -73,16 +77,13 @@ export class SealedContent {
     return piece ? undefined : joined(pieces);
   }
 
-  /** Whether all of it is here already, so that there is nothing to wait for. */
-  get isComplete() {
-    return this.#isDone || (this.#isDrained && this.#unsealer.isComplete);
-  }
-
-  /** The content to its end, if that is here. */
+  /** The content to its end, if all of it is here already, so that there is nothing to wait for. */
   rest() {
     if (!this.#isDone) {
-      this.#ahead.push(this.#unsealer.content());
-      this.#finish();
+      const rest = this.#unsealer.rest();
+      if (!rest) return undefined;
+      this.#ahead.push(rest);
+      this.#close();
     }
     return joined(this.#ahead);
   }
@@ -113,16 +114,16 @@ export class SealedContent {
       if (isOpened) continue;
       if (unsealer.held > 0) return unsealer.content();
       if (this.#isDrained) {
-        this.#finish();
+        unsealer.finish();
+        this.#close();
         return undefined;
       }
       await this.#take();
     }
   }
 
-  /** Checks that nothing is missing. */
-  #finish() {
-    this.#unsealer.finish();
+  /** Nothing is missing. */
+  #close() {
     this.#unsealer.free();
     this.#isDone = true;
   }
@@ -144,8 +145,8 @@ export class SealedContent {
   /** Gives WebCrypto what is in the module. */
   #decrypt() {
     const { key, nonce } = this.#key;
-    for (let record; (record = this.#unsealer.record()); ) {
-      this.#inFlight.push(decrypt(key, this.#unsealer.nonce(nonce), record));
+    for (let record; (record = this.#unsealer.record(nonce)); ) {
+      this.#inFlight.push(decrypt(key, record));
     }
   }
 

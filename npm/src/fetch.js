@@ -1,6 +1,7 @@
 // `fetch` through a session: sign, seal and send; check the reply, and do what a refusal asks for.
 
 import { Attempt, openingTimeout, outranks } from "../build/bulla_web.js";
+import { SealedContent } from "./content.js";
 import { LOSES_BODIES } from "./engines.js";
 import { BullaError, codeOf, lost, unreachable } from "./error.js";
 import { provesBySession } from "./held.js";
@@ -190,9 +191,10 @@ async function send(client, session, request, sessionProof, random) {
   client.tell("sealed", { bytes: body.length }, request);
   const init = { ...common, method: "POST", headers: client.sealedFields, body };
   const sent = transmit(client, request, client.sealedUrl, init);
-  // For the next one, while the network is at work.
+  // While the network is at work: for the next one, and for this one's reply.
   drawn.set(session.request, drawKey(session.request).catch(() => {}));
-  return openSealed(client, session, request, await sent);
+  const content = new SealedContent(signal);
+  return openSealed(client, session, request, await sent, content);
 }
 
 /** The keys of messages that are still to be made, by those that they come of. They are nowhere else. */
@@ -224,8 +226,8 @@ async function seal(rules, signature, content, { salt, key, nonce }) {
   let end = header.length;
   for (let at = 0; at === 0 || at < content.length; at += SLICE) {
     rules.push(content.subarray(at, at + SLICE));
-    for (let record; (record = rules.record()); ) {
-      const bytes = await encrypt(key, rules.recordNonce(nonce), record);
+    for (let record; end < sealed.length && (record = rules.record(nonce)); ) {
+      const bytes = await encrypt(key, record);
       sealed.set(bytes, end);
       end += bytes.length;
     }

@@ -94,17 +94,18 @@ export async function messageKey(base, salt, usage) {
   return { salt, key, nonce: new Uint8Array(nonce) };
 }
 
-const gcm = (iv) => ({ name: "AES-GCM", iv });
+/** What WebCrypto wants of a record, behind which the module puts its nonce. */
+const parts = (key, record) => [{ name: "AES-GCM", iv: record.subarray(-12) }, key, record.subarray(0, -12)];
 
 /** Seals a record. */
-export function encrypt(key, iv, record) {
-  return webCrypto((subtle) => subtle.encrypt(gcm(iv), key, record));
+export function encrypt(key, record) {
+  return webCrypto((subtle) => subtle.encrypt(...parts(key, record)));
 }
 
 /** Opens a record; nothing comes of one that is broken. */
-export async function decrypt(key, iv, record) {
+export async function decrypt(key, record) {
   try {
-    return new Uint8Array(await crypto.subtle.decrypt(gcm(iv), key, record));
+    return new Uint8Array(await crypto.subtle.decrypt(...parts(key, record)));
   } catch {
     return undefined;
   }

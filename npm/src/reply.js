@@ -1,16 +1,14 @@
 // A reply: checked, whether it came sealed or not, and told from a refusal.
 
-import { Head, maxAnswer } from "../build/bulla_web.js";
-import { SealedContent } from "./content.js";
+import { Head, isSealed, maxAnswer } from "../build/bulla_web.js";
 import { BullaError, answered, foreign, lost } from "./error.js";
 import { discard, lines, pairs, readAtMost } from "./platform.js";
 
 /** @typedef {{ refusal: import("../index.js").BullaError, wasSealed: boolean }} Refused The server's refusal, and whether it came sealed. */
 
-/** Opens the reply to a sealed request. One that is not sealed can only be a refusal. */
-export async function openSealed(client, session, request, response) {
-  const [[name, type]] = client.sealedFields;
-  if (response.status !== 200 || response.headers.get(name) !== type || !response.body) {
+/** Opens the reply to a sealed request, its content as `content`. One that is not sealed can only be a refusal. */
+export async function openSealed(client, session, request, response, content) {
+  if (!isSealed(response.status, response.headers.get("content-type") ?? "") || !response.body) {
     const outer = headOf(response);
     const refusal = await readRefusal(outer, response, request.signal);
     if (!refusal) {
@@ -21,10 +19,9 @@ export async function openSealed(client, session, request, response) {
     await client.take(session, outer.handout(false, request.rules));
     return { refusal, wasSealed: false };
   }
-  const content = new SealedContent(response.body, request.signal);
+  content.from(response.body);
   try {
-    const head = await content.head(session.response);
-    head.checkInReplyTo(request.rules);
+    const head = await content.head(session.response, request.rules);
     const problem = head.isProblem ? await content.peek(maxAnswer()) : undefined;
     const refusal = problem && refusalOf(head, problem);
     if (refusal) refusal.sealed = true;
@@ -115,6 +112,6 @@ export class Reply {
       while (await content.next());
       return new Response(null, init);
     }
-    return new Response(content.isComplete ? content.rest() : watch(content.stream(), this.#fields), init);
+    return new Response(content.rest() ?? watch(content.stream(), this.#fields), init);
   }
 }

@@ -13,6 +13,8 @@ pub const NONCE_INFO: &[u8] = b"Content-Encoding: nonce\0";
 
 /// Length of an AES-GCM tag, in bytes.
 pub const TAG_LEN: usize = 16;
+/// Length of a nonce, in bytes.
+const NONCE_LEN: usize = 12;
 
 const FIXED_HEADER_LEN: usize = 16 + 4 + 1;
 const MORE: u8 = 1;
@@ -73,17 +75,17 @@ impl Header {
 
 /// The nonce of each record: the base nonce combined with the record's number (RFC 8188 section 2.3).
 #[derive(Clone, Copy)]
-pub struct RecordNonce([u8; 12]);
+pub struct RecordNonce([u8; NONCE_LEN]);
 
 impl RecordNonce {
     /// Takes the derived base nonce.
-    pub const fn new(base: [u8; 12]) -> Self {
+    pub const fn new(base: [u8; NONCE_LEN]) -> Self {
         Self(base)
     }
 
     /// The nonce of the record with this number. The numbers of RFC 8188 have 96 bits; a message with
     /// more than 2^64 records will not be seen.
-    pub fn at(&self, number: u64) -> [u8; 12] {
+    pub fn at(&self, number: u64) -> [u8; NONCE_LEN] {
         let mut nonce = self.0;
         for (byte, number) in nonce[4..].iter_mut().zip(number.to_be_bytes()) {
             *byte ^= number;
@@ -278,7 +280,8 @@ impl Joiner {
         while let Some((now, rest)) = bytes.split_at_checked(self.record_size - self.pending.len())
         {
             let mut full = core::mem::take(&mut self.pending);
-            full.reserve_exact(now.len());
+            // And room for its nonce behind it, for who hands it on so.
+            full.reserve_exact(now.len() + NONCE_LEN);
             full.extend_from_slice(now);
             records.push(self.record(full));
             bytes = rest;

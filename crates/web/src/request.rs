@@ -15,7 +15,7 @@ use wasm_bindgen::prelude::*;
 use crate::Server;
 use crate::boundary::{array, lines, pairs, proof_kind, seconds};
 use crate::error::{Failure, invalid, wrong};
-use crate::record::Handed;
+use crate::record;
 
 /// A request that can be sent, again and again if need be. It holds what belongs to the last sending, too: an object for
 /// each step would cost more than the step.
@@ -165,19 +165,14 @@ impl Outgoing {
         self.sealer.push(content)
     }
 
-    /// The next record of the message, if the content that it takes is there, and none at the end.
-    pub fn record(&mut self) -> Option<Vec<u8>> {
-        self.sealer.record()
-    }
-
-    /// The nonce of the last one, from the 12 bytes that were derived for the message; once.
+    /// The next record of the message, with its nonce behind it, if the content that it takes is there, and none at the
+    /// end. `nonce` is what was derived for the message.
     ///
     /// # Errors
     ///
-    /// `request_invalid` if there are not 12, or there is no record without its nonce.
-    #[wasm_bindgen(js_name = recordNonce)]
-    pub fn record_nonce(&mut self, base: &[u8]) -> Result<Vec<u8>, Failure> {
-        self.sealer.handed.nonce(base)
+    /// `request_invalid` if that has not 12 bytes.
+    pub fn record(&mut self, nonce: &[u8]) -> Result<Option<Vec<u8>>, Failure> {
+        record::handed(self.sealer.record(), nonce)
     }
 
     /// What a reply has to answer to.
@@ -211,7 +206,6 @@ pub fn sealed_fields() -> String {
 struct Sealer {
     length: usize,
     records: VecDeque<Record>,
-    handed: Handed,
     /// Until there are no more records to come.
     splitter: Option<Splitter>,
     /// How much of the content is still to come.
@@ -229,7 +223,6 @@ impl Sealer {
         Ok(Self {
             length: header_len + sealed_len(before.len() + len + zeros, BULK_RECORD_SIZE),
             records: splitter.push(&before).into(),
-            handed: Handed::default(),
             splitter: Some(splitter),
             missing: len,
             zeros,
@@ -246,7 +239,7 @@ impl Sealer {
         Ok(())
     }
 
-    fn record(&mut self) -> Option<Vec<u8>> {
+    fn record(&mut self) -> Option<Record> {
         while self.records.is_empty()
             && self.missing == 0
             && let Some(mut splitter) = self.splitter.take()
@@ -260,8 +253,7 @@ impl Sealer {
                 self.records.push_back(splitter.finish());
             }
         }
-        let record = self.records.pop_front()?;
-        Some(self.handed.bytes(record))
+        self.records.pop_front()
     }
 }
 
@@ -298,9 +290,9 @@ mod tests {
         let mut records = Vec::new();
         for slice in content.chunks(slice).chain([&[][..]]) {
             outgoing.push(slice).unwrap();
-            while let Some(record) = outgoing.record() {
+            while let Some(mut record) = outgoing.record(&[9; 12]).unwrap() {
                 let nonce = RecordNonce::new([9; 12]).at(records.len() as u64);
-                assert_eq!(outgoing.record_nonce(&[9; 12]).unwrap(), nonce);
+                assert_eq!(record.split_off(record.len() - 12), nonce);
                 records.push(record);
             }
         }
@@ -340,17 +332,17 @@ mod tests {
     #[test]
     fn there_is_no_record_without_its_content() {
         let mut outgoing = outgoing(10);
-        assert_eq!(outgoing.record(), None);
+        let is_there = |outgoing: &mut Outgoing| outgoing.record(&[9; 12]).unwrap().is_some();
+        assert!(!is_there(&mut outgoing));
         assert!(outgoing.push(&[0]).is_err());
         begin(&mut outgoing);
-        assert_eq!(outgoing.record(), None);
+        assert!(!is_there(&mut outgoing));
         outgoing.push(&[0; 9]).unwrap();
-        assert_eq!(outgoing.record(), None);
+        assert!(!is_there(&mut outgoing));
         let error = outgoing.push(&[0; 2]).unwrap_err();
         assert_eq!(error.0.code, Code::RequestInvalid);
         outgoing.push(&[0]).unwrap();
-        assert!(outgoing.record().is_some());
-        assert_eq!(outgoing.record(), None);
+        assert!(is_there(&mut outgoing) && !is_there(&mut outgoing));
     }
 
     #[test]

@@ -36,7 +36,7 @@ pub(crate) fn slimmed(glue: &str, names: &HashMap<String, String>) -> String {
     let glue = glue.replace(UNLESS_OLD, "");
     let glue = passed_at_once(&glue).unwrap_or(glue);
     let glue = taken_at_once(&glue).unwrap_or(glue);
-    let glue = untyped(&read_at_once(glue));
+    let glue = untyped(&read_at_once(&glue));
     let glue = shared(glue);
     let lines = unguarded(glue.lines());
     let lines = lines.into_iter().map(|line| renamed(line, names) + "\n");
@@ -106,41 +106,49 @@ fn taken_at_once(glue: &str) -> Option<String> {
 }
 
 /// Gives back to the module a string's memory where it is read, and not after each call.
-fn read_at_once(mut glue: String) -> String {
+fn read_at_once(glue: &str) -> String {
     const READ: &str = "getStringFromWasm0(ret[0], ret[1]);\n";
     const TAKEN: &str = "takenString(ret[0], ret[1]);\n";
-    const TAKE: &str = "
-function takenString(ptr, len) {
+    const TAKE: &str = "function takenString(ptr, len) {
     const text = getStringFromWasm0(ptr, len);
     wasm.__wbindgen_free(ptr, len, 1);
     return text;
 }
 ";
-    let before = glue.len();
-    for number in 1..9 {
-        let [ptr, len] = [0, 1].map(|part| format!("deferred{number}_{part}"));
-        let begin = format!("        let {ptr};\n        let {len};\n        try {{\n");
-        let end = format!(
-            "            {ptr} = ret[0];
-            {len} = ret[1];
-            return {READ}        }} finally {{
-            wasm.__wbindgen_free({ptr}, {len}, 1);
-        }}
-"
-        );
-        while let Some(at) = glue.find(&end)
-            && let Some(from) = glue[..at].rfind(&begin)
-        {
-            glue.replace_range(at..at + end.len(), &format!("            return {TAKEN}"));
-            glue.replace_range(from..from + begin.len(), "");
+    let optional = format!("{READ}            wasm.__wbindgen_free(ret[0], ret[1] * 1, 1);\n");
+    let mut read = String::with_capacity(glue.len());
+    let mut lines = glue.lines().peekable();
+    // Within what the glue guards so.
+    let mut is_guarded = false;
+    while let Some(line) = lines.next() {
+        let next = lines.peek().map_or("", |next| next.trim());
+        match line.trim() {
+            one if one.starts_with("let deferred") => {
+                is_guarded = true;
+                lines.next_if(|_| next == "try {");
+            }
+            one if is_guarded
+                && (one.starts_with("deferred")
+                    || one.starts_with("ptr") && one.contains("= 0; len")) => {}
+            "} finally {" if next.starts_with("wasm.__wbindgen_free(deferred") => {
+                is_guarded = false;
+                // The call, and the end of it.
+                lines.nth(1);
+            }
+            one if is_guarded => {
+                let indent = &line[..line.len() - one.len()];
+                let one = one.replace("return getStringFromWasm0(", "return takenString(");
+                read.extend([indent, &one, "\n"]);
+            }
+            _ => read.extend([line, "\n"]),
         }
     }
-    let optional = format!("{READ}            wasm.__wbindgen_free(ret[0], ret[1] * 1, 1);\n");
-    glue = glue.replace(&optional, TAKEN);
-    if glue.len() < before {
-        glue += TAKE;
+    let read = read.replace(&optional, TAKEN);
+    if read.contains("takenString(") {
+        read + TAKE
+    } else {
+        read
     }
-    glue
 }
 
 /// Drops what makes a number of a number or a boolean, which a call into the module does, too, and what checks that an
@@ -347,6 +355,24 @@ function base() {
             v1 = getStringFromWasm0(ret[0], ret[1]);
             wasm.__wbindgen_free(ret[0], ret[1] * 1, 1);
     }
+function thumbprint() {
+    let deferred2_0;
+    let deferred2_1;
+    try {
+        const ret = wasm.id();
+        var ptr1 = ret[0];
+        var len1 = ret[1];
+        if (ret[3]) {
+            ptr1 = 0; len1 = 0;
+            throw takeFromExternrefTable0(ret[2]);
+        }
+        deferred2_0 = ptr1;
+        deferred2_1 = len1;
+        return getStringFromWasm0(ptr1, len1);
+    } finally {
+        wasm.__wbindgen_free(deferred2_0, deferred2_1, 1);
+    }
+}
         __throw_4c88d8: function(arg0) {";
 
     const SLIM: &str = "
@@ -393,6 +419,15 @@ function base() {
     get ticket() {
             v1 = takenString(ret[0], ret[1]);
     }
+function thumbprint() {
+        const ret = wasm.id();
+        var ptr1 = ret[0];
+        var len1 = ret[1];
+        if (ret[3]) {
+            throw takeFromExternrefTable0(ret[2]);
+        }
+        return takenString(ptr1, len1);
+}
 d: function(arg0) {
 function takenString(ptr, len) {
     const text = getStringFromWasm0(ptr, len);
