@@ -26,7 +26,7 @@ use axum::body::Body;
 use axum::extract::ConnectInfo;
 use bulla_server::{Code, Session};
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING};
+use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
@@ -42,6 +42,7 @@ use self::reply::Reply;
 pub use self::tls::UpstreamError;
 use self::tls::{Connector, connector};
 use crate::config::{Config, stated_address};
+use crate::media;
 use crate::site::Site;
 
 /// What is told of upstreams goes by this name.
@@ -287,11 +288,7 @@ where
         // RFC 9110 section 8.6.
         response.headers_mut().remove(CONTENT_LENGTH);
     }
-    let kind = response.headers().get(CONTENT_TYPE);
-    let are_events = kind.is_some_and(|kind| {
-        let essence = kind.as_bytes().split(|&byte| byte == b';').next();
-        essence.is_some_and(|it| it.trim_ascii().eq_ignore_ascii_case(b"text/event-stream"))
-    });
+    let are_events = media::is(response.headers(), "text/event-stream");
     let quiet = (!are_events).then_some(quiet);
     response.map(|body| Body::new(Reply::new(body, quiet)))
 }

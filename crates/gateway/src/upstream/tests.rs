@@ -1,6 +1,7 @@
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use http::HeaderMap;
+use http::header::CONTENT_TYPE;
 use http_body::Frame;
 use http_body_util::{BodyExt as _, StreamBody};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
