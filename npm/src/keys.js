@@ -94,24 +94,25 @@ export async function messageKey(base, salt, usage) {
   return { salt, key, nonce: new Uint8Array(nonce) };
 }
 
-/** What WebCrypto wants of a record, behind which the module puts its nonce. */
-const parts = (key, record) => [{ name: "AES-GCM", iv: record.subarray(-12) }, key, record.subarray(0, -12)];
+/** The module puts a record's nonce behind it. */
+const gcm = (record) => ({ name: "AES-GCM", iv: record.subarray(-12) });
+const content = (record) => record.subarray(0, -12);
 
 /** Seals a record. */
 export function encrypt(key, record) {
-  return webCrypto((subtle) => subtle.encrypt(...parts(key, record)));
+  return webCrypto((subtle) => subtle.encrypt(gcm(record), key, content(record)));
 }
 
 /** Opens a record; nothing comes of one that is broken. */
 export async function decrypt(key, record) {
   try {
-    return new Uint8Array(await crypto.subtle.decrypt(...parts(key, record)));
+    return new Uint8Array(await crypto.subtle.decrypt(gcm(record), key, content(record)));
   } catch {
     return undefined;
   }
 }
 
 /** The SHA-256 hash. */
-export function digest(content) {
-  return webCrypto((subtle) => subtle.digest("SHA-256", content));
+export function digest(bytes) {
+  return webCrypto((subtle) => subtle.digest("SHA-256", bytes));
 }
