@@ -50,9 +50,10 @@ pub(crate) fn install_python_client(project: &Project) -> Outcome {
 /// Installs what a file of requirements names, exactly that, by its hashes, into a Python of its own.
 fn install_locked(project: &Project, requirements: &Path, name: &str, what: &str) -> Outcome {
     let folder = project.tools().join(name);
-    // Another Python does not find what was installed for this one.
+    // Another Python does not find what was installed for this one, nor does this one find it in another place.
     let python = ask(project.command("python3").arg("--version")).unwrap_or_default();
-    let wanted = format!("{python}\n{}", fs::read_to_string(requirements)?);
+    let requirements_text = fs::read_to_string(requirements)?;
+    let wanted = format!("{python}\n{}\n{requirements_text}", folder.display());
     let stamp = folder.join("installed");
     if fs::read_to_string(&stamp).is_ok_and(|installed| installed == wanted) {
         return Ok(());
