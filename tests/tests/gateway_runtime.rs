@@ -1,6 +1,7 @@
 //! What pages behind the gateway report of themselves.
 
 use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
 
 use axum::Router;
 use axum::response::Html;
@@ -570,6 +571,9 @@ async fn what_is_authorised_is_no_event_and_that_changes_while_it_runs() -> Outc
     })
     .await?;
     let mut config = running.ok_or("nothing was configured")?;
+    // It was not known yet where it would listen.
+    config.listen = (Ipv4Addr::LOCALHOST, site.server.port()).into();
+    config.origins = vec![site.server.url("")];
     let session = Client::builder(site.server.url("")).build()?.open().await?;
     let mut events = site.gateway.bulla().events();
     let script = r#"{"kind":"script","url":"/a.js","hash":"sha256-a","page":"/"}"#;
