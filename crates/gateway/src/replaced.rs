@@ -11,5 +11,8 @@ pub(crate) fn replace(file: &Path, text: &str) -> io::Result<()> {
     let mut written = File::create(&new)?;
     written.write_all(text.as_bytes())?;
     written.sync_all()?;
-    fs::rename(&new, file)
+    fs::rename(&new, file)?;
+    // Which of them has the name is written down in the folder.
+    let folder = file.parent().filter(|it| !it.as_os_str().is_empty());
+    File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
 }

@@ -195,8 +195,11 @@ impl Gateway {
     /// Looks for what is at a path.
     pub(super) async fn learn(&self, path: String) {
         if self.current().may_list(&path) {
-            let number = self.look(&path, Trust::InWhatIsKnown).await;
-            self.list(number).await;
+            // Others may have asked about many paths before; then the list is as it is.
+            let look = self.look(&path, Trust::InWhatIsKnown);
+            if let Ok(number) = timeout(PATIENCE, look).await {
+                self.list(number).await;
+            }
         }
     }
 

@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use axum::body::Body;
 use bytes::Bytes;
-use http::{Request, Response, StatusCode, Uri};
+use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::{Method, Request, Response, StatusCode, Uri};
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{SendRequest, handshake};
@@ -22,6 +23,9 @@ use super::tls::Connector;
 
 /// How long a connection is kept that nobody needs.
 const KEPT: Duration = Duration::from_mins(1);
+
+/// So many are kept at most.
+const MOST_FREE: usize = 1024;
 
 /// Cheap to clone.
 #[derive(Clone)]
@@ -63,9 +67,10 @@ impl Connections {
         &self,
         mut request: Request<Body>,
     ) -> Result<Response<Content>, NoReply> {
+        let is_head = request.method() == Method::HEAD;
         while let Some(mut sender) = self.take() {
             match sender.try_send_request(request).await {
-                Ok(response) => return Ok(self.replied(response, sender)),
+                Ok(response) => return Ok(self.replied(response, sender, is_head)),
                 Err(mut error) => match error.take_message() {
                     Some(unsent) => request = unsent,
                     None => return Err(NoReply::broke(&error.into_error())),
@@ -73,9 +78,18 @@ impl Connections {
             }
         }
         // Large, and seldom done.
-        let mut sender = Box::pin(self.connect()).await?;
+        Box::pin(self.send_anew(request)).await
+    }
+
+    /// Sends a request by a new connection: whether one that was free has just been closed does not matter there.
+    pub(super) async fn send_anew(
+        &self,
+        request: Request<Body>,
+    ) -> Result<Response<Content>, NoReply> {
+        let is_head = request.method() == Method::HEAD;
+        let mut sender = self.connect().await?;
         match sender.send_request(request).await {
-            Ok(response) => Ok(self.replied(response, sender)),
+            Ok(response) => Ok(self.replied(response, sender, is_head)),
             Err(error) => Err(NoReply::broke(&error)),
         }
     }
@@ -115,19 +129,26 @@ impl Connections {
 
     fn give_back(&self, sender: SendRequest<Body>) {
         let since = Instant::now();
-        self.free().push(Free { sender, since });
+        let mut free = self.free();
+        // The oldest stand first.
+        let old = free.iter().take_while(|one| !one.is_kept()).count();
+        free.drain(..old);
+        if free.len() < MOST_FREE {
+            free.push(Free { sender, since });
+        }
     }
 
     fn replied(
         &self,
         response: Response<Incoming>,
         sender: SendRequest<Body>,
+        is_head: bool,
     ) -> Response<Content> {
-        let is_upgraded = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+        let is_used_up = is_head || leaves_something(&response);
         response.map(|incoming| {
             let mut content = Content {
                 incoming,
-                connection: (!is_upgraded).then(|| (sender, self.clone())),
+                connection: (!is_used_up).then(|| (sender, self.clone())),
             };
             if content.is_end_stream() {
                 content.let_go();
@@ -138,6 +159,21 @@ impl Connections {
 
     fn free(&self) -> MutexGuard<'_, Vec<Free>> {
         self.0.free.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether a connection is not HTTP's any more after a reply, or content may stand where the next reply begins: `hyper`
+/// goes by the status alone, and reads none (RFC 9112 section 6.3). Who answers HEAD with content does not say so.
+fn leaves_something(response: &Response<Incoming>) -> bool {
+    let fields = response.headers();
+    let names_content = || {
+        let length = fields.get(CONTENT_LENGTH);
+        fields.contains_key(TRANSFER_ENCODING) || length.is_some_and(|length| length != "0")
+    };
+    match response.status() {
+        StatusCode::SWITCHING_PROTOCOLS => true,
+        StatusCode::NO_CONTENT => names_content(),
+        _ => false,
     }
 }
 

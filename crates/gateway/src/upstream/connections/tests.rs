@@ -154,3 +154,45 @@ async fn those_that_nobody_needs_are_let_go() {
     connections.sweep();
     assert!(is_closed(&mut stream).await);
 }
+
+/// The content would be the reply to somebody else's request.
+#[tokio::test]
+async fn one_that_may_have_content_where_there_is_none_is_not_used_again() {
+    for (method, reply) in [
+        (
+            Method::POST,
+            "HTTP/1.1 204 No Content\r\nContent-Length: 9\r\n\r\n",
+        ),
+        (Method::HEAD, "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n"),
+    ] {
+        let (listener, connections) = upstream().await;
+        let answered = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            answer(&mut stream, reply).await;
+            stream
+        };
+        let mut request = asked();
+        *request.method_mut() = method;
+        let asks = async { taken(connections.send(request).await).await };
+        let (content, mut stream) = tokio::join!(asks, answered);
+        assert_eq!(content, "");
+        assert!(connections.take().is_none());
+        assert!(is_closed(&mut stream).await);
+    }
+}
+
+#[tokio::test]
+async fn a_check_of_health_makes_a_connection_of_its_own() {
+    let (listener, connections) = upstream().await;
+    let answered = async {
+        let (mut first, _) = listener.accept().await.unwrap();
+        answer(&mut first, WHOLE).await;
+        let (mut second, _) = listener.accept().await.unwrap();
+        answer(&mut second, WHOLE).await;
+    };
+    let asks = async {
+        assert_eq!(taken(connections.send(asked()).await).await, "hi");
+        assert_eq!(taken(connections.send_anew(asked()).await).await, "hi");
+    };
+    tokio::join!(asks, answered);
+}
