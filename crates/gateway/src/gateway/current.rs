@@ -157,7 +157,7 @@ impl Current {
         let asked = is_watched.then(|| Asked::by(&request));
         let session = request.extensions().get::<Session>();
         let is_sealed = session.is_some_and(Session::is_sealed);
-        let mut response = self.upstreams.forward(request).await;
+        let mut response = self.upstreams.forward(request, is_page).await;
         if is_page || is_sealed {
             response = unpacked(response, is_page, self.config.mode);
         }

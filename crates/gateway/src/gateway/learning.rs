@@ -184,7 +184,7 @@ impl Current {
         let precondition = validator.map(Validator::precondition);
         request.headers_mut().extend(precondition);
         let come = async {
-            let response = self.upstreams.forward(request).await;
+            let response = self.upstreams.forward(request, false).await;
             found(path, response, before.as_ref()).await
         };
         timeout(PATIENCE, come).await.ok()?

@@ -13,8 +13,6 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use crate::edge::is_navigation;
-
 static X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 static X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 static X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -159,8 +157,7 @@ fn percent_encoded(text: &str) -> String {
 
 /// Pages are changed on their way, and what is sealed must not be compressed: so both come whole and plain. Who does
 /// not say so takes any coding (RFC 9110 section 12.5.3).
-pub(super) fn ask_for_plain(fields: &mut HeaderMap, is_sealed: bool) {
-    let is_page = is_navigation(fields);
+pub(super) fn ask_for_plain(fields: &mut HeaderMap, is_page: bool, is_sealed: bool) {
     if is_page || is_sealed {
         fields.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     }
@@ -174,6 +171,7 @@ pub(super) fn ask_for_plain(fields: &mut HeaderMap, is_sealed: bool) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::edge::is_navigation;
 
     fn fields(lines: &[(&'static str, &'static str)]) -> HeaderMap {
         let line = |&(name, value)| {
@@ -251,15 +249,16 @@ mod tests {
         let asked = [("accept-encoding", "br"), ("range", "bytes=0-")];
         for page in [("sec-fetch-mode", "navigate"), ("accept", "Text/HTML,*/*")] {
             let mut fields = fields(&[asked[0], asked[1], page]);
-            ask_for_plain(&mut fields, false);
+            let is_page = is_navigation(&fields);
+            ask_for_plain(&mut fields, is_page, false);
             assert_eq!(fields[ACCEPT_ENCODING], "identity", "{page:?}");
             assert_eq!(fields.len(), 2, "{page:?}");
         }
         let mut sealed = fields(&asked);
-        ask_for_plain(&mut sealed, true);
+        ask_for_plain(&mut sealed, is_navigation(&fields(&asked)), true);
         assert_eq!(sealed, fields(&[("accept-encoding", "identity"), asked[1]]));
         let mut other = fields(&asked);
-        ask_for_plain(&mut other, false);
+        ask_for_plain(&mut other, is_navigation(&fields(&asked)), false);
         assert_eq!(other, fields(&asked));
     }
 }

@@ -111,7 +111,12 @@ impl Upstreams {
         })))
     }
 
-    pub(crate) async fn forward(&self, mut request: Request<Body>) -> Response<Body> {
+    /// `is_page` says whether a page is asked for.
+    pub(crate) async fn forward(
+        &self,
+        mut request: Request<Body>,
+        is_page: bool,
+    ) -> Response<Body> {
         let target = request.uri().path_and_query().cloned();
         let Some(target) = target.filter(|target| target.as_str().starts_with('/')) else {
             return Failure::BadTarget.response("the target is no path");
@@ -136,7 +141,8 @@ impl Upstreams {
         if let Some(session) = session {
             state_session(&mut headers, session);
         }
-        fields::ask_for_plain(&mut headers, session.is_some_and(Session::is_sealed));
+        let is_sealed = session.is_some_and(Session::is_sealed);
+        fields::ask_for_plain(&mut headers, is_page, is_sealed);
         // What is verified has been measured there, and what is streamed sealed has no end.
         let room = session.is_none().then_some(self.0.config.limits.body);
         let asked = Asked {
