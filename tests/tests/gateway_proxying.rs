@@ -154,6 +154,34 @@ fn upgraded() -> String {
     )
 }
 
+/// Something is put into pages, so they have to come as they are, and whole.
+#[tokio::test]
+async fn pages_are_asked_for_plain_and_whole_and_other_files_as_clients_ask() -> Outcome {
+    let application = Application::start().await?;
+    let gateway = application.behind(|_| ()).await?;
+    for (kind, is_page) in [("text/html", true), ("image/*", false)] {
+        let mut client = End::connect(gateway.port()).await?;
+        let fields = format!(
+            "Accept: {kind}\r\nAccept-Encoding: br\r\nIf-None-Match: \"a\"\r\nRange: bytes=0-\r\n"
+        );
+        client.ask("GET /static/a", &gateway, &fields).await?;
+        let asked = application.accept().await?.head().await?;
+        assert_eq!(asked.contains("\r\naccept-encoding: identity\r\n"), is_page);
+        for field in [
+            "accept-encoding: br",
+            "if-none-match: \"a\"",
+            "range: bytes=0-",
+        ] {
+            assert_ne!(
+                asked.contains(&format!("\r\n{field}\r\n")),
+                is_page,
+                "{asked}"
+            );
+        }
+    }
+    Ok(())
+}
+
 /// Both ends of a `WebSocket` through a gateway.
 async fn websocket(gateway: &Running, application: &Application) -> Outcome<(End, End)> {
     let mut client = End::connect(gateway.port()).await?;
