@@ -49,7 +49,7 @@ impl Rules {
     pub(crate) fn new(config: &Config) -> Result<Self, RuleError> {
         let rule = |PathRule { prefix, access }: &PathRule| Rule {
             prefix: prefix.clone(),
-            plain: plain(prefix),
+            plain: plain(prefix).into_owned(),
             access: *access,
         };
         let mut rules: Vec<_> = config.paths.iter().map(rule).collect();

@@ -1,6 +1,7 @@
 //! What a request is meant for: origin, authority, path and query.
 
 use core::fmt;
+use std::borrow::Cow;
 
 use crate::error::{Code, Error};
 
@@ -64,8 +65,10 @@ impl Origin {
         } else {
             ":80"
         };
-        let received = received.strip_suffix(default_port).unwrap_or(received);
-        received.eq_ignore_ascii_case(self.authority())
+        let same = |received: &str| received.eq_ignore_ascii_case(self.authority());
+        // As browsers write it, and so nearly always.
+        received == self.authority()
+            || same(received.strip_suffix(default_port).unwrap_or(received))
     }
 }
 
@@ -99,7 +102,10 @@ impl<'a> Target<'a> {
     /// (also encoded ones, and such with parameters), encoded slashes and backslashes, encoded NUL, a
     /// fragment, and bytes that a URI cannot hold.
     pub fn parse(text: &'a str) -> Result<Self, Error> {
-        let wanted = |b: u8| matches!(b, b'!'..=b'~') && !b"\"#<>\\^`{|}".contains(&b);
+        let wanted = |b: u8| match b {
+            b'"' | b'#' | b'<' | b'>' | b'\\' | b'^' | b'`' | b'{' | b'|' | b'}' => false,
+            b => b.is_ascii_graphic(),
+        };
         if !text.starts_with('/') || !text.bytes().all(wanted) {
             return Err(Code::PathRefused.because("the target is not an absolute path"));
         }
@@ -115,7 +121,10 @@ impl<'a> Target<'a> {
 /// The path as a lenient application may read it: without empty segments, without parameters of segments
 /// (RFC 3986 section 3.3), and with no more encoding than it takes to write it down. Whoever asks for more at some
 /// paths than at others asks by this, too.
-pub fn plain(path: &str) -> String {
+pub fn plain(path: &str) -> Cow<'_, str> {
+    if is_plain(path.as_bytes()) {
+        return path.into();
+    }
     let mut plain = String::with_capacity(path.len());
     let segments = path
         .split('/')
@@ -142,7 +151,13 @@ pub fn plain(path: &str) -> String {
     if plain.is_empty() || path.ends_with('/') {
         plain.push('/');
     }
-    plain
+    plain.into()
+}
+
+/// Whether there is no other way to read a path: nothing in it is encoded, a parameter, or an empty segment.
+fn is_plain(path: &[u8]) -> bool {
+    let is_odd = |pair: &[u8]| matches!(pair, [_, b'%' | b';'] | [b'/', b'/']);
+    path.starts_with(b"/") && !path.windows(2).any(is_odd)
 }
 
 /// What two hexadecimal digits stand for.
@@ -266,6 +281,15 @@ mod tests {
             "/a/.;c=d",
             "/a/..%3Bc/b",
             "/a\r\n",
+            "/a\"b",
+            "/a<b",
+            "/a>b",
+            "/a^b",
+            "/a`b",
+            "/a{b",
+            "/a|b",
+            "/a}b",
+            "/a\x7fb",
             "https://a/b",
         ] {
             assert_eq!(
@@ -273,6 +297,21 @@ mod tests {
                 Code::PathRefused,
                 "{bad}"
             );
+        }
+    }
+
+    #[test]
+    fn there_is_one_plain_path_for_all_that_a_lenient_application_takes_for_the_same() {
+        for same in [
+            "/a/b", "//a//b", "/a;c=d/b", "/a/b;", "/%61/%62", "/;c/a/b", "a/b",
+        ] {
+            assert_eq!(plain(same), "/a/b", "{same}");
+        }
+        for as_it_is in ["/", "/a", "/a/", "/%20", "/a%25b", "/%zz"] {
+            assert_eq!(plain(as_it_is), as_it_is);
+        }
+        for root in ["", "//", "/;a", ";a/"] {
+            assert_eq!(plain(root), "/", "{root}");
         }
     }
 }

@@ -26,10 +26,11 @@ pub(crate) fn hidden(
 }
 
 /// What is no application's to see, also where a proof is only looked at.
-pub(crate) fn proof_fields() -> impl Iterator<Item = HeaderName> {
-    let own = [field::SIGNATURE, field::SIGNATURE_INPUT, field::TICKET];
-    own.into_iter().map(HeaderName::from_static)
-}
+pub(crate) static PROOF_FIELDS: [HeaderName; 3] = [
+    HeaderName::from_static(field::SIGNATURE),
+    HeaderName::from_static(field::SIGNATURE_INPUT),
+    HeaderName::from_static(field::TICKET),
+];
 
 /// The fields of a sealed request: those inside, and what only the browser can say, which stands
 /// outside.

@@ -23,7 +23,7 @@ use crate::cors;
 #[cfg(feature = "metrics")]
 use crate::event::meter;
 use crate::event::{About, EventKind};
-use crate::headers::{View, proof_fields};
+use crate::headers::{PROOF_FIELDS, View};
 use crate::live::Live;
 use crate::pace;
 use crate::policy::Monitored;
@@ -415,7 +415,7 @@ impl Bulla {
         let path = request.uri().path().to_owned();
         if let Some(refusal) = refusal {
             self.report(EventKind::LetPass(refusal), about);
-            for name in proof_fields() {
+            for name in &PROOF_FIELDS {
                 request.headers_mut().remove(name);
             }
         }

@@ -57,7 +57,7 @@ impl Paths {
     pub fn require(mut self, path_prefix: impl Into<String>, require: Require) -> Self {
         let prefix = path_prefix.into();
         self.required.push(Asked {
-            plain: plain(&prefix),
+            plain: plain(&prefix).into_owned(),
             prefix,
             require,
         });

@@ -28,7 +28,7 @@ use crate::bulla::Bulla;
 use crate::cookies::Holder;
 use crate::elsewhere::Elsewhere;
 use crate::event::{About, EventKind};
-use crate::headers::{Stated, View, hidden, inner_headers, proof_fields};
+use crate::headers::{PROOF_FIELDS, Stated, View, hidden, inner_headers};
 use crate::live::Live;
 use crate::network::Network;
 use crate::session::{Facts, Session};
@@ -148,9 +148,8 @@ impl Received {
 
     /// Whether the request says anything that only a proof could mean.
     pub(crate) fn claims_proof(&self) -> bool {
-        [field::TICKET, field::SIGNATURE, field::SIGNATURE_INPUT]
-            .iter()
-            .any(|name| self.headers.contains_key(*name))
+        let mut proof = PROOF_FIELDS.iter();
+        proof.any(|name| self.headers.contains_key(name))
     }
 
     /// Finds and opens the ticket: in the envelope's header, or in its field.
@@ -388,7 +387,7 @@ impl Unsealed {
             device: device.thumbprint,
             hidden: if self.salt.is_none() && bulla.paths().is_monitored(&self.path) {
                 // Which cookies pass is decided apart.
-                proof_fields().chain([COOKIE]).collect()
+                PROOF_FIELDS.iter().cloned().chain([COOKIE]).collect()
             } else {
                 hidden(&self.headers, &covered.covered, &bulla.0.upstream)
             },

@@ -9,7 +9,6 @@ use std::task::{Context, Poll, ready};
 use axum::body::Body;
 use bytes::{Bytes, BytesMut};
 use http_body::{Body as HttpBody, Frame, SizeHint};
-use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 use tokio::sync::Notify;
@@ -188,12 +187,11 @@ pub(super) struct Open(Arc<Traffic>);
 
 impl Open {
     /// An answer keeps it open to its end.
-    pub(super) fn until_answered(self, content: Body) -> Body {
-        Body::new(content.map_err(move |error| {
-            // Held as long as the content is.
-            let _open = &self;
-            error
-        }))
+    pub(super) fn until_answered(self, content: Body) -> Answer {
+        Answer {
+            content,
+            _open: self,
+        }
     }
 }
 
@@ -202,6 +200,32 @@ impl Drop for Open {
         if self.0.open.fetch_sub(1, Ordering::Release) == 1 {
             self.0.settled.notify_one();
         }
+    }
+}
+
+/// An answer's content.
+pub(super) struct Answer {
+    content: Body,
+    _open: Open,
+}
+
+impl HttpBody for Answer {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.content).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.content.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.content.size_hint()
     }
 }
 
