@@ -15,13 +15,16 @@ use crate::{apps, wasm};
 const USER: &str = "ann";
 const PASSWORD: &str = "clay-and-seals";
 
+/// Compiled in half the time that what ships takes.
+const PROFILE: &str = "demo";
+
 /// How often it is looked whether Django is there.
 const POLL: Duration = Duration::from_millis(50);
 
 /// The bank and its thief.
 pub(crate) fn bank(project: &mut Project, arguments: &[&str]) -> Outcome {
     wasm::build(project)?;
-    let mut demo = project.cargo(&["run", "--release", "--package", "bulla-demo", "--"]);
+    let mut demo = project.cargo(&["run", "--profile", PROFILE, "--package", "bulla-demo", "--"]);
     project::run(demo.args(arguments))
 }
 
@@ -29,11 +32,11 @@ pub(crate) fn bank(project: &mut Project, arguments: &[&str]) -> Outcome {
 pub(crate) fn gateway(project: &mut Project, port: &str) -> Outcome {
     wasm::build(project)?;
     apps::install_django(project)?;
-    let mut build = project.cargo(&["build", "--release"]);
+    let mut build = project.cargo(&["build", "--profile", PROFILE]);
     build.args(["--package", "bulla-gateway", "--package", "bulla-demo"]);
     project::run(&mut build)?;
 
-    let folder = project.target.join("demo/gateway");
+    let folder = project.target.join("django");
     if folder.exists() {
         fs::remove_dir_all(&folder)?;
     }
@@ -41,7 +44,7 @@ pub(crate) fn gateway(project: &mut Project, port: &str) -> Outcome {
     let (_django, without) = django(project, &folder)?;
 
     let behind = format!("http://localhost:{port}");
-    let programs = project.target.join("release");
+    let programs = project.target.join(PROFILE);
     let mut panel = project.command(programs.join("bulla-demo"));
     panel
         .args(["thief", "--port", "0", "--behind", &behind])

@@ -6,7 +6,7 @@ use axum::body::Body;
 use bulla_protocol::target::{Target, plain};
 use bulla_server::Require;
 use http::{Request, Response};
-use tower::{Layer as _, Service, ServiceExt as _};
+use tower::{Layer as _, ServiceExt as _, service_fn};
 
 use crate::config::{Access, Config, PathRule};
 
@@ -112,21 +112,23 @@ impl Rules {
 }
 
 /// Has a request that the verifier let through answered, if it is what its path asks for.
-pub(crate) async fn behind<S>(
+pub(crate) async fn behind<F>(
     access: Access,
     request: Request<bulla_server::Body>,
-    service: S,
+    mut answer: impl FnMut(Request<bulla_server::Body>) -> F,
 ) -> Response<Body>
 where
-    S: Service<Request<bulla_server::Body>, Response = Response<Body>, Error = Infallible>,
-    S::Future: Send + 'static,
+    F: Future<Output = Response<Body>> + Send + 'static,
 {
-    if let Some(require) = required(access) {
-        let Ok(response) = require.layer(service).oneshot(request).await;
-        return response.map(Body::new);
-    }
-    let Ok(response) = service.oneshot(request).await;
-    response
+    let Some(require) = required(access) else {
+        return answer(request).await;
+    };
+    let service = service_fn(|request| {
+        let answer = answer(request);
+        async move { Ok::<_, Infallible>(answer.await) }
+    });
+    let Ok(response) = require.layer(service).oneshot(request).await;
+    response.map(Body::new)
 }
 
 /// What a path asks for of a session, if it asks for one.

@@ -79,9 +79,8 @@ impl Gateway {
     /// Passes the verifier, and what the path asks for beyond, as if the application were behind.
     async fn ask(&self, request: Request<Body>, rules: &Rules) -> Response<Body> {
         let access = rules.at(request.uri().path());
-        let grant = service_fn(|request: Request<bulla_server::Body>| async move {
-            Ok::<_, Infallible>(grant(request.extensions().get()))
-        });
+        let grant =
+            |request: Request<bulla_server::Body>| async move { grant(request.extensions().get()) };
         let checked = service_fn(move |request| async move {
             Ok::<_, Infallible>(behind(access, request, grant).await)
         });

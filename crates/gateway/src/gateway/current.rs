@@ -1,13 +1,11 @@
 //! What can be changed while a gateway runs, and the way of a request behind the verifier.
 
-use std::convert::Infallible;
 use std::sync::Arc;
 
 use axum::body::Body;
 use bulla_protocol::target::Origin;
 use bulla_server::{Paths, Session, Thumbprint};
 use http::{Method, Request, Response};
-use tower::service_fn;
 
 use super::StartError;
 use crate::access::{Rules, behind};
@@ -134,11 +132,10 @@ impl Current {
             return Box::pin(self.kept.reports.answer(request, criteria)).await;
         }
         let access = self.rules.at(path);
-        let application = service_fn(move |request: Request<bulla_server::Body>| {
+        let application = |request: Request<bulla_server::Body>| {
             let current = Arc::clone(&self);
-            let request = request.map(Body::new);
-            async move { Ok::<_, Infallible>(current.forward(request, access).await) }
-        });
+            async move { current.forward(request.map(Body::new), access).await }
+        };
         behind(access, request, application).await
     }
 

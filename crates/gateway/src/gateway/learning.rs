@@ -169,6 +169,10 @@ impl Current {
         may_be && self.rules.at(path) == Access::Public
     }
 
+    fn has_upstreams_of(&self, other: &Self) -> bool {
+        self.upstreams.are(&other.upstreams)
+    }
+
     /// What the application serves at a path, if that may be listed. It is asked as if by somebody of whom nothing is
     /// known, so nobody can have another reply taken for everybody's; and whether that is what was there before, if it is
     /// known.
@@ -236,7 +240,13 @@ impl Gateway {
             Trust::InWhatIsKnown => lock(&learning.known).get(path).cloned(),
             Trust::InNothing => None,
         };
-        let looked = self.current().look(path, before).await;
+        let mut current = self.current();
+        let mut looked = current.look(path, before).await;
+        // Another application may have taken its place meanwhile.
+        while !self.current().has_upstreams_of(&current) {
+            current = self.current();
+            looked = current.look(path, None).await;
+        }
         drop(lane);
         *since = Some(begun);
         let found = looked.map(|looked| {

@@ -15,6 +15,7 @@ use http::{Method, Request, Response, StatusCode, Uri};
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{SendRequest, handshake};
+use tokio::task::AbortHandle;
 use tokio::time::{Instant, timeout};
 use tower::ServiceExt as _;
 
@@ -26,6 +27,9 @@ const KEPT: Duration = Duration::from_mins(1);
 
 /// So many are kept at most.
 const MOST_FREE: usize = 1024;
+
+/// How long an upstream that has answered may take for what is left of the request.
+const READS_ON: Duration = Duration::from_secs(5);
 
 /// Cheap to clone.
 #[derive(Clone)]
@@ -39,14 +43,19 @@ struct Inner {
     free: Mutex<Vec<Free>>,
 }
 
-struct Free {
+struct Connection {
     sender: SendRequest<Body>,
+    task: AbortHandle,
+}
+
+struct Free {
+    connection: Connection,
     since: Instant,
 }
 
 impl Free {
     fn is_kept(&self) -> bool {
-        self.sender.is_ready() && self.since.elapsed() < KEPT
+        self.connection.sender.is_ready() && self.since.elapsed() < KEPT
     }
 }
 
@@ -68,9 +77,9 @@ impl Connections {
         mut request: Request<Body>,
     ) -> Result<Response<Content>, NoReply> {
         let is_head = request.method() == Method::HEAD;
-        while let Some(mut sender) = self.take() {
-            match sender.try_send_request(request).await {
-                Ok(response) => return Ok(self.replied(response, sender, is_head)),
+        while let Some(mut connection) = self.take() {
+            match connection.sender.try_send_request(request).await {
+                Ok(response) => return Ok(self.replied(response, connection, is_head)),
                 Err(mut error) => match error.take_message() {
                     Some(unsent) => request = unsent,
                     None => return Err(NoReply::broke(&error.into_error())),
@@ -87,15 +96,19 @@ impl Connections {
         request: Request<Body>,
     ) -> Result<Response<Content>, NoReply> {
         let is_head = request.method() == Method::HEAD;
-        let mut sender = self.connect().await?;
-        match sender.send_request(request).await {
-            Ok(response) => Ok(self.replied(response, sender, is_head)),
+        let mut connection = self.make().await?;
+        match connection.sender.send_request(request).await {
+            Ok(response) => Ok(self.replied(response, connection, is_head)),
             Err(error) => Err(NoReply::broke(&error)),
         }
     }
 
-    /// Makes a new one.
-    pub(super) async fn connect(&self) -> Result<SendRequest<Body>, NoReply> {
+    /// Makes a new one, and lets go of it.
+    pub(super) async fn connect(&self) -> Result<(), NoReply> {
+        self.make().await.map(drop)
+    }
+
+    async fn make(&self) -> Result<Connection, NoReply> {
         let connecting = self.0.connector.clone().oneshot(self.0.upstream.clone());
         let connected = timeout(self.0.within, connecting).await;
         let stream = connected
@@ -103,12 +116,13 @@ impl Connections {
             .map_err(|error| NoReply::unreachable(&*error))?;
         let shaken = handshake(stream).await;
         let (sender, connection) = shaken.map_err(|error| NoReply::broke(&error))?;
-        tokio::spawn(async move {
+        let task = tokio::spawn(async move {
             if let Err(error) = connection.with_upgrades().await {
                 tracing::debug!(target: super::TARGET, %error, "a connection to an upstream broke off");
             }
         });
-        Ok(sender)
+        let task = task.abort_handle();
+        Ok(Connection { sender, task })
     }
 
     /// Lets go of those that nobody has needed, and of those that are closed.
@@ -117,38 +131,38 @@ impl Connections {
     }
 
     /// The one that was needed last: those that nobody needs grow old.
-    fn take(&self) -> Option<SendRequest<Body>> {
+    fn take(&self) -> Option<Connection> {
         let mut free = self.free();
         while let Some(last) = free.pop() {
             if last.is_kept() {
-                return Some(last.sender);
+                return Some(last.connection);
             }
         }
         None
     }
 
-    fn give_back(&self, sender: SendRequest<Body>) {
+    fn give_back(&self, connection: Connection) {
         let since = Instant::now();
         let mut free = self.free();
         // The oldest stand first.
         let old = free.iter().take_while(|one| !one.is_kept()).count();
         free.drain(..old);
         if free.len() < MOST_FREE {
-            free.push(Free { sender, since });
+            free.push(Free { connection, since });
         }
     }
 
     fn replied(
         &self,
         response: Response<Incoming>,
-        sender: SendRequest<Body>,
+        connection: Connection,
         is_head: bool,
     ) -> Response<Content> {
         let is_used_up = is_head || leaves_something(&response);
         response.map(|incoming| {
             let mut content = Content {
                 incoming,
-                connection: (!is_used_up).then(|| (sender, self.clone())),
+                connection: (!is_used_up).then(|| (connection, self.clone())),
             };
             if content.is_end_stream() {
                 content.let_go();
@@ -180,21 +194,24 @@ fn leaves_something(response: &Response<Incoming>) -> bool {
 /// A reply's content. Its connection is free once all of it has come, and closed if nobody takes it.
 pub(super) struct Content {
     incoming: Incoming,
-    connection: Option<(SendRequest<Body>, Connections)>,
+    connection: Option<(Connection, Connections)>,
 }
 
 impl Content {
     fn let_go(&mut self) {
-        let Some((mut sender, connections)) = self.connection.take() else {
+        let Some((mut connection, connections)) = self.connection.take() else {
             return;
         };
-        if sender.is_ready() {
-            connections.give_back(sender);
-        } else if !sender.is_closed() {
+        if connection.sender.is_ready() {
+            connections.give_back(connection);
+        } else if !connection.sender.is_closed() {
             // The request may be under way still.
             tokio::spawn(async move {
-                if sender.ready().await.is_ok() {
-                    connections.give_back(sender);
+                match timeout(READS_ON, connection.sender.ready()).await {
+                    Ok(Ok(())) => connections.give_back(connection),
+                    Ok(Err(_)) => {}
+                    // It would wait for as long as the upstream likes.
+                    Err(_) => connection.task.abort(),
                 }
             });
         }

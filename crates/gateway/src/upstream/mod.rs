@@ -111,6 +111,11 @@ impl Upstreams {
         })))
     }
 
+    /// Whether it is these.
+    pub(crate) fn are(&self, others: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &others.0)
+    }
+
     /// `is_page` says whether a page is asked for.
     pub(crate) async fn forward(
         &self,

@@ -137,6 +137,33 @@ async fn one_is_free_only_when_all_of_the_request_is_out() {
     assert!(connections.take().is_some());
 }
 
+/// Or it would be there for good.
+#[tokio::test]
+async fn one_whose_upstream_answers_and_never_reads_on_is_closed() {
+    let (listener, connections) = upstream().await;
+    // More than there is room for on the way.
+    let content = Bytes::from(vec![0; 64 << 20]);
+    let request = Request::post("/").header("host", "bank.example");
+    let request = request.body(Body::from(content)).unwrap();
+    let answered = async {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        stream.write_all(WHOLE.as_bytes()).await.unwrap();
+        stream
+    };
+    let asks = async { taken(connections.send(request).await).await };
+    let (content, mut stream) = tokio::join!(asks, answered);
+    assert_eq!(content, "hi");
+    // Passes at once.
+    tokio::time::pause();
+    tokio::time::sleep(2 * READS_ON).await;
+    tokio::time::resume();
+    let mut came = Vec::new();
+    let closes = async { while stream.read_buf(&mut came).await.unwrap_or_default() > 0 {} };
+    timeout(Duration::from_secs(30), closes).await.unwrap();
+    assert!(came.len() < 64 << 20);
+    assert!(connections.free().is_empty());
+}
+
 #[tokio::test]
 async fn those_that_nobody_needs_are_let_go() {
     let (listener, connections) = upstream().await;
