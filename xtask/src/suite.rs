@@ -158,6 +158,7 @@ impl Suite {
     fn with_others(self, project: &mut Project) -> Outcome<Vec<Command>> {
         Node::set_up(project)?.install_standards(project)?;
         apps::install_python_client(project)?;
+        apps::install_python_standards(project)?;
         Ok(vec![of_programs(project, &self.programs()?)])
     }
 
