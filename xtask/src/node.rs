@@ -60,7 +60,7 @@ impl Node {
 
     /// Installs the clients of OAuth that the tests run into the target folder.
     pub(crate) fn install_clients(&self, project: &Project) -> Outcome {
-        let what = "clients of OAuth into the target folder: oauth4webapi, dpop";
+        let what = "clients of OAuth into the target folder: oauth4webapi, dpop, jose";
         self.install_locked(project, Path::new("tests/clients"), "clients", what)
     }
 
