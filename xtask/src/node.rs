@@ -93,6 +93,13 @@ impl Node {
         self.install_locked(project, Path::new("examples/npm"), "examples", what)
     }
 
+    /// Installs what checks bills of materials, and gives the folder.
+    pub(crate) fn install_sbom(&self, project: &Project) -> Outcome<PathBuf> {
+        let what = "a check of bills of materials into the target folder: cyclonedx-library";
+        self.install_locked(project, Path::new("xtask/sbom"), "sbom", what)?;
+        Ok(project.tools().join("sbom"))
+    }
+
     /// Installs what a folder's lock file names, exactly that, unless it was done before.
     fn install_locked(&self, project: &Project, source: &Path, name: &str, what: &str) -> Outcome {
         const LOCK: &str = "package-lock.json";
