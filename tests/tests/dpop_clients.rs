@@ -6,7 +6,8 @@ use std::os::unix::fs::symlink;
 use std::process::Command;
 
 use bulla_keys::SystemRandom;
-use bulla_protocol::base64;
+use bulla_protocol::dpop::{self, Claims, token_hash};
+use bulla_protocol::{base64, jws};
 use bulla_server::Code;
 use bulla_server::dpop::{Freshness, SigningKey};
 use bulla_tests::attack::Outcome;
@@ -21,9 +22,22 @@ async fn common_clients_are_served() -> Outcome {
     let device = SigningKey::generate(&SystemRandom)?;
     let mut issuer_key = json!(resource.issuer.public());
     issuer_key["kid"] = json!(resource.issuer.public().thumbprint());
+    let token = resource.mint("ann", &device)?.token;
+    // As the browser half has it.
+    let claims = Claims {
+        jti: "some proof".to_owned(),
+        htm: "GET".to_owned(),
+        htu: "https://bank.example/accounts".to_owned(),
+        iat: 1_800_000_000,
+        ath: Some(token_hash(&token)),
+        nonce: Some("server.nonce".to_owned()),
+    };
+    let to_sign = dpop::to_sign(device.public(), &claims)?;
+    let ours = jws::join(&to_sign, &device.sign(to_sign.as_bytes())?);
     let given = json!({
         "origin": resource.server.origin(),
-        "token": resource.mint("ann", &device)?.token,
+        "token": token,
+        "ours": ours,
         "key": base64::encode(device.to_pkcs8_der()?.as_slice()),
         "jwk": device.public(),
         "issuer": ISSUER,
@@ -68,6 +82,23 @@ async fn common_clients_are_served() -> Outcome {
         ])
     );
     assert_eq!(
+        told["jose"],
+        json!([
+            refused("use_dpop_nonce"),
+            { "status": 200, "challenge": null, "body": accounts, "nonce": "string" },
+            refused("invalid_dpop_proof"),
+        ])
+    );
+    assert_eq!(
+        told["read"],
+        json!({
+            "claims": claims,
+            "device": device.thumbprint(),
+            "altered": ["ERR_JWS_SIGNATURE_VERIFICATION_FAILED", "ERR_JWS_SIGNATURE_VERIFICATION_FAILED"],
+            "bound": { "jkt": device.thumbprint() },
+        })
+    );
+    assert_eq!(
         resource.refusals(),
         [
             Code::NonceStale,
@@ -77,6 +108,8 @@ async fn common_clients_are_served() -> Outcome {
             Code::NonceStale,
             Code::ProofMismatch,
             Code::NonceStale,
+            Code::NonceStale,
+            Code::ProofMismatch,
         ]
     );
     Ok(())

@@ -2,15 +2,17 @@
 //! they make under our rules.
 
 use std::env;
+use std::fs;
 use std::io;
 use std::os::unix::fs::symlink;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use bulla_tests::attack::Outcome;
 use bulla_vectors::{Vector, step};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tempfile::TempDir;
 
 #[derive(Deserialize)]
 struct Told {
@@ -23,7 +25,7 @@ struct Told {
 
 #[test]
 fn others_read_what_ours_make_and_refuse_what_is_altered() -> Outcome {
-    let told = run()?.told;
+    let told = run(node()?)?.told;
     let read = |step: &str| told[step]["read"].clone();
     let otherwise = |step: &str| told[step]["otherwise"].clone();
 
@@ -57,17 +59,7 @@ fn others_read_what_ours_make_and_refuse_what_is_altered() -> Outcome {
         ])
     );
     let refused = &told["proof-received"]["refused"];
-    for altered in [
-        "another method",
-        "another authority",
-        "another path",
-        "another query",
-        "another ticket",
-        "a changed field",
-        "another device",
-        "another time of making",
-        "a session proof under another key",
-    ] {
+    for altered in ALTERED_PROOFS {
         assert!(has(refused, altered), "{altered}");
     }
 
@@ -87,16 +79,7 @@ fn others_read_what_ours_make_and_refuse_what_is_altered() -> Outcome {
         json!(["cut in its header", "without its records"])
     );
     let refused = &told["unseal"]["refused"];
-    for altered in [
-        "a changed salt",
-        "a changed record",
-        "another key",
-        "without its final record",
-        "cut in a record",
-        "a record twice",
-        "two records swapped",
-        "something after the final record",
-    ] {
+    for altered in ALTERED_BODIES {
         assert!(has(refused, altered), "{altered}");
     }
 
@@ -119,22 +102,9 @@ fn others_read_what_ours_make_and_refuse_what_is_altered() -> Outcome {
 
 #[test]
 fn ours_read_what_others_make_and_refuse_what_is_altered() -> Outcome {
-    let made = run()?.made;
-    for vector in &made {
-        let outcome = vector.judge(step::run(&vector.step, &vector.input));
-        assert_eq!(outcome.failure, None, "{}: {}", vector.step, outcome.name);
-    }
-    let mut counted: Vec<(&str, bool, usize)> = Vec::new();
-    for vector in &made {
-        let (step, passes) = (vector.step.as_str(), vector.out.is_some());
-        match counted.iter_mut().find(|of| (of.0, of.1) == (step, passes)) {
-            Some((.., count)) => *count += 1,
-            None => counted.push((step, passes, 1)),
-        }
-    }
-    counted.sort_unstable();
+    let made = run(node()?)?.made;
     assert_eq!(
-        counted,
+        held(&made),
         [
             ("key", true, 20),
             ("message-read", false, 4),
@@ -148,30 +118,156 @@ fn ours_read_what_others_make_and_refuse_what_is_altered() -> Outcome {
     Ok(())
 }
 
+#[test]
+fn those_in_python_read_what_ours_make_and_refuse_what_is_altered() -> Outcome {
+    let told = run(python()?)?.told;
+    // RFC 9421: as those in JavaScript.
+    let proofs = &told["proof-received"];
+    assert_eq!(
+        proofs["read"],
+        json!([
+            "a device proof",
+            "a session proof",
+            "no content, no query",
+            "every field that must be covered, and one of the application's",
+            "an upload that is bound by its envelope's salt",
+        ])
+    );
+    assert_eq!(
+        proofs["otherwise"],
+        json!([
+            "a field came in on the way",
+            "the salt where a digest is due"
+        ])
+    );
+    for altered in ALTERED_PROOFS {
+        assert!(has(&proofs["refused"], altered), "{altered}");
+    }
+
+    // RFC 8188.
+    let bodies = &told["unseal"];
+    assert_eq!(
+        bodies["read"],
+        json!([
+            "a request",
+            "a reply",
+            "several records",
+            "a stream, each piece flushed",
+            "nothing",
+        ])
+    );
+    assert_eq!(
+        bodies["otherwise"],
+        json!(["cut in its header", "without its records"])
+    );
+    for altered in ALTERED_BODIES {
+        assert!(has(&bodies["refused"], altered), "{altered}");
+    }
+    Ok(())
+}
+
+#[test]
+fn ours_read_what_those_in_python_make_and_refuse_what_is_altered() -> Outcome {
+    let made = run(python()?)?.made;
+    assert_eq!(
+        held(&made),
+        [
+            ("proof-received", false, 8),
+            ("proof-received", true, 2),
+            ("unseal", false, 16),
+            ("unseal", true, 4),
+        ]
+    );
+    Ok(())
+}
+
+/// What those who read the vectors have to refuse, whoever wrote them.
+const ALTERED_PROOFS: [&str; 9] = [
+    "another method",
+    "another authority",
+    "another path",
+    "another query",
+    "another ticket",
+    "a changed field",
+    "another device",
+    "another time of making",
+    "a session proof under another key",
+];
+const ALTERED_BODIES: [&str; 8] = [
+    "a changed salt",
+    "a changed record",
+    "another key",
+    "without its final record",
+    "cut in a record",
+    "a record twice",
+    "two records swapped",
+    "something after the final record",
+];
+
+/// Has each vector hold, and counts them by step and by whether it passes.
+fn held(made: &[Vector]) -> Vec<(&str, bool, usize)> {
+    for vector in made {
+        let outcome = vector.judge(step::run(&vector.step, &vector.input));
+        assert_eq!(outcome.failure, None, "{}: {}", vector.step, outcome.name);
+    }
+    let mut counted: Vec<(&str, bool, usize)> = Vec::new();
+    for vector in made {
+        let (step, passes) = (vector.step.as_str(), vector.out.is_some());
+        match counted.iter_mut().find(|of| (of.0, of.1) == (step, passes)) {
+            Some((.., count)) => *count += 1,
+            None => counted.push((step, passes, 1)),
+        }
+    }
+    counted.sort_unstable();
+    counted
+}
+
 fn has(names: &Value, name: &str) -> bool {
     names
         .as_array()
         .is_some_and(|names| names.iter().any(|found| found == name))
 }
 
-/// Runs the script where their libraries are installed, to its end.
-fn run() -> io::Result<Told> {
+/// The script in JavaScript, where their libraries are installed.
+fn node() -> io::Result<(Command, TempDir)> {
+    let modules = tools("standards/node_modules/http_ece")?;
+    let folder = tempfile::tempdir()?;
+    symlink(
+        modules.with_file_name(""),
+        folder.path().join("node_modules"),
+    )?;
+    let script = folder.path().join("script.mjs");
+    fs::write(&script, include_str!("pages/standards.mjs"))?;
+    let mut node = Command::new("node");
+    node.arg(script);
+    Ok((node, folder))
+}
+
+/// The script in Python.
+fn python() -> io::Result<(Command, TempDir)> {
+    let folder = tempfile::tempdir()?;
+    let script = folder.path().join("script.py");
+    fs::write(&script, include_str!("pages/standards.py"))?;
+    let mut python = Command::new(tools("standards-python/bin/python3")?);
+    python.arg(script);
+    Ok((python, folder))
+}
+
+fn tools(name: &str) -> io::Result<PathBuf> {
     // Cargo put this program at <target>/debug/deps.
     let program = env::current_exe()?;
     let target = program.ancestors().nth(3);
-    let modules = target.map(|target| target.join("tools/standards/node_modules"));
-    let modules = modules.filter(|modules| modules.join("http_ece").exists());
-    let modules = modules.ok_or_else(|| {
+    let file = target.map(|target| target.join("tools").join(name));
+    file.filter(|file| file.exists()).ok_or_else(|| {
         io::Error::other(
             "the libraries are missing; `cargo xtask test --suite interop` installs them",
         )
-    })?;
-    let folder = tempfile::tempdir()?;
-    symlink(modules, folder.path().join("node_modules"))?;
-    let script = folder.path().join("script.mjs");
-    std::fs::write(&script, include_str!("pages/standards.mjs"))?;
-    let output = Command::new("node")
-        .arg(script)
+    })
+}
+
+/// Runs a script to its end, while its folder is there.
+fn run((mut script, _folder): (Command, TempDir)) -> io::Result<Told> {
+    let output = script
         .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("../vectors"))
         .output()?;
     let said = String::from_utf8_lossy(&output.stderr);

@@ -69,7 +69,8 @@ pub(crate) fn run(project: &mut Project, seconds: u32) -> Outcome {
     Err(format!("fuzzing broke: {}", failed.join(", ")).into())
 }
 
-fn host(project: &Project) -> Outcome<String> {
+/// The target that this machine is.
+pub(crate) fn host(project: &Project) -> Outcome<String> {
     let version = project::ask(project.command("rustc").arg("-vV")).ok_or("rustc does not run")?;
     let host = version.lines().find_map(|line| line.strip_prefix("host: "));
     Ok(host.ok_or("rustc names no host")?.to_owned())

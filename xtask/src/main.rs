@@ -16,6 +16,7 @@ mod recipe;
 mod setup;
 mod size;
 mod suite;
+mod supply;
 mod wasm;
 
 use std::env;
@@ -38,6 +39,7 @@ usage: cargo xtask <command>
   model [NAME]...        the formal models of docs/model, by Verifpal, or those that are named
   attacks                the table of docs/attacks.md, from the tests that carry them out
   deny                   licences, sources and known vulnerabilities of all dependencies
+  supply [STEP]...       before a release: deny, pack (made twice, the same), sbom, features, oldest (versions), msrv, semver
 
 Each sets up what is missing. On Debian that is done by apt, as root or with sudo.";
 
@@ -70,7 +72,8 @@ fn run(arguments: &[&str]) -> Outcome {
         ("fuzz", ["--seconds", seconds]) => fuzz::run(&mut project, seconds.parse()?),
         ("model", names) => model::run(&mut project, names),
         ("attacks", []) => attacks::write(&mut project),
-        ("deny", []) => suite::deny(&mut project),
+        ("deny", []) => supply::run(&mut project, &["deny"]),
+        ("supply", names) => supply::run(&mut project, names),
         _ => Err(USAGE.into()),
     }
 }

@@ -60,7 +60,7 @@ impl Node {
 
     /// Installs the clients of OAuth that the tests run into the target folder.
     pub(crate) fn install_clients(&self, project: &Project) -> Outcome {
-        let what = "clients of OAuth into the target folder: oauth4webapi, dpop";
+        let what = "clients of OAuth into the target folder: oauth4webapi, dpop, jose";
         self.install_locked(project, Path::new("tests/clients"), "clients", what)
     }
 
@@ -91,6 +91,13 @@ impl Node {
     pub(crate) fn install_examples(&self, project: &Project) -> Outcome {
         let what = "what the examples stand on into the target folder: Vite, React, axios, ky";
         self.install_locked(project, Path::new("examples/npm"), "examples", what)
+    }
+
+    /// Installs what checks bills of materials, and gives the folder.
+    pub(crate) fn install_sbom(&self, project: &Project) -> Outcome<PathBuf> {
+        let what = "a check of bills of materials into the target folder: cyclonedx-library";
+        self.install_locked(project, Path::new("xtask/sbom"), "sbom", what)?;
+        Ok(project.tools().join("sbom"))
     }
 
     /// Installs what a folder's lock file names, exactly that, unless it was done before.

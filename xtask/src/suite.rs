@@ -158,6 +158,7 @@ impl Suite {
     fn with_others(self, project: &mut Project) -> Outcome<Vec<Command>> {
         Node::set_up(project)?.install_standards(project)?;
         apps::install_python_client(project)?;
+        apps::install_python_standards(project)?;
         Ok(vec![of_programs(project, &self.programs()?)])
     }
 
@@ -247,15 +248,6 @@ pub(crate) fn run(project: &mut Project, suites: &[Suite]) -> Outcome {
     }
 }
 
-/// Checks the dependencies against `deny.toml`.
-pub(crate) fn deny(project: &mut Project) -> Outcome {
-    if !deny_installed(project) {
-        say("missing: cargo-deny; compiling it takes about 4 minutes");
-        project::run(&mut project.cargo(&["install", "cargo-deny", "--locked"]))?;
-    }
-    project::run(&mut project.cargo(&["deny", "check"]))
-}
-
 fn unit(project: &Project) -> Outcome<Vec<Command>> {
     const WEB: [&str; 4] = [
         "--package",
@@ -333,7 +325,7 @@ fn warnings(mut cargo_version: Command) -> Outcome<&'static str> {
 }
 
 /// Whether this is the version of the workspace's `rust-version`, as cargo tells it.
-fn is_ours(version: &str) -> bool {
+pub(crate) fn is_ours(version: &str) -> bool {
     let number = version.split(' ').nth(1);
     let rest = number.and_then(|number| number.strip_prefix(env!("CARGO_PKG_RUST_VERSION")));
     rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
@@ -373,7 +365,7 @@ fn test_programs(package: &str) -> Outcome<Vec<String>> {
     Ok(programs)
 }
 
-fn deny_installed(project: &Project) -> bool {
+pub(crate) fn deny_installed(project: &Project) -> bool {
     project.find("cargo-deny").is_some()
 }
 

@@ -11,7 +11,7 @@ use crate::recipe::Package;
 use crate::setup;
 use crate::size::Sizes;
 
-const TARGET: &str = "wasm32-unknown-unknown";
+pub(crate) const TARGET: &str = "wasm32-unknown-unknown";
 
 /// Builds the package's `dist` folder, the Wasm module and each script as one file, and says how large
 /// they are. What did not change is not built again. The scripts find the module's glue in `build`.
@@ -207,7 +207,7 @@ fn pin(project: &Project, module: &Path) -> Outcome<String> {
 }
 
 /// The integrity metadata of a file.
-fn integrity(project: &Project, file: &Path) -> Outcome<String> {
+pub(crate) fn integrity(project: &Project, file: &Path) -> Outcome<String> {
     const HASH: &str = "const content = require('fs').readFileSync(process.argv[1]);
         console.log(require('crypto').createHash('sha384').update(content).digest('base64'))";
     let mut node = project.command("node");
@@ -227,7 +227,7 @@ pub(crate) fn build_vectors(project: &Project) -> Outcome {
 
 /// As `.cargo/config.toml` has it for xtask. With any other one cargo would build anew what both stand on,
 /// back and forth.
-const LINKER: &str = "target.'cfg(target_os = \"linux\")'.linker = 'xtask/cc'";
+pub(crate) const LINKER: &str = "target.'cfg(target_os = \"linux\")'.linker = 'xtask/cc'";
 
 /// Writes a module's glue, and the module as the glue wants it.
 fn bind(project: &Project, module: &Path, folder: &Path, options: &[&str]) -> Outcome {
