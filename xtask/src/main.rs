@@ -15,6 +15,7 @@ mod project;
 mod recipe;
 mod setup;
 mod size;
+mod soak;
 mod suite;
 mod wasm;
 
@@ -37,6 +38,8 @@ usage: cargo xtask <command>
   fuzz [--seconds N]     every fuzz target for N seconds (default 60)
   model [NAME]...        the formal models of docs/model, by Verifpal, or those that are named
   attacks                the table of docs/attacks.md, from the tests that carry them out
+  soak [--minutes N] [--seed N] [--clients N] [--weakened RULE] [--report]
+                         mixed traffic with faults thrown in, for N minutes (default 5); with --report it writes docs/soak.md
   deny                   licences, sources and known vulnerabilities of all dependencies
 
 Each sets up what is missing. On Debian that is done by apt, as root or with sudo.";
@@ -70,6 +73,7 @@ fn run(arguments: &[&str]) -> Outcome {
         ("fuzz", ["--seconds", seconds]) => fuzz::run(&mut project, seconds.parse()?),
         ("model", names) => model::run(&mut project, names),
         ("attacks", []) => attacks::write(&mut project),
+        ("soak", rest) => soak::run(&mut project, rest),
         ("deny", []) => suite::deny(&mut project),
         _ => Err(USAGE.into()),
     }
