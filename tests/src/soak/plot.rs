@@ -8,7 +8,7 @@ use super::{Run, Second};
 const WIDTH: f64 = 960.0;
 const HEIGHT: f64 = 320.0;
 /// Between the picture's edge and the plot: above, right, below, left.
-const MARGIN: (f64, f64, f64, f64) = (46.0, 16.0, 40.0, 70.0);
+const MARGIN: (f64, f64, f64, f64) = (46.0, 28.0, 40.0, 76.0);
 /// No line has more points: an hour has more seconds than a screen has room for.
 pub(super) const MOST_POINTS: usize = 1200;
 

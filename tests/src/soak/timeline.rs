@@ -124,16 +124,20 @@ impl Kind {
             code,
             Code::TicketInvalid | Code::TicketExpired | Code::NonceStale
         );
-        // A stream whose session has ended, or of which nobody can say whether it has.
-        let is_away = matches!(code, Code::StoreUnavailable | Code::ReplyTruncated);
+        // Streams break off, too, whose session has ended, or of which nobody can say whether it has.
+        let is_away = is_lost || code == Code::StoreUnavailable;
         match self {
             Self::RedisRestart | Self::RedisLost => is_away || has_ended,
             // What was under way when the ring was dropped.
             Self::ClockJump => is_away || has_ended || code == Code::Internal,
-            Self::RedisFrozen | Self::RedisFull | Self::LinkDown | Self::LinkSlow => is_away,
-            Self::NodeKilled | Self::NodeFrozen | Self::PacketLoss | Self::PacketDelay => {
-                is_lost || is_away
-            }
+            Self::RedisFrozen
+            | Self::RedisFull
+            | Self::LinkDown
+            | Self::LinkSlow
+            | Self::NodeKilled
+            | Self::NodeFrozen
+            | Self::PacketLoss
+            | Self::PacketDelay => is_away,
             Self::ClientsSlow | Self::ClientsCut => is_lost,
             Self::RingRotated => false,
         }
