@@ -1,5 +1,6 @@
 //! The soak itself, for some seconds: it passes, and it is able to fail.
 
+use std::future::pending;
 use std::time::Duration;
 
 use bulla_tests::soak::{Kind, Outcome, Run, Settings, Weakness, Wrong, counted, run};
@@ -43,11 +44,14 @@ async fn with_faults_thrown_in_every_answer_is_right() -> Outcome {
         Kind::ClientsCut,
         Kind::LinkDown,
     ];
-    let run = run(Settings {
-        faults: Some(kinds.len()),
-        kinds,
-        ..settings(Weakness::None)
-    })
+    let run = run(
+        Settings {
+            faults: Some(kinds.len()),
+            kinds,
+            ..settings(Weakness::None)
+        },
+        pending(),
+    )
     .await?;
     for wrong in WRONG {
         assert_eq!(how_often(&run, wrong), 0, "{:?}", run.violations);
@@ -74,10 +78,13 @@ async fn a_rule_that_the_nodes_leave_out_is_noticed() -> Outcome {
         (Weakness::Writes, Wrong::LostWrite),
         (Weakness::Answers, Wrong::Answer),
     ] {
-        let run = run(Settings {
-            until: Some(wrong),
-            ..settings(weakness)
-        })
+        let run = run(
+            Settings {
+                until: Some(wrong),
+                ..settings(weakness)
+            },
+            pending(),
+        )
         .await?;
         for other in WRONG {
             let is_seen = how_often(&run, other) > 0;

@@ -7,6 +7,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use tokio::signal::unix::{SignalKind, signal};
+
 use bulla_tests::soak::{Kind, Outcome, Settings, Weakness, run, serve, tell, write};
 
 fn main() -> ExitCode {
@@ -60,10 +62,25 @@ fn soak(words: &[String]) -> Outcome<bool> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
-    let run = runtime.block_on(run(settings))?;
+    let run = runtime.block_on(async {
+        let given_up = given_up()?;
+        run(settings, given_up).await
+    })?;
     for folder in folders {
         write(&run, &folder)?;
     }
     tell(&run);
     Ok(run.violations.is_empty())
+}
+
+/// Resolves when somebody wants it to end, so that nothing is left behind.
+fn given_up() -> Outcome<impl Future<Output = ()>> {
+    let mut interrupted = signal(SignalKind::interrupt())?;
+    let mut terminated = signal(SignalKind::terminate())?;
+    Ok(async move {
+        tokio::select! {
+            _ = interrupted.recv() => {}
+            _ = terminated.recv() => {}
+        }
+    })
 }

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{Ipv4Addr, SocketAddr};
+use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::Arc;
@@ -156,6 +157,8 @@ impl Node {
             .args(self.start.words())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
+            // Whoever interrupts a run at a terminal leaves it to the run to end them.
+            .process_group(0)
             .spawn()?;
         let (orders, told) = (child.stdin.take(), child.stdout.take());
         let mut process = Process {

@@ -216,12 +216,13 @@ impl World {
     }
 }
 
-/// Carries a run out, in a runtime with several threads. What is wrong is in what it gives.
+/// Carries a run out, in a runtime with several threads, unless it is given up. What is wrong is in what it gives. Whatever it
+/// has started or made goes with it.
 ///
 /// # Errors
 ///
-/// If something that it needs does not start, or does not start again.
-pub async fn run(settings: Settings) -> Outcome<Run> {
+/// If something that it needs does not start, or does not start again, and if it is given up.
+pub async fn run(settings: Settings, given_up: impl Future<Output = ()>) -> Outcome<Run> {
     println!("soak: seed {}", settings.seed);
     let mut cluster = Cluster::start(&settings).await?;
     tell_packets(&settings, &cluster.packets);
@@ -254,14 +255,16 @@ pub async fn run(settings: Settings) -> Outcome<Run> {
     tasks.spawn(compare(Arc::clone(&world)));
     tasks.spawn(look_at_ring(Arc::clone(&world), cluster.redis.port()));
 
-    let carried_out = faults::run(&world, &mut cluster, &pids, &settings).await;
+    tokio::select! {
+        carried_out = faults::run(&world, &mut cluster, &pids, &settings) => carried_out?,
+        () = given_up => return Err("it was given up".into()),
+    }
     let took = world.timeline.now();
     world.is_over.send_replace(true);
     let ending = async { while tasks.join_next().await.is_some() {} };
     if timeout(PATIENCE, ending).await.is_err() {
         world.wrong(Wrong::NotBack, "what was under way did not end");
     }
-    carried_out?;
     thief::steal_all(&world).await;
     world.compare(true);
     let mut run = Run {
