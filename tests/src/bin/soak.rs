@@ -38,6 +38,7 @@ fn soak(words: &[String]) -> Outcome<bool> {
         until: None,
         fault: Duration::from_secs(4),
         quiet: Duration::from_secs(12),
+        grace: Duration::from_secs(5),
         clients: 32,
         nodes: 3,
         kinds: Kind::ALL.to_vec(),

@@ -66,7 +66,7 @@ async fn one(
     block_in_place(|| deed.begin(cluster))?;
     world.rest(length).await;
     block_in_place(|| deed.end(cluster))?;
-    world.timeline.end(number);
+    world.timeline.end(number, deed.lasts());
     Ok(())
 }
 
@@ -124,6 +124,14 @@ impl Deed {
             .ok()
             .and_then(|at| Self::JUMPS.get(at));
         jump.copied().unwrap_or_default()
+    }
+
+    /// A clock that was ahead by a minute or less stands still until time has caught up with it.
+    fn lasts(&self) -> Duration {
+        match (self.kind, self.jump()) {
+            (Kind::ClockJump, jump @ 1..=60) => Duration::from_secs(jump.unsigned_abs()),
+            _ => Duration::ZERO,
+        }
     }
 
     /// How a line is, where this is about one.

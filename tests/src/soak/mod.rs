@@ -50,8 +50,6 @@ pub use self::timeline::{Fault, Kind, Part};
 /// What a run or one of its steps gives.
 pub type Outcome<T = ()> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
-/// How long after a fault it may still be felt.
-const GRACE: Duration = Duration::from_secs(5);
 /// How long what is under way at the end may take.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -121,6 +119,8 @@ pub struct Settings {
     pub fault: Duration,
     /// How long there is none after it.
     pub quiet: Duration,
+    /// How long after a fault it may still be felt: beyond, a refusal is a wrong answer.
+    pub grace: Duration,
     /// How many clients there are, each with one request at a time.
     pub clients: u64,
     /// How many nodes. One of them is never killed.
@@ -231,7 +231,7 @@ pub async fn run(settings: Settings, given_up: impl Future<Output = ()>) -> Outc
         identity: cluster.identity,
         front: Arc::clone(&cluster.front),
         ledger: Ledger::new(cluster.journals()),
-        timeline: Timeline::new(GRACE.min(settings.quiet)),
+        timeline: Timeline::new(settings.grace),
         violations: Violations::new(settings.seed),
         measure: Measure::begin(),
         late: Mutex::default(),
@@ -335,7 +335,7 @@ async fn look_at_ring(world: Arc<World>, redis: u16) {
         };
         if before.as_ref().is_some_and(|before| *before != key) {
             let number = world.timeline.begin(Kind::RingRotated, String::new());
-            world.timeline.end(number);
+            world.timeline.end(number, Duration::ZERO);
         }
         before = Some(key);
     }

@@ -14,6 +14,7 @@ use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::{Path as Params, State};
 use axum::routing::{get, post};
+use axum::serve::ListenerExt as _;
 use bulla_server::store::{Ended, Ending, Memory, Replacement, SessionRef, StoreFuture, Tell};
 use bulla_server::store::{UsedProof, Verdict};
 use bulla_server::{
@@ -149,6 +150,10 @@ async fn serve_from(start: Start) -> Outcome {
     let app = bulla.protect(routes().with_state(node));
     let listener = TcpListener::bind(start.listen).await?;
     println!("{} {}", listener.local_addr()?.port(), bulla.identity());
+    // Else a stream's pieces wait for each other's confirmation, and latency is that of a timer.
+    let listener = listener.tap_io(|stream| {
+        let _ = stream.set_nodelay(true);
+    });
     std::thread::spawn(move || obey(&clock));
     axum::serve(listener, app).await?;
     Ok(())

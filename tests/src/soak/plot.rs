@@ -51,8 +51,8 @@ pub(super) fn all(run: &Run) -> Vec<(&'static str, String)> {
         is_log: true,
         unit: " ms",
         lines: vec![
-            Line::of(run, "p99", |second| milliseconds(second.p99)),
-            Line::of(run, "p50", |second| milliseconds(second.p50)),
+            Line::worst_of(run, "p99", |second| milliseconds(second.p99)),
+            Line::worst_of(run, "p50", |second| milliseconds(second.p50)),
         ],
     };
     let megabytes = |bytes: u64| super::measure::as_float(bytes >> 10) / 976.562_5;
@@ -96,12 +96,32 @@ struct Line {
 }
 
 impl Line {
+    /// The mean of the seconds of each point.
     fn of(run: &Run, name: &str, value: impl Fn(&Second) -> Option<f64>) -> Self {
+        Self::folded(run, name, value, |values| {
+            let count = super::measure::as_float(values.len() as u64);
+            values.iter().sum::<f64>() / count
+        })
+    }
+
+    /// The worst of them.
+    fn worst_of(run: &Run, name: &str, value: impl Fn(&Second) -> Option<f64>) -> Self {
+        Self::folded(run, name, value, |values| {
+            values.iter().copied().fold(0.0, f64::max)
+        })
+    }
+
+    fn folded(
+        run: &Run,
+        name: &str,
+        value: impl Fn(&Second) -> Option<f64>,
+        fold: fn(&[f64]) -> f64,
+    ) -> Self {
         let step = run.seconds.len().div_ceil(MOST_POINTS).max(1);
         let points = run.seconds.chunks(step).map(|seconds| {
             let values: Vec<f64> = seconds.iter().filter_map(&value).collect();
-            let worst = values.iter().copied().reduce(f64::max);
-            (seconds[0].at, worst)
+            let value = (!values.is_empty()).then(|| fold(&values));
+            (seconds[0].at, value)
         });
         Self {
             name: name.to_owned(),
@@ -263,6 +283,7 @@ fn draw_faults(svg: &mut String, run: &Run, scale: &Scale) {
             detail,
             start,
             end,
+            ..
         } = fault;
         let from = scale.x(*start);
         let width = (scale.x(end.unwrap_or(run.took)) - from).max(1.0);

@@ -304,7 +304,7 @@ fn write_plots(page: &mut String, run: &Run) -> Outcome {
     let step = run.seconds.len().div_ceil(plot::MOST_POINTS).max(1);
     let point = match step {
         1 => "a second".to_owned(),
-        step => format!("the worst of {step} seconds"),
+        step => format!("{step} seconds: the mean of them, or for latency the worst"),
     };
     write!(
         page,
@@ -432,7 +432,7 @@ again, byte by byte, because no answer came, at most once.
 in is asked again and again, and must be who the client knows it to be. Clients are of the crate `bulla-client`; one of four only signs.
 
 **Every refusal must be explained**: its code has to be one that the documents name for the fault in progress, or for one that was
-over less than five seconds ago ([operations](operations.md#what-it-keeps), [several nodes](server.md#several-nodes),
+over less than five seconds ago, or for a clock that was ahead a little, before time had caught up with it ([operations](operations.md#what-it-keeps), [several nodes](server.md#several-nodes),
 [clocks](server.md#load-memory-time), [codes](protocol.md#refusals)). Anything else is a wrong answer.
 
 **Thieves** record what passes and was answered, openings, logins and logouts too, and send it again, to any node: half of it at once, the rest at any later time,
@@ -502,6 +502,7 @@ mod tests {
             until: None,
             fault: Duration::from_secs(10),
             quiet: Duration::from_secs(30),
+            grace: Duration::from_secs(5),
             clients: 1,
             nodes: 1,
             kinds: Vec::new(),
@@ -527,6 +528,7 @@ mod tests {
             detail: String::new(),
             start,
             end: Some(start + 10.0),
+            lasts: 0.0,
         };
         Run {
             settings,
@@ -582,7 +584,7 @@ mod tests {
     fn how_long_it_took_is_told_from_the_end_of_the_fault() {
         let run = run(|second| {
             second.failed = u32::from((20.0..34.0).contains(&second.at));
-            if (60.0..76.0).contains(&second.at) {
+            if (61.0..76.0).contains(&second.at) {
                 second.p99 = 90_000;
             }
         });

@@ -128,8 +128,13 @@ impl Kind {
         let is_away = is_lost || code == Code::StoreUnavailable;
         match self {
             Self::RedisRestart | Self::RedisLost => is_away || has_ended,
-            // What was under way when the ring was dropped.
-            Self::ClockJump => is_away || has_ended || code == Code::Internal,
+            // What was under way when the ring was dropped; and by nodes whose times differ a nonce is stale to one and not to
+            // the other, as is the work that comes with it. What one has refused for that a thief brings to the other, and
+            // it is its client who repeats it.
+            Self::ClockJump => {
+                let of_nonces = matches!(code, Code::WorkRequired | Code::Replayed);
+                is_away || has_ended || of_nonces || code == Code::Internal
+            }
             Self::RedisFrozen
             | Self::RedisFull
             | Self::LinkDown
@@ -176,17 +181,19 @@ pub struct Fault {
     pub start: f64,
     /// When it was over.
     pub end: Option<f64>,
+    /// How much longer than others it is felt after that.
+    pub lasts: f64,
 }
 
 /// All faults, and the time that they are told by.
 pub(super) struct Timeline {
     began: Instant,
+    /// How long after a fault it may still be felt.
     grace: f64,
     faults: Mutex<Vec<Fault>>,
 }
 
 impl Timeline {
-    /// `grace` is how long after a fault it may still be felt.
     pub(super) fn new(grace: Duration) -> Self {
         Self {
             began: Instant::now(),
@@ -210,26 +217,25 @@ impl Timeline {
             detail,
             start,
             end: None,
+            lasts: 0.0,
         });
         faults.len() - 1
     }
 
-    pub(super) fn end(&self, number: usize) {
+    pub(super) fn end(&self, number: usize, lasts: Duration) {
         let now = self.now();
         if let Some(fault) = self.lock().get_mut(number) {
             fault.end = Some(now);
+            fault.lasts = lasts.as_secs_f64();
         }
     }
 
     /// Whether there was a fault since `start` that explains this.
     pub(super) fn explains(&self, code: Code, start: f64) -> bool {
-        self.lock()
-            .iter()
-            .rev()
-            .take_while(|fault| fault.end.is_none_or(|end| end + 10.0 * self.grace >= start))
-            .any(|fault| {
-                fault.end.is_none_or(|end| end + self.grace >= start) && fault.kind.explains(code)
-            })
+        self.lock().iter().any(|fault| {
+            let is_felt = |end| end + fault.lasts + self.grace >= start;
+            fault.end.is_none_or(is_felt) && fault.kind.explains(code)
+        })
     }
 
     /// What is going on, for people.

@@ -80,29 +80,29 @@ pub(super) async fn act(world: Arc<World>, number: u64, http: reqwest::Client) {
 impl Actor {
     async fn step(&mut self) {
         let (began, start) = (self.world.timeline.now(), Instant::now());
-        let chosen = self.chance.below(100);
+        let chosen = self.chance.below(1000);
         let what = match chosen {
-            0..40 => "reads",
-            40..62 => "writes",
-            62..72 => "writes proved by hand",
-            72..74 => "writes to two nodes at once",
-            74..80 => "streams",
-            80..84 => "uploads",
-            84..93 => "questions who it is",
-            93..97 => "logins",
-            97..99 => "logouts",
+            0..420 => "reads",
+            420..660 => "writes",
+            660..770 => "writes proved by hand",
+            770..790 => "writes to two nodes at once",
+            790..860 => "streams",
+            860..900 => "uploads",
+            900..975 => "questions who it is",
+            975..990 => "logins",
+            990..997 => "logouts",
             _ => "ends",
         };
         let done = match chosen {
-            0..40 => self.read().await,
-            40..62 => self.write().await,
-            62..72 => self.write_by_hand().await,
-            72..74 => self.race().await,
-            74..80 => self.stream().await,
-            80..84 => self.upload().await,
-            84..93 => self.who().await,
-            93..97 => self.log_in().await,
-            97..99 => self.leave(false).await,
+            0..420 => self.read().await,
+            420..660 => self.write().await,
+            660..770 => self.write_by_hand().await,
+            770..790 => self.race().await,
+            790..860 => self.stream().await,
+            860..900 => self.upload().await,
+            900..975 => self.who().await,
+            975..990 => self.log_in().await,
+            990..997 => self.leave(false).await,
             _ => self.leave(true).await,
         };
         match done {
@@ -188,6 +188,8 @@ impl Actor {
             match send(&self.client, &prepared).await {
                 Ok(reply) => return self.expect(id, &reply, &content(!id, 32)),
                 Err(error) if error.code == Code::NonceStale => {
+                    // A thief may bring it to a node to which it is not stale.
+                    was_lost = true;
                     // The next nonce comes with any other answer.
                     self.who().await?;
                     prepared = self.prepare(&session, order.clone(), Some(prepared.nonce))?;
@@ -231,7 +233,8 @@ impl Actor {
             (Ok(reply), Err(error)) | (Err(error), Ok(reply)) => {
                 self.expect(id, &reply, &content(!id, 32))?;
                 match error.code {
-                    Code::Replayed => Ok(()),
+                    // By the clock of that node it may be.
+                    Code::Replayed | Code::NonceStale => Ok(()),
                     _ => Err(error.into()),
                 }
             }
