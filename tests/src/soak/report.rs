@@ -415,7 +415,8 @@ Clients were refused, or had no answer, so often and with these codes, each time
     }
     writeln!(
         page,
-        "\nA refusal of what could be unsealed is sealed, and who replays cannot read it. Whether anything was carried out the journals say."
+        "\nA refusal of what could be unsealed is sealed, and who replays cannot read it. Whether anything was carried out the journals say. What is
+answered with 200 in the open are openings that use up no ticket: they make a session that only their client can use."
     )?;
     Ok(())
 }

@@ -90,7 +90,7 @@ pub(super) async fn steal_all(world: &World) {
     }
 }
 
-/// Sends one again. Whether it was carried out again, the journals say; here are openings, which leave no line there.
+/// Sends one again. Whether it was carried out again, the journals say; what was answered in the open can be seen.
 async fn again(world: &World, node: SocketAddr, request: &[u8]) {
     world.measure.count(|counts| counts.replays += 1);
     let answer = send_again(node, request).await;
@@ -106,9 +106,11 @@ async fn again(world: &World, node: SocketAddr, request: &[u8]) {
             &format!("a replay was answered with {answer:?}"),
         );
     }
-    if told == PLAIN && has_ticket(request) {
-        let what = "an opening that uses up a ticket was answered again";
-        world.wrong(Wrong::AcceptedReplay, what);
+    // What was recorded was answered so once.
+    if told == PLAIN && !may_be_repeated(request) {
+        let line = request.split(|byte| *byte == b'\r').next();
+        let line = String::from_utf8_lossy(line.unwrap_or_default());
+        world.wrong(Wrong::AcceptedReplay, &format!("{line} was answered again"));
     }
     world
         .measure
@@ -143,12 +145,12 @@ fn told(answer: &[u8]) -> &'static str {
     code.map_or(UNKNOWN, |code| code.as_str())
 }
 
-/// Whether it is an opening that uses up a ticket.
-fn has_ticket(request: &[u8]) -> bool {
+/// Whether it is an opening that uses up no ticket: it makes a session that only its client can use.
+fn may_be_repeated(request: &[u8]) -> bool {
     const OPENING: &[u8] = b"POST /.well-known/bulla/session ";
     let body = request.windows(4).position(|four| four == b"\r\n\r\n");
     let open = body.and_then(|end| serde_json::from_slice::<Value>(&request[end + 4..]).ok());
-    request.starts_with(OPENING) && open.is_some_and(|open| open["ticket"].is_string())
+    request.starts_with(OPENING) && open.is_some_and(|open| open.get("ticket").is_none())
 }
 
 #[cfg(test)]
@@ -173,11 +175,12 @@ mod tests {
     }
 
     #[test]
-    fn an_opening_that_carries_over_has_a_ticket() {
+    fn only_openings_without_a_ticket_may_be_repeated() {
         let opening =
             |body| format!("POST /.well-known/bulla/session HTTP/1.1\r\nhost: a\r\n\r\n{body}");
-        assert!(has_ticket(opening("{\"ticket\":\"a\"}").as_bytes()));
-        assert!(!has_ticket(opening("{}").as_bytes()));
-        assert!(!has_ticket(b"POST /a HTTP/1.1\r\n\r\n{\"ticket\":\"a\"}"));
+        assert!(may_be_repeated(opening("{}").as_bytes()));
+        assert!(!may_be_repeated(opening("{\"ticket\":\"a\"}").as_bytes()));
+        assert!(!may_be_repeated(opening("").as_bytes()));
+        assert!(!may_be_repeated(b"POST /a HTTP/1.1\r\n\r\n{}"));
     }
 }
