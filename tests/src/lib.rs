@@ -2,7 +2,7 @@
 //!
 //! [`browser`] drives Chromium, Firefox and `WebKitGTK`; [`serve`] hands them pages, [`mod@bank`] a
 //! whole protected application, [`shop`] one of the old kind, [`restart`] one that is killed and started again, [`nodes`] several that share a
-//! store; [`mod@redis`] is such a store, [`proxies`] stand before it, [`clock`] what they all go by, [`dpop`] a server for clients
+//! store, [`soak`] the same under load and with faults; [`mod@redis`] is such a store, [`proxies`] stand before it, [`clock`] what they all go by, [`dpop`] a server for clients
 //! of OAuth, [`gateway`] an application with the gateway before it, [`apps`] some that others have written, [`npm`] what uses the packed package, [`attack`] what thieves have. Linux only: the harness looks after its processes in `/proc`.
 //!
 //! ```no_run
@@ -36,3 +36,4 @@ pub mod redis;
 pub mod restart;
 pub mod serve;
 pub mod shop;
+pub mod soak;

@@ -154,6 +154,11 @@ impl Redis {
         self.port
     }
 
+    /// The name of its process.
+    pub fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
     /// `redis://127.0.0.1:PORT`.
     pub fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)
@@ -254,6 +259,18 @@ impl Redis {
             self.port,
         )?;
         until_listening(&mut self.process, self.port)
+    }
+
+    /// The same without what it has saved.
+    ///
+    /// # Errors
+    ///
+    /// As [`Redis::start`].
+    pub fn start_again_empty(&mut self) -> io::Result<()> {
+        match std::fs::remove_file(self.folder.path().join("dump.rdb")) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => self.start_again(),
+        }
     }
 
     /// Stops it where it is, as a machine that hangs: connections stay, and nothing answers.

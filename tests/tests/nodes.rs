@@ -423,6 +423,42 @@ async fn a_ring_that_is_lost_ends_its_sessions_and_the_next_one_is_known_to_all(
     Ok(())
 }
 
+/// Else those who have it go on by themselves, until one comes that has not: then all that they have sealed since ends.
+#[tokio::test]
+async fn a_ring_that_is_lost_with_the_store_is_made_anew_by_those_who_go_on() -> Outcome {
+    let mut redis = Redis::start()?;
+    let one = bank(&redis).await?;
+    let before = client(&one)?.open().await?;
+    redis.kill()?;
+    redis.start_again()?;
+    // It finds out, and serves others.
+    let start = Instant::now();
+    let session = loop {
+        assert!(start.elapsed() < PATIENCE, "it does not come back");
+        let request = Request::get("/api/me").body(Bytes::new())?;
+        let opened = client(&one)?.open().await;
+        if before.fetch(request).await.is_ok()
+            && let Ok(session) = opened
+            && log_in(&session).await.is_ok()
+        {
+            break session;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    assert_eq!(keys(&redis)?, "1");
+    let late = bank(&redis).await?;
+    let at_late = client(&late)?.open().await?;
+    // One has no need to look for its key.
+    let carried = at_late.dangerous_loot()?.ticket;
+    let prepared = client(&one)?.prepare_opening(Some(carried))?;
+    client(&one)?
+        .send_unverified(prepared.request.clone())
+        .await?;
+    assert_eq!(session.fetch(transfer(1)?).await?.status(), 200);
+    assert_eq!(keys(&redis)?, "1");
+    Ok(())
+}
+
 #[tokio::test]
 async fn when_one_ends_all_they_have_ended_at_the_other() -> Outcome {
     let redis = Redis::start()?;

@@ -15,6 +15,7 @@ mod project;
 mod recipe;
 mod setup;
 mod size;
+mod soak;
 mod suite;
 mod supply;
 mod wasm;
@@ -38,6 +39,8 @@ usage: cargo xtask <command>
   fuzz [--seconds N]     every fuzz target for N seconds (default 60)
   model [NAME]...        the formal models of docs/model, by Verifpal, or those that are named
   attacks                the table of docs/attacks.md, from the tests that carry them out
+  soak [--minutes N] [--seed N] [--clients N] [--weakened RULE] [--report]
+                         mixed traffic with faults thrown in, for N minutes (default 5); with --report it writes docs/soak.md
   deny                   licences, sources and known vulnerabilities of all dependencies
   supply [STEP]...       before a release: deny, pack (made twice, the same), sbom, features, oldest (versions), msrv, semver
 
@@ -72,6 +75,7 @@ fn run(arguments: &[&str]) -> Outcome {
         ("fuzz", ["--seconds", seconds]) => fuzz::run(&mut project, seconds.parse()?),
         ("model", names) => model::run(&mut project, names),
         ("attacks", []) => attacks::write(&mut project),
+        ("soak", rest) => soak::run(&mut project, rest),
         ("deny", []) => supply::run(&mut project, &["deny"]),
         ("supply", names) => supply::run(&mut project, names),
         _ => Err(USAGE.into()),

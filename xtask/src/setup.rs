@@ -120,6 +120,21 @@ pub(crate) const LOAD: [Need; 1] = [Need {
     install: Install::Apt(&["nginx-light", "wrk"]),
 }];
 
+/// Networks of one's own, in which packets are lost.
+pub(crate) const NETWORK: [Need; 1] = [Need {
+    what: "iproute2 and nftables",
+    why: "the soak puts each node into a network namespace, and loses its packets there",
+    present: |_| {
+        let is_there = |name: &&str| {
+            let folders = ["/usr/sbin", "/usr/bin", "/sbin", "/bin"];
+            let mut folders = folders.into_iter();
+            folders.any(|folder| Path::new(folder).join(name).exists())
+        };
+        ["ip", "tc", "nft"].iter().all(is_there)
+    },
+    install: Install::Apt(&["iproute2", "nftables"]),
+}];
+
 /// Installs those of `needs` that are missing.
 ///
 /// # Errors

@@ -189,6 +189,11 @@ impl Drop for Busy {
 }
 
 impl SharedPlace for Folder {
+    /// Always the same: it lasts, whatever becomes of the store.
+    fn name(&self) -> [u8; 16] {
+        [0; 16]
+    }
+
     fn load(&self) -> Loading<'_> {
         self.elsewhere(Self::read)
     }
@@ -346,6 +351,10 @@ mod tests {
     struct Counted(Folder, Arc<AtomicUsize>);
 
     impl SharedPlace for Counted {
+        fn name(&self) -> [u8; 16] {
+            [0; 16]
+        }
+
         fn load(&self) -> Loading<'_> {
             self.1.fetch_add(1, Ordering::Relaxed);
             Box::pin(async {
@@ -366,7 +375,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (there, looks) = (folder.path().join("ring"), Arc::<AtomicUsize>::default());
         let place = Counted(Folder::open(there.clone()).unwrap(), Arc::clone(&looks));
-        let ring = Ring::shared(Box::new(place), Vec::new());
+        let ring = Ring::shared(Box::new(place), [0; 16], Vec::new());
         let begin = join_all((0..100).map(|_| keep_up(&ring, now()))).await;
         assert!(begin.iter().all(Result::is_ok));
         assert_eq!(looks.swap(0, Ordering::Relaxed), 1);

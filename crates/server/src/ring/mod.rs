@@ -56,6 +56,8 @@ struct Shared {
     looks: AtomicU64,
     /// When it last failed, in seconds since 1970.
     failed: AtomicU64,
+    /// What the place was called when it was last looked at.
+    name: RwLock<[u8; 16]>,
     /// There are keys whose time is over, which nobody here has any more.
     has_past: AtomicBool,
 }
@@ -72,6 +74,10 @@ enum Look {
 
 /// A place where several nodes keep one ring.
 pub(crate) trait SharedPlace: Send + Sync {
+    /// Another one than before where what was kept there may be lost, and all that was sealed with it has ended: whoever
+    /// goes on with what he knows would go on alone, and end his sessions once more as soon as he looks.
+    fn name(&self) -> [u8; 16];
+
     /// The keys that are there, in the order in which they were added.
     fn load(&self) -> Loading<'_>;
 
@@ -151,16 +157,22 @@ impl Ring {
     /// [`ConfigError::File`] if the folder cannot be made, or holds what is no key.
     pub fn in_folder(path: impl Into<PathBuf>) -> Result<Self, ConfigError> {
         let folder = Folder::open(path.into())?;
-        let keys = folder.read()?;
-        Ok(Self::shared(Box::new(folder), keys))
+        let (name, keys) = (folder.name(), folder.read()?);
+        Ok(Self::shared(Box::new(folder), name, keys))
     }
 
-    pub(crate) fn shared(place: Box<dyn SharedPlace>, keys: Vec<Arc<RingKey>>) -> Self {
+    /// One with these keys, which were there when the place was called so.
+    pub(crate) fn shared(
+        place: Box<dyn SharedPlace>,
+        name: [u8; 16],
+        keys: Vec<Arc<RingKey>>,
+    ) -> Self {
         let shared = Shared {
             place,
             turn: Mutex::default(),
             looks: AtomicU64::new(0),
             failed: AtomicU64::new(0),
+            name: RwLock::new(name),
             has_past: AtomicBool::new(false),
         };
         Self::new(keys, Place::Shared(shared))
@@ -318,8 +330,12 @@ impl Ring {
             || matches!(&self.place, Place::Shared(shared) if shared.has_past.load(Ordering::Relaxed));
         // Of what is shared, others may have erased it already; while the place is away, nobody can.
         let is_own = matches!(self.place, Place::Own(_));
+        let is_other = match &self.place {
+            Place::Own(_) => false,
+            Place::Shared(shared) => shared.is_other()?,
+        };
         Ok(
-            if self.sealing(&keys, now).is_none() || (has_past && is_own) {
+            if self.sealing(&keys, now).is_none() || (has_past && is_own) || is_other {
                 Due::Now
             } else if has_past || self.wants_next(&keys, now) {
                 Due::Soon
@@ -360,6 +376,7 @@ impl Ring {
         keep: Duration,
         random: &dyn Random,
     ) -> Result<(), RingError> {
+        let name = shared.place.name();
         let changed = async {
             let found = shared.place.load().await?;
             match self.change(&found, now, keep, random)? {
@@ -368,7 +385,11 @@ impl Ring {
             }
         };
         match changed.await {
-            Ok(found) => self.adopt(found, now, keep),
+            Ok(found) => {
+                self.adopt(found, now, keep)?;
+                *shared.name.write().map_err(|_| RingError)? = name;
+                Ok(())
+            }
             Err(error) => {
                 shared.failed.store(now, Ordering::Relaxed);
                 Err(error.into())
@@ -476,6 +497,11 @@ impl Ring {
 }
 
 impl Shared {
+    /// Whether the place has another name than when it was last looked at.
+    fn is_other(&self) -> Result<bool, RingError> {
+        Ok(*self.name.read().map_err(|_| RingError)? != self.place.name())
+    }
+
     /// Whether somebody has begun to look since `before`, and seen what there is: so any number of requests that
     /// want to know costs little. The caller has the turn.
     ///

@@ -122,8 +122,9 @@ impl RedisStore {
             shared: Arc::clone(&self.shared),
             key,
         };
+        let name = place.name();
         let keys = place.load().await?;
-        Ok(Ring::shared(Box::new(place), keys))
+        Ok(Ring::shared(Box::new(place), name, keys))
     }
 }
 
@@ -206,6 +207,10 @@ impl Wrapped {
 }
 
 impl SharedPlace for Wrapped {
+    fn name(&self) -> [u8; 16] {
+        self.shared.memory().revocations
+    }
+
     fn load(&self) -> Loading<'_> {
         self.in_time(None)
     }
