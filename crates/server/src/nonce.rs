@@ -20,10 +20,11 @@ const MAC_LEN: usize = 16;
 const LEN: usize = 4 + 1 + MAC_LEN;
 
 pub(crate) struct Nonces {
-    /// A nonce is taken in its own epoch and in the next, so for one life at least and two at most.
+    /// A nonce is taken in its own epoch and in the next, so for one life at least and two at most; and already in the one
+    /// before, by nodes whose clocks are behind that of the one which gave it.
     life: u64,
     latest: AtomicU32,
-    /// The nonces of the two epochs that are current, since every request asks for both.
+    /// The nonces of two epochs, since every request asks for the current one, and many for that before.
     known: Mutex<[Option<Known>; 2]>,
 }
 
@@ -76,7 +77,7 @@ impl Nonces {
         let nonce: [u8; LEN] = base64::decode_array(text).ok_or(STALE)?;
         let epoch = u32::from_be_bytes([nonce[0], nonce[1], nonce[2], nonce[3]]);
         let current = self.epoch(now);
-        if epoch != current && epoch.checked_add(1) != Some(current) {
+        if epoch.abs_diff(current) > 1 {
             return Err(STALE);
         }
         let key = ring.by_id(nonce[4]).ok_or(STALE)?;
@@ -92,7 +93,7 @@ impl Nonces {
         base64::decode_array::<LEN>(text).map(|nonce| nonce[4])
     }
 
-    /// The one nonce of an epoch. Callers ask for the current epoch and the one before.
+    /// The one nonce of an epoch. Callers ask for the current epoch, mostly, and those beside it.
     fn make(&self, epoch: u32, key: &Arc<RingKey>, memory: [u8; 16]) -> Result<Nonce, Error> {
         const FAILED: Error = Code::Internal.because("no nonce could be made");
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
@@ -124,10 +125,10 @@ impl Nonces {
     }
 
     /// Until when a proof with a nonce that is current now could be accepted again, in seconds since
-    /// 1970: two lives and one more for good measure.
+    /// 1970: two lives, one before them where a clock is ahead, and one more for good measure.
     pub(crate) fn remember_until(&self, now: u64) -> u64 {
         u64::from(self.epoch(now))
-            .saturating_add(3)
+            .saturating_add(4)
             .saturating_mul(self.life)
     }
 
@@ -183,5 +184,24 @@ mod tests {
             600,
             [1; 16]
         ));
+    }
+
+    /// Or a client would be told by one that what another has just given him is stale.
+    #[test]
+    fn nodes_whose_clocks_are_apart_take_each_others() {
+        let ring = Ring::ephemeral();
+        let life = Duration::from_mins(1);
+        ring.begin(600, life, &SystemRandom).unwrap();
+        let key = ring.current(600).unwrap();
+        let given = Nonces::new(life).issue(600, &key, [1; 16]).unwrap().text;
+        let behind = Nonces::new(life);
+        assert!(behind.check(&given, 539, &ring, [1; 16]).is_err());
+        for now in [540, 599, 719] {
+            assert_eq!(behind.check(&given, now, &ring, [1; 16]), Ok(()));
+        }
+        assert!(behind.check(&given, 720, &ring, [1; 16]).is_err());
+        // What was used early is remembered for as long as any of them may take it, and a life longer.
+        let early = Nonces::new(life);
+        assert_eq!(early.remember_until(540), 720 + 60);
     }
 }
