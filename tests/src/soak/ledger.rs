@@ -268,6 +268,8 @@ mod tests {
 
     #[test]
     fn what_the_journals_say_is_held_against_what_was_answered() {
+        use Wrong::{AcceptedReplay, AfterEnd, Answer, LostWrite};
+
         let folder = tempfile::tempdir().unwrap();
         let paths: Vec<_> = (0..3)
             .map(|node| folder.path().join(node.to_string()))
@@ -286,7 +288,6 @@ mod tests {
             .into_iter()
             .map(|(wrong, _)| wrong)
             .collect();
-        use Wrong::{AcceptedReplay, AfterEnd, Answer, LostWrite};
         assert_eq!(wrong, [AcceptedReplay, AfterEnd, Answer, LostWrite]);
         assert_eq!(ledger.compare(true), []);
     }
