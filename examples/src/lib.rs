@@ -18,3 +18,4 @@ page!(server, "../../docs/server.md");
 page!(operations, "../../docs/operations.md");
 page!(native, "../../docs/native.md");
 page!(dpop, "../../docs/dpop.md");
+page!(service_worker, "../../docs/service-worker.md");

@@ -12,13 +12,17 @@ use std::process::Command;
 use support::Program;
 use tempfile::TempDir;
 
-const PAGES: [(&str, &str); 6] = [
+const PAGES: [(&str, &str); 7] = [
     ("browser", include_str!("../../docs/browser.md")),
     ("events", include_str!("../../docs/events.md")),
     ("isolation", include_str!("../../docs/isolation.md")),
     ("npm", include_str!("../../npm/README.md")),
     ("patching", include_str!("../../docs/patching.md")),
     ("readme", include_str!("../../README.md")),
+    (
+        "service-worker",
+        include_str!("../../docs/service-worker.md"),
+    ),
 ];
 
 /// What examples take from around them.
@@ -28,6 +32,17 @@ declare module "bulla/wasm" {
   const url: string;
   export default url;
 }
+declare module "vite" {
+  function defineConfig(config: {
+    build: { rollupOptions: { input: string[]; output: { entryFileNames(chunk: { name: string }): string } } };
+  }): object;
+}
+interface Naming {
+  createPolicy(name: string, rules: { createScriptURL: (url: string) => string }): {
+    createScriptURL(url: string): string;
+  };
+}
+declare var trustedTypes: Naming | undefined;
 "#;
 
 struct Snippet {
@@ -95,7 +110,8 @@ fn all_compile() {
       "compilerOptions": {
         "strict": true, "noEmit": true, "skipLibCheck": false, "types": [],
         "target": "es2022", "lib": ["es2022", "dom", "dom.iterable"],
-        "module": "esnext", "moduleResolution": "bundler"
+        "module": "esnext", "moduleResolution": "bundler",
+        "paths": { "/bulla/*.js": ["./node_modules/bulla/*.d.ts"] }
       }
     }"#;
     compile(&folder, config);

@@ -20,6 +20,24 @@ const BODY: &str = "the-text-of-a-body";
 /// Keeps what is told from now on in `window.told`.
 const LISTEN: &str = "window.told = []; session.on('event', (event) => told.push(event));";
 
+/// The same as a console shows it, but for what is of this request alone.
+const AS_SHOWN: &str = r#"
+    const shown = (value) => (typeof value === "string" ? `"${value}"` : String(value));
+    return told.map(({ type, ...all }) => {
+      Object.assign(all, { request: 2, path: "/notes" }, all.bytes && { bytes: 755 });
+      return `bulla: ${type} { ${Object.entries(all).map(([name, value]) => `${name}: ${shown(value)}`).join(", ")} }`;
+    }).join("\n");
+"#;
+
+/// The story that `docs/browser.md` tells.
+fn story_of_the_docs() -> Outcome<&'static str> {
+    const DOCS: &str = include_str!("../../docs/browser.md");
+    let (_, story) = DOCS.split_once("\n```\nbulla: ").ok_or("no story")?;
+    let len = story.find("\n```").ok_or("no end")?;
+    let begin = DOCS.len() - story.len() - "bulla: ".len();
+    Ok(&DOCS[begin..begin + "bulla: ".len() + len])
+}
+
 bulla_tests::in_each_engine!(a_session_tells_its_story_and_no_secret);
 
 async fn a_session_tells_its_story_and_no_secret(engine: Engine) -> Outcome {
@@ -137,6 +155,8 @@ async fn a_refusal_is_told_with_what_comes_of_it(browser: &Browser) -> Outcome {
         [&once[..], &["refused"], &once, &["replied"]].concat()
     );
     assert!(told.iter().all(|event| event["request"] == 1));
+    let shown = browser.eval(AS_SHOWN, []).await?;
+    assert_eq!(shown, story_of_the_docs()?);
 
     let told = story(browser, "await post('/api/transfer', {}).catch(() => {})").await?;
     assert_eq!(refused(&told[3]), ("login_required", 401, true, "fail"));

@@ -12,6 +12,7 @@ use bulla_tests::attack::Outcome;
 use bulla_tests::bank::Bank;
 use bulla_vectors::Vector;
 use serde_json::{Value, json};
+use tokio::task::spawn_blocking;
 
 const WAYS: [&str; 3] = ["sealed", "visible", "signed"];
 
@@ -71,6 +72,29 @@ async fn a_session_from_opening_to_end() -> Outcome {
         "session_closed"
     );
     assert_eq!(bank.ledger.refusals(), ["login_required"]);
+    Ok(())
+}
+
+/// As it stands there, but for where the bank is, who it is, and where it has its events.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_its_page_shows_runs() -> Outcome {
+    const PAGE: &str = include_str!("../../examples/python/README.md");
+    let bank = Bank::open().await?;
+    let (_, block) = PAGE.split_once("```python\n").ok_or("no example")?;
+    let (script, _) = block.split_once("```").ok_or("no end")?;
+    let (_, pinned) = script.split_once("pin=\"").ok_or("no pin")?;
+    let (pinned, _) = pinned.split_once('"').ok_or("no end of it")?;
+    let script = script
+        .replace("https://bank.example", &bank.server.origin())
+        .replace(pinned, &bank.identity())
+        .replace("/api/events", "/api/ticks/3/1");
+    let mut python = python()?;
+    let output = spawn_blocking(move || python.arg("-c").arg(script).output()).await??;
+    let said = String::from_utf8(output.stdout)?;
+    assert_eq!(String::from_utf8(output.stderr)?, "");
+    let lines: Vec<_> = said.lines().collect();
+    assert!(lines[0].contains(r#""subject":"ann""#), "{said}");
+    assert!(lines.len() > 3, "{said}");
     Ok(())
 }
 
@@ -380,20 +404,28 @@ struct Python {
     answers: BufReader<ChildStdout>,
 }
 
+/// Python, as it is set up for the client.
+fn python() -> io::Result<Command> {
+    // Cargo put this program at <target>/debug/deps.
+    let program = env::current_exe()?;
+    let target = program.ancestors().nth(3);
+    let python = target.map(|target| target.join("tools/python/bin/python3"));
+    let python = python.filter(|python| python.exists()).ok_or_else(|| {
+        io::Error::other("Python is not set up; `cargo xtask test --suite interop` does it")
+    })?;
+    let client = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/python");
+    let mut command = Command::new(python);
+    command
+        .env("PYTHONPATH", client)
+        .env("PYTHONDONTWRITEBYTECODE", "1");
+    Ok(command)
+}
+
 impl Python {
     fn start() -> io::Result<Self> {
-        let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
-        // Cargo put this program at <target>/debug/deps.
-        let program = env::current_exe()?;
-        let target = program.ancestors().nth(3);
-        let python = target.map(|target| target.join("tools/python/bin/python3"));
-        let python = python.filter(|python| python.exists()).ok_or_else(|| {
-            io::Error::other("Python is not set up; `cargo xtask test --suite interop` does it")
-        })?;
-        let mut process = Command::new(python)
-            .arg(tests.join("tests/pages/interop.py"))
-            .env("PYTHONPATH", tests.join("../examples/python"))
-            .env("PYTHONDONTWRITEBYTECODE", "1")
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/pages/interop.py");
+        let mut process = python()?
+            .arg(script)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()?;

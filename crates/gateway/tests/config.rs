@@ -863,3 +863,44 @@ fn scripts_are_named_in_one_spelling() {
         assert!(said.len() == 1 && said[0].starts_with(&place), "{said:?}");
     }
 }
+
+/// A part of a file that names no upstream is shown as what stands below one.
+#[test]
+fn every_piece_of_configuration_in_the_docs_is_read() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/gateway");
+    let state = tempfile::tempdir().unwrap();
+    let mut read = 0;
+    for page in fs::read_dir(folder).unwrap() {
+        let page = page.unwrap().path();
+        let text = fs::read_to_string(&page).unwrap();
+        for block in text.split("```toml\n").skip(1) {
+            let (piece, _) = block.split_once("```").unwrap();
+            let is_whole = piece.contains("upstreams = ");
+            let above = if is_whole {
+                ""
+            } else {
+                "upstreams = [\"http://a\"]\n"
+            };
+            let loaded = load(
+                state.path(),
+                &format!("{above}{piece}"),
+                &Overrides::default(),
+            );
+            assert!(loaded.is_ok(), "{}: {loaded:?}", page.display());
+            read += 1;
+        }
+    }
+    assert!(read > 8, "{read}");
+}
+
+#[test]
+fn what_the_docs_say_of_what_is_wrong_is_said() {
+    let docs = docs();
+    let (_, block) = docs.split_once("```text\n").unwrap();
+    let (shown, _) = block.split_once("\n```").unwrap();
+    let text = format!(
+        "{}[[paths]]\nprefix = \"/a\"\naccess = \"selaed\"",
+        "\n".repeat(9)
+    );
+    assert_eq!(wrong(&text), [shown]);
+}
