@@ -1,10 +1,10 @@
 //! Two nodes behind a plain round-robin, with one store and one ring.
 
 use std::collections::HashSet;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bulla_client::{Client, Code, Mode, Prepared, ProofKind, Session};
-use bulla_server::{RedisStore, WrappingKey};
+use bulla_server::{Lifetimes, RedisStore, WrappingKey};
 use bulla_tests::attack::Name::{Api, Asvs, Sess};
 use bulla_tests::attack::With::Refused;
 use bulla_tests::attack::{
@@ -105,12 +105,19 @@ async fn what_one_has_taken_the_other_has_seen() -> Outcome {
     Ok(())
 }
 
+/// How long a nonce lives at those of [`bank_of`], in seconds: its half is less than clocks may be off.
+const LIFE: i64 = 40;
+
 /// A bank that shares this Redis server, and is reached as this origin too.
 async fn bank_of(redis: &Redis, origin: Option<String>) -> Outcome<Bank> {
     let store = RedisStore::connect(redis.url()).await?;
     let ring = store.ring(WrappingKey::new(&[7; 32])).await?;
+    let lifetimes = Lifetimes {
+        nonce: Duration::from_secs(LIFE.unsigned_abs()),
+        ..Lifetimes::default()
+    };
     let bank = Bank::open_with(|builder| {
-        let builder = builder.ring(ring).store(store);
+        let builder = builder.ring(ring).store(store).lifetimes(lifetimes);
         match origin {
             Some(origin) => builder.origin(origin),
             None => builder,
@@ -192,6 +199,43 @@ async fn at_once_at_two_nodes_it_is_taken_by_one() -> Outcome {
     AT_TWO_NODES.without(both_pay);
     AFTER_LOGOUT_ELSEWHERE.without(both_pay);
     Ok(())
+}
+
+/// Each by its own clock, between which the life of one nonce ends and that of the next begins.
+#[tokio::test]
+async fn a_nonce_of_one_whose_clock_is_ahead_is_taken_by_the_other() -> Outcome {
+    let redis = Redis::start()?;
+    let ahead = bank_of(&redis, None).await?;
+    let behind = bank_of(&redis, Some(ahead.server.origin())).await?;
+    let into = i64::try_from(now()?)? % LIFE;
+    if into < LIFE / 2 {
+        behind.clock.advance(-into - 1);
+    } else {
+        ahead.clock.advance(LIFE - into);
+    }
+    // It stays behind for as long as this takes.
+    behind.clock.advance(-8);
+    let host = ahead.server.origin().replace("http://", "");
+    let session = client(&ahead)?.open().await?;
+    log_in(&session).await?;
+    let prepared = prepare(&session, transfer(1)?)?;
+    for (bank, expected) in [
+        (&behind, None),
+        (&behind, Some(Code::Replayed)),
+        (&ahead, Some(Code::Replayed)),
+    ] {
+        let request = sent_to(bank, &prepared.request, &host)?;
+        let reply = session.client().send_unverified(request).await?;
+        assert_eq!(error_code(prepared.open_reply(reply).await), expected);
+    }
+    assert_eq!(behind.ledger.transfers().len(), 1);
+    assert_eq!(ahead.ledger.transfers().len(), 0);
+    Ok(())
+}
+
+/// Seconds since 1970.
+fn now() -> Outcome<u64> {
+    Ok(SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs())
 }
 
 /// Open streams too, within a second: here they wait for as long as they must.

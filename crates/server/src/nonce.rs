@@ -12,6 +12,7 @@ use bulla_protocol::base64;
 use bulla_protocol::error::{Code, Error};
 use bulla_protocol::structured;
 use http::HeaderValue;
+use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
 
 use crate::ring::{Purpose, Ring, RingKey};
@@ -81,8 +82,9 @@ impl Nonces {
             return Err(STALE);
         }
         let key = ring.by_id(nonce[4]).ok_or(STALE)?;
-        // A nonce is no secret: everyone is handed the same one.
-        if *self.make(epoch, &key, memory)?.text != *text {
+        // Everyone is handed the same one, but for the next, which is nobody's yet.
+        let right = self.make(epoch, &key, memory)?;
+        if !bool::from(right.text.as_bytes().ct_eq(text.as_bytes())) {
             return Err(STALE);
         }
         Ok(())
@@ -132,7 +134,8 @@ impl Nonces {
             .saturating_mul(self.life)
     }
 
-    /// Goes back to the clock's epoch. All nonces that were ever made must have lost their key.
+    /// Goes back to the clock's epoch. All nonces that were ever made must have lost their key, or the store refuse whoever
+    /// has another time than it.
     pub(crate) fn restart(&self) {
         self.latest.store(0, Ordering::Relaxed);
     }

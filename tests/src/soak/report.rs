@@ -319,7 +319,7 @@ A band is a fault, or the moment at which the ring had its next key. A point is 
 
 ![Memory over time](soak/memory.svg)
 
-The store of Redis holds what happens in three lives of a nonce and what has ended in the life of a session, so it grows until
+The store of Redis holds what happens in four lives of a nonce and what has ended in the life of a session, so it grows until
 these are over and no further. Where its line is broken or falls it was restarted.
 "
     )?;

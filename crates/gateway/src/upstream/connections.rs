@@ -20,6 +20,7 @@ use tokio::time::{Instant, timeout};
 use tower::ServiceExt as _;
 
 use super::NoReply;
+use super::lent::Lent;
 use super::tls::Connector;
 
 /// How long a connection is kept that nobody needs.
@@ -28,7 +29,7 @@ const KEPT: Duration = Duration::from_mins(1);
 /// So many are kept at most.
 const MOST_FREE: usize = 1024;
 
-/// How long an upstream that has answered may take for what is left of the request.
+/// How long an upstream that has answered may leave lie what is left of the request.
 const READS_ON: Duration = Duration::from_secs(5);
 
 /// Cheap to clone.
@@ -71,15 +72,17 @@ impl Connections {
     }
 
     /// Sends a request by a connection that is free, or else by a new one. If the upstream turns out to have closed the
-    /// one that was free before any of the request was sent, it goes by the next.
+    /// one that was free before any of the request was sent, it goes by the next. `sent` is the request's content, if it
+    /// has any.
     pub(super) async fn send(
         &self,
         mut request: Request<Body>,
+        sent: Option<Lent>,
     ) -> Result<Response<Content>, NoReply> {
         let is_head = request.method() == Method::HEAD;
         while let Some(mut connection) = self.take() {
             match connection.sender.try_send_request(request).await {
-                Ok(response) => return Ok(self.replied(response, connection, is_head)),
+                Ok(response) => return Ok(self.replied(response, connection, is_head, sent)),
                 Err(mut error) => match error.take_message() {
                     Some(unsent) => request = unsent,
                     None => return Err(NoReply::broke(&error.into_error())),
@@ -87,18 +90,19 @@ impl Connections {
             }
         }
         // Large, and seldom done.
-        Box::pin(self.send_anew(request)).await
+        Box::pin(self.send_anew(request, sent)).await
     }
 
     /// Sends a request by a new connection: whether one that was free has just been closed does not matter there.
     pub(super) async fn send_anew(
         &self,
         request: Request<Body>,
+        sent: Option<Lent>,
     ) -> Result<Response<Content>, NoReply> {
         let is_head = request.method() == Method::HEAD;
         let mut connection = self.make().await?;
         match connection.sender.send_request(request).await {
-            Ok(response) => Ok(self.replied(response, connection, is_head)),
+            Ok(response) => Ok(self.replied(response, connection, is_head, sent)),
             Err(error) => Err(NoReply::broke(&error)),
         }
     }
@@ -157,12 +161,19 @@ impl Connections {
         response: Response<Incoming>,
         connection: Connection,
         is_head: bool,
+        sent: Option<Lent>,
     ) -> Response<Content> {
-        let is_used_up = is_head || leaves_something(&response);
+        let is_upgraded = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+        let busy = Busy {
+            connection,
+            sent,
+            of: (!is_head && !leaves_something(&response)).then(|| self.clone()),
+        };
         response.map(|incoming| {
             let mut content = Content {
                 incoming,
-                connection: (!is_used_up).then(|| (connection, self.clone())),
+                // One that is not HTTP's any more is not looked after here.
+                busy: (!is_upgraded).then_some(busy),
             };
             if content.is_end_stream() {
                 content.let_go();
@@ -176,44 +187,76 @@ impl Connections {
     }
 }
 
-/// Whether a connection is not HTTP's any more after a reply, or content may stand where the next reply begins: `hyper`
-/// goes by the status alone, and reads none (RFC 9112 section 6.3). Who answers HEAD with content does not say so.
+/// Whether content may stand where the next reply begins: `hyper` goes by the status alone, and reads none (RFC 9112
+/// section 6.3). Who answers HEAD with content does not say so.
 fn leaves_something(response: &Response<Incoming>) -> bool {
     let fields = response.headers();
-    let names_content = || {
-        let length = fields.get(CONTENT_LENGTH);
-        fields.contains_key(TRANSFER_ENCODING) || length.is_some_and(|length| length != "0")
-    };
-    match response.status() {
-        StatusCode::SWITCHING_PROTOCOLS => true,
-        StatusCode::NO_CONTENT => names_content(),
-        _ => false,
+    let length = fields.get(CONTENT_LENGTH);
+    response.status() == StatusCode::NO_CONTENT
+        && (fields.contains_key(TRANSFER_ENCODING) || length.is_some_and(|length| length != "0"))
+}
+
+/// A connection by which a reply comes.
+struct Busy {
+    connection: Connection,
+    /// The content of the request.
+    sent: Option<Lent>,
+    /// Who has it next, if anybody may.
+    of: Option<Connections>,
+}
+
+impl Busy {
+    /// Whether the upstream is to take what there is of the request.
+    fn is_at_upstream(&self) -> bool {
+        self.sent.as_ref().is_none_or(|sent| !sent.is_awaited())
+    }
+
+    fn progress(&self) -> u64 {
+        self.sent.as_ref().map_or(0, Lent::asked)
+    }
+
+    /// Waits until all of the request is out, as long as it goes on.
+    async fn ends(mut self) {
+        let mut before = self.progress();
+        while timeout(READS_ON, self.connection.sender.ready())
+            .await
+            .is_err()
+        {
+            let now = self.progress();
+            if now == before && self.is_at_upstream() {
+                tracing::debug!(target: super::TARGET, "an upstream has answered, and leaves lie what it was sent");
+                // It would be there for as long as the upstream likes.
+                self.connection.task.abort();
+                return;
+            }
+            before = now;
+        }
+        self.give_back();
+    }
+
+    fn give_back(self) {
+        if let Some(of) = self.of.filter(|_| self.connection.sender.is_ready()) {
+            of.give_back(self.connection);
+        }
     }
 }
 
 /// A reply's content. Its connection is free once all of it has come, and closed if nobody takes it.
 pub(super) struct Content {
     incoming: Incoming,
-    connection: Option<(Connection, Connections)>,
+    busy: Option<Busy>,
 }
 
 impl Content {
     fn let_go(&mut self) {
-        let Some((mut connection, connections)) = self.connection.take() else {
+        let Some(busy) = self.busy.take() else {
             return;
         };
-        if connection.sender.is_ready() {
-            connections.give_back(connection);
-        } else if !connection.sender.is_closed() {
+        if busy.connection.sender.is_ready() {
+            busy.give_back();
+        } else if !busy.connection.sender.is_closed() {
             // The request may be under way still.
-            tokio::spawn(async move {
-                match timeout(READS_ON, connection.sender.ready()).await {
-                    Ok(Ok(())) => connections.give_back(connection),
-                    Ok(Err(_)) => {}
-                    // It would wait for as long as the upstream likes.
-                    Err(_) => connection.task.abort(),
-                }
-            });
+            tokio::spawn(busy.ends());
         }
     }
 }

@@ -16,6 +16,7 @@ use tungstenite::handshake::derive_accept_key;
 
 use super::connections::{Connections, Content};
 use super::fields::{elements, take_off_hop};
+use super::lent::Lent;
 
 /// Why there is no reply.
 pub(super) struct NoReply {
@@ -92,12 +93,13 @@ fn names(fields: &HeaderMap, name: HeaderName, element: &str) -> bool {
 pub(super) async fn exchange(
     connections: &Connections,
     mut request: Request<Body>,
+    sent: Option<Lent>,
     wanted: &mut Option<Wanted>,
 ) -> Result<Response<Content>, NoReply> {
     if wanted.is_some() {
         state_upgrade(request.headers_mut());
     }
-    let mut response = connections.send(request).await?;
+    let mut response = connections.send(request, sent).await?;
     let is_upgraded = response.status() == StatusCode::SWITCHING_PROTOCOLS;
     if is_upgraded {
         let granted = wanted.take_if(|wanted| wanted.is_granted(response.headers()));

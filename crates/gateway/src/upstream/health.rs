@@ -43,7 +43,7 @@ impl Upstreams {
         };
         *request.uri_mut() = target;
         request.headers_mut().insert(HOST, upstream.host.clone());
-        let reply = upstream.connections.send_anew(request).await;
+        let reply = upstream.connections.send_anew(request, None).await;
         reply.is_ok_and(|reply| reply.status().as_u16() < 500)
     }
 }

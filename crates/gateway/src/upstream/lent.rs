@@ -39,12 +39,15 @@ impl Lent {
 
     /// The content, for one exchange.
     pub(super) fn lend(&self) -> Body {
-        let is_empty = self.size_hint().exact() == Some(0);
-        if is_empty {
+        if self.is_empty() {
             Body::empty()
         } else {
             Body::new(self.clone())
         }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.size_hint().exact() == Some(0)
     }
 
     /// How often content was asked for. If never, none of it is lost.

@@ -248,8 +248,14 @@ impl Upstreams {
         body: &Lent,
     ) -> Result<Result<Response<Content>, NoReply>, (Failure, String)> {
         let request = asked.request(body.lend());
+        let sent = (!body.is_empty()).then(|| body.clone());
         let mut count = body.asked();
-        let mut reply = std::pin::pin!(exchange(&upstream.connections, request, &mut asked.wanted));
+        let mut reply = std::pin::pin!(exchange(
+            &upstream.connections,
+            request,
+            sent,
+            &mut asked.wanted
+        ));
         loop {
             if let Ok(reply) = timeout(self.0.config.limits.answer, &mut reply).await {
                 return Ok(reply);

@@ -48,8 +48,8 @@ async fn is_closed(stream: &mut TcpStream) -> bool {
 async fn one_connection_serves_one_request_after_the_other() {
     let (listener, connections) = upstream().await;
     let asked = async {
-        assert_eq!(taken(connections.send(asked()).await).await, "hi");
-        assert_eq!(taken(connections.send(asked()).await).await, "hi");
+        assert_eq!(taken(connections.send(asked(), None).await).await, "hi");
+        assert_eq!(taken(connections.send(asked(), None).await).await, "hi");
     };
     let answered = async {
         let (mut stream, _) = listener.accept().await.unwrap();
@@ -74,7 +74,7 @@ async fn one_that_the_upstream_has_closed_is_not_asked() {
             let (mut stream, _) = listener.accept().await.unwrap();
             answer(&mut stream, ending).await;
         };
-        let asks = async { taken(connections.send(asked()).await).await };
+        let asks = async { taken(connections.send(asked(), None).await).await };
         assert_eq!(tokio::join!(asks, answered).0, "hi");
         while connections.free().iter().any(Free::is_kept) {
             tokio::task::yield_now().await;
@@ -83,7 +83,7 @@ async fn one_that_the_upstream_has_closed_is_not_asked() {
             let (mut stream, _) = listener.accept().await.unwrap();
             answer(&mut stream, WHOLE).await;
         };
-        let asks = async { taken(connections.send(asked()).await).await };
+        let asks = async { taken(connections.send(asked(), None).await).await };
         assert_eq!(tokio::join!(asks, answered).0, "hi");
     }
 }
@@ -98,7 +98,7 @@ async fn one_whose_reply_nobody_takes_is_closed() {
         answer(&mut stream, half).await;
         stream
     };
-    let asks = async { connections.send(asked()).await.map(drop) };
+    let asks = async { connections.send(asked(), None).await.map(drop) };
     let (asked, mut stream) = tokio::join!(asks, answered);
     assert!(asked.is_ok());
     assert!(is_closed(&mut stream).await);
@@ -122,7 +122,7 @@ async fn one_is_free_only_when_all_of_the_request_is_out() {
         stream.write_all(WHOLE.as_bytes()).await.unwrap();
         stream
     };
-    let asks = async { taken(connections.send(request).await).await };
+    let asks = async { taken(connections.send(request, None).await).await };
     let (content, mut stream) = tokio::join!(asks, answered);
     assert_eq!(content, "hi");
     assert!(connections.take().is_none());
@@ -137,9 +137,14 @@ async fn one_is_free_only_when_all_of_the_request_is_out() {
     assert!(connections.take().is_some());
 }
 
-/// Or it would be there for good.
+/// Or it would be there for good, whether or not somebody else might have it.
 #[tokio::test]
 async fn one_whose_upstream_answers_and_never_reads_on_is_closed() {
+    never_reads_on(WHOLE, "hi").await;
+    never_reads_on("HTTP/1.1 204 No Content\r\nContent-Length: 2\r\n\r\n", "").await;
+}
+
+async fn never_reads_on(reply: &'static str, expected: &'static str) {
     let (listener, connections) = upstream().await;
     // More than there is room for on the way.
     let content = Bytes::from(vec![0; 64 << 20]);
@@ -147,12 +152,12 @@ async fn one_whose_upstream_answers_and_never_reads_on_is_closed() {
     let request = request.body(Body::from(content)).unwrap();
     let answered = async {
         let (mut stream, _) = listener.accept().await.unwrap();
-        stream.write_all(WHOLE.as_bytes()).await.unwrap();
+        stream.write_all(reply.as_bytes()).await.unwrap();
         stream
     };
-    let asks = async { taken(connections.send(request).await).await };
+    let asks = async { taken(connections.send(request, None).await).await };
     let (content, mut stream) = tokio::join!(asks, answered);
-    assert_eq!(content, "hi");
+    assert_eq!(content, expected);
     // Passes at once.
     tokio::time::pause();
     tokio::time::sleep(2 * READS_ON).await;
@@ -164,6 +169,37 @@ async fn one_whose_upstream_answers_and_never_reads_on_is_closed() {
     assert!(connections.free().is_empty());
 }
 
+/// Whoever has answered before all of an upload was there may want the rest all the same.
+#[tokio::test]
+async fn one_whose_upstream_has_answered_and_reads_on_takes_all_of_a_slow_request() {
+    let (listener, connections) = upstream().await;
+    let (rest, content) = tokio::sync::oneshot::channel();
+    let content = futures_util::stream::once(content);
+    let sent = Lent::new(Body::from_stream(content), None);
+    let request = Request::post("/").header("host", "bank.example");
+    let request = request.body(sent.lend()).unwrap();
+    let answered = async {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut came = Vec::new();
+        while !came.ends_with(b"\r\n\r\n") {
+            assert_ne!(stream.read_buf(&mut came).await.unwrap(), 0);
+        }
+        stream.write_all(WHOLE.as_bytes()).await.unwrap();
+        stream
+    };
+    let asks = async { taken(connections.send(request, Some(sent)).await).await };
+    let (content, mut stream) = tokio::join!(asks, answered);
+    assert_eq!(content, "hi");
+    tokio::time::pause();
+    tokio::time::sleep(5 * READS_ON).await;
+    tokio::time::resume();
+    rest.send("late").unwrap();
+    let mut came = Vec::new();
+    while !came.ends_with(b"late\r\n0\r\n\r\n") {
+        assert_ne!(stream.read_buf(&mut came).await.unwrap(), 0);
+    }
+}
+
 #[tokio::test]
 async fn those_that_nobody_needs_are_let_go() {
     let (listener, connections) = upstream().await;
@@ -172,7 +208,7 @@ async fn those_that_nobody_needs_are_let_go() {
         answer(&mut stream, WHOLE).await;
         stream
     };
-    let asks = async { taken(connections.send(asked()).await).await };
+    let asks = async { taken(connections.send(asked(), None).await).await };
     let (_, mut stream) = tokio::join!(asks, answered);
     connections.sweep();
     assert_eq!(connections.free().len(), 1);
@@ -200,7 +236,7 @@ async fn one_that_may_have_content_where_there_is_none_is_not_used_again() {
         };
         let mut request = asked();
         *request.method_mut() = method;
-        let asks = async { taken(connections.send(request).await).await };
+        let asks = async { taken(connections.send(request, None).await).await };
         let (content, mut stream) = tokio::join!(asks, answered);
         assert_eq!(content, "");
         assert!(connections.take().is_none());
@@ -218,8 +254,11 @@ async fn a_check_of_health_makes_a_connection_of_its_own() {
         answer(&mut second, WHOLE).await;
     };
     let asks = async {
-        assert_eq!(taken(connections.send(asked()).await).await, "hi");
-        assert_eq!(taken(connections.send_anew(asked()).await).await, "hi");
+        assert_eq!(taken(connections.send(asked(), None).await).await, "hi");
+        assert_eq!(
+            taken(connections.send_anew(asked(), None).await).await,
+            "hi"
+        );
     };
     tokio::join!(asks, answered);
 }

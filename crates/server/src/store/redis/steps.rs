@@ -75,12 +75,15 @@ pub(super) struct Health {
 impl Shared {
     pub(super) async fn check(&self, used: &UsedProof) -> Result<Verdict, StoreError> {
         // Whoever has taken it already may have had another time, by what both are allowed, and with it another
-        // life of nonces, which is half of what is left at most.
+        // life of nonces: there are three in which one is taken, and more than three lives are left.
         if self.evicts.load(Ordering::Acquire) {
             return Err(StoreError);
         }
         let left = used.until.saturating_sub(used.now);
-        let latest = used.until.saturating_add(APART).saturating_add(left / 2);
+        let latest = used
+            .until
+            .saturating_add(APART)
+            .saturating_add(left / 3 * 2 + 2);
         let own = used.until / SLOT;
         let slots = used.now.saturating_sub(APART) / SLOT..=latest / SLOT;
         if slots.end() - slots.start() > MAX_SLOTS {
