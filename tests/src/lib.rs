@@ -37,3 +37,4 @@ pub mod restart;
 pub mod serve;
 pub mod shop;
 pub mod soak;
+pub mod standards;

@@ -9,6 +9,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use bulla_tests::attack::Outcome;
+use bulla_tests::standards::{
+    ALTERED_BODIES, ALTERED_PROOFS, BODIES, BODIES_OF_NOTHING, PROOFS, PROOFS_WITH_LESS,
+};
 use bulla_vectors::{Vector, step};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -40,44 +43,17 @@ fn others_read_what_ours_make_and_refuse_what_is_altered() -> Outcome {
     );
 
     // RFC 9421.
-    assert_eq!(
-        read("proof-received"),
-        json!([
-            "a device proof",
-            "a session proof",
-            "no content, no query",
-            "every field that must be covered, and one of the application's",
-            "an upload that is bound by its envelope's salt",
-        ])
-    );
+    assert_eq!(read("proof-received"), json!(PROOFS));
     // The signatures are right: that they do not cover enough is for ours to say.
-    assert_eq!(
-        otherwise("proof-received"),
-        json!([
-            "a field came in on the way",
-            "the salt where a digest is due"
-        ])
-    );
+    assert_eq!(otherwise("proof-received"), json!(PROOFS_WITH_LESS));
     let refused = &told["proof-received"]["refused"];
     for altered in ALTERED_PROOFS {
         assert!(has(refused, altered), "{altered}");
     }
 
     // RFC 8188. What ends before its first record it takes for nothing.
-    assert_eq!(
-        read("unseal"),
-        json!([
-            "a request",
-            "a reply",
-            "several records",
-            "a stream, each piece flushed",
-            "nothing",
-        ])
-    );
-    assert_eq!(
-        otherwise("unseal"),
-        json!(["cut in its header", "without its records"])
-    );
+    assert_eq!(read("unseal"), json!(BODIES));
+    assert_eq!(otherwise("unseal"), json!(BODIES_OF_NOTHING));
     let refused = &told["unseal"]["refused"];
     for altered in ALTERED_BODIES {
         assert!(has(refused, altered), "{altered}");
@@ -123,43 +99,16 @@ fn those_in_python_read_what_ours_make_and_refuse_what_is_altered() -> Outcome {
     let told = run(python()?)?.told;
     // RFC 9421: as those in JavaScript.
     let proofs = &told["proof-received"];
-    assert_eq!(
-        proofs["read"],
-        json!([
-            "a device proof",
-            "a session proof",
-            "no content, no query",
-            "every field that must be covered, and one of the application's",
-            "an upload that is bound by its envelope's salt",
-        ])
-    );
-    assert_eq!(
-        proofs["otherwise"],
-        json!([
-            "a field came in on the way",
-            "the salt where a digest is due"
-        ])
-    );
+    assert_eq!(proofs["read"], json!(PROOFS));
+    assert_eq!(proofs["otherwise"], json!(PROOFS_WITH_LESS));
     for altered in ALTERED_PROOFS {
         assert!(has(&proofs["refused"], altered), "{altered}");
     }
 
     // RFC 8188.
     let bodies = &told["unseal"];
-    assert_eq!(
-        bodies["read"],
-        json!([
-            "a request",
-            "a reply",
-            "several records",
-            "a stream, each piece flushed",
-            "nothing",
-        ])
-    );
-    assert_eq!(
-        bodies["otherwise"],
-        json!(["cut in its header", "without its records"])
-    );
+    assert_eq!(bodies["read"], json!(BODIES));
+    assert_eq!(bodies["otherwise"], json!(BODIES_OF_NOTHING));
     for altered in ALTERED_BODIES {
         assert!(has(&bodies["refused"], altered), "{altered}");
     }
@@ -180,29 +129,6 @@ fn ours_read_what_those_in_python_make_and_refuse_what_is_altered() -> Outcome {
     );
     Ok(())
 }
-
-/// What those who read the vectors have to refuse, whoever wrote them.
-const ALTERED_PROOFS: [&str; 9] = [
-    "another method",
-    "another authority",
-    "another path",
-    "another query",
-    "another ticket",
-    "a changed field",
-    "another device",
-    "another time of making",
-    "a session proof under another key",
-];
-const ALTERED_BODIES: [&str; 8] = [
-    "a changed salt",
-    "a changed record",
-    "another key",
-    "without its final record",
-    "cut in a record",
-    "a record twice",
-    "two records swapped",
-    "something after the final record",
-];
 
 /// Has each vector hold, and counts them by step and by whether it passes.
 fn held(made: &[Vector]) -> Vec<(&str, bool, usize)> {

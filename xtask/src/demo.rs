@@ -15,7 +15,7 @@ use crate::{apps, wasm};
 const USER: &str = "ann";
 const PASSWORD: &str = "clay-and-seals";
 
-/// Compiled in half the time that what ships takes.
+/// Whole-program optimisation is for what ships.
 const PROFILE: &str = "demo";
 
 /// How often it is looked whether Django is there.
